@@ -1,0 +1,446 @@
+//! The virtio network header: raw bytes in, one check, a typed value out.
+//!
+//! [`RawHdr`] is what the other side wrote; nothing may be decided from it. [`NetHdr`] exists only
+//! as the result of [`NetHdr::check_tx`] or [`NetHdr::check_rx`], holds a private copy that was
+//! sanitised, and is what a backend or a driver gets to see. So a header cannot change between
+//! check and use, and a field that passes here needs no second look (VirtIO 1.4 §5.1.9,
+//! checklist group E).
+//!
+//! A checked header satisfies: no flag but the ones negotiated; checksum fields zero unless
+//! `NEEDS_CSUM` is set and inside the frame if it is; a GSO type only if its offload is on, and
+//! then with `NEEDS_CSUM`, a usable segment size, whole headers and a bounded number of segments.
+
+use crate::offload::Offloads;
+use thiserror::Error;
+
+#[cfg(test)]
+mod tests;
+
+/// Bytes of the header that every modern driver and device share (VirtIO 1.4 §5.1.9, L1).
+pub const HDR_LEN: usize = 12;
+/// Bytes of the longest header [`RawHdr`] can hold.
+pub const HDR_MAX: usize = 24;
+/// Stream offset of `num_buffers` (VirtIO 1.4 §5.1.9, L1).
+pub const NUM_BUFFERS_OFFSET: usize = 10;
+/// Bytes of an Ethernet header: a shorter frame goes nowhere.
+pub const ETH_HDR_LEN: u32 = 14;
+/// Most segments that one frame may ask for (NET-HDR-11).
+///
+/// The smallest segment Linux TCP sends carries 36 bytes (MSS 48 less timestamps), which needs
+/// 1820 segments for 64 KiB; a driver that asks for more only wants work done for nothing.
+pub const MAX_GSO_SEGMENTS: u32 = 2048;
+
+/// Values of `flags` (VirtIO 1.4 §5.1.9).
+pub mod flags {
+    /// The checksum from `csum_start` on is to be completed.
+    pub const NEEDS_CSUM: u8 = 1;
+    /// The checksum was verified (receive only).
+    pub const DATA_VALID: u8 = 2;
+}
+
+/// Values of `gso_type` (VirtIO 1.4 §5.1.9).
+pub mod gso {
+    /// Not to be segmented.
+    pub const NONE: u8 = 0;
+    /// TCP over IPv4.
+    pub const TCPV4: u8 = 1;
+    /// UDP, to be fragmented at the IP level.
+    pub const UDP: u8 = 3;
+    /// TCP over IPv6.
+    pub const TCPV6: u8 = 4;
+    /// UDP, to be cut into datagrams.
+    pub const UDP_L4: u8 = 5;
+    /// Bit: the TCP frame carries congestion marks.
+    pub const ECN: u8 = 0x80;
+}
+
+/// Bytes of Ethernet and the shortest IPv4 header: no transport header starts earlier.
+const MIN_L4_START: u16 = 14 + 20;
+/// Bytes of Ethernet and the IPv6 header.
+const MIN_L4_START_V6: u16 = 14 + 40;
+/// Linux keeps headroom and `csum_start` in one 16-bit sum; above this it refuses the frame.
+const MAX_L4_START: u16 = 0xffff - 1024;
+/// Linux reads this segment size as "segment by fragments" and refuses it from outside.
+const GSO_BY_FRAGS: u16 = 0xffff;
+
+/// How long the header in front of each frame is; follows from the negotiated features.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum HdrSize {
+    /// 12 bytes.
+    #[default]
+    Base = 12,
+    /// 20 bytes: `HASH_REPORT` adds hash value and type.
+    HashReport = 20,
+    /// 24 bytes: UDP tunnel GSO adds two offsets behind the hash.
+    Tunnel = 24,
+}
+
+impl HdrSize {
+    /// The size in bytes.
+    pub const fn bytes(self) -> usize {
+        self as usize
+    }
+}
+
+/// A header as it came: private bytes, unchecked.
+#[derive(Clone, Copy, Debug)]
+pub struct RawHdr {
+    bytes: [u8; HDR_MAX],
+    size: HdrSize,
+}
+
+impl RawHdr {
+    /// An all-zero header of `size`.
+    pub const fn new(size: HdrSize) -> Self {
+        Self {
+            bytes: [0; HDR_MAX],
+            size,
+        }
+    }
+
+    /// The bytes that count, as many as the size says.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.size.bytes()]
+    }
+
+    /// The same bytes, to be filled.
+    pub fn as_mut_bytes(&mut self) -> &mut [u8] {
+        &mut self.bytes[..self.size.bytes()]
+    }
+
+    const fn u16_at(&self, at: usize) -> u16 {
+        u16::from_le_bytes([self.bytes[at], self.bytes[at + 1]])
+    }
+}
+
+impl From<[u8; HDR_LEN]> for RawHdr {
+    fn from(base: [u8; HDR_LEN]) -> Self {
+        let mut raw = Self::new(HdrSize::Base);
+        raw.bytes[..HDR_LEN].copy_from_slice(&base);
+        raw
+    }
+}
+
+/// What a driver may put into a transmit header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TxRules {
+    offloads: Offloads,
+}
+
+impl TxRules {
+    /// Rules for a driver that negotiated `offloads` (`CSUM`, `HOST_*`).
+    pub const fn new(offloads: Offloads) -> Self {
+        Self { offloads }
+    }
+}
+
+/// What a backend may put into a receive header for this driver.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RxRules {
+    offloads: Offloads,
+}
+
+impl RxRules {
+    /// Rules for a driver that takes `offloads` now (`GUEST_*` less what it switched off).
+    pub const fn new(offloads: Offloads) -> Self {
+        Self { offloads }
+    }
+}
+
+/// Why a header, and with it its frame, was refused. Every variant is a drop cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
+#[repr(u8)]
+pub enum HdrError {
+    /// The frame is shorter than an Ethernet header (NET-TX-07).
+    #[error("frame shorter than an Ethernet header")]
+    ShortFrame,
+    /// `NEEDS_CSUM` without the feature (NET-HDR-06, NET-HDR-20).
+    #[error("partial checksum without the feature")]
+    CsumNotNegotiated,
+    /// Checksum fields point outside the frame or into its network header (NET-HDR-05).
+    #[error("checksum fields outside the frame")]
+    CsumRange,
+    /// Undefined `gso_type` (NET-HDR-10).
+    #[error("undefined gso type")]
+    GsoUnknown,
+    /// GSO type or ECN bit without its feature (NET-HDR-10, -11, -21, -25).
+    #[error("gso type without its feature")]
+    GsoNotNegotiated,
+    /// GSO without `NEEDS_CSUM` (NET-HDR-11, NET-HDR-22).
+    #[error("gso without a partial checksum")]
+    GsoWithoutCsum,
+    /// `gso_size` is zero or reserved (NET-HDR-11, NET-HDR-22).
+    #[error("unusable gso size")]
+    GsoSize,
+    /// `gso_size` so small that the frame would become too many segments (NET-HDR-11).
+    #[error("gso size too small for the frame")]
+    GsoSegments,
+    /// Checksum fields that do not fit the transport protocol of the GSO type, or a frame too
+    /// short for its headers (NET-HDR-12).
+    #[error("gso headers do not fit the frame")]
+    GsoHeaders,
+}
+
+impl HdrError {
+    /// All causes, in counter order: `ALL[cause as usize] == cause`.
+    pub const ALL: [Self; 9] = [
+        Self::ShortFrame,
+        Self::CsumNotNegotiated,
+        Self::CsumRange,
+        Self::GsoUnknown,
+        Self::GsoNotNegotiated,
+        Self::GsoWithoutCsum,
+        Self::GsoSize,
+        Self::GsoSegments,
+        Self::GsoHeaders,
+    ];
+
+    /// The name a counter has after its direction.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ShortFrame => "short_frame",
+            Self::CsumNotNegotiated => "csum_not_negotiated",
+            Self::CsumRange => "csum_range",
+            Self::GsoUnknown => "gso_unknown",
+            Self::GsoNotNegotiated => "gso_not_negotiated",
+            Self::GsoWithoutCsum => "gso_without_csum",
+            Self::GsoSize => "gso_size",
+            Self::GsoSegments => "gso_segments",
+            Self::GsoHeaders => "gso_headers",
+        }
+    }
+}
+
+/// A checked header: the bytes to send on, every field of them sanitised.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NetHdr {
+    bytes: [u8; HDR_LEN],
+}
+
+impl NetHdr {
+    /// The header of a complete frame: nothing is left to be done.
+    pub const PLAIN: Self = Self {
+        bytes: [0; HDR_LEN],
+    };
+
+    /// Checks what a driver wrote in front of a frame of `frame_len` bytes (header not counted).
+    ///
+    /// Unknown flags, `DATA_VALID` and `num_buffers` are cleared, `hdr_len` is kept only as a hint
+    /// of at most the frame's length. At least as strict as Linux's tap.
+    /// VirtIO 1.4 §5.1.9.2.1, §5.1.9.2.2 (NET-HDR-01..12, NET-TX-05, NET-TX-07).
+    ///
+    /// # Errors
+    /// The frame is to be dropped and counted under the returned cause.
+    #[inline]
+    pub fn check_tx(raw: &RawHdr, frame_len: u32, rules: TxRules) -> Result<Self, HdrError> {
+        let flags = raw.bytes[0] & flags::NEEDS_CSUM;
+        Self::check(raw, flags, frame_len, rules.offloads)
+    }
+
+    /// Checks what a backend wrote in front of a frame of `frame_len` bytes (header not counted).
+    ///
+    /// A driver without `GUEST_CSUM` sees no flag at all: `DATA_VALID` is cleared, a frame that
+    /// still needs its checksum is refused. `num_buffers` is 1 until [`Self::set_num_buffers`].
+    /// VirtIO 1.4 §5.1.9.4.1 (NET-HDR-20..22, NET-HDR-25, NET-RX-01).
+    ///
+    /// # Errors
+    /// The driver must not see this frame: drop it and count it under the returned cause.
+    #[inline]
+    pub fn check_rx(raw: &RawHdr, frame_len: u32, rules: RxRules) -> Result<Self, HdrError> {
+        let seen = if rules.offloads.contains(Offloads::CSUM) {
+            flags::NEEDS_CSUM | flags::DATA_VALID
+        } else {
+            flags::NEEDS_CSUM
+        };
+        let mut hdr = Self::check(raw, raw.bytes[0] & seen, frame_len, rules.offloads)?;
+        hdr.set_num_buffers(1);
+        Ok(hdr)
+    }
+
+    /// Number of receive buffers the frame takes (NET-RX-01, NET-RX-02).
+    #[inline]
+    pub fn set_num_buffers(&mut self, count: u16) {
+        self.put(NUM_BUFFERS_OFFSET, count);
+    }
+
+    /// The sanitised bytes; fields behind the base header are zero on the wire.
+    pub const fn to_bytes(self) -> [u8; HDR_LEN] {
+        self.bytes
+    }
+
+    /// The sanitised header at the length the driver expects.
+    ///
+    /// The longer forms report "no hash" and "no tunnel", which are all-zero fields.
+    pub fn to_raw(self, size: HdrSize) -> RawHdr {
+        let mut raw = RawHdr::new(size);
+        raw.bytes[..HDR_LEN].copy_from_slice(&self.bytes);
+        raw
+    }
+
+    /// See [`flags`].
+    pub const fn flags(self) -> u8 {
+        self.bytes[0]
+    }
+
+    /// See [`gso`].
+    pub const fn gso_type(self) -> u8 {
+        self.bytes[1]
+    }
+
+    /// Bytes of all headers, a hint; 0 when not segmented.
+    pub const fn hdr_len(self) -> u16 {
+        self.get(2)
+    }
+
+    /// Most payload bytes per segment; 0 when not segmented.
+    pub const fn gso_size(self) -> u16 {
+        self.get(4)
+    }
+
+    /// Frame offset from which the checksum is taken; 0 without `NEEDS_CSUM`.
+    pub const fn csum_start(self) -> u16 {
+        self.get(6)
+    }
+
+    /// Offset from `csum_start` at which the checksum is stored; 0 without `NEEDS_CSUM`.
+    pub const fn csum_offset(self) -> u16 {
+        self.get(8)
+    }
+
+    /// Receive buffers taken; 0 on transmit.
+    pub const fn num_buffers(self) -> u16 {
+        self.get(NUM_BUFFERS_OFFSET)
+    }
+
+    const fn get(self, at: usize) -> u16 {
+        u16::from_le_bytes([self.bytes[at], self.bytes[at + 1]])
+    }
+
+    fn put(&mut self, at: usize, value: u16) {
+        self.bytes[at..at + 2].copy_from_slice(&value.to_le_bytes());
+    }
+
+    /// Both directions: `flags` are those the receiver may see.
+    #[inline]
+    fn check(raw: &RawHdr, flags: u8, frame_len: u32, on: Offloads) -> Result<Self, HdrError> {
+        if frame_len < ETH_HDR_LEN {
+            return Err(HdrError::ShortFrame);
+        }
+        let mut hdr = Self::PLAIN;
+        hdr.bytes[0] = flags;
+        if flags & flags::NEEDS_CSUM == 0 && raw.bytes[1] == gso::NONE {
+            return Ok(hdr);
+        }
+        hdr.check_offload(raw, frame_len, on)?;
+        Ok(hdr)
+    }
+
+    /// The slow half: something is left to be done to the frame.
+    fn check_offload(
+        &mut self,
+        raw: &RawHdr,
+        frame_len: u32,
+        on: Offloads,
+    ) -> Result<(), HdrError> {
+        let gso_type = raw.bytes[1];
+        let segmented = Segmented::of(gso_type)?;
+        if segmented.is_some_and(|gso| !gso.allowed(gso_type, on)) {
+            return Err(HdrError::GsoNotNegotiated);
+        }
+        if self.flags() & flags::NEEDS_CSUM == 0 {
+            return Err(HdrError::GsoWithoutCsum);
+        }
+        if !on.contains(Offloads::CSUM) {
+            return Err(HdrError::CsumNotNegotiated);
+        }
+        let (start, offset) = (raw.u16_at(6), raw.u16_at(8));
+        let end = u32::from(start) + u32::from(offset) + 2;
+        if end > frame_len || !(MIN_L4_START..=MAX_L4_START).contains(&start) {
+            return Err(HdrError::CsumRange);
+        }
+        self.put(6, start);
+        self.put(8, offset);
+        let Some(segmented) = segmented else {
+            return Ok(());
+        };
+        segmented.check(raw, frame_len)?;
+        self.bytes[1] = gso_type;
+        self.put(2, u32::from(raw.u16_at(2)).min(frame_len) as u16);
+        self.put(4, raw.u16_at(4));
+        Ok(())
+    }
+}
+
+/// What a GSO type says about its frame.
+#[derive(Clone, Copy)]
+struct Segmented {
+    /// Any of these has to be on.
+    any_of: Offloads,
+    /// Lowest offset of the transport header.
+    min_start: u16,
+    /// Bytes of the shortest transport header.
+    l4_len: u16,
+    /// Where that header keeps its checksum.
+    csum_offset: u16,
+    /// Whether the ECN bit means something.
+    tcp: bool,
+}
+
+impl Segmented {
+    const TCPV4: Self = Self {
+        any_of: Offloads::TSO4,
+        min_start: MIN_L4_START,
+        l4_len: 20,
+        csum_offset: 16,
+        tcp: true,
+    };
+    const TCPV6: Self = Self {
+        any_of: Offloads::TSO6,
+        min_start: MIN_L4_START_V6,
+        ..Self::TCPV4
+    };
+    const UFO: Self = Self {
+        any_of: Offloads::UFO,
+        min_start: MIN_L4_START,
+        l4_len: 8,
+        csum_offset: 6,
+        tcp: false,
+    };
+    /// One type for both families: either bit permits it (NET-HDR-21).
+    const USO: Self = Self {
+        any_of: Offloads::USO4.union(Offloads::USO6),
+        ..Self::UFO
+    };
+
+    fn of(gso_type: u8) -> Result<Option<Self>, HdrError> {
+        match gso_type & !gso::ECN {
+            gso::NONE if gso_type == gso::NONE => Ok(None),
+            gso::TCPV4 => Ok(Some(Self::TCPV4)),
+            gso::TCPV6 => Ok(Some(Self::TCPV6)),
+            gso::UDP => Ok(Some(Self::UFO)),
+            gso::UDP_L4 => Ok(Some(Self::USO)),
+            _ => Err(HdrError::GsoUnknown),
+        }
+    }
+
+    fn allowed(self, gso_type: u8, on: Offloads) -> bool {
+        let ecn_ok = gso_type & gso::ECN == 0 || (self.tcp && on.contains(Offloads::ECN));
+        on.intersects(self.any_of) && ecn_ok
+    }
+
+    fn check(self, raw: &RawHdr, frame_len: u32) -> Result<(), HdrError> {
+        let (size, start, offset) = (raw.u16_at(4), raw.u16_at(6), raw.u16_at(8));
+        if size == 0 || size == GSO_BY_FRAGS {
+            return Err(HdrError::GsoSize);
+        }
+        if u64::from(frame_len) > u64::from(size) * u64::from(MAX_GSO_SEGMENTS) {
+            return Err(HdrError::GsoSegments);
+        }
+        let headers = u32::from(start) + u32::from(self.l4_len);
+        if start < self.min_start || offset != self.csum_offset || headers > frame_len {
+            return Err(HdrError::GsoHeaders);
+        }
+        Ok(())
+    }
+}
