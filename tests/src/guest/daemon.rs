@@ -1,0 +1,137 @@
+//! The device under test: the vhost-user daemon.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use super::error::require;
+use super::{Error, Process, Result};
+
+/// Overrides the daemon's binary.
+pub const DAEMON: &str = "LINUX_GUEST_DAEMON";
+
+/// How long the daemon may take to listen or to end.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// In `/proc/net/unix`: the flag of a socket that listens.
+const LISTENING: &str = "00010000";
+
+/// A running daemon. It is killed when dropped.
+#[derive(Debug)]
+pub struct Daemon {
+    process: Process,
+}
+
+impl Daemon {
+    /// Starts `serve` with the socket and the options, and waits until it listens.
+    ///
+    /// # Errors
+    /// When it ends or does not listen in time.
+    pub fn serve(socket: &Path, options: &[String]) -> Result<Self> {
+        let binary = binary()?;
+        let mut command = Command::new(binary);
+        command
+            .args(["serve", "-v", "--socket-path"])
+            .arg(socket)
+            .args(options)
+            .env("RUST_BACKTRACE", "1");
+        let mut process = Process::spawn(&mut command)?;
+        process.wait_until("listening socket", LIMIT, || listens(socket))?;
+        Ok(Self { process })
+    }
+
+    /// Fails if the daemon has ended or has panicked.
+    ///
+    /// # Errors
+    /// [`Error::Unexpected`] with the end of its log.
+    pub fn expect_alive(&mut self) -> Result<()> {
+        let running = self.process.is_running();
+        require!(
+            running,
+            "the daemon has ended; its log ends:\n{}",
+            self.process.tail()
+        );
+        require!(
+            !self.log().contains("panicked"),
+            "the daemon has panicked:\n{}",
+            self.process.tail()
+        );
+        Ok(())
+    }
+
+    /// Asks for an orderly end, which has to be one with status 0.
+    ///
+    /// # Errors
+    /// When it does not end, or with another status.
+    pub fn stop(&mut self) -> Result<()> {
+        self.process.signal("TERM");
+        let status = self.process.wait_exit(LIMIT)?;
+        require!(
+            status.success(),
+            "the daemon ended with {status} at SIGTERM; its log ends:\n{}",
+            self.process.tail()
+        );
+        Ok(())
+    }
+
+    /// Kills it without warning.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// The end of the log.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.tail()
+    }
+}
+
+/// Builds the daemon unless another binary is named, and gives its path.
+///
+/// # Errors
+/// When the build fails.
+pub fn build(target: &Path) -> Result<PathBuf> {
+    if let Some(path) = env::var_os(DAEMON) {
+        return fs::canonicalize(&path).map_err(Error::io(format!(
+            "finding the daemon at {}",
+            path.display()
+        )));
+    }
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args([
+            "build",
+            "--release",
+            "--quiet",
+            "-p",
+            "vhost-user-net",
+            "--manifest-path",
+        ])
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
+        .arg("--target-dir")
+        .arg(target)
+        .status()
+        .map_err(Error::io("starting cargo"))?;
+    require!(status.success(), "the daemon does not build");
+    Ok(target.join("release/vhost-user-net"))
+}
+
+fn binary() -> Result<PathBuf> {
+    env::var_os(DAEMON)
+        .map(PathBuf::from)
+        .ok_or_else(|| Error::Missing(format!("{DAEMON} is not set")))
+}
+
+fn listens(socket: &Path) -> bool {
+    let path = socket.to_string_lossy();
+    fs::read_to_string("/proc/net/unix").is_ok_and(|table| {
+        table
+            .lines()
+            .any(|line| line.ends_with(&*path) && line.split_whitespace().nth(3) == Some(LISTENING))
+    })
+}

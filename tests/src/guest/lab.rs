@@ -1,0 +1,211 @@
+//! One daemon, one guest, and an address at each end.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::image::{self, Bus};
+use super::kernel::Kernel;
+use super::{Daemon, Error, Guest, Result, host, qemu, uml};
+
+/// The tap that the daemon makes.
+pub const TAP: &str = "vt0";
+/// The host's address on the tap.
+pub const HOST: &str = "192.0.2.1";
+/// The guest's address.
+pub const GUEST: &str = "192.0.2.2";
+/// The guest's hardware address, as the daemon is told it.
+pub const MAC: &str = "02:00:00:00:00:02";
+/// The guest's interface.
+pub const NIC: &str = "eth0";
+
+/// What a guest runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Machine {
+    /// User-mode Linux.
+    UserMode,
+    /// QEMU without hardware virtualisation.
+    Qemu,
+}
+
+impl Machine {
+    const fn bus(self) -> Bus {
+        match self {
+            Self::UserMode => Bus::VhostUser,
+            Self::Qemu => Bus::Pci,
+        }
+    }
+
+    const fn image_name(self) -> &'static str {
+        match self {
+            Self::UserMode => "user-mode.cpio",
+            Self::Qemu => "qemu.cpio",
+        }
+    }
+}
+
+/// Kernels and images, in a folder that outlives the test.
+#[derive(Debug, Clone)]
+pub struct Assets {
+    cache: PathBuf,
+}
+
+impl Assets {
+    /// Assets below a folder, which are made by [`Assets::prepare`].
+    #[must_use]
+    pub const fn new(cache: PathBuf) -> Self {
+        Self { cache }
+    }
+
+    /// Downloads the kernel if need be and packs the image of a machine. Not inside a namespace without network.
+    ///
+    /// # Errors
+    /// When something is missing on this machine.
+    pub fn prepare(&self, machine: Machine) -> Result<()> {
+        fs::create_dir_all(&self.cache)
+            .map_err(Error::io(format!("creating {}", self.cache.display())))?;
+        let image = image::build(&self.kernel(machine)?, machine.bus())?;
+        let path = self.image(machine);
+        fs::write(&path, image).map_err(Error::io(format!("writing {}", path.display())))
+    }
+
+    /// Boots a guest, with the network device behind `socket` if there is one.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn boot(&self, machine: Machine, socket: Option<&Path>, folder: &Path) -> Result<Guest> {
+        let kernel = self.kernel(machine)?;
+        let image = self.image(machine);
+        match machine {
+            Machine::UserMode => uml::boot(&kernel, &image, socket, folder),
+            Machine::Qemu => qemu::boot(&kernel, &image, socket),
+        }
+    }
+
+    fn kernel(&self, machine: Machine) -> Result<Kernel> {
+        match machine {
+            Machine::UserMode => Kernel::user_mode(),
+            Machine::Qemu => Kernel::cloud(&self.cache),
+        }
+    }
+
+    fn image(&self, machine: Machine) -> PathBuf {
+        self.cache.join(machine.image_name())
+    }
+}
+
+/// What a lab is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Setup {
+    /// What the guest runs on.
+    pub machine: Machine,
+    /// What the daemon is told beyond the socket, the tap, its address and the MAC.
+    pub options: &'static [&'static str],
+}
+
+/// A daemon and its guest. The guest is dropped first.
+#[derive(Debug)]
+pub struct Lab {
+    /// The guest.
+    pub guest: Guest,
+    /// The device under test.
+    pub daemon: Daemon,
+    setup: Setup,
+    assets: Assets,
+    folder: tempfile::TempDir,
+}
+
+impl Lab {
+    /// Starts the daemon, boots the guest and gives it its address and an iperf3 server.
+    ///
+    /// # Errors
+    /// When either does not come up.
+    pub fn open(assets: &Assets, setup: Setup) -> Result<Self> {
+        let folder = tempfile::tempdir().map_err(Error::io("creating a temporary folder"))?;
+        let daemon = serve(folder.path(), setup)?;
+        let guest = boot(assets, setup.machine, folder.path())?;
+        Ok(Self {
+            guest,
+            daemon,
+            setup,
+            assets: assets.clone(),
+            folder,
+        })
+    }
+
+    /// A folder for the files of a story.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Powers the guest off and boots another one on the same daemon.
+    ///
+    /// # Errors
+    /// When either fails.
+    pub fn next_guest(&mut self) -> Result<()> {
+        self.guest.power_off()?;
+        self.guest = boot(&self.assets, self.setup.machine, self.folder.path())?;
+        Ok(())
+    }
+
+    /// Kills the daemon without warning, then the guest that lost its device; starts both again.
+    ///
+    /// # Errors
+    /// When the new ones do not come up.
+    pub fn crash(&mut self) -> Result<()> {
+        self.daemon.kill()?;
+        self.guest.kill()?;
+        self.daemon = serve(self.folder.path(), self.setup)?;
+        self.guest = boot(&self.assets, self.setup.machine, self.folder.path())?;
+        Ok(())
+    }
+
+    /// Ends both in an orderly way and begins again with other options.
+    ///
+    /// # Errors
+    /// When either end is not orderly, or the new ones do not come up.
+    pub fn reopen(&mut self, options: &'static [&'static str]) -> Result<()> {
+        self.close()?;
+        self.setup.options = options;
+        self.daemon = serve(self.folder.path(), self.setup)?;
+        self.guest = boot(&self.assets, self.setup.machine, self.folder.path())?;
+        Ok(())
+    }
+
+    /// Powers the guest off; the daemon has to survive that and to end with status 0 when it is asked to.
+    ///
+    /// # Errors
+    /// When either end is not orderly.
+    pub fn close(&mut self) -> Result<()> {
+        self.guest.power_off()?;
+        self.daemon.expect_alive()?;
+        self.daemon.stop()
+    }
+}
+
+fn socket(folder: &Path) -> PathBuf {
+    folder.join("net.sock")
+}
+
+fn serve(folder: &Path, setup: Setup) -> Result<Daemon> {
+    let address = format!("{HOST}/24");
+    let fixed = ["--tap", TAP, "--tap-addr", &address, "--mac", MAC];
+    // A story that names a file means one in its own folder.
+    let options = fixed
+        .iter()
+        .chain(setup.options)
+        .map(|word| word.replace("FOLDER", &folder.to_string_lossy()))
+        .collect::<Vec<_>>();
+    Daemon::serve(&socket(folder), &options)
+}
+
+fn boot(assets: &Assets, machine: Machine, folder: &Path) -> Result<Guest> {
+    let mut guest = assets.boot(machine, Some(&socket(folder)), folder)?;
+    guest.expect(&format!(
+        "ip link set {NIC} up && ip addr add {GUEST}/24 dev {NIC}"
+    ))?;
+    guest.expect("iperf3 -s -D")?;
+    // The host has learnt the address of an earlier guest or none: both end here.
+    host::run(&format!("ip neigh flush dev {TAP}"))?;
+    Ok(guest)
+}

@@ -1,0 +1,38 @@
+//! Real, unmodified Linux guests under test.
+//!
+//! From the outside in:
+//!
+//! - [`namespace`] runs the whole test again inside private network, mount and process namespaces: nothing of
+//!   the host's network is touched, and whatever happens no process outlives the test.
+//! - [`packages`] says which Debian packages are missing; [`kernel`] finds the guests' kernels and modules,
+//!   [`image`] packs an initramfs (a [`cpio`] archive) of busybox, tools, modules and `tests/guest/init`.
+//! - [`Process`] is any program that was started here: its output is collected, each wait has an end, and it
+//!   is killed with its children when dropped.
+//! - [`Guest`] is a booted kernel with a shell on its serial console: `guest.run("ip link")`. It is started
+//!   by [`uml`] (user-mode Linux) or by [`qemu`] (without hardware virtualisation).
+//! - [`Daemon`] is the device under test, [`host`] the programs at the other end of its tap.
+//! - [`Lab`] is one daemon with one guest and an address at each end, and [`stories`] is what is checked with it.
+//!
+//! A real kernel is not deterministic, so there is no virtual time here: every wait ends at an event (output,
+//! exit), and a deadline turns a hang into a failure that shows the end of the program's output.
+
+pub mod cpio;
+pub mod daemon;
+mod error;
+pub mod host;
+pub mod image;
+pub mod kernel;
+pub mod lab;
+pub mod namespace;
+pub mod packages;
+mod process;
+pub mod qemu;
+mod shell;
+pub mod stories;
+pub mod uml;
+
+pub use daemon::Daemon;
+pub use error::{Error, Result};
+pub use lab::{Assets, Lab, Machine, Setup};
+pub use process::Process;
+pub use shell::{Guest, Reply};

@@ -1,0 +1,68 @@
+//! The private namespaces in which everything runs.
+
+use std::env;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus};
+
+use super::{Error, Result, host};
+
+/// Set for the process that runs inside.
+const INSIDE: &str = "LINUX_GUEST_INSIDE";
+
+/// Whether this process is the one inside.
+#[must_use]
+pub fn is_inside() -> bool {
+    env::var_os(INSIDE).is_some()
+}
+
+/// Runs this program again, with the same arguments and the given variables, inside new network, mount and
+/// process namespaces, and waits for it.
+///
+/// It is process 1 there, so the kernel kills everything it started when it ends, and it is itself killed when this
+/// process ends. Whoever is not root becomes root of a new user namespace.
+///
+/// # Errors
+/// [`Error::Io`] when `unshare` cannot be started.
+pub fn run_inside(variables: &[(&str, PathBuf)]) -> Result<ExitStatus> {
+    let program = env::current_exe().map_err(Error::io("finding this program"))?;
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "unshare"]);
+    if !is_root()? {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command
+        .args([
+            "--net",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child=KILL",
+            "--mount-proc",
+            "--",
+        ])
+        .arg(program)
+        .args(env::args_os().skip(1))
+        .env(INSIDE, "1")
+        .envs(variables.iter().map(|(name, value)| (name, value)))
+        .status()
+        .map_err(Error::io("starting unshare"))
+}
+
+/// What a fresh network namespace lacks.
+///
+/// # Errors
+/// When the loopback interface cannot be brought up.
+pub fn set_up() -> Result<()> {
+    host::run("ip link set lo up").map(drop)
+}
+
+fn is_root() -> Result<bool> {
+    let status =
+        fs::read_to_string("/proc/self/status").map_err(Error::io("reading /proc/self/status"))?;
+    let user = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Uid:"))
+        .and_then(|ids| ids.split_whitespace().nth(1));
+    Ok(user == Some("0"))
+}

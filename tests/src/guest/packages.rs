@@ -1,0 +1,54 @@
+//! The Debian packages that the guests are made of.
+
+use std::path::Path;
+
+use super::{Error, Result};
+
+/// Programs and the packages that bring them. Each is looked up in [`SEARCH`].
+const PROGRAMS: &[(&str, &str)] = &[
+    ("linux.uml", "user-mode-linux"),
+    ("busybox", "busybox-static"),
+    ("ethtool", "ethtool"),
+    ("iperf3", "iperf3"),
+    ("ip", "iproute2"),
+    ("ping", "iputils-ping"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("unshare", "util-linux"),
+    ("ldd", "libc-bin"),
+];
+
+const SEARCH: &[&str] = &["/usr/bin", "/usr/sbin", "/bin", "/sbin"];
+
+/// Where a program of [`PROGRAMS`] is.
+///
+/// # Errors
+/// [`Error::Missing`] when no package has brought it.
+pub fn program(name: &str) -> Result<String> {
+    find(name).ok_or_else(|| Error::Missing(format!("{name} is not installed")))
+}
+
+/// Checks that every package is there.
+///
+/// # Errors
+/// [`Error::Missing`] with the command that installs what is not.
+pub fn check() -> Result<()> {
+    let missing: Vec<_> = PROGRAMS
+        .iter()
+        .filter(|(program, _)| find(program).is_none())
+        .map(|(_, package)| *package)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Missing(format!(
+        "missing packages: apt-get install -y --no-install-recommends {}",
+        missing.join(" ")
+    )))
+}
+
+fn find(name: &str) -> Option<String> {
+    SEARCH
+        .iter()
+        .map(|folder| format!("{folder}/{name}"))
+        .find(|path| Path::new(path).exists())
+}

@@ -1,0 +1,54 @@
+//! QEMU without hardware virtualisation: slow, but another driver binding (virtio-pci) and another front-end.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use super::kernel::Kernel;
+use super::{Guest, Result, packages};
+
+/// How long a boot may take; five to seven seconds are usual on an idle machine.
+const BOOT_LIMIT: Duration = Duration::from_secs(120);
+
+/// Boots a guest, with the network device behind `socket` if there is one.
+///
+/// # Errors
+/// When the guest does not come up.
+pub fn boot(kernel: &Kernel, image: &Path, socket: Option<&Path>) -> Result<Guest> {
+    let mut command = Command::new(packages::program("qemu-system-x86_64")?);
+    command
+        .args([
+            "-accel",
+            "tcg",
+            "-nodefaults",
+            "-nographic",
+            "-no-reboot",
+            "-serial",
+            "stdio",
+        ])
+        // The back-end maps the guest's memory.
+        .args(["-machine", "q35,memory-backend=memory", "-m", "256M"])
+        .args([
+            "-object",
+            "memory-backend-memfd,id=memory,size=256M,share=on",
+        ])
+        .arg("-kernel")
+        .arg(&kernel.image)
+        .arg("-initrd")
+        .arg(image)
+        .args(["-append", "console=ttyS0 quiet panic=-1"]);
+    match socket {
+        None => {
+            command.args(["-nic", "none"]);
+        }
+        Some(socket) => {
+            command
+                .arg("-chardev")
+                .arg(format!("socket,id=link,path={}", socket.display()))
+                .args(["-netdev", "vhost-user,id=net,chardev=link"])
+                // No MSI-X: QEMU 7.2 crashes when it is combined with TCG and vhost-user.
+                .args(["-device", "virtio-net-pci,netdev=net,vectors=0,romfile="]);
+        }
+    }
+    Guest::boot(&mut command, BOOT_LIMIT)
+}

@@ -1,0 +1,239 @@
+//! What the guest's administrator can change.
+
+use super::traffic;
+use crate::guest::error::require;
+use crate::guest::lab::{GUEST, HOST, MAC, NIC, TAP};
+use crate::guest::{Error, Guest, Lab, Result, host};
+
+/// A feature bit and its name.
+pub(super) type Feature = (usize, &'static str);
+
+pub(super) const MRG_RXBUF: Feature = (15, "MRG_RXBUF");
+const MTU: Feature = (3, "MTU");
+const MQ: Feature = (22, "MQ");
+
+/// What Linux 6.1 takes from a device that offers everything.
+const FEATURES: &[Feature] = &[
+    (0, "CSUM"),
+    (1, "GUEST_CSUM"),
+    (2, "CTRL_GUEST_OFFLOADS"),
+    (5, "MAC"),
+    (7, "GUEST_TSO4"),
+    (8, "GUEST_TSO6"),
+    (11, "HOST_TSO4"),
+    (12, "HOST_TSO6"),
+    MRG_RXBUF,
+    (16, "STATUS"),
+    (17, "CTRL_VQ"),
+    (18, "CTRL_RX"),
+    (19, "CTRL_VLAN"),
+    (21, "GUEST_ANNOUNCE"),
+    (23, "CTRL_MAC_ADDR"),
+    (28, "INDIRECT_DESC"),
+    (29, "EVENT_IDX"),
+    (32, "VERSION_1"),
+];
+
+/// The accepted features are a string of zeros and ones in sysfs, bit 0 first.
+pub(super) fn expect_feature(
+    guest: &mut Guest,
+    (bit, name): Feature,
+    expected: bool,
+) -> Result<()> {
+    let bits = guest.expect(&format!("cat /sys/class/net/{NIC}/device/features"))?;
+    let accepted = bits.as_bytes().get(bit) == Some(&b'1');
+    require!(
+        accepted == expected,
+        "feature {name} is {accepted}, not {expected}: {bits}"
+    );
+    Ok(())
+}
+
+pub(super) fn features(lab: &mut Lab) -> Result<String> {
+    for feature in FEATURES.iter().chain([&MTU]) {
+        expect_feature(&mut lab.guest, *feature, true)?;
+    }
+    expect_feature(&mut lab.guest, MQ, false)?;
+    let address = lab
+        .guest
+        .expect(&format!("cat /sys/class/net/{NIC}/address"))?;
+    require!(address == MAC, "the address is {address}, not {MAC}");
+    let mtu = lab.guest.expect(&format!("cat /sys/class/net/{NIC}/mtu"))?;
+    require!(mtu == "1400", "the MTU is {mtu}");
+    let carrier = lab
+        .guest
+        .expect(&format!("cat /sys/class/net/{NIC}/carrier"))?;
+    require!(carrier == "1", "the carrier is {carrier}");
+    lab.guest
+        .expect(&format!("cat /sys/class/net/{NIC}/device/features"))
+}
+
+pub(super) fn segmentation(lab: &mut Lab) -> Result<String> {
+    let mut seen = Vec::new();
+    for state in ["off", "on"] {
+        lab.guest.expect(&format!(
+            "ethtool -K {NIC} tso {state} gso {state} gro {state}"
+        ))?;
+        seen.push(format!("{state}: {}", traffic::tcp("")?));
+    }
+    // Turns CTRL_GUEST_OFFLOADS over as well.
+    for state in ["off", "on"] {
+        lab.guest.expect(&format!(
+            "ethtool -K {NIC} rx-gro-hw {state} lro {state} || true"
+        ))?;
+        seen.push(format!("receive {state}: {}", traffic::tcp("")?));
+    }
+    Ok(seen.join("; "))
+}
+
+pub(super) fn queue_pairs(lab: &mut Lab) -> Result<String> {
+    expect_feature(&mut lab.guest, MQ, true)?;
+    let mut seen = Vec::new();
+    for pairs in [2, 1, 2] {
+        lab.guest.expect(&format!("ethtool -L {NIC} combined {pairs} || ethtool -l {NIC} | tail -n 5 | grep -q 'Combined:.*{pairs}'"))?;
+        let before = queue_packets(&mut lab.guest)?;
+        let rates = traffic::tcp("-P 8")?;
+        let after = queue_packets(&mut lab.guest)?;
+        let moved: Vec<_> = after
+            .iter()
+            .zip(&before)
+            .map(|(after, before)| after - before)
+            .collect();
+        require!(
+            moved[..2].iter().all(|packets| *packets > 0),
+            "the first pair moved {moved:?} with {pairs} pairs"
+        );
+        if pairs == 2 {
+            require!(
+                moved[2..].iter().all(|packets| *packets > 0),
+                "the second pair moved {moved:?} with 2 pairs"
+            );
+        }
+        traffic::ping(&mut lab.guest)?;
+        seen.push(format!("{pairs}: {rates}, packets {moved:?}"));
+    }
+    Ok(seen.join("; "))
+}
+
+/// The driver's own counters: received and sent packets of the first pair, then of the second.
+fn queue_packets(guest: &mut Guest) -> Result<[u64; 4]> {
+    let report = guest.expect(&format!("ethtool -S {NIC}"))?;
+    let counter = |name: &str| {
+        report
+            .lines()
+            .find_map(|line| {
+                line.trim()
+                    .strip_prefix(name)?
+                    .strip_prefix(": ")?
+                    .parse()
+                    .ok()
+            })
+            .ok_or_else(|| Error::Unexpected(format!("no counter {name}:\n{report}")))
+    };
+    Ok([
+        counter("rx_queue_0_packets")?,
+        counter("tx_queue_0_packets")?,
+        counter("rx_queue_1_packets")?,
+        counter("tx_queue_1_packets")?,
+    ])
+}
+
+/// Frames to somebody else reach the guest only while it asks for them.
+pub(super) fn promiscuous(lab: &mut Lab) -> Result<String> {
+    const STRANGER: &str = "192.0.2.77";
+    const FRAMES: u64 = 50;
+    host::run(&format!(
+        "ip neigh replace {STRANGER} lladdr 02:00:00:00:00:77 dev {TAP} nud permanent"
+    ))?;
+    let mut seen = Vec::new();
+    for (state, expected) in [("off", false), ("on", true), ("off", false)] {
+        lab.guest
+            .expect(&format!("ip link set {NIC} promisc {state}"))?;
+        let before = received(&mut lab.guest)?;
+        // Nobody answers, so the status is that of a failure.
+        let _unanswered = host::run(&format!("ping -q -c {FRAMES} -i 0.005 -W 1 {STRANGER}"));
+        let frames = received(&mut lab.guest)? - before;
+        require!(
+            (frames >= FRAMES) == expected,
+            "{frames} frames came with promiscuous mode {state}, {FRAMES} were sent"
+        );
+        traffic::ping(&mut lab.guest)?;
+        seen.push(format!("{state}: {frames} of {FRAMES}"));
+    }
+    Ok(seen.join(", "))
+}
+
+fn received(guest: &mut Guest) -> Result<u64> {
+    let packets = guest.expect(&format!("cat /sys/class/net/{NIC}/statistics/rx_packets"))?;
+    packets
+        .parse()
+        .map_err(|_| Error::Unexpected(format!("rx_packets is {packets}")))
+}
+
+pub(super) fn address(lab: &mut Lab) -> Result<String> {
+    const OTHER: &str = "02:00:00:00:00:33";
+    for address in [OTHER, MAC, OTHER] {
+        lab.guest
+            .expect(&format!("ip link set {NIC} address {address}"))?;
+        host::run(&format!("ip neigh flush dev {TAP}"))?;
+        traffic::ping(&mut lab.guest)?;
+        let learnt = host::run(&format!("ip neigh show {GUEST} dev {TAP}"))?;
+        require!(
+            learnt.contains(address),
+            "the host learnt {learnt} instead of {address}"
+        );
+    }
+    Ok(format!("{} with {OTHER}", traffic::tcp("")?))
+}
+
+pub(super) fn vlan(lab: &mut Lab) -> Result<String> {
+    const HOST_VLAN: &str = "198.51.100.1";
+    const GUEST_VLAN: &str = "198.51.100.2";
+    host::run(&format!(
+        "ip link add link {TAP} name {TAP}.5 type vlan id 5"
+    ))?;
+    host::run(&format!("ip addr add {HOST_VLAN}/24 dev {TAP}.5"))?;
+    host::run(&format!("ip link set {TAP}.5 up"))?;
+    lab.guest.expect(&format!(
+        "ip link add link {NIC} name {NIC}.5 type vlan id 5"
+    ))?;
+    lab.guest.expect(&format!(
+        "ip addr add {GUEST_VLAN}/24 dev {NIC}.5 && ip link set {NIC}.5 up"
+    ))?;
+    traffic::ping_guest(GUEST_VLAN, "")?;
+    traffic::ping_host(&mut lab.guest, HOST_VLAN, "")?;
+    let receive = traffic::tcp_to(GUEST_VLAN, "")?;
+    let transmit = traffic::tcp_to(GUEST_VLAN, "-R")?;
+    lab.guest.expect(&format!("ip link del {NIC}.5"))?;
+    traffic::ping(&mut lab.guest)?;
+    Ok(traffic::Throughput { receive, transmit }.to_string())
+}
+
+pub(super) fn guest_link(lab: &mut Lab) -> Result<String> {
+    const TIMES: u32 = 5;
+    for _ in 0..TIMES {
+        lab.guest.expect(&format!("ip link set {NIC} down"))?;
+        // Meanwhile frames arrive at the tap.
+        let _unanswered = host::run(&format!("ping -q -c 5 -i 0.01 -W 1 {GUEST}"));
+        lab.guest.expect(&format!("ip link set {NIC} up"))?;
+        traffic::ping(&mut lab.guest)?;
+    }
+    Ok(format!("{TIMES} times, then {}", traffic::tcp("")?))
+}
+
+pub(super) fn tap_link(lab: &mut Lab) -> Result<String> {
+    const TIMES: u32 = 5;
+    for _ in 0..TIMES {
+        host::run(&format!("ip link set {TAP} down"))?;
+        let reply = lab.guest.run(&format!("ping -q -c 3 -A -W 1 {HOST}"))?;
+        require!(
+            reply.output.contains("100% packet loss"),
+            "answers came from a tap that is down:\n{}",
+            reply.output
+        );
+        host::run(&format!("ip link set {TAP} up"))?;
+        traffic::ping(&mut lab.guest)?;
+    }
+    lab.daemon.expect_alive()?;
+    Ok(format!("{TIMES} times, then {}", traffic::tcp("")?))
+}

@@ -1,0 +1,85 @@
+//! Guests and daemons come and go.
+
+use std::fs;
+use std::time::Duration;
+
+use super::traffic;
+use crate::guest::error::require;
+use crate::guest::lab::{GUEST, TAP};
+use crate::guest::{Guest, Lab, Process, Result, host};
+
+/// The harness by itself: commands, their output and status, a command that hangs, the contents of the image.
+pub(super) fn shell(guest: &mut Guest) -> Result<String> {
+    let reply = guest.run("echo one; echo two >&2; exit 3")?;
+    require!(
+        (reply.status, reply.output.as_str()) == (3, "one\ntwo"),
+        "the shell answered {reply:?}"
+    );
+    let hang = guest.run_for("sleep 3; echo late", Duration::from_millis(300));
+    require!(hang.is_err(), "a command that hangs came to {hang:?}");
+    // What the late command prints is not taken for the output of the next.
+    let reply = guest.run("echo next")?;
+    require!(
+        reply.output.ends_with("next") && reply.status == 0,
+        "the shell answered {reply:?}"
+    );
+    for tool in ["ethtool --version", "iperf3 --version"] {
+        guest.expect(tool)?;
+    }
+    let modules = guest.expect("lsmod")?;
+    require!(
+        modules.contains("virtio_net") && modules.contains("8021q"),
+        "the modules are not loaded:\n{modules}"
+    );
+    guest.expect("uname -r")
+}
+
+pub(super) fn next_guest(lab: &mut Lab) -> Result<String> {
+    const GUESTS: u32 = 3;
+    for _ in 1..GUESTS {
+        traffic::ping(&mut lab.guest)?;
+        lab.next_guest()?;
+        lab.daemon.expect_alive()?;
+    }
+    traffic::ping(&mut lab.guest)?;
+    Ok(format!(
+        "{GUESTS} guests, the last one {}",
+        traffic::tcp("")?
+    ))
+}
+
+/// The daemon dies in the middle of a transfer; another one takes its place for the next guest.
+pub(super) fn crash(lab: &mut Lab) -> Result<String> {
+    let mut seen = Vec::new();
+    for options in ["", "-R"] {
+        let _load = load(options)?;
+        lab.crash()?;
+        traffic::ping(&mut lab.guest)?;
+        seen.push(traffic::tcp("")?.to_string());
+    }
+    Ok(seen.join("; "))
+}
+
+/// An endless transfer, already under way. It ends when dropped.
+pub(super) fn load(options: &str) -> Result<Process> {
+    const UNDER_WAY_BYTES: u64 = 1 << 20;
+    let before = tap_bytes();
+    let mut process = host::start(&format!(
+        "iperf3 -c {GUEST} -t 600 --connect-timeout 5000 {options}"
+    ))?;
+    process.wait_until("traffic", Duration::from_secs(20), || {
+        tap_bytes() > before + UNDER_WAY_BYTES
+    })?;
+    Ok(process)
+}
+
+/// Bytes that went over the tap, both ways.
+pub(super) fn tap_bytes() -> u64 {
+    ["rx_bytes", "tx_bytes"]
+        .iter()
+        .filter_map(|counter| {
+            let path = format!("/sys/class/net/{TAP}/statistics/{counter}");
+            fs::read_to_string(path).ok()?.trim().parse::<u64>().ok()
+        })
+        .sum()
+}

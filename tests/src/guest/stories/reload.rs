@@ -1,0 +1,31 @@
+//! The guest's driver goes away and comes back while frames arrive.
+
+use super::{lifecycle, traffic};
+use crate::guest::lab::{GUEST, NIC, TAP};
+use crate::guest::{Lab, Result, host};
+
+/// Unloads and loads the driver five times, with a transfer under way each time it goes.
+pub(super) fn five_times(lab: &mut Lab) -> Result<String> {
+    const TIMES: u32 = 5;
+    // Frames that nobody has to answer for: they go on while there is no driver.
+    let stray = "192.0.2.78";
+    for _ in 0..TIMES {
+        let load = lifecycle::load("")?;
+        host::run(&format!(
+            "ip neigh replace {stray} lladdr ff:ff:ff:ff:ff:ff dev {TAP} nud permanent"
+        ))?;
+        let mut flood = host::start(&format!("ping -f -q {stray}"))?;
+        lab.guest.expect("rmmod virtio_net")?;
+        lab.guest.expect("insmod /modules/*-virtio_net.ko")?;
+        lab.guest.expect(&format!(
+            "ip link set {NIC} up && ip addr add {GUEST}/24 dev {NIC}"
+        ))?;
+        flood.kill()?;
+        drop(load);
+        traffic::ping(&mut lab.guest)?;
+        lab.daemon.expect_alive()?;
+        // The server in the guest still holds the connection that was cut.
+        lab.guest.expect("killall iperf3; iperf3 -s -D")?;
+    }
+    Ok(format!("{TIMES} times, then {}", traffic::tcp("")?))
+}

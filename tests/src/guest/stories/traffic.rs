@@ -1,0 +1,164 @@
+//! Traffic between the host and the guest.
+
+use std::fmt;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use crate::guest::error::require;
+use crate::guest::lab::{GUEST, HOST};
+use crate::guest::{Error, Guest, Result, host};
+
+/// How long an iperf3 run may take; it measures for [`SECONDS`].
+const LIMIT: Duration = Duration::from_secs(30);
+const SECONDS: u32 = 2;
+
+/// Bits per second.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub(super) struct Rate(pub(super) f64);
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.2} Gbit/s", self.0 / 1e9)
+    }
+}
+
+/// TCP throughput by direction, seen from the guest.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Throughput {
+    /// Host to guest.
+    pub(super) receive: Rate,
+    /// Guest to host.
+    pub(super) transmit: Rate,
+}
+
+impl fmt::Display for Throughput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "to guest {}, from guest {}", self.receive, self.transmit)
+    }
+}
+
+/// Five pings each way, none lost.
+pub(super) fn ping(guest: &mut Guest) -> Result<()> {
+    ping_guest(GUEST, "")?;
+    ping_host(guest, HOST, "")
+}
+
+/// Five pings from the host, none lost.
+pub(super) fn ping_guest(address: &str, options: &str) -> Result<()> {
+    expect_no_loss(&host::run(&format!(
+        "ping -q -c 5 -i 0.05 -W 5 {options} {address}"
+    ))?)
+}
+
+/// Five pings from the guest, none lost.
+pub(super) fn ping_host(guest: &mut Guest, address: &str, options: &str) -> Result<()> {
+    expect_no_loss(&guest.expect(&format!("ping -q -c 5 -A -W 5 {options} {address}"))?)
+}
+
+pub(super) fn expect_no_loss(report: &str) -> Result<()> {
+    require!(
+        report.contains(" 0% packet loss"),
+        "packets were lost:\n{report}"
+    );
+    Ok(())
+}
+
+/// TCP both ways, from the host.
+pub(super) fn tcp(options: &str) -> Result<Throughput> {
+    Ok(Throughput {
+        receive: tcp_to(GUEST, options)?,
+        transmit: tcp_to(GUEST, &format!("-R {options}"))?,
+    })
+}
+
+/// TCP from the host to the server in the guest, as its receiver counts it.
+pub(super) fn tcp_to(address: &str, options: &str) -> Result<Rate> {
+    let report = iperf(address, options)?;
+    let rate = number(&report, "/end/sum_received/bits_per_second")?;
+    require!(rate > 0.0, "iperf3 {options}: nothing arrived");
+    Ok(Rate(rate))
+}
+
+/// UDP at a fixed rate: received packets and the share that was lost, in per cent.
+pub(super) fn udp(options: &str) -> Result<(f64, f64)> {
+    let report = iperf(GUEST, &format!("-u {options}"))?;
+    Ok((
+        number(&report, "/end/sum/packets")?,
+        number(&report, "/end/sum/lost_percent")?,
+    ))
+}
+
+/// Sends data to an echo in the guest and compares what comes back, byte by byte.
+pub(super) fn echo(guest: &mut Guest, length: usize) -> Result<()> {
+    const PORT: u16 = 7007;
+    guest.expect(&format!(
+        "nc -l -p {PORT} -e cat >/dev/null 2>&1 &\nuntil netstat -lnt | grep -q :{PORT}; do :; done"
+    ))?;
+    let sent = noise(length);
+    let mut stream =
+        TcpStream::connect((GUEST, PORT)).map_err(Error::io("connecting to the guest"))?;
+    stream
+        .set_read_timeout(Some(LIMIT))
+        .map_err(Error::io("setting a timeout"))?;
+    let mut sender = stream.try_clone().map_err(Error::io("cloning a socket"))?;
+    let (received, outcome) = thread::scope(|scope| {
+        scope.spawn(|| {
+            sender
+                .write_all(&sent)
+                .and_then(|()| sender.shutdown(Shutdown::Write))
+        });
+        let mut received = Vec::with_capacity(length);
+        let outcome = stream.read_to_end(&mut received);
+        // A sender that still waits for room gives up.
+        let _ended = stream.shutdown(Shutdown::Both);
+        (received, outcome)
+    });
+    outcome.map_err(Error::io(format!(
+        "reading the echo: {} of {length} bytes came",
+        received.len()
+    )))?;
+    let same = sent
+        .iter()
+        .zip(&received)
+        .take_while(|(sent, received)| sent == received)
+        .count();
+    require!(
+        received == sent,
+        "{} of {length} bytes came back, the first {same} as they were sent",
+        received.len()
+    );
+    Ok(())
+}
+
+fn iperf(address: &str, options: &str) -> Result<serde_json::Value> {
+    let command = format!("iperf3 -J -c {address} -t {SECONDS} --connect-timeout 5000 {options}");
+    let output = host::run_for(&command, LIMIT)?;
+    serde_json::from_str(&output)
+        .map_err(|error| Error::Unexpected(format!("{command}: {error}:\n{output}")))
+}
+
+fn number(report: &serde_json::Value, path: &str) -> Result<f64> {
+    report
+        .pointer(path)
+        .and_then(serde_json::Value::as_f64)
+        .ok_or_else(|| {
+            let reason = report
+                .get("error")
+                .and_then(serde_json::Value::as_str)
+                .unwrap_or("no reason given");
+            Error::Unexpected(format!("iperf3 reports no {path}: {reason}"))
+        })
+}
+
+/// Bytes without a short period (a multiplicative congruential generator), the same in each run.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    (0..length)
+        .map(|_| {
+            state = state.wrapping_mul(0xda94_2042_e4dd_58b5);
+            (state >> 56) as u8
+        })
+        .collect()
+}

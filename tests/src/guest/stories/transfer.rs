@@ -1,0 +1,166 @@
+//! Data comes through, in each direction, size and protocol.
+
+use std::fs;
+use std::time::Duration;
+
+use super::traffic::{self, Rate};
+use crate::guest::error::require;
+use crate::guest::lab::{GUEST, HOST, NIC, TAP};
+use crate::guest::{Error, Lab, Result, host};
+
+const HOST6: &str = "2001:db8::1";
+const GUEST6: &str = "2001:db8::2";
+
+pub(super) fn ping(lab: &mut Lab) -> Result<String> {
+    traffic::ping(&mut lab.guest)?;
+    Ok("5 each way".into())
+}
+
+pub(super) fn tcp(_lab: &mut Lab) -> Result<String> {
+    Ok(traffic::tcp("")?.to_string())
+}
+
+pub(super) fn ping_and_tcp(lab: &mut Lab) -> Result<String> {
+    traffic::ping(&mut lab.guest)?;
+    Ok(traffic::tcp("")?.to_string())
+}
+
+/// The guest opens the connection.
+pub(super) fn guest_client(lab: &mut Lab) -> Result<String> {
+    let mut server = host::start(&format!("iperf3 -s -1 -B {HOST} --forceflush"))?;
+    server.read_until("listening iperf3", Duration::from_secs(5), |output| {
+        String::from_utf8_lossy(output)
+            .contains("listening")
+            .then_some((output.len(), ()))
+    })?;
+    let report = lab.guest.expect_for(
+        &format!("iperf3 -c {HOST} -t 2 -f m"),
+        Duration::from_secs(30),
+    )?;
+    let line = report
+        .lines()
+        .rfind(|line| line.ends_with("receiver"))
+        .unwrap_or_default();
+    let rate = rate_in(line).ok_or_else(|| {
+        Error::Unexpected(format!("iperf3 in the guest reports no rate:\n{report}"))
+    })?;
+    require!(rate.0 > 0.0, "nothing arrived:\n{report}");
+    Ok(rate.to_string())
+}
+
+/// The rate in a line of iperf3's report: the word before "Mbits/sec".
+fn rate_in(line: &str) -> Option<Rate> {
+    let words: Vec<_> = line.split_whitespace().collect();
+    let unit = words.iter().position(|word| *word == "Mbits/sec")?;
+    let megabits: f64 = words.get(unit.checked_sub(1)?)?.parse().ok()?;
+    Some(Rate(megabits * 1e6))
+}
+
+pub(super) fn echo(lab: &mut Lab) -> Result<String> {
+    const LENGTH: usize = 32 << 20;
+    traffic::echo(&mut lab.guest, LENGTH)?;
+    Ok(format!("{} MiB", LENGTH >> 20))
+}
+
+/// At a rate far below what the path carries almost nothing may be lost; the receiver's own buffer may overflow
+/// when the machine has other work.
+pub(super) fn udp(_lab: &mut Lab) -> Result<String> {
+    const MAX_LOST_PERCENT: f64 = 5.0;
+    let mut seen = Vec::new();
+    for (direction, options) in [("to guest", ""), ("from guest", "-R")] {
+        for length in [64, 1400, 8000] {
+            let (packets, lost) = traffic::udp(&format!("-b 20M -l {length} {options}"))?;
+            require!(packets > 0.0, "no datagram of {length} bytes {direction}");
+            require!(
+                lost <= MAX_LOST_PERCENT,
+                "{lost:.1} % of {packets} datagrams of {length} bytes lost {direction}"
+            );
+            seen.push(format!(
+                "{direction} {length} B: {packets} datagrams, {lost:.2} % lost"
+            ));
+        }
+    }
+    Ok(seen.join("; "))
+}
+
+pub(super) fn ipv6(lab: &mut Lab) -> Result<String> {
+    host::run(&format!("ip -6 addr add {HOST6}/64 dev {TAP} nodad"))?;
+    lab.guest.expect(&format!(
+        "echo 0 >/proc/sys/net/ipv6/conf/{NIC}/accept_dad; ip -6 addr add {GUEST6}/64 dev {NIC}"
+    ))?;
+    traffic::ping_guest(GUEST6, "-6")?;
+    traffic::ping_host(&mut lab.guest, HOST6, "-6")?;
+    let receive = traffic::tcp_to(GUEST6, "-6")?;
+    let transmit = traffic::tcp_to(GUEST6, "-6 -R")?;
+    Ok(traffic::Throughput { receive, transmit }.to_string())
+}
+
+/// Datagrams that only a large MTU takes in one piece.
+pub(super) fn jumbo(lab: &mut Lab) -> Result<String> {
+    let mtu = lab.guest.expect(&format!("cat /sys/class/net/{NIC}/mtu"))?;
+    require!(mtu == "9000", "the guest's MTU is {mtu}");
+    // `-M do`: neither the host nor a router may cut the request.
+    traffic::ping_guest(GUEST, "-M do -s 8972")?;
+    traffic::ping_host(&mut lab.guest, HOST, "-s 8972")?;
+    let cut = lab
+        .guest
+        .expect("awk '/^Ip:/ { made = $19 } END { print made }' /proc/net/snmp")?;
+    require!(cut == "0", "the guest cut {cut} fragments");
+    Ok(traffic::tcp("")?.to_string())
+}
+
+/// As fast as they return.
+pub(super) fn many_pings(lab: &mut Lab) -> Result<String> {
+    let report = host::run_for(
+        &format!("ping -f -q -c 20000 -W 5 {GUEST}"),
+        Duration::from_secs(120),
+    )?;
+    traffic::expect_no_loss(&report)?;
+    require!(
+        report.contains("20000 received"),
+        "not all came back:\n{report}"
+    );
+    lab.daemon.expect_alive()?;
+    Ok(report.lines().last().unwrap_or_default().to_owned())
+}
+
+/// The file has the header of a capture and at least the frames of five pings each way.
+pub(super) fn capture(lab: &mut Lab) -> Result<String> {
+    const MAGIC: [[u8; 4]; 4] = [
+        [0xd4, 0xc3, 0xb2, 0xa1],
+        [0xa1, 0xb2, 0xc3, 0xd4],
+        [0x4d, 0x3c, 0xb2, 0xa1],
+        [0xa1, 0xb2, 0x3c, 0x4d],
+    ];
+    const FRAMES: usize = 20;
+    const FRAME_BYTES: usize = 16 + 98;
+    traffic::ping(&mut lab.guest)?;
+    let path = lab.folder().join("net.pcap");
+    // It is complete when the daemon has ended.
+    lab.reopen(&[])?;
+    let bytes = fs::read(&path).map_err(Error::io("reading the capture"))?;
+    require!(
+        MAGIC.iter().any(|magic| bytes.starts_with(magic)),
+        "no capture header in {} bytes",
+        bytes.len()
+    );
+    require!(
+        bytes.len() >= 24 + FRAMES * FRAME_BYTES,
+        "{} bytes are too few for {FRAMES} frames",
+        bytes.len()
+    );
+    Ok(format!("{} bytes", bytes.len()))
+}
+
+/// Large frames from the host have to be worth at least this against a device without mergeable buffers.
+pub(super) fn merging(lab: &mut Lab) -> Result<String> {
+    const GAIN: f64 = 3.0;
+    let with = traffic::tcp("")?;
+    lab.reopen(&["--no-mrg-rxbuf"])?;
+    super::control::expect_feature(&mut lab.guest, super::control::MRG_RXBUF, false)?;
+    let without = traffic::tcp("")?;
+    let gain = with.receive.0 / without.receive.0;
+    let seen = format!("to guest {gain:.1} times; with: {with}; without: {without}");
+    require!(gain >= GAIN, "less than {GAIN}: {seen}");
+    Ok(seen)
+}

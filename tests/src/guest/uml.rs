@@ -1,0 +1,38 @@
+//! User-mode Linux: a Linux kernel as an ordinary program, with its own vhost-user front-end.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use super::kernel::Kernel;
+use super::{Guest, Result};
+
+/// How long a boot may take; one second is usual.
+const BOOT_LIMIT: Duration = Duration::from_secs(30);
+
+/// Boots a guest, with the network device behind `socket` if there is one. `folder` takes the guest's memory
+/// file and its control socket.
+///
+/// # Errors
+/// When the guest does not come up.
+pub fn boot(kernel: &Kernel, image: &Path, socket: Option<&Path>, folder: &Path) -> Result<Guest> {
+    let mut command = Command::new(&kernel.image);
+    command
+        .args([
+            "mem=256M",
+            "root=/dev/ram0",
+            "rw",
+            "con=null",
+            "con0=fd:0,fd:1",
+            "quiet",
+        ])
+        .arg(format!("initrd={}", image.display()))
+        .arg(format!("uml_dir={}/", folder.display()))
+        .env("TMPDIR", folder)
+        .env("HOME", folder);
+    if let Some(socket) = socket {
+        // The number is the device's type: 1 is a network device.
+        command.arg(format!("virtio_uml.device={}:1", socket.display()));
+    }
+    Guest::boot(&mut command, BOOT_LIMIT)
+}
