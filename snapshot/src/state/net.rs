@@ -1,0 +1,91 @@
+//! The device as a whole.
+
+use serde::{Deserialize, Serialize};
+use versionize::{VersionMap, Versionize, VersionizeResult};
+use versionize_derive::Versionize;
+
+use super::{ControlState, LimiterState, QueueState, at_most};
+use crate::error::SnapshotError;
+
+/// Most queues of a device: two per pair, as many pairs as a Linux tap has queues, and the control
+/// queue.
+pub const MAX_QUEUES: usize = 2 * 256 + 1;
+
+/// Most limiters of a device: one per data queue.
+pub const MAX_LIMITERS: usize = MAX_QUEUES - 1;
+
+const MAX_ID_LEN: usize = 256;
+
+/// Everything about a network device that its guest can see or has asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Versionize)]
+pub struct NetState {
+    /// Name under which the VMM knows the device; at most 256 bytes.
+    pub id: String,
+    /// Feature bits the device offered.
+    pub features_offered: u64,
+    /// Feature bits the driver accepted.
+    pub features_acked: u64,
+    /// Configuration space.
+    pub config: ConfigState,
+    /// Maximum size of each queue the device offered, in queue order; at most [`MAX_QUEUES`].
+    pub queue_sizes: Vec<u16>,
+    /// The queues the driver set up, each with its own index; at most [`MAX_QUEUES`].
+    pub queues: Vec<QueueState>,
+    /// What the driver set through the control queue.
+    pub control: ControlState,
+    /// Rate limiters with their levels; at most [`MAX_LIMITERS`].
+    pub limiters: Vec<LimiterState>,
+    /// The driver had brought the device live.
+    pub activated: bool,
+    /// The device was paused before the snapshot was asked for.
+    pub paused: bool,
+    /// The device had failed, and only a reset cures it: VirtIO 1.4 §2.1.2 (DEV-LIFE-04).
+    pub needs_reset: bool,
+    /// The driver was asked to announce itself and has not answered: VirtIO 1.4 §5.1.9.5.4
+    /// (NET-CVQ-18).
+    pub announce_pending: bool,
+    /// Queue pairs in use: VirtIO 1.4 §5.1.9.5.6 (NET-MQ-01).
+    pub active_pairs: u16,
+    /// Receive offloads switched on, in the bits of GUEST_OFFLOADS_SET: VirtIO 1.4 §5.1.9.5.9
+    /// (NET-CVQ-19).
+    pub guest_offloads: u64,
+}
+
+/// Configuration space, field by field: VirtIO 1.4 §5.1.4 (NET-CFG-03).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Versionize)]
+pub struct ConfigState {
+    /// MAC address, as the driver last set it.
+    pub mac: [u8; 6],
+    /// Status bits: 1 link up, 2 announce.
+    pub status: u16,
+    /// Queue pairs that exist.
+    pub max_virtqueue_pairs: u16,
+    /// Largest frame without its Ethernet header, in bytes.
+    pub mtu: u16,
+    /// Speed in Mbit/s; all ones when unknown.
+    pub speed: u32,
+    /// Duplex code; 0xff when unknown.
+    pub duplex: u8,
+    /// Longest hash key in bytes.
+    pub rss_max_key_size: u8,
+    /// Longest indirection table in entries.
+    pub rss_max_indirection_table_length: u16,
+    /// Hash types that can be switched on.
+    pub supported_hash_types: u32,
+    /// Tunnel types whose inner headers can be hashed.
+    pub supported_tunnel_types: u32,
+    /// Generation counter, so that a driver that reads across the restore sees a change:
+    /// VirtIO 1.4 §2.5 (DEV-LIFE-08).
+    pub generation: u32,
+}
+
+impl NetState {
+    pub(crate) fn check_bounds(&self) -> Result<(), SnapshotError> {
+        at_most("id", self.id.as_bytes(), MAX_ID_LEN)?;
+        at_most("queue_sizes", &self.queue_sizes, MAX_QUEUES)?;
+        at_most("queues", &self.queues, MAX_QUEUES)?;
+        at_most("limiters", &self.limiters, MAX_LIMITERS)?;
+        self.control.check_bounds()?;
+        self.queues.iter().try_for_each(QueueState::check_bounds)
+    }
+}

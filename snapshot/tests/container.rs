@@ -1,0 +1,301 @@
+//! Each refusal by its name, and the bytes that earn it.
+
+mod common;
+
+use std::io;
+
+use common::{reseal, sample};
+use snapshot::header::{HEADER_LEN, MAX_PAYLOAD_LEN};
+use snapshot::state::{
+    LimiterState, MAX_LIMITERS, MAX_MAC_ENTRIES, MAX_QUEUE_SIZE, MAX_QUEUES, MAX_RSS_KEY_LEN,
+    MAX_RSS_TABLE_LEN, QueueState, VLAN_WORDS,
+};
+use snapshot::{LATEST, NetState, Snapshot, SnapshotError};
+
+fn sealed() -> Vec<u8> {
+    Snapshot::seal(&sample()).unwrap().into_bytes()
+}
+
+fn refusal(bytes: Vec<u8>) -> SnapshotError {
+    Snapshot::from_bytes(bytes).expect_err("accepted")
+}
+
+#[test]
+fn what_was_sealed_opens() {
+    let snapshot = Snapshot::seal(&sample()).unwrap();
+    assert_eq!(snapshot.id(), "net0");
+    assert_eq!(snapshot.open().unwrap(), sample());
+    assert_eq!(
+        Snapshot::from_bytes(snapshot.as_bytes().to_vec()).unwrap(),
+        snapshot
+    );
+}
+
+#[test]
+fn an_empty_state_is_a_state() {
+    let empty = Snapshot::seal(&NetState::default()).unwrap();
+    assert_eq!(empty.open().unwrap(), NetState::default());
+}
+
+#[test]
+fn a_foreign_file_is_named() {
+    let mut bytes = sealed();
+    bytes[0] ^= 1;
+    assert!(matches!(refusal(bytes), SnapshotError::Magic { .. }));
+}
+
+#[test]
+fn a_foreign_architecture_is_named() {
+    let mut bytes = sealed();
+    bytes[8..10].copy_from_slice(&8_u16.to_le_bytes());
+    assert!(matches!(
+        refusal(reseal(bytes)),
+        SnapshotError::Architecture { found: 8, .. }
+    ));
+}
+
+#[test]
+fn unknown_releases_are_refused_to_read_and_to_write() {
+    for release in [0, LATEST + 1, u16::MAX] {
+        let mut bytes = sealed();
+        bytes[10..12].copy_from_slice(&release.to_le_bytes());
+        let refused =
+            |error| matches!(error, SnapshotError::Release { found, .. } if found == release);
+        assert!(refused(refusal(reseal(bytes))));
+        assert!(refused(Snapshot::seal_for(&sample(), release).unwrap_err()));
+    }
+}
+
+#[test]
+fn a_header_cannot_ask_for_more_memory_than_a_state_needs() {
+    let mut bytes = sealed();
+    bytes[12..16].copy_from_slice(&u32::MAX.to_le_bytes());
+    assert!(matches!(
+        refusal(bytes.clone()),
+        SnapshotError::Oversize { found: 0xffff_ffff }
+    ));
+    let from_stream = Snapshot::read_from(&mut bytes.as_slice()).unwrap_err();
+    assert!(matches!(from_stream, SnapshotError::Oversize { .. }));
+}
+
+#[test]
+fn every_truncation_is_refused() {
+    let whole = sealed();
+    for len in 0..whole.len() {
+        let cut = whole[..len].to_vec();
+        let from_stream = Snapshot::read_from(&mut cut.as_slice()).unwrap_err();
+        for error in [refusal(cut), from_stream] {
+            match error {
+                SnapshotError::ShortHeader { found } => assert_eq!(found, len),
+                SnapshotError::Truncated { found, .. } => assert_eq!(found + HEADER_LEN, len),
+                other => panic!("{len}: {other}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn every_truncation_with_a_good_checksum_is_refused() {
+    let whole = sealed();
+    for len in HEADER_LEN..whole.len() {
+        let error = refusal(reseal(whole[..len].to_vec()));
+        assert!(matches!(error, SnapshotError::Malformed { .. }), "{len}");
+    }
+}
+
+#[test]
+fn bytes_behind_the_payload_are_refused() {
+    let mut bytes = sealed();
+    bytes.extend([0; 3]);
+    assert!(matches!(
+        refusal(bytes.clone()),
+        SnapshotError::TrailingBytes { count: 3 }
+    ));
+    assert!(matches!(
+        refusal(reseal(bytes)),
+        SnapshotError::Unconsumed { count: 3 }
+    ));
+}
+
+#[test]
+fn any_flipped_bit_is_refused() {
+    let whole = sealed();
+    for bit in 0..whole.len() * 8 {
+        let mut bytes = whole.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        refusal(bytes);
+    }
+}
+
+#[test]
+fn any_flipped_bit_of_the_payload_breaks_the_checksum() {
+    let mut bytes = sealed();
+    *bytes.last_mut().unwrap() ^= 0x80;
+    assert!(matches!(refusal(bytes), SnapshotError::Checksum { .. }));
+}
+
+/// A state with one list grown past its bound, and the name that the refusal must give.
+fn overgrown(grow: impl FnOnce(&mut NetState)) -> NetState {
+    let mut state = sample();
+    grow(&mut state);
+    state
+}
+
+#[test]
+fn every_list_has_its_bound() {
+    let mac = [0; 6];
+    let rss = |state: &mut NetState| state.control.rss.take().unwrap();
+    let cases = [
+        ("id", overgrown(|s| s.id = "x".repeat(257))),
+        (
+            "queue_sizes",
+            overgrown(|s| s.queue_sizes = vec![1; MAX_QUEUES + 1]),
+        ),
+        (
+            "queues",
+            overgrown(|s| s.queues = vec![QueueState::default(); MAX_QUEUES + 1]),
+        ),
+        (
+            "queues.in_flight",
+            overgrown(|s| s.queues[1].in_flight = vec![0; MAX_QUEUE_SIZE + 1]),
+        ),
+        (
+            "limiters",
+            overgrown(|s| s.limiters = vec![LimiterState::default(); MAX_LIMITERS + 1]),
+        ),
+        (
+            "control.unicast",
+            overgrown(|s| s.control.unicast = vec![mac; MAX_MAC_ENTRIES + 1]),
+        ),
+        (
+            "control.multicast",
+            overgrown(|s| s.control.multicast = vec![mac; MAX_MAC_ENTRIES + 1]),
+        ),
+        (
+            "control.vlans",
+            overgrown(|s| s.control.vlans = vec![0; VLAN_WORDS + 1]),
+        ),
+        (
+            "control.rss.indirection_table",
+            overgrown(|s| {
+                let table = vec![0; MAX_RSS_TABLE_LEN + 1];
+                s.control.rss = Some(snapshot::state::RssState {
+                    indirection_table: table,
+                    ..rss(s)
+                });
+            }),
+        ),
+        (
+            "control.rss.key",
+            overgrown(|s| {
+                let key = vec![0; MAX_RSS_KEY_LEN + 1];
+                s.control.rss = Some(snapshot::state::RssState { key, ..rss(s) });
+            }),
+        ),
+    ];
+    for (name, state) in cases {
+        match Snapshot::seal(&state).expect_err(name) {
+            SnapshotError::TooMany { field, found, max } => {
+                assert_eq!(field, name);
+                assert_eq!(found, max + 1, "{name}");
+            }
+            other => panic!("{name}: {other}"),
+        }
+    }
+}
+
+#[test]
+fn a_list_past_its_bound_is_refused_on_the_way_in_too() {
+    let long = NetState {
+        queue_sizes: vec![0; MAX_QUEUES],
+        ..NetState::default()
+    };
+    let mut bytes = Snapshot::seal(&long).unwrap().into_bytes();
+    let len_at = bytes
+        .windows(8)
+        .position(|window| window == (MAX_QUEUES as u64).to_le_bytes())
+        .unwrap();
+    bytes[len_at..len_at + 8].copy_from_slice(&(MAX_QUEUES as u64 + 1).to_le_bytes());
+    bytes.splice(len_at + 8..len_at + 8, [0, 0]);
+    assert!(matches!(
+        refusal(reseal(bytes)),
+        SnapshotError::TooMany {
+            field: "queue_sizes",
+            ..
+        }
+    ));
+}
+
+#[test]
+fn the_largest_device_fits() {
+    let mut state = sample();
+    let mut queue = state.queues[1].clone();
+    queue.in_flight = vec![0; 1000];
+    state.queues = vec![queue; MAX_QUEUES];
+    state.queue_sizes = vec![256; MAX_QUEUES];
+    state.limiters = vec![state.limiters[1]; MAX_LIMITERS];
+    state.control.unicast = vec![[1; 6]; MAX_MAC_ENTRIES];
+    state.control.multicast = vec![[1; 6]; MAX_MAC_ENTRIES];
+    let sealed = Snapshot::seal(&state).unwrap();
+    assert!(sealed.as_bytes().len() < MAX_PAYLOAD_LEN / 2);
+    assert_eq!(sealed.open().unwrap(), state);
+}
+
+#[test]
+fn what_cannot_be_read_back_is_not_written() {
+    let mut state = sample();
+    state.queues = vec![state.queues[1].clone(); MAX_QUEUES];
+    for queue in &mut state.queues {
+        queue.in_flight = vec![0; MAX_QUEUE_SIZE];
+    }
+    assert!(matches!(
+        Snapshot::seal(&state),
+        Err(SnapshotError::Oversize { .. })
+    ));
+}
+
+#[test]
+fn snapshots_follow_each_other_on_one_stream() {
+    let first = Snapshot::seal(&sample()).unwrap();
+    let second = Snapshot::seal(&NetState::default()).unwrap();
+    let mut stream = Vec::new();
+    first.write_to(&mut stream).unwrap();
+    second.write_to(&mut stream).unwrap();
+    let mut stream = stream.as_slice();
+    assert_eq!(Snapshot::read_from(&mut stream).unwrap(), first);
+    assert_eq!(Snapshot::read_from(&mut stream).unwrap(), second);
+    assert!(matches!(
+        Snapshot::read_from(&mut stream),
+        Err(SnapshotError::ShortHeader { found: 0 })
+    ));
+}
+
+struct Broken;
+
+impl io::Read for Broken {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::ConnectionReset.into())
+    }
+}
+
+impl io::Write for Broken {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::StorageFull.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_broken_stream_is_the_cause_of_its_error() {
+    use std::error::Error;
+    let read = Snapshot::read_from(&mut Broken).unwrap_err();
+    let write = Snapshot::seal(&sample())
+        .unwrap()
+        .write_to(&mut Broken)
+        .unwrap_err();
+    assert!(matches!(read, SnapshotError::Read(_)) && read.source().is_some());
+    assert!(matches!(write, SnapshotError::Write(_)) && write.source().is_some());
+}
