@@ -1,0 +1,206 @@
+//! Control bytes to a typed command.
+
+use thiserror::Error;
+
+#[cfg(test)]
+mod tests;
+
+/// Most queue pairs a driver may ask for (VirtIO 1.4 §5.1.9.5.6).
+pub const MAX_PAIRS: u16 = 0x8000;
+
+/// Classes of commands (VirtIO 1.4 §5.1.9.5).
+mod class {
+    pub(super) const RX: u8 = 0;
+    pub(super) const MAC: u8 = 1;
+    pub(super) const VLAN: u8 = 2;
+    pub(super) const ANNOUNCE: u8 = 3;
+    pub(super) const MQ: u8 = 4;
+    pub(super) const GUEST_OFFLOADS: u8 = 5;
+}
+
+/// The byte that answers a command (VirtIO 1.4 §5.1.9.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Ack {
+    /// Done.
+    Ok = 0,
+    /// Refused, without effect.
+    Err = 1,
+}
+
+impl Ack {
+    /// The wire value.
+    pub const fn byte(self) -> u8 {
+        self as u8
+    }
+}
+
+/// A receive mode that a driver switches; class 0, numbered as its command (VirtIO 1.4
+/// §5.1.9.5.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum RxMode {
+    /// Every frame passes.
+    Promisc = 0,
+    /// Every multicast passes.
+    AllMulti = 1,
+    /// Every unicast passes.
+    AllUni = 2,
+    /// No multicast passes.
+    NoMulti = 3,
+    /// No unicast passes.
+    NoUni = 4,
+    /// No broadcast passes.
+    NoBcast = 5,
+}
+
+impl RxMode {
+    const ALL: [Self; 6] = [
+        Self::Promisc,
+        Self::AllMulti,
+        Self::AllUni,
+        Self::NoMulti,
+        Self::NoUni,
+        Self::NoBcast,
+    ];
+}
+
+/// A VLAN identifier, at most 4095 (NET-CVQ-17).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VlanId(u16);
+
+impl VlanId {
+    /// Takes `id` if it is one.
+    pub const fn new(id: u16) -> Option<Self> {
+        if id < 4096 { Some(Self(id)) } else { None }
+    }
+
+    /// The number.
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+}
+
+/// Everything a driver can ask for; lists borrow from the private copy of its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command<'a> {
+    /// Switches one receive mode (NET-CVQ-07, NET-CVQ-08).
+    SetRxMode {
+        /// Which.
+        mode: RxMode,
+        /// On or off.
+        on: bool,
+    },
+    /// Replaces both lists of MAC addresses (NET-CVQ-11).
+    SetMacTable {
+        /// The first list.
+        unicast: &'a [[u8; 6]],
+        /// The second list.
+        multicast: &'a [[u8; 6]],
+    },
+    /// Sets the MAC address of the device (NET-CVQ-13).
+    SetMacAddr([u8; 6]),
+    /// Lets a VLAN pass (NET-CVQ-16).
+    AddVlan(VlanId),
+    /// Stops a VLAN from passing (NET-CVQ-16).
+    DelVlan(VlanId),
+    /// The driver has sent its gratuitous packets (NET-CVQ-18).
+    AckAnnounce,
+    /// Uses so many queue pairs, 1 to [`MAX_PAIRS`] (NET-MQ-02).
+    SetPairs(u16),
+    /// Replaces the mask of receive offloads, as on the wire (NET-CVQ-19).
+    SetGuestOffloads(u64),
+}
+
+/// Why bytes are no command: it is answered with [`Ack::Err`] and has no effect (NET-CVQ-05).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum CommandError {
+    /// Fewer bytes than the command needs (NET-CVQ-05, NET-CVQ-14).
+    #[error("command cut short")]
+    Short,
+    /// No such command here (NET-CVQ-04).
+    #[error("unknown command {class}/{command}")]
+    Unknown {
+        /// First byte.
+        class: u8,
+        /// Second byte.
+        command: u8,
+    },
+    /// A mode that is neither on nor off (NET-CVQ-31).
+    #[error("receive mode set to {0}")]
+    Mode(u8),
+    /// A VLAN id above 4095 (NET-CVQ-17).
+    #[error("vlan id {0}")]
+    Vlan(u16),
+    /// A number of queue pairs that no device has (NET-MQ-04).
+    #[error("{0} queue pairs")]
+    Pairs(u16),
+}
+
+impl<'a> Command<'a> {
+    /// Reads one command: class, command, data.
+    ///
+    /// Data behind what a command needs is ignored: drivers exist that send more (NET-CVQ-05).
+    ///
+    /// # Errors
+    /// Whatever is not a whole, known command with values in range.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, CommandError> {
+        let (&[class, command], data) = bytes.split_first_chunk().ok_or(CommandError::Short)?;
+        let mut data = Data(data);
+        match (class, command) {
+            (class::RX, _) => Self::parse_rx_mode(command, data),
+            (class::MAC, 0) => Ok(Self::SetMacTable {
+                unicast: data.macs()?,
+                multicast: data.macs()?,
+            }),
+            (class::MAC, 1) => Ok(Self::SetMacAddr(data.array()?)),
+            (class::VLAN, 0) => Ok(Self::AddVlan(data.vlan()?)),
+            (class::VLAN, 1) => Ok(Self::DelVlan(data.vlan()?)),
+            (class::ANNOUNCE, 0) => Ok(Self::AckAnnounce),
+            (class::MQ, 0) => match u16::from_le_bytes(data.array()?) {
+                pairs @ 1..=MAX_PAIRS => Ok(Self::SetPairs(pairs)),
+                pairs => Err(CommandError::Pairs(pairs)),
+            },
+            (class::GUEST_OFFLOADS, 0) => {
+                Ok(Self::SetGuestOffloads(u64::from_le_bytes(data.array()?)))
+            }
+            _ => Err(CommandError::Unknown { class, command }),
+        }
+    }
+
+    fn parse_rx_mode(command: u8, mut data: Data<'_>) -> Result<Self, CommandError> {
+        let Some(&mode) = RxMode::ALL.get(usize::from(command)) else {
+            let class = class::RX;
+            return Err(CommandError::Unknown { class, command });
+        };
+        match data.array()? {
+            [on @ (0 | 1)] => Ok(Self::SetRxMode { mode, on: on == 1 }),
+            [other] => Err(CommandError::Mode(other)),
+        }
+    }
+}
+
+/// What is left of a command's data.
+struct Data<'a>(&'a [u8]);
+
+impl<'a> Data<'a> {
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], CommandError> {
+        let (array, rest) = self.0.split_first_chunk().ok_or(CommandError::Short)?;
+        self.0 = rest;
+        Ok(*array)
+    }
+
+    fn vlan(&mut self) -> Result<VlanId, CommandError> {
+        let id = u16::from_le_bytes(self.array()?);
+        VlanId::new(id).ok_or(CommandError::Vlan(id))
+    }
+
+    /// A count and as many addresses; the count is believed only up to what is there.
+    fn macs(&mut self) -> Result<&'a [[u8; 6]], CommandError> {
+        let count = u32::from_le_bytes(self.array()?) as usize;
+        let (whole, _) = self.0.as_chunks::<6>();
+        let macs = whole.get(..count).ok_or(CommandError::Short)?;
+        self.0 = &self.0[count * 6..];
+        Ok(macs)
+    }
+}

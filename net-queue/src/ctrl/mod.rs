@@ -1,0 +1,10 @@
+//! The control queue: bytes a driver wrote, the command they mean, the answer it gets.
+//!
+//! Whatever the descriptors, a command is one string of bytes, copied once out of guest memory
+//! (NET-CVQ-02, NET-CVQ-32); [`Command::parse`] turns it into a value that can no longer be
+//! malformed. What a command does, and whether the driver negotiated it, is decided by its
+//! executor. VirtIO 1.4 §5.1.9.5, checklist group F.
+
+mod command;
+
+pub use command::{Ack, Command, CommandError, MAX_PAIRS, RxMode, VlanId};
