@@ -6,5 +6,7 @@
 //! executor. VirtIO 1.4 §5.1.9.5, checklist group F.
 
 mod command;
+mod engine;
 
 pub use command::{Ack, Command, CommandError, MAX_PAIRS, RxMode, VlanId};
+pub use engine::{CtrlEngine, CtrlStop, Handler, MAX_COMMAND};

@@ -1,0 +1,184 @@
+//! The control queue as bytes in, bytes out. VirtIO 1.4 §5.1.9.5.
+
+use std::sync::Arc;
+
+use crate::counters::QueueCounters;
+use crate::ctrl::Ack;
+use crate::fault::{DropCause, QueueFault};
+use crate::iovec::{IoVec, MAX_PIECES, copy_from, copy_into};
+use crate::ram::GuestRam;
+use crate::ring::walk::Resolver;
+use crate::ring::{Cursor, PieceSink, Ring};
+
+/// The longest command that is looked at, in bytes: far beyond any that means something. A longer one is refused.
+pub const MAX_COMMAND: usize = 16 * 1024;
+
+/// Why [`CtrlEngine::run`] returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CtrlStop {
+    /// The ring is empty: arm it and wait for a kick.
+    Empty,
+    /// The budget is spent: call again.
+    Budget,
+    /// The driver broke the ring; nothing more happens here until a reset.
+    Fault(QueueFault),
+}
+
+/// Executes control commands.
+pub trait Handler {
+    /// Executes the command in `bytes` (class, command, data; a private copy) and returns its ack. The
+    /// command is in force when this returns (NET-CVQ-03).
+    fn command(&mut self, bytes: &[u8]) -> Ack;
+}
+
+/// One chain: what the driver wrote, then where the answer goes.
+#[derive(Debug, Default)]
+struct CtrlPieces {
+    resolver: Resolver,
+    readable: Vec<IoVec>,
+    writable: Vec<IoVec>,
+    /// Address of the byte that the ack goes to.
+    ack_at: Option<u64>,
+    len: u64,
+}
+
+impl CtrlPieces {
+    fn clear(&mut self) {
+        self.readable.clear();
+        self.writable.clear();
+        self.ack_at = None;
+        self.len = 0;
+    }
+}
+
+impl PieceSink for CtrlPieces {
+    fn piece(
+        &mut self,
+        ram: &GuestRam,
+        addr: u64,
+        len: u32,
+        writable: bool,
+    ) -> Result<(), DropCause> {
+        if !writable && !self.writable.is_empty() {
+            return Err(DropCause::Direction);
+        }
+        if !writable {
+            self.len += u64::from(len);
+        }
+        let Self {
+            resolver,
+            readable,
+            writable: answers,
+            ack_at,
+            ..
+        } = self;
+        let pieces = if writable { answers } else { readable };
+        resolver.resolve(ram, addr, len, writable, |host, gpa| {
+            if pieces.len() == MAX_PIECES {
+                return Err(DropCause::Pieces);
+            }
+            if writable {
+                ack_at.get_or_insert(gpa);
+            }
+            pieces.push(host.io());
+            Ok(())
+        })
+    }
+}
+
+/// Takes commands from the control queue and gives the driver its answers.
+#[derive(Debug)]
+pub struct CtrlEngine<R> {
+    ring: R,
+    ram: GuestRam,
+    pieces: CtrlPieces,
+    command: Vec<u8>,
+    counters: Arc<QueueCounters>,
+    fault: Option<QueueFault>,
+}
+
+impl<R: Ring> CtrlEngine<R> {
+    /// An engine on `ring`, whose buffers lie in `ram`.
+    pub fn new(ring: R, ram: GuestRam, counters: Arc<QueueCounters>) -> Self {
+        Self {
+            ring,
+            ram,
+            pieces: CtrlPieces::default(),
+            command: Vec::new(),
+            counters,
+            fault: None,
+        }
+    }
+
+    /// Executes up to `budget` commands. Returns why it stopped and whether the driver asks for an interrupt.
+    pub fn run<H: Handler + ?Sized>(&mut self, handler: &mut H, budget: u32) -> (CtrlStop, bool) {
+        let mut stop = CtrlStop::Budget;
+        for _ in 0..budget {
+            if let Some(fault) = self.fault {
+                stop = CtrlStop::Fault(fault);
+                break;
+            }
+            self.pieces.clear();
+            let (chain, content) = match self.ring.pop(&mut self.pieces) {
+                Ok(Some(popped)) => popped,
+                Ok(None) => {
+                    stop = CtrlStop::Empty;
+                    break;
+                }
+                Err(fault) => {
+                    self.fault = Some(fault);
+                    continue;
+                }
+            };
+            let written = match content {
+                Ok(()) => self.execute(handler),
+                Err(cause) => {
+                    self.counters.add_drop(cause);
+                    0
+                }
+            };
+            self.ring.push_used(chain, written);
+        }
+        let interrupt = self.ring.publish();
+        if interrupt {
+            self.counters.add_interrupt();
+        }
+        (stop, interrupt)
+    }
+
+    /// One command; returns how many bytes of answer were written. A chain without room for an answer is not
+    /// executed, since its driver could not know how it ended (NET-CVQ-06).
+    fn execute<H: Handler + ?Sized>(&mut self, handler: &mut H) -> u32 {
+        let Some(ack_at) = self.pieces.ack_at else {
+            self.counters.add_drop(DropCause::TooShort);
+            return 0;
+        };
+        let ack = if self.pieces.len > MAX_COMMAND as u64 {
+            self.counters.add_drop(DropCause::TooLong);
+            Ack::Err
+        } else {
+            self.command.resize(self.pieces.len as usize, 0);
+            copy_from(&self.pieces.readable, 0, &mut self.command);
+            self.counters.add_batch(1, self.pieces.len);
+            handler.command(&self.command)
+        };
+        copy_into(&self.pieces.writable, 0, &[ack.byte()]);
+        self.ram.mark(ack_at, 1);
+        1
+    }
+
+    /// Asks the driver for kicks; true when commands are there already and `run` must be called first.
+    pub fn arm(&mut self) -> bool {
+        self.fault.is_none() && self.ring.arm()
+    }
+
+    /// Where the ring stands.
+    pub fn cursor(&self) -> Cursor {
+        self.ring.cursor()
+    }
+
+    /// The fault that stopped this queue, if any.
+    pub fn fault(&self) -> Option<QueueFault> {
+        self.fault
+    }
+}

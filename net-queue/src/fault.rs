@@ -1,0 +1,116 @@
+//! What a guest, a peer or the host can do wrong, by how far it reaches: one frame, or one queue.
+
+use crate::hdr::HdrError;
+
+/// Why one frame or one chain was not used. The chain went back to the driver, the queue goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum DropCause {
+    /// A transmit chain with a writable buffer, a receive chain with a readable one, or readable after
+    /// writable (VQ-SPL-12, NET-TX-08, NET-RX-10).
+    #[error("buffer of the wrong direction")]
+    Direction,
+    /// A buffer that is not guest memory (NET-TX-10).
+    #[error("buffer outside guest memory")]
+    BadAddress,
+    /// More pieces than one system call takes: 1023 and the header. The cap of VQ-SPL-03.
+    #[error("too many buffers in a chain")]
+    Pieces,
+    /// An indirect table that was not negotiated, is nested, misshapen or leads out of itself (VQ-SPL-09).
+    #[error("unusable indirect table")]
+    IndirectTable,
+    /// Longer than any frame can be (NET-TX-09).
+    #[error("frame too long")]
+    TooLong,
+    /// Shorter than the virtio-net header (NET-TX-07, NET-RX-11).
+    #[error("chain too short")]
+    TooShort,
+    /// The header asks for what was not negotiated or makes no sense.
+    #[error(transparent)]
+    Header(#[from] HdrError),
+    /// The backend refused this frame (NET-TX-14).
+    #[error("refused by the backend")]
+    Refused,
+    /// A received frame that does not fit what the driver posts (NET-RX-03, NET-RX-13).
+    #[error("no receive buffer can hold the frame")]
+    NoRoom,
+    /// A received frame above the negotiated MTU (NET-CFG-08).
+    #[error("frame above the MTU")]
+    Mtu,
+    /// A received frame that the driver's filters exclude (NET-CVQ-12, NET-CVQ-16).
+    #[error("filtered")]
+    Filtered,
+    /// A received frame that was waiting for buffers when the queue was stopped.
+    #[error("queue stopped")]
+    Stopped,
+}
+
+impl DropCause {
+    const PLAIN: [Self; 11] = [
+        Self::Direction,
+        Self::BadAddress,
+        Self::Pieces,
+        Self::IndirectTable,
+        Self::TooLong,
+        Self::TooShort,
+        Self::Refused,
+        Self::NoRoom,
+        Self::Mtu,
+        Self::Filtered,
+        Self::Stopped,
+    ];
+
+    /// How many causes there are.
+    pub const COUNT: usize = Self::PLAIN.len() + HdrError::ALL.len();
+
+    /// Every cause, in the order of [`DropCause::index`].
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::PLAIN
+            .into_iter()
+            .chain(HdrError::ALL.into_iter().map(Self::Header))
+    }
+
+    /// Its place among all causes.
+    #[must_use]
+    pub fn index(self) -> usize {
+        match self {
+            Self::Header(error) => Self::PLAIN.len() + error as usize,
+            plain => Self::PLAIN
+                .iter()
+                .position(|cause| *cause == plain)
+                .unwrap_or(0),
+        }
+    }
+
+    /// Its name in counters.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Direction => "direction",
+            Self::BadAddress => "bad_address",
+            Self::Pieces => "pieces",
+            Self::IndirectTable => "indirect_table",
+            Self::TooLong => "too_long",
+            Self::TooShort => "too_short",
+            Self::Header(error) => error.name(),
+            Self::Refused => "refused",
+            Self::NoRoom => "no_room",
+            Self::Mtu => "mtu",
+            Self::Filtered => "filtered",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// The driver broke the ring itself: only a reset cures it (DEV-LIFE-04).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QueueFault {
+    /// The available index jumped by more than the queue holds, or went back (VQ-SPL-11).
+    #[error("available index jumped")]
+    AvailIndex,
+    /// A head or a next field names no descriptor (VQ-SPL-10).
+    #[error("descriptor index out of range")]
+    DescriptorIndex,
+    /// A chain that never ends (VQ-SPL-10).
+    #[error("descriptor chain in a loop")]
+    DescriptorLoop,
+}

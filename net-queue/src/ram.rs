@@ -1,0 +1,314 @@
+//! Guest memory, resolved once: sorted regions, their host addresses, and who is told of writes.
+
+use std::any::{Any, TypeId};
+use std::fmt;
+use std::sync::Arc;
+
+use vm_memory::bitmap::Bitmap;
+use vm_memory::{Address, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
+
+use crate::iovec::HostSlice;
+
+/// Is told of every byte range that the device wrote to guest memory.
+pub trait DirtyLog: Send + Sync {
+    /// Marks `len` bytes from guest-physical address `gpa`; the range lies in guest memory.
+    fn mark(&self, gpa: u64, len: u64);
+}
+
+/// What the device wants to do with memory that it asks to be translated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Only read it.
+    Read,
+    /// Write it.
+    Write,
+}
+
+/// An IOMMU's refusal: the range is not mapped for this access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("address {iova:#x} is not mapped for this access")]
+pub struct TranslateError {
+    /// The address that was asked for.
+    pub iova: u64,
+}
+
+/// Translates device addresses to guest-physical ones, for a device behind a vIOMMU.
+/// VirtIO 1.4 §6 VIRTIO_F_ACCESS_PLATFORM (NET-FEAT-11).
+pub trait AccessPlatform: Send + Sync {
+    /// Translates the start of `len` bytes at `iova`.
+    ///
+    /// Returns the guest-physical address and how many bytes from there on are contiguous (at least 1; what is
+    /// beyond `len` is ignored). The device asks again for the rest.
+    ///
+    /// # Errors
+    /// The range is not mapped, or not for `access`.
+    fn translate(&self, iova: u64, len: u64, access: Access) -> Result<(u64, u64), TranslateError>;
+}
+
+/// Why guest memory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RamError {
+    /// There is no region at all.
+    #[error("guest memory has no region")]
+    Empty,
+    /// A region cannot be reached by the host.
+    #[error("guest memory region at {0:#x} has no host mapping")]
+    NotMapped(u64),
+    /// Two regions share addresses.
+    #[error("guest memory regions overlap at {0:#x}")]
+    Overlap(u64),
+}
+
+/// A guest address range that is not (wholly) guest memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{len} bytes at {addr:#x} are not guest memory")]
+pub struct BadAddress {
+    /// First byte, as the guest named it.
+    pub addr: u64,
+    /// Length in bytes.
+    pub len: u64,
+}
+
+struct Region {
+    gpa: u64,
+    host: HostSlice,
+}
+
+impl Region {
+    /// The bytes from `gpa` to the region's end, if `gpa` lies in the region.
+    #[inline]
+    fn from(&self, gpa: u64) -> Option<HostSlice> {
+        let offset = usize::try_from(gpa.checked_sub(self.gpa)?).ok()?;
+        let rest = self.host.len().checked_sub(offset)?;
+        if rest == 0 {
+            None
+        } else {
+            self.host.sub(offset, rest)
+        }
+    }
+}
+
+struct Inner {
+    regions: Vec<Region>,
+    dirty: Option<Arc<dyn DirtyLog>>,
+    platform: Option<Arc<dyn AccessPlatform>>,
+    /// The owner of the mappings: held, never looked at.
+    mapping: Arc<dyn Any + Send + Sync>,
+}
+
+/// Guest memory as the rings and engines use it: host addresses that were looked up once.
+///
+/// It keeps the mapping alive, so a pointer made from it cannot dangle while a clone of it is held. When the
+/// memory map changes, make a new one and rebind the device; the old one goes with its last user.
+#[derive(Clone)]
+pub struct GuestRam(Arc<Inner>);
+
+impl fmt::Debug for GuestRam {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ranges = self
+            .0
+            .regions
+            .iter()
+            .map(|r| r.gpa..r.gpa + r.host.len() as u64);
+        f.debug_list()
+            .entries(ranges.map(|r| format!("{:#x}..{:#x}", r.start, r.end)))
+            .finish()
+    }
+}
+
+/// The region that the last address was found in: buffers tend to be neighbours.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Hint(usize);
+
+impl GuestRam {
+    /// Resolves `memory`, which stays alive as long as any clone of the result.
+    ///
+    /// Writes are marked in the regions' bitmaps, unless these are the empty `()` bitmap.
+    ///
+    /// # Errors
+    /// No region, a region without a host mapping, or overlapping regions.
+    pub fn new<M>(memory: Arc<M>) -> Result<Self, RamError>
+    where
+        M: GuestMemoryBackend + Send + Sync + 'static,
+        <M::R as GuestMemoryRegion>::B: 'static,
+    {
+        let mut regions = Vec::new();
+        for region in memory.iter() {
+            let gpa = region.start_addr().raw_value();
+            let host = HostSlice::of_region(region).ok_or(RamError::NotMapped(gpa))?;
+            regions.push(Region { gpa, host });
+        }
+        regions.sort_by_key(|region| region.gpa);
+        if regions.is_empty() {
+            return Err(RamError::Empty);
+        }
+        for pair in regions.windows(2) {
+            let end = pair[0].gpa.checked_add(pair[0].host.len() as u64);
+            if end.is_none_or(|end| end > pair[1].gpa) {
+                return Err(RamError::Overlap(pair[1].gpa));
+            }
+        }
+        let marks = TypeId::of::<<M::R as GuestMemoryRegion>::B>() != TypeId::of::<()>();
+        let dirty = marks.then(|| Arc::new(Bitmaps(memory.clone())) as Arc<dyn DirtyLog>);
+        Ok(Self(Arc::new(Inner {
+            regions,
+            dirty,
+            platform: None,
+            mapping: memory,
+        })))
+    }
+
+    /// The same memory with writes told to `log` (`None`: to nobody).
+    #[must_use]
+    pub fn with_dirty_log(&self, log: Option<Arc<dyn DirtyLog>>) -> Self {
+        self.with(log, self.0.platform.clone())
+    }
+
+    /// The same memory behind `platform`: every address that the driver gives is translated first.
+    #[must_use]
+    pub fn with_access_platform(&self, platform: Arc<dyn AccessPlatform>) -> Self {
+        self.with(self.0.dirty.clone(), Some(platform))
+    }
+
+    fn with(
+        &self,
+        dirty: Option<Arc<dyn DirtyLog>>,
+        platform: Option<Arc<dyn AccessPlatform>>,
+    ) -> Self {
+        let regions = self
+            .0
+            .regions
+            .iter()
+            .map(|r| Region {
+                gpa: r.gpa,
+                host: r.host,
+            })
+            .collect();
+        Self(Arc::new(Inner {
+            regions,
+            dirty,
+            platform,
+            mapping: self.0.mapping.clone(),
+        }))
+    }
+
+    /// Whether anyone wants to know of writes.
+    #[inline]
+    pub(crate) fn tracks_writes(&self) -> bool {
+        self.0.dirty.is_some()
+    }
+
+    /// Tells the dirty log of a write.
+    #[inline]
+    pub(crate) fn mark(&self, gpa: u64, len: u64) {
+        if let Some(dirty) = &self.0.dirty
+            && len > 0
+        {
+            dirty.mark(gpa, len);
+        }
+    }
+
+    /// The bytes from guest-physical `gpa` to the end of its region.
+    #[inline]
+    fn find(&self, hint: &mut Hint, gpa: u64) -> Option<HostSlice> {
+        let regions = &self.0.regions;
+        if let Some(found) = regions.get(hint.0).and_then(|region| region.from(gpa)) {
+            return Some(found);
+        }
+        let index = regions
+            .partition_point(|region| region.gpa <= gpa)
+            .checked_sub(1)?;
+        hint.0 = index;
+        regions[index].from(gpa)
+    }
+
+    /// Calls `piece(host, gpa)` for each host-contiguous part of `len` bytes at the driver's address `addr`.
+    #[inline]
+    pub(crate) fn resolve<E: From<BadAddress>>(
+        &self,
+        hint: &mut Hint,
+        addr: u64,
+        len: u32,
+        access: Access,
+        mut piece: impl FnMut(HostSlice, u64) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let len = u64::from(len);
+        if self.0.platform.is_none()
+            && let Some(host) = self.find(hint, addr)
+            && let Some(part) = host.sub(0, len as usize)
+        {
+            return piece(part, addr);
+        }
+        self.resolve_slow(hint, BadAddress { addr, len }, access, &mut piece)
+    }
+
+    /// Ranges that straddle regions or pass an IOMMU.
+    fn resolve_slow<E: From<BadAddress>>(
+        &self,
+        hint: &mut Hint,
+        want: BadAddress,
+        access: Access,
+        piece: &mut dyn FnMut(HostSlice, u64) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let end = want.addr.checked_add(want.len).ok_or(want)?;
+        let mut at = want.addr;
+        while at < end {
+            let (gpa, contiguous) = self.translate(at, end - at, access).ok_or(want)?;
+            let host = self.find(hint, gpa).ok_or(want)?;
+            let count = contiguous.min(end - at).min(host.len() as u64);
+            let part = host.sub(0, count as usize).ok_or(want)?;
+            piece(part, gpa)?;
+            at += count;
+        }
+        Ok(())
+    }
+
+    fn translate(&self, addr: u64, len: u64, access: Access) -> Option<(u64, u64)> {
+        match &self.0.platform {
+            None => Some((addr, len)),
+            Some(platform) => platform
+                .translate(addr, len, access)
+                .ok()
+                .filter(|(_, len)| *len > 0),
+        }
+    }
+
+    /// `len` bytes at the driver's address `addr` that must be contiguous for host and guest: rings and tables.
+    pub(crate) fn contiguous(
+        &self,
+        addr: u64,
+        len: usize,
+        access: Access,
+    ) -> Result<(HostSlice, u64), BadAddress> {
+        let bad = BadAddress {
+            addr,
+            len: len as u64,
+        };
+        let mut found = None;
+        let size = u32::try_from(len).map_err(|_| bad)?;
+        self.resolve(&mut Hint::default(), addr, size, access, |host, gpa| {
+            if found.replace((host, gpa)).is_some() {
+                Err(bad)
+            } else {
+                Ok(())
+            }
+        })?;
+        found.ok_or(bad)
+    }
+}
+
+/// The bitmaps that vm-memory's regions carry.
+struct Bitmaps<M>(Arc<M>);
+
+impl<M> DirtyLog for Bitmaps<M>
+where
+    M: GuestMemoryBackend + Send + Sync,
+{
+    fn mark(&self, gpa: u64, len: u64) {
+        if let Some((region, offset)) = self.0.to_region_addr(GuestAddress(gpa)) {
+            region
+                .bitmap()
+                .mark_dirty(offset.raw_value() as usize, len as usize);
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! What a ring is made from, and where it stands: the part that is saved and restored.
+
+use crate::ram::BadAddress;
+
+/// How a virtqueue lies in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Layout {
+    /// Descriptor table, available ring, used ring. VirtIO 1.4 §2.7.
+    #[default]
+    Split,
+    /// One ring of descriptors that both sides write. VirtIO 1.4 §2.8.
+    Packed,
+}
+
+/// Where the driver put the ring's three areas: guest-physical, or IOVA behind an access platform.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RingAddrs {
+    /// Descriptor table (split), descriptor ring (packed).
+    pub desc: u64,
+    /// Available ring (split), driver event area (packed).
+    pub driver: u64,
+    /// Used ring (split), device event area (packed).
+    pub device: u64,
+}
+
+/// Where a ring stands. The default is a fresh ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// Index of the next chain to take: free-running for a split ring, a slot for a packed one.
+    pub avail: u16,
+    /// Index of the next used element, likewise. `None` (split only): as the used ring in memory says.
+    pub used: Option<u16>,
+    /// Driver wrap counter (packed).
+    pub avail_wrap: bool,
+    /// Device wrap counter (packed).
+    pub used_wrap: bool,
+}
+
+impl Default for Cursor {
+    fn default() -> Self {
+        Self {
+            avail: 0,
+            used: Some(0),
+            avail_wrap: true,
+            used_wrap: true,
+        }
+    }
+}
+
+/// All that it takes to run a ring.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RingConfig {
+    /// Its layout.
+    pub layout: Layout,
+    /// Number of descriptors.
+    pub size: u16,
+    /// Where it lies.
+    pub addrs: RingAddrs,
+    /// `VIRTIO_F_EVENT_IDX` was negotiated.
+    pub event_idx: bool,
+    /// `VIRTIO_F_INDIRECT_DESC` was negotiated.
+    pub indirect: bool,
+    /// Where to go on.
+    pub cursor: Cursor,
+}
+
+/// Why a ring cannot be run (VQ-SPL-02).
+#[derive(Debug, thiserror::Error)]
+pub enum RingError {
+    /// Size 0, beyond 32768, or no power of two where the layout needs one.
+    #[error("{0} is not a queue size for this layout")]
+    Size(u16),
+    /// An area starts at an address that its layout does not allow.
+    #[error("ring area at {addr:#x} is not aligned to {align}")]
+    Alignment {
+        /// Where it starts.
+        addr: u64,
+        /// What it must be a multiple of.
+        align: u64,
+    },
+    /// An area is not in guest memory, or not in one piece.
+    #[error("ring area is out of place")]
+    Address(#[from] BadAddress),
+    /// The cursor cannot be one of this ring.
+    #[error("cursor avail {avail} used {used} does not fit a queue of {size}")]
+    Cursor {
+        /// Next available index.
+        avail: u16,
+        /// Next used index.
+        used: u16,
+        /// Queue size.
+        size: u16,
+    },
+}

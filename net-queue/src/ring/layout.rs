@@ -1,0 +1,129 @@
+//! Ring memory as typed, bounds-checked accesses: the only place that loads and stores ring words.
+//!
+//! The driver writes these words while the device reads them, so every access is an atomic or volatile one of
+//! the width the specification gives it, and a value is loaded once and then used from a local copy.
+#![allow(unsafe_code)]
+
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+use crate::iovec::HostSlice;
+
+/// Bytes of one descriptor, in rings of both layouts and in indirect tables. VirtIO 1.4 §2.7.5, §2.8.13.
+pub(crate) const DESC_SIZE: usize = 16;
+
+/// One descriptor, copied out once (VQ-SPL-14). For a packed ring `next` holds the buffer id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Desc {
+    pub(crate) addr: u64,
+    pub(crate) len: u32,
+    pub(crate) flags: u16,
+    pub(crate) next: u16,
+}
+
+impl Desc {
+    /// The chain goes on at `next`.
+    pub(crate) const NEXT: u16 = 1;
+    /// The device writes this buffer.
+    pub(crate) const WRITE: u16 = 2;
+    /// The buffer is a table of descriptors.
+    pub(crate) const INDIRECT: u16 = 4;
+
+    pub(crate) fn has(&self, flag: u16) -> bool {
+        self.flags & flag != 0
+    }
+
+    fn from_words(addr: u64, rest: u64) -> Self {
+        let rest = u64::from_le(rest);
+        Self {
+            addr: u64::from_le(addr),
+            len: rest as u32,
+            flags: (rest >> 32) as u16,
+            next: (rest >> 48) as u16,
+        }
+    }
+}
+
+/// A part of a ring in guest memory, and where the guest sees it (for the dirty log).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Area {
+    host: HostSlice,
+    pub(crate) gpa: u64,
+}
+
+impl Area {
+    /// Stands for `host`, which the caller keeps mapped (see the invariant of `iovec`).
+    pub(crate) fn new(host: HostSlice, gpa: u64) -> Self {
+        Self { host, gpa }
+    }
+
+    #[inline]
+    fn word16(&self, offset: usize) -> Option<&AtomicU16> {
+        let slice = self.host.sub(offset, 2)?;
+        // SAFETY: two mapped bytes (`sub` checked), aligned (areas are checked to be, offsets are even), and only
+        // ever accessed by atomics in this process.
+        slice
+            .as_ptr()
+            .addr()
+            .is_multiple_of(2)
+            .then(|| unsafe { AtomicU16::from_ptr(slice.as_ptr().cast()) })
+    }
+
+    /// Loads the little-endian word at `offset`; 0 beyond the area, which no caller asks for.
+    #[inline]
+    pub(crate) fn load16(&self, offset: usize, order: Ordering) -> u16 {
+        self.word16(offset)
+            .map_or(0, |word| u16::from_le(word.load(order)))
+    }
+
+    /// Stores the little-endian word at `offset`.
+    #[inline]
+    pub(crate) fn store16(&self, offset: usize, value: u16, order: Ordering) {
+        if let Some(word) = self.word16(offset) {
+            word.store(value.to_le(), order);
+        }
+    }
+
+    /// Stores two little-endian 32-bit words, the used element of a split ring.
+    #[inline]
+    pub(crate) fn store32x2(&self, offset: usize, first: u32, second: u32) {
+        let Some(slice) = self.host.sub(offset, 8) else {
+            return;
+        };
+        let ptr = slice.as_ptr().cast::<u32>();
+        if ptr.is_aligned() {
+            // SAFETY: eight mapped, aligned bytes (checked above), accessed by atomics only.
+            unsafe {
+                AtomicU32::from_ptr(ptr).store(first.to_le(), Ordering::Relaxed);
+                AtomicU32::from_ptr(ptr.add(1)).store(second.to_le(), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Copies out descriptor `index` of a ring's table, or `None` beyond the area.
+    #[inline]
+    pub(crate) fn desc(&self, index: usize) -> Option<Desc> {
+        let slice = self.host.sub(index * DESC_SIZE, DESC_SIZE)?;
+        let ptr = slice.as_ptr().cast::<u64>();
+        if ptr.is_aligned() {
+            // SAFETY: sixteen mapped, aligned bytes (checked above), read by atomics only.
+            let (addr, rest) = unsafe {
+                let rest = AtomicU64::from_ptr(ptr.add(1)).load(Ordering::Relaxed);
+                (AtomicU64::from_ptr(ptr).load(Ordering::Relaxed), rest)
+            };
+            return Some(Desc::from_words(addr, rest));
+        }
+        // An indirect table may start at any address (VQ-SPL-08).
+        let mut bytes = [0u8; DESC_SIZE];
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            // SAFETY: within the sixteen mapped bytes; a volatile byte read has no alignment to keep.
+            *byte = unsafe { slice.as_ptr().add(at).read_volatile() };
+        }
+        let (addr, rest) = bytes.split_at(8);
+        let word = |half: &[u8]| {
+            half.iter()
+                .rev()
+                .fold(0u64, |word, byte| word << 8 | u64::from(*byte))
+        };
+        Some(Desc::from_words(word(addr).to_le(), word(rest).to_le()))
+    }
+}

@@ -1,0 +1,275 @@
+//! The split virtqueue. VirtIO 1.4 §2.7.
+
+use std::sync::atomic::{Ordering, fence};
+
+use crate::fault::{DropCause, QueueFault};
+use crate::ram::{Access, GuestRam};
+use crate::ring::layout::{Area, DESC_SIZE, Desc};
+use crate::ring::walk::{PieceSink, indirect_table};
+use crate::ring::{Chain, Cursor, Popped, Ring, RingConfig, RingError};
+
+/// Offset of `idx` in both the available and the used ring.
+const IDX: usize = 2;
+/// Offset of the elements in both.
+const ELEMENTS: usize = 4;
+const AVAIL_ELEMENT: usize = 2;
+const USED_ELEMENT: usize = 8;
+/// `VIRTQ_AVAIL_F_NO_INTERRUPT`.
+const NO_INTERRUPT: u16 = 1;
+/// `VIRTQ_USED_F_NO_NOTIFY`.
+const NO_NOTIFY: u16 = 1;
+
+/// A split virtqueue over resolved memory.
+#[derive(Debug)]
+pub struct SplitRing {
+    ram: GuestRam,
+    desc: Area,
+    avail: Area,
+    used: Area,
+    size: u16,
+    event_idx: bool,
+    indirect: bool,
+    /// Next available index to take.
+    next_avail: u16,
+    /// Available index as last read: spares a shared cache line per chain.
+    seen_avail: u16,
+    /// Next used index to write.
+    next_used: u16,
+    /// Used index as the driver sees it.
+    published: u16,
+}
+
+impl SplitRing {
+    /// Checks `config` and finds the ring in `ram`.
+    ///
+    /// # Errors
+    /// The size, an address or the cursor cannot be one of a split ring in this memory.
+    pub fn new(ram: &GuestRam, config: &RingConfig) -> Result<Self, RingError> {
+        let size = config.size;
+        if !size.is_power_of_two() || size > 1 << 15 {
+            return Err(RingError::Size(size));
+        }
+        let count = usize::from(size);
+        let area = |addr: u64, align: u64, len: usize, access| {
+            if !addr.is_multiple_of(align) {
+                return Err(RingError::Alignment { addr, align });
+            }
+            let (host, gpa) = ram.contiguous(addr, len, access)?;
+            Ok(Area::new(host, gpa))
+        };
+        let tail = if config.event_idx { 2 } else { 0 };
+        let desc = area(config.addrs.desc, 16, count * DESC_SIZE, Access::Read)?;
+        let avail = area(
+            config.addrs.driver,
+            2,
+            ELEMENTS + count * AVAIL_ELEMENT + tail,
+            Access::Read,
+        )?;
+        let used = area(
+            config.addrs.device,
+            4,
+            ELEMENTS + count * USED_ELEMENT + tail,
+            Access::Write,
+        )?;
+
+        let next_avail = config.cursor.avail;
+        let next_used = config
+            .cursor
+            .used
+            .unwrap_or_else(|| used.load16(IDX, Ordering::Acquire));
+        if next_avail.wrapping_sub(next_used) > size {
+            return Err(RingError::Cursor {
+                avail: next_avail,
+                used: next_used,
+                size,
+            });
+        }
+        Ok(Self {
+            ram: ram.clone(),
+            desc,
+            avail,
+            used,
+            size,
+            event_idx: config.event_idx,
+            indirect: config.indirect,
+            next_avail,
+            seen_avail: next_avail,
+            next_used,
+            published: next_used,
+        })
+    }
+
+    fn slot(&self, index: u16) -> usize {
+        usize::from(index & (self.size - 1))
+    }
+
+    fn after_avail(&self) -> usize {
+        ELEMENTS + usize::from(self.size) * AVAIL_ELEMENT
+    }
+
+    fn after_used(&self) -> usize {
+        ELEMENTS + usize::from(self.size) * USED_ELEMENT
+    }
+
+    /// Looks whether the driver made more available. VirtIO 1.4 §2.7.6 (VQ-SPL-11).
+    #[inline]
+    fn refresh(&mut self) -> Result<bool, QueueFault> {
+        if self.seen_avail != self.next_avail {
+            return Ok(true);
+        }
+        let idx = self.avail.load16(IDX, Ordering::Acquire);
+        // What the driver has outstanding can never exceed the ring, whether or not it was taken already.
+        if idx.wrapping_sub(self.next_used) > self.size
+            || idx.wrapping_sub(self.next_avail) > self.size
+        {
+            return Err(QueueFault::AvailIndex);
+        }
+        self.seen_avail = idx;
+        Ok(idx != self.next_avail)
+    }
+
+    #[inline]
+    fn walk<S: PieceSink>(
+        &self,
+        head: u16,
+        sink: &mut S,
+    ) -> Result<Result<(), DropCause>, QueueFault> {
+        let mut index = head;
+        // A chain cannot be longer than the table; one that is runs in a circle (VQ-SPL-10).
+        for _ in 0..self.size {
+            let Some(desc) = self.desc.desc(usize::from(index)) else {
+                return Err(QueueFault::DescriptorIndex);
+            };
+            if desc.has(Desc::INDIRECT) {
+                return self.walk_indirect(&desc, sink);
+            }
+            if let Err(cause) = sink.piece(&self.ram, desc.addr, desc.len, desc.has(Desc::WRITE)) {
+                return Ok(Err(cause));
+            }
+            if !desc.has(Desc::NEXT) {
+                return Ok(Ok(()));
+            }
+            index = desc.next;
+        }
+        Err(QueueFault::DescriptorLoop)
+    }
+
+    /// VirtIO 1.4 §2.7.5.3: a table ends the chain; WRITE on the descriptor that refers to it means nothing.
+    fn walk_indirect<S: PieceSink>(
+        &self,
+        desc: &Desc,
+        sink: &mut S,
+    ) -> Result<Result<(), DropCause>, QueueFault> {
+        if !self.indirect || desc.has(Desc::NEXT) {
+            return Ok(Err(DropCause::IndirectTable));
+        }
+        let (table, entries) = match indirect_table(&self.ram, desc, self.size) {
+            Ok(found) => found,
+            Err(cause) => return Ok(Err(cause)),
+        };
+        let mut index = 0;
+        for _ in 0..entries {
+            let entry = table
+                .desc(index)
+                .filter(|entry| index < entries && !entry.has(Desc::INDIRECT));
+            let Some(entry) = entry else {
+                return Ok(Err(DropCause::IndirectTable));
+            };
+            if let Err(cause) = sink.piece(&self.ram, entry.addr, entry.len, entry.has(Desc::WRITE))
+            {
+                return Ok(Err(cause));
+            }
+            if !entry.has(Desc::NEXT) {
+                return Ok(Ok(()));
+            }
+            index = usize::from(entry.next);
+        }
+        Err(QueueFault::DescriptorLoop)
+    }
+
+    fn mark_used(&self, offset: usize, len: usize) {
+        if self.ram.tracks_writes() {
+            self.ram.mark(self.used.gpa + offset as u64, len as u64);
+        }
+    }
+}
+
+impl Ring for SplitRing {
+    #[inline]
+    fn pop<S: PieceSink>(&mut self, sink: &mut S) -> Result<Option<Popped>, QueueFault> {
+        if !self.refresh()? {
+            return Ok(None);
+        }
+        let head = self.avail.load16(
+            ELEMENTS + self.slot(self.next_avail) * AVAIL_ELEMENT,
+            Ordering::Relaxed,
+        );
+        if head >= self.size {
+            return Err(QueueFault::DescriptorIndex);
+        }
+        let content = self.walk(head, sink)?;
+        self.next_avail = self.next_avail.wrapping_add(1);
+        Ok(Some((Chain { id: head, slots: 1 }, content)))
+    }
+
+    fn undo_pop(&mut self, chain: Chain) {
+        self.next_avail = self.next_avail.wrapping_sub(chain.slots);
+    }
+
+    #[inline]
+    fn push_used(&mut self, chain: Chain, written: u32) {
+        let offset = ELEMENTS + self.slot(self.next_used) * USED_ELEMENT;
+        self.used.store32x2(offset, u32::from(chain.id), written);
+        self.mark_used(offset, USED_ELEMENT);
+        self.next_used = self.next_used.wrapping_add(1);
+    }
+
+    fn publish(&mut self) -> bool {
+        let (old, new) = (self.published, self.next_used);
+        if old == new {
+            return false;
+        }
+        self.used.store16(IDX, new, Ordering::Release);
+        self.mark_used(IDX, 2);
+        self.published = new;
+        // The driver must see the index before this side looks whether it wants to be told (VQ-SPL-21).
+        fence(Ordering::SeqCst);
+        if !self.event_idx {
+            return self.avail.load16(0, Ordering::Relaxed) & NO_INTERRUPT == 0;
+        }
+        let event = self.avail.load16(self.after_avail(), Ordering::Relaxed);
+        // An element was placed at the index the driver named (VQ-NTF-02).
+        new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
+    }
+
+    fn arm(&mut self) -> bool {
+        if self.event_idx {
+            let offset = self.after_used();
+            self.used
+                .store16(offset, self.next_avail, Ordering::Relaxed);
+            self.mark_used(offset, 2);
+        } else {
+            self.used.store16(0, 0, Ordering::Relaxed);
+            self.mark_used(0, 2);
+        }
+        // The driver must see the wish before this side looks once more (VQ-NTF-06).
+        fence(Ordering::SeqCst);
+        self.avail.load16(IDX, Ordering::Acquire) != self.next_avail
+    }
+
+    fn disarm(&mut self) {
+        // With EVENT_IDX the last event index simply stays behind (VQ-NTF-04).
+        if !self.event_idx {
+            self.used.store16(0, NO_NOTIFY, Ordering::Relaxed);
+            self.mark_used(0, 2);
+        }
+    }
+
+    fn cursor(&self) -> Cursor {
+        Cursor {
+            avail: self.next_avail,
+            used: Some(self.published),
+            ..Cursor::default()
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! Receive chains taken ahead of the frames that will fill them.
+//!
+//! The pieces of all pooled chains lie side by side, so one `readv` can fill several chains:
+//!
+//! ```text
+//!   pieces  . . . [a0 a1][b0][c0 c1 c2] . . .      posted  (a, 2 pieces) (b, 1) (c, 3)
+//!                 ^start               ^end        room    bytes of all of them
+//! ```
+//!
+//! A frame takes chains from the front; what is not taken can be given back from the rear.
+
+use std::collections::VecDeque;
+
+use crate::fault::{DropCause, QueueFault};
+use crate::iovec::{IoVec, MAX_PIECES, copy_from, copy_into};
+use crate::ram::GuestRam;
+use crate::ring::walk::Resolver;
+use crate::ring::{Chain, PieceSink, Ring};
+
+/// Pieces in the pool: one system call's worth, less the one for what does not fit.
+const MOST_PIECES: usize = MAX_PIECES - 1;
+/// Twice that is allocated, so that the pieces are moved to the front once in many frames.
+const ALLOCATED: usize = 2 * MAX_PIECES;
+
+/// A chain in the pool.
+#[derive(Debug)]
+struct Posted {
+    chain: Chain,
+    pieces: usize,
+    len: usize,
+}
+
+/// A chain that was refused when it was looked at, with the cause.
+pub(crate) type Refused = (Chain, DropCause);
+
+/// What [`RxPool::pull`] found.
+#[derive(Debug)]
+pub(crate) enum Pull {
+    /// One more chain is in the pool.
+    Added,
+    /// The ring has none.
+    Empty,
+    /// The pool has no space for the pieces of the next one.
+    Full,
+    /// The next one cannot be used.
+    Refused(Refused),
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct RxPool {
+    resolver: Resolver,
+    pieces: Vec<IoVec>,
+    /// Guest-physical address of each piece, kept only for the dirty log.
+    gpas: Vec<u64>,
+    posted: VecDeque<Posted>,
+    start: usize,
+    room: usize,
+    ram: GuestRam,
+}
+
+/// Puts one chain's pieces behind those of the pool.
+struct PoolSink<'a> {
+    pool: &'a mut RxPool,
+    len: usize,
+}
+
+impl PieceSink for PoolSink<'_> {
+    #[inline]
+    fn piece(
+        &mut self,
+        ram: &GuestRam,
+        addr: u64,
+        len: u32,
+        writable: bool,
+    ) -> Result<(), DropCause> {
+        if !writable {
+            return Err(DropCause::Direction);
+        }
+        // Beyond what any frame needs, a chain's length changes nothing but the sums.
+        self.len = self.len.saturating_add(len as usize);
+        let pool = &mut *self.pool;
+        let (pieces, gpas, limit) = (&mut pool.pieces, &mut pool.gpas, pool.start + MOST_PIECES);
+        pool.resolver.resolve(ram, addr, len, true, |host, gpa| {
+            if pieces.len() == limit {
+                return Err(DropCause::Pieces);
+            }
+            pieces.push(host.io());
+            gpas.push(gpa);
+            Ok(())
+        })
+    }
+}
+
+impl RxPool {
+    pub(crate) fn new(ram: GuestRam) -> Self {
+        Self {
+            resolver: Resolver::default(),
+            // One more, so that the piece behind the pool always has a slot.
+            pieces: Vec::with_capacity(ALLOCATED + 1),
+            gpas: Vec::with_capacity(ALLOCATED + 1),
+            posted: VecDeque::with_capacity(MOST_PIECES),
+            start: 0,
+            room: 0,
+            ram,
+        }
+    }
+
+    /// Bytes of all chains together.
+    #[inline]
+    pub(crate) fn room(&self) -> usize {
+        self.room
+    }
+
+    #[inline]
+    pub(crate) fn chains(&self) -> usize {
+        self.posted.len()
+    }
+
+    /// Bytes of the first chain, 0 when there is none.
+    #[inline]
+    pub(crate) fn first_len(&self) -> usize {
+        self.posted.front().map_or(0, |posted| posted.len)
+    }
+
+    /// Takes one more chain from `ring`. Chains below `least` bytes are refused.
+    pub(crate) fn pull<R: Ring>(&mut self, ring: &mut R, least: usize) -> Result<Pull, QueueFault> {
+        if self.posted.len() == MOST_PIECES {
+            return Ok(Pull::Full);
+        }
+        self.make_space();
+        let before = self.pieces.len();
+        let mut sink = PoolSink { pool: self, len: 0 };
+        let popped = ring.pop(&mut sink);
+        let len = sink.len;
+        let (chain, content) = match popped {
+            Ok(Some(popped)) => popped,
+            Ok(None) => return Ok(Pull::Empty),
+            Err(fault) => {
+                self.cut(before);
+                return Err(fault);
+            }
+        };
+        match content {
+            Ok(()) if len >= least => {
+                self.posted.push_back(Posted {
+                    chain,
+                    pieces: self.pieces.len() - before,
+                    len,
+                });
+                self.room = self.room.saturating_add(len);
+                Ok(Pull::Added)
+            }
+            Err(DropCause::Pieces) if !self.posted.is_empty() => {
+                self.cut(before);
+                ring.undo_pop(chain);
+                Ok(Pull::Full)
+            }
+            refused => {
+                self.cut(before);
+                Ok(Pull::Refused((
+                    chain,
+                    refused.err().unwrap_or(DropCause::TooShort),
+                )))
+            }
+        }
+    }
+
+    fn cut(&mut self, len: usize) {
+        self.pieces.truncate(len);
+        self.gpas.truncate(len);
+    }
+
+    /// Moves the pieces to the front when the next chain might not find space behind them.
+    #[inline]
+    fn make_space(&mut self) {
+        if self.posted.is_empty() {
+            self.cut(0);
+            self.start = 0;
+        } else if self.start + MOST_PIECES > ALLOCATED {
+            self.pieces.drain(..self.start);
+            self.gpas.drain(..self.start);
+            self.start = 0;
+        }
+    }
+
+    /// Pieces and bytes of the first chains that together reach `want` bytes, or of all.
+    #[inline]
+    pub(crate) fn front(&self, want: usize) -> (usize, usize) {
+        let (mut pieces, mut len) = (0, 0usize);
+        for posted in &self.posted {
+            pieces += posted.pieces;
+            len = len.saturating_add(posted.len);
+            if len >= want {
+                break;
+            }
+        }
+        (pieces, len)
+    }
+
+    /// Calls `f` with the first `count` pieces and, behind them, `extra`.
+    #[inline]
+    pub(crate) fn with_pieces<T>(
+        &mut self,
+        count: usize,
+        extra: Option<IoVec>,
+        f: impl FnOnce(&[IoVec]) -> T,
+    ) -> T {
+        let (start, end) = (self.start, self.start + count);
+        let Some(extra) = extra else {
+            return f(&self.pieces[start..end]);
+        };
+        if end == self.pieces.len() {
+            self.pieces.push(extra);
+            let result = f(&self.pieces[start..]);
+            self.pieces.pop();
+            return result;
+        }
+        let kept = std::mem::replace(&mut self.pieces[end], extra);
+        let result = f(&self.pieces[start..=end]);
+        self.pieces[end] = kept;
+        result
+    }
+
+    /// Copies out what lies `skip` bytes behind the pool's front.
+    #[inline]
+    pub(crate) fn peek(&self, skip: usize, dst: &mut [u8]) -> usize {
+        copy_from(&self.pieces[self.start..], skip, dst)
+    }
+
+    /// Copies `src` to `skip` bytes behind the pool's front.
+    #[inline]
+    pub(crate) fn poke(&mut self, skip: usize, src: &[u8]) -> usize {
+        copy_into(&self.pieces[self.start..], skip, src)
+    }
+
+    /// How many chains a frame of `len` bytes with its header takes.
+    #[inline]
+    pub(crate) fn span(&self, len: usize) -> usize {
+        let mut sum = 0usize;
+        let mut count = 0;
+        for posted in &self.posted {
+            count += 1;
+            sum = sum.saturating_add(posted.len);
+            if sum >= len {
+                break;
+            }
+        }
+        count
+    }
+
+    /// Marks the chains that hold the first `len` bytes used. (NET-RX-04, NET-RX-08)
+    #[inline]
+    pub(crate) fn commit<R: Ring>(&mut self, ring: &mut R, mut len: usize) {
+        while len > 0 {
+            let Some(posted) = self.posted.pop_front() else {
+                break;
+            };
+            let written = len.min(posted.len);
+            if self.ram.tracks_writes() {
+                self.mark(posted.pieces, written);
+            }
+            self.start += posted.pieces;
+            self.room -= posted.len;
+            len -= written;
+            ring.push_used(posted.chain, written as u32);
+        }
+    }
+
+    fn mark(&self, pieces: usize, mut written: usize) {
+        for at in self.start..self.start + pieces {
+            let count = self.pieces[at].len().min(written);
+            self.ram.mark(self.gpas[at], count as u64);
+            written -= count;
+        }
+    }
+
+    /// Gives every chain back to the ring as if none had been taken.
+    pub(crate) fn give_back<R: Ring>(&mut self, ring: &mut R) {
+        while let Some(posted) = self.posted.pop_back() {
+            ring.undo_pop(posted.chain);
+        }
+        self.room = 0;
+        self.make_space();
+    }
+}

@@ -1,0 +1,269 @@
+//! Transmit: from the driver's ring to the backend.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::backend::{Budget, FrameBackend, Limit, Outcome, SendError};
+use crate::counters::QueueCounters;
+use crate::fault::{DropCause, QueueFault};
+use crate::hdr::{HDR_MAX, HdrSize, NetHdr, RawHdr, TxRules};
+use crate::iovec::{Gather, HostSlice, IoVec, MAX_PIECES, copy_from};
+use crate::ram::GuestRam;
+use crate::ring::walk::Resolver;
+use crate::ring::{Chain, Cursor, PieceSink, Ring};
+
+/// The longest frame that is passed on: a full IP packet behind an Ethernet header with one VLAN tag.
+pub const MAX_FRAME: usize = 65535 + 18;
+
+/// Why [`TxEngine::run`] returned.
+#[derive(Debug)]
+pub enum TxStop {
+    /// The ring is empty: arm it and wait for a kick.
+    Empty,
+    /// The budget is spent: call again.
+    Budget,
+    /// The limiter holds the next frame until this time (ns).
+    Limited(u64),
+    /// The backend is full: wait until it is writable.
+    Blocked,
+    /// The driver broke the ring; nothing more happens here until a reset.
+    Fault(QueueFault),
+    /// The backend is gone.
+    Dead(io::Error),
+}
+
+/// One chain's readable pieces. Slot 0 stays free, so that the checked header can stand in front of the first
+/// piece without moving any.
+#[derive(Debug)]
+struct TxPieces {
+    resolver: Resolver,
+    pieces: Vec<IoVec>,
+    len: u64,
+}
+
+impl TxPieces {
+    fn clear(&mut self) {
+        self.pieces.truncate(1);
+        self.len = 0;
+    }
+}
+
+impl PieceSink for TxPieces {
+    #[inline]
+    fn piece(
+        &mut self,
+        ram: &GuestRam,
+        addr: u64,
+        len: u32,
+        writable: bool,
+    ) -> Result<(), DropCause> {
+        if writable {
+            return Err(DropCause::Direction);
+        }
+        self.len += u64::from(len);
+        if self.len > (MAX_FRAME + HDR_MAX) as u64 {
+            return Err(DropCause::TooLong);
+        }
+        let pieces = &mut self.pieces;
+        self.resolver.resolve(ram, addr, len, false, |host, _| {
+            if pieces.len() == MAX_PIECES {
+                return Err(DropCause::Pieces);
+            }
+            pieces.push(host.io());
+            Ok(())
+        })
+    }
+}
+
+/// Moves frames from a driver's ring to a backend.
+#[derive(Debug)]
+pub struct TxEngine<R> {
+    ring: R,
+    pieces: TxPieces,
+    size: HdrSize,
+    rules: TxRules,
+    /// The checked header on its way out. Boxed: pieces point to it while the engine may move.
+    header: Box<[u8; HDR_MAX]>,
+    counters: Arc<QueueCounters>,
+    fault: Option<QueueFault>,
+}
+
+impl<R: Ring> TxEngine<R> {
+    /// An engine on `ring` for headers of `size` under `rules`.
+    pub fn new(ring: R, size: HdrSize, rules: TxRules, counters: Arc<QueueCounters>) -> Self {
+        let mut pieces = Vec::with_capacity(MAX_PIECES);
+        pieces.push(IoVec::EMPTY);
+        let pieces = TxPieces {
+            resolver: Resolver::default(),
+            pieces,
+            len: 0,
+        };
+        Self {
+            ring,
+            pieces,
+            size,
+            rules,
+            header: Box::new([0; HDR_MAX]),
+            counters,
+            fault: None,
+        }
+    }
+
+    /// Sends what the driver made available, until there is a reason to stop.
+    ///
+    /// `now` is in nanoseconds of any clock that the limiter's deadlines shall be in.
+    pub fn run<B, L>(
+        &mut self,
+        backend: &mut B,
+        limit: &mut L,
+        now: u64,
+        mut budget: Budget,
+    ) -> Outcome<TxStop>
+    where
+        B: FrameBackend + ?Sized,
+        L: Limit + ?Sized,
+    {
+        let (mut frames, mut bytes) = (0, 0);
+        let stop = loop {
+            if let Some(fault) = self.fault {
+                break TxStop::Fault(fault);
+            }
+            self.pieces.clear();
+            let (chain, content) = match self.ring.pop(&mut self.pieces) {
+                Ok(Some(popped)) => popped,
+                Ok(None) => break TxStop::Empty,
+                Err(fault) => {
+                    self.fault = Some(fault);
+                    continue;
+                }
+            };
+            let sent = content.and_then(|()| self.take_header());
+            let frame_len = match sent {
+                Ok(frame_len) => frame_len,
+                Err(cause) => {
+                    self.give_back(chain, cause);
+                    if budget.spend(0) {
+                        continue;
+                    } else {
+                        break TxStop::Budget;
+                    }
+                }
+            };
+            if let Err(deadline) = limit.take(now, frame_len) {
+                self.ring.undo_pop(chain);
+                self.counters.add_limited();
+                break TxStop::Limited(deadline);
+            }
+            match backend.send(&self.gather()) {
+                Ok(()) => {
+                    self.ring.push_used(chain, 0);
+                    frames += 1;
+                    bytes += frame_len;
+                }
+                Err(error) => {
+                    limit.refund(frame_len);
+                    if let Some(stop) = self.not_sent(chain, error) {
+                        break stop;
+                    }
+                }
+            }
+            if !budget.spend(frame_len) {
+                break TxStop::Budget;
+            }
+        };
+        self.counters.add_batch(frames, bytes);
+        Outcome {
+            stop,
+            interrupt: self.publish(),
+        }
+    }
+
+    /// Copies the header out once, checks it, and puts the checked copy in front of the frame's pieces.
+    /// Returns the frame's bytes. (NET-TX-02, NET-TX-11)
+    #[inline]
+    fn take_header(&mut self) -> Result<u64, DropCause> {
+        let header = self.size.bytes();
+        let frame_len = self
+            .pieces
+            .len
+            .checked_sub(header as u64)
+            .ok_or(DropCause::TooShort)?;
+        let mut raw = RawHdr::new(self.size);
+        let pieces = &mut self.pieces.pieces;
+        copy_from(pieces, 0, raw.as_mut_bytes());
+        let checked = NetHdr::check_tx(&raw, frame_len as u32, self.rules)?.to_raw(self.size);
+        self.header[..header].copy_from_slice(checked.as_bytes());
+        Ok(frame_len)
+    }
+
+    /// The frame as the backend gets it. The header replaces its own bytes in the chain.
+    #[inline]
+    fn gather(&mut self) -> Gather<'_> {
+        let header = self.size.bytes();
+        let pieces = &mut self.pieces.pieces;
+        let (mut left, mut at) = (header, 1);
+        while let Some(piece) = pieces.get_mut(at) {
+            if piece.len() > left {
+                piece.advance(left);
+                break;
+            }
+            left -= piece.len();
+            at += 1;
+        }
+        pieces[at - 1] = HostSlice::of_buffer(&mut self.header[..header]).io();
+        Gather::new(&pieces[at - 1..], header, self.pieces.len as usize)
+    }
+
+    /// Deals with a frame that the backend did not take; says whether that is a reason to stop.
+    fn not_sent(&mut self, chain: Chain, error: SendError) -> Option<TxStop> {
+        match error {
+            SendError::WouldBlock => {
+                self.ring.undo_pop(chain);
+                Some(TxStop::Blocked)
+            }
+            SendError::Refused => {
+                self.give_back(chain, DropCause::Refused);
+                None
+            }
+            SendError::Dead(error) => {
+                self.ring.undo_pop(chain);
+                Some(TxStop::Dead(error))
+            }
+        }
+    }
+
+    fn give_back(&mut self, chain: Chain, cause: DropCause) {
+        self.counters.add_drop(cause);
+        self.ring.push_used(chain, 0);
+    }
+
+    fn publish(&mut self) -> bool {
+        let interrupt = self.ring.publish();
+        if interrupt {
+            self.counters.add_interrupt();
+        }
+        interrupt
+    }
+
+    /// Asks the driver for kicks; true when frames are there already and `run` must be called first.
+    pub fn arm(&mut self) -> bool {
+        self.fault.is_none() && self.ring.arm()
+    }
+
+    /// Tells the driver that it need not kick for now.
+    pub fn disarm(&mut self) {
+        if self.fault.is_none() {
+            self.ring.disarm();
+        }
+    }
+
+    /// Where the ring stands.
+    pub fn cursor(&self) -> Cursor {
+        self.ring.cursor()
+    }
+
+    /// The fault that stopped this queue, if any.
+    pub fn fault(&self) -> Option<QueueFault> {
+        self.fault
+    }
+}
