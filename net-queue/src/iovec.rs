@@ -56,10 +56,8 @@ impl HostSlice {
             return None;
         }
         // SAFETY: `offset <= self.len`, so the result stays within the range the slice stands for.
-        Some(Self {
-            ptr: unsafe { self.ptr.add(offset) },
-            len,
-        })
+        let ptr = unsafe { self.ptr.add(offset) };
+        Some(Self { ptr, len })
     }
 
     #[inline]
