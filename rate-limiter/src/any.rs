@@ -1,22 +1,22 @@
 //! The one type that a data path calls per frame, whichever limit is behind it.
 
 use crate::bucket::Deadline;
+use crate::config::{ConfigError, RateLimiterConfig};
+use crate::group::Member;
 use crate::levels::Levels;
 use crate::limiter::RateLimiter;
 
 /// A limit of any kind. [`Unlimited`](Self::Unlimited) costs one branch.
 #[derive(Debug, Default)]
 #[non_exhaustive]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one per queue, and a box would cost a cache line per frame"
-)]
 pub enum Limiter {
     /// Everything passes.
     #[default]
     Unlimited,
     /// A budget of its own.
     Own(RateLimiter),
+    /// A part of a budget that others use as well.
+    Shared(Member),
 }
 
 impl Limiter {
@@ -29,6 +29,7 @@ impl Limiter {
         match self {
             Self::Unlimited => Ok(()),
             Self::Own(limiter) => limiter.take(now_ns, bytes, ops),
+            Self::Shared(member) => member.take(now_ns, bytes, ops),
         }
     }
 
@@ -38,6 +39,7 @@ impl Limiter {
         match self {
             Self::Unlimited => {}
             Self::Own(limiter) => limiter.force(now_ns, bytes, ops),
+            Self::Shared(member) => member.force(now_ns, bytes, ops),
         }
     }
 
@@ -47,6 +49,7 @@ impl Limiter {
         match self {
             Self::Unlimited => {}
             Self::Own(limiter) => limiter.refund(bytes, ops),
+            Self::Shared(member) => member.refund(bytes, ops),
         }
     }
 
@@ -56,6 +59,7 @@ impl Limiter {
         match self {
             Self::Unlimited => None,
             Self::Own(limiter) => limiter.deadline(now_ns, bytes, ops),
+            Self::Shared(member) => member.deadline(now_ns, bytes, ops),
         }
     }
 
@@ -63,14 +67,34 @@ impl Limiter {
     /// when a queue ran empty; only a shared limit has anything to do.
     #[inline]
     pub fn idle(&mut self, now_ns: u64) {
-        let _ = now_ns;
+        if let Self::Shared(member) = self {
+            member.idle(now_ns);
+        }
     }
 
-    /// How full the buckets are, to be saved.
+    /// Changes the limits at once, of a shared limit for all its members. Tokens and debt stay.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when `config` is not valid; the limits stay as they were.
+    pub fn update(&mut self, now_ns: u64, config: &RateLimiterConfig) -> Result<(), ConfigError> {
+        match self {
+            Self::Unlimited => *self = RateLimiter::new(config)?.into(),
+            Self::Own(limiter) => limiter.update(now_ns, config)?,
+            Self::Shared(member) => member.group().update(now_ns, config)?,
+        }
+        Ok(())
+    }
+
+    /// How full the buckets are, to be saved; of a shared limit, those of its innermost group, to
+    /// which this member gives back what it holds. Saving all members saves the same levels.
     pub fn levels(&mut self, now_ns: u64) -> Levels {
         match self {
             Self::Unlimited => Levels::default(),
             Self::Own(limiter) => limiter.levels(now_ns),
+            Self::Shared(member) => {
+                member.idle(now_ns);
+                member.group().levels(now_ns)
+            }
         }
     }
 
@@ -79,7 +103,14 @@ impl Limiter {
         match self {
             Self::Unlimited => {}
             Self::Own(limiter) => limiter.restore(now_ns, levels),
+            Self::Shared(member) => member.group().restore(now_ns, levels),
         }
+    }
+}
+
+impl From<Member> for Limiter {
+    fn from(member: Member) -> Self {
+        Self::Shared(member)
     }
 }
 

@@ -33,13 +33,16 @@
 mod any;
 mod bucket;
 mod config;
+mod group;
 mod levels;
 mod limiter;
 mod rate;
+mod sync;
 
 pub use any::Limiter;
 pub use bucket::{Deadline, TokenBucket};
 pub use config::{ConfigError, RateLimiterConfig, TokenBucketConfig};
+pub use group::{Group, Member, Wake};
 pub use levels::{Level, Levels};
 pub use limiter::RateLimiter;
 pub use rate::{Quantity, Rate, RateError};

@@ -1,0 +1,112 @@
+//! One budget for any number of queues, devices and threads.
+
+mod lane;
+mod member;
+mod meter;
+mod node;
+#[cfg(test)]
+mod tests;
+
+use crate::config::{ConfigError, RateLimiterConfig};
+use crate::levels::Levels;
+use crate::sync::Arc;
+
+pub use member::Member;
+use node::Node;
+
+/// How a waiting [`Member`] is told that it need not wait for its deadline: by writing to an eventfd,
+/// for example. It is called by whichever thread gave tokens back, so it must not block. Called once
+/// per wait; a false alarm is possible and harmless.
+pub trait Wake: Send + Sync {
+    /// Makes the member's thread try again.
+    fn wake(&self);
+}
+
+impl<F: Fn() + Send + Sync> Wake for F {
+    fn wake(&self) {
+        self();
+    }
+}
+
+/// One budget that its [`Member`]s share, fairly and without a lock.
+///
+/// A device that is limited as a whole is a group with one member per queue. A group may be
+/// [`within`](Self::within) another: its members then take from both, all or nothing.
+///
+/// - Exact: in any window all members together take at most `rate * window + burst` (where a cost is
+///   larger than the burst: `rate * window + cost`), and greedy ones take all of `rate * window`.
+/// - Fair: members that wait are served in turns, each worth the same number of tokens where the
+///   burst is at least twice the largest frame for each member, else one frame. Members of several
+///   groups inside one share it as members, not as groups.
+/// - No lost wake: a refused member knows the time at which its tokens are there for certain. Being
+///   woken earlier is a gain only when others give back.
+///
+/// ```
+/// use std::sync::Arc;
+/// use rate_limiter::{Group, RateLimiterConfig, TokenBucketConfig};
+///
+/// let bucket = TokenBucketConfig { size: 6000, one_time_burst: None, refill_time: 6 };
+/// let group = Group::new(&RateLimiterConfig { bandwidth: Some(bucket), ..Default::default() })?;
+/// let (mut a, mut b) = (group.member(Arc::new(|| {})), group.member(Arc::new(|| {})));
+/// a.take(0, 6000, 1)?;
+/// let deadline = b.take(0, 1500, 1).unwrap_err();
+/// assert_eq!(deadline.ns(), 1_500_000);
+/// b.take(deadline.ns(), 1500, 1)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Group {
+    node: Arc<Node>,
+}
+
+impl Group {
+    /// A group with full buckets.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when `config` is not valid.
+    pub fn new(config: &RateLimiterConfig) -> Result<Self, ConfigError> {
+        Ok(Self {
+            node: Arc::new(Node::new(None, &config.limits()?)),
+        })
+    }
+
+    /// A group inside this one.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when `config` is not valid.
+    pub fn within(&self, config: &RateLimiterConfig) -> Result<Self, ConfigError> {
+        Ok(Self {
+            node: Arc::new(Node::new(Some(self.node.clone()), &config.limits()?)),
+        })
+    }
+
+    /// A new member, which `wake` wakes.
+    #[must_use]
+    pub fn member(&self, wake: std::sync::Arc<dyn Wake>) -> Member {
+        Member::new(self, wake)
+    }
+
+    /// Changes the limits while members go on; tokens and debt stay as far as the new burst holds
+    /// them, and who waits is woken. Tokens that members hold already stay theirs.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when `config` is not valid; the limits stay as they were.
+    pub fn update(&self, now_ns: u64, config: &RateLimiterConfig) -> Result<(), ConfigError> {
+        self.node
+            .replace(now_ns, Some(&config.limits()?), &Levels::default());
+        Ok(())
+    }
+
+    /// How full the buckets are. What members hold counts as used, so let them be
+    /// [`idle`](Member::idle) first.
+    #[must_use]
+    pub fn levels(&self, now_ns: u64) -> Levels {
+        self.node.levels(now_ns)
+    }
+
+    /// Takes over saved levels; a bucket without one stays as it is, a level without a bucket is
+    /// ignored.
+    pub fn restore(&self, now_ns: u64, levels: &Levels) {
+        self.node.replace(now_ns, None, levels);
+    }
+}

@@ -1,0 +1,272 @@
+//! One consumer of a group.
+
+use super::lane::Lane;
+use super::meter::{Epoch, Meter, Stale};
+use super::node::{Node, Slot};
+use super::{Group, Wake};
+use crate::bucket::Deadline;
+use crate::config::{KINDS, costs};
+use crate::sync::Arc;
+
+/// One consumer of a [`Group`]: a queue, usually. It belongs to one thread at a time.
+///
+/// It takes tokens from its group in small advances, and from these without touching anything shared.
+/// What it holds goes back at [`idle`](Self::idle) and when it is dropped.
+#[derive(Debug)]
+pub struct Member {
+    group: Group,
+    /// From the innermost group outwards.
+    stages: Box<[Stage]>,
+    slot: Arc<Slot>,
+    /// The latest time seen.
+    last_ns: u64,
+    /// The stage that the last take waits for.
+    blocked: Option<usize>,
+}
+
+/// A member's part in one group.
+#[derive(Debug)]
+struct Stage {
+    node: Arc<Node>,
+    epoch: Arc<Epoch>,
+    generation: u64,
+    lanes: [Lane; KINDS],
+}
+
+impl Member {
+    pub(super) fn new(group: &Group, wake: std::sync::Arc<dyn Wake>) -> Self {
+        let slot = Arc::new(Slot::new(wake));
+        let stages = group
+            .node
+            .path()
+            .map(|node| Stage::new(node, &slot))
+            .collect();
+        Self {
+            group: group.clone(),
+            stages,
+            slot,
+            last_ns: 0,
+            blocked: None,
+        }
+    }
+
+    /// The innermost group.
+    #[must_use]
+    pub fn group(&self) -> Group {
+        self.group.clone()
+    }
+
+    /// Takes `bytes` and `ops` from every group on the way out, or nothing from any.
+    ///
+    /// # Errors
+    /// The [`Deadline`] at which to try again. Until then a place is kept for this member, which no
+    /// other overtakes. If it can go on earlier because others gave tokens back or the limits were
+    /// changed, it is woken. A deadline may be followed by another when a further group is short.
+    #[inline]
+    pub fn take(&mut self, now_ns: u64, bytes: u64, ops: u64) -> Result<(), Deadline> {
+        if let Some(deadline) = self.deadline(now_ns, bytes, ops) {
+            return Err(deadline);
+        }
+        self.spend(bytes, ops);
+        Ok(())
+    }
+
+    /// When `bytes` and `ops` can be taken; `None` is now. Uses nothing, but keeps a place.
+    #[inline]
+    pub fn deadline(&mut self, now_ns: u64, bytes: u64, ops: u64) -> Option<Deadline> {
+        self.last_ns = self.last_ns.max(now_ns);
+        let costs = costs(bytes, ops);
+        if self.blocked.is_none() && self.stages.iter().all(|stage| stage.covers(&costs)) {
+            return None;
+        }
+        self.reserve_all(&costs)
+    }
+
+    /// Takes `bytes` and `ops` at once; what is missing becomes debt of the groups.
+    pub fn force(&mut self, now_ns: u64, bytes: u64, ops: u64) {
+        self.last_ns = self.last_ns.max(now_ns);
+        let costs = costs(bytes, ops);
+        for stage in &mut self.stages {
+            stage.force(self.last_ns, &costs);
+        }
+        self.spend(bytes, ops);
+    }
+
+    /// Gives back what was taken but not used, for this member's next frame or until it is idle.
+    pub fn refund(&mut self, bytes: u64, ops: u64) {
+        let costs = costs(bytes, ops);
+        for stage in &mut self.stages {
+            stage.refund(self.last_ns, &costs);
+        }
+    }
+
+    /// Gives back everything held, the place in the queue as well: this member has nothing to send.
+    pub fn idle(&mut self, now_ns: u64) {
+        self.last_ns = self.last_ns.max(now_ns);
+        self.unblock();
+        for stage in &mut self.stages {
+            stage.release(self.last_ns);
+        }
+    }
+
+    #[inline]
+    fn spend(&mut self, bytes: u64, ops: u64) {
+        let costs = costs(bytes, ops);
+        for stage in &mut self.stages {
+            for (lane, cost) in stage.lanes.iter_mut().zip(costs) {
+                lane.spend(cost);
+            }
+        }
+    }
+
+    #[cold]
+    fn reserve_all(&mut self, costs: &[u64; KINDS]) -> Option<Deadline> {
+        loop {
+            let Some((short, deadline)) = self.reserve(costs) else {
+                self.unblock();
+                return None;
+            };
+            // Tokens that came back before the others could see us waiting woke nobody: look again.
+            if !self.block(short) {
+                return Some(deadline);
+            }
+        }
+    }
+
+    /// Inner groups first, so that a member that waits for its own device holds nothing of what
+    /// others share.
+    fn reserve(&mut self, costs: &[u64; KINDS]) -> Option<(usize, Deadline)> {
+        let now = self.last_ns;
+        let mut stages = self.stages.iter_mut().enumerate();
+        stages.find_map(|(index, stage)| Some((index, stage.reserve(now, costs)?)))
+    }
+
+    /// Counts this member among those that wait for `stage`; whether it was not among them before.
+    fn block(&mut self, stage: usize) -> bool {
+        if self.blocked != Some(stage) {
+            self.unblock();
+            self.stages[stage].node.begin_wait();
+            self.blocked = Some(stage);
+        }
+        self.slot.wait()
+    }
+
+    fn unblock(&mut self) {
+        if let Some(stage) = self.blocked.take() {
+            self.stages[stage].node.end_wait();
+            self.slot.stop_waiting();
+        }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.idle(self.last_ns);
+        for stage in &self.stages {
+            stage.node.leave(&self.slot);
+        }
+    }
+}
+
+impl Stage {
+    fn new(node: Arc<Node>, slot: &Arc<Slot>) -> Self {
+        node.join(slot.clone());
+        let (generation, epoch) = node.epoch();
+        let lanes = std::array::from_fn(|kind| Lane::new(epoch[kind].as_ref()));
+        Self {
+            node,
+            epoch,
+            generation,
+            lanes,
+        }
+    }
+
+    #[inline]
+    fn covers(&self, costs: &[u64; KINDS]) -> bool {
+        // An unlimited lane covers everything, so it alone would never notice an update.
+        self.generation == self.node.generation()
+            && self
+                .lanes
+                .iter()
+                .zip(costs)
+                .all(|(lane, cost)| lane.covers(*cost))
+    }
+
+    fn reserve(&mut self, now: u64, costs: &[u64; KINDS]) -> Option<Deadline> {
+        let members = self.node.members();
+        self.current(now, |stage| {
+            for (meter, lane, cost) in stage.limited(costs) {
+                if let Some(deadline) = lane.reserve(meter, now, cost, members)? {
+                    return Ok(Some(deadline));
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    fn force(&mut self, now: u64, costs: &[u64; KINDS]) {
+        self.current(now, |stage| {
+            let mut limited = stage.limited(costs);
+            limited.try_for_each(|(meter, lane, cost)| lane.force(meter, now, cost))
+        });
+    }
+
+    fn refund(&mut self, now: u64, costs: &[u64; KINDS]) {
+        let mut costs = *costs;
+        self.current(now, |stage| {
+            let lanes = stage.epoch.iter().zip(&mut stage.lanes).zip(&mut costs);
+            for ((meter, lane), cost) in lanes {
+                // A second round, after an update, goes on where the first one stopped.
+                let cost = std::mem::take(cost);
+                if let Some(meter) = meter {
+                    lane.refund(meter, cost)?;
+                }
+            }
+            Ok(())
+        });
+    }
+
+    fn release(&mut self, now: u64) {
+        let woken = self.current(now, |stage| {
+            let mut woken = false;
+            for (meter, lane, _) in stage.limited(&[0; KINDS]) {
+                woken |= lane.release(meter, now)? && meter.holds_all(now);
+            }
+            Ok(woken)
+        });
+        if woken {
+            self.node.wake_waiting();
+        }
+    }
+
+    fn limited<'a>(
+        &'a mut self,
+        costs: &'a [u64; KINDS],
+    ) -> impl Iterator<Item = (&'a Meter, &'a mut Lane, u64)> {
+        let lanes = self.epoch.iter().zip(&mut self.lanes).zip(costs);
+        lanes.filter_map(|((meter, lane), cost)| Some((meter.as_ref()?, lane, *cost)))
+    }
+
+    /// Does `work` on the present meters: again, when an update comes in between.
+    fn current<T>(&mut self, now: u64, mut work: impl FnMut(&mut Self) -> Result<T, Stale>) -> T {
+        let mut stale = self.generation != self.node.generation();
+        loop {
+            if !(stale && self.migrate(now).is_err())
+                && let Ok(done) = work(self)
+            {
+                return done;
+            }
+            stale = true;
+        }
+    }
+
+    fn migrate(&mut self, now: u64) -> Result<(), Stale> {
+        (self.generation, self.epoch) = self.node.epoch();
+        // Every lane, or a stale one would be taken for a migrated one the next time.
+        let mut done = Ok(());
+        for (lane, meter) in self.lanes.iter_mut().zip(self.epoch.iter()) {
+            done = lane.migrate(meter.as_ref(), now).and(done);
+        }
+        done
+    }
+}

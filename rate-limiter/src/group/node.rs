@@ -1,0 +1,161 @@
+//! The shared part of a group: its meters, and who waits for them.
+
+use std::fmt;
+
+use super::Wake;
+use super::meter::{Epoch, Meter};
+use crate::config::{KINDS, Limit};
+use crate::levels::Levels;
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, SeqCst, lock};
+
+#[derive(Debug)]
+pub(super) struct Node {
+    parent: Option<Arc<Node>>,
+    /// Locked by updates, and by a member once after each.
+    epoch: Mutex<Arc<Epoch>>,
+    /// Which epoch it is; changed under the lock.
+    generation: AtomicU64,
+    slots: Mutex<Vec<Arc<Slot>>>,
+    members: AtomicU64,
+    waiting: AtomicU64,
+}
+
+impl Node {
+    pub(super) fn new(parent: Option<Arc<Self>>, limits: &[Option<Limit>; KINDS]) -> Self {
+        Self {
+            parent,
+            epoch: Mutex::new(Arc::new(
+                limits
+                    .each_ref()
+                    .map(|limit| limit.as_ref().map(Meter::new)),
+            )),
+            generation: AtomicU64::new(0),
+            slots: Mutex::new(Vec::new()),
+            members: AtomicU64::new(0),
+            waiting: AtomicU64::new(0),
+        }
+    }
+
+    /// This node and all around it.
+    pub(super) fn path(self: &Arc<Self>) -> impl Iterator<Item = Arc<Self>> + use<> {
+        std::iter::successors(Some(self.clone()), |node| node.parent.clone())
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(SeqCst)
+    }
+
+    pub(super) fn epoch(&self) -> (u64, Arc<Epoch>) {
+        let epoch = lock(&self.epoch);
+        (self.generation(), epoch.clone())
+    }
+
+    pub(super) fn levels(&self, now: u64) -> Levels {
+        // Under the lock, or an update might close what is read.
+        let epoch = lock(&self.epoch);
+        Levels::from_array(
+            epoch
+                .each_ref()
+                .map(|meter| meter.as_ref().map(|m| m.level(now))),
+        )
+    }
+
+    /// Puts new meters in place of the present ones, with the same limits unless told others and the
+    /// same levels but for those told, and wakes all who wait.
+    pub(super) fn replace(
+        &self,
+        now: u64,
+        limits: Option<&[Option<Limit>; KINDS]>,
+        levels: &Levels,
+    ) {
+        let mut epoch = lock(&self.epoch);
+        let same = epoch
+            .each_ref()
+            .map(|meter| meter.as_ref().map(Meter::limit));
+        let limits = limits.unwrap_or(&same);
+        let levels = levels.to_array();
+        *epoch = Arc::new(std::array::from_fn(|kind| {
+            match (&epoch[kind], &limits[kind]) {
+                (Some(old), Some(limit)) => Some(old.replace(now, limit, levels[kind].as_ref())),
+                (None, Some(limit)) => Some(Meter::new(limit)),
+                (old, None) => {
+                    // A lifted limit must be found closed as well.
+                    old.as_ref().map(Meter::close);
+                    None
+                }
+            }
+        }));
+        self.generation.fetch_add(1, SeqCst);
+        drop(epoch);
+        self.wake_waiting();
+    }
+
+    pub(super) fn join(&self, slot: Arc<Slot>) {
+        lock(&self.slots).push(slot);
+        self.members.fetch_add(1, SeqCst);
+    }
+
+    pub(super) fn leave(&self, slot: &Arc<Slot>) {
+        lock(&self.slots).retain(|other| !Arc::ptr_eq(other, slot));
+        self.members.fetch_sub(1, SeqCst);
+    }
+
+    pub(super) fn members(&self) -> u64 {
+        self.members.load(SeqCst)
+    }
+
+    pub(super) fn begin_wait(&self) {
+        self.waiting.fetch_add(1, SeqCst);
+    }
+
+    pub(super) fn end_wait(&self) {
+        self.waiting.fetch_sub(1, SeqCst);
+    }
+
+    pub(super) fn wake_waiting(&self) {
+        if self.waiting.load(SeqCst) == 0 {
+            return;
+        }
+        // Woken without the lock, as a waker may do anything.
+        let slots = lock(&self.slots).clone();
+        slots.iter().for_each(|slot| slot.wake());
+    }
+}
+
+/// How to wake a member.
+pub(super) struct Slot {
+    waiting: AtomicBool,
+    wake: std::sync::Arc<dyn Wake>,
+}
+
+impl Slot {
+    pub(super) fn new(wake: std::sync::Arc<dyn Wake>) -> Self {
+        Self {
+            waiting: AtomicBool::new(false),
+            wake,
+        }
+    }
+
+    /// Asks to be woken; whether that is news.
+    pub(super) fn wait(&self) -> bool {
+        !self.waiting.swap(true, SeqCst)
+    }
+
+    pub(super) fn stop_waiting(&self) {
+        self.waiting.store(false, SeqCst);
+    }
+
+    fn wake(&self) {
+        if self.waiting.swap(false, SeqCst) {
+            self.wake.wake();
+        }
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot")
+            .field("waiting", &self.waiting)
+            .finish_non_exhaustive()
+    }
+}
