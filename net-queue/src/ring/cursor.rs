@@ -60,6 +60,8 @@ pub struct RingConfig {
     pub event_idx: bool,
     /// `VIRTIO_F_INDIRECT_DESC` was negotiated.
     pub indirect: bool,
+    /// `VIRTIO_F_IN_ORDER` was negotiated.
+    pub in_order: bool,
     /// Where to go on.
     pub cursor: Cursor,
 }
@@ -67,6 +69,9 @@ pub struct RingConfig {
 /// Why a ring cannot be run (VQ-SPL-02).
 #[derive(Debug, thiserror::Error)]
 pub enum RingError {
+    /// There is no ring of this layout.
+    #[error("ring layout is not supported")]
+    Layout,
     /// Size 0, beyond 32768, or no power of two where the layout needs one.
     #[error("{0} is not a queue size for this layout")]
     Size(u16),

@@ -4,11 +4,13 @@
 //! blocks, allocates or logs; what a driver can do wrong ends in a [`DropCause`] for one chain or in a
 //! [`QueueFault`] for the ring.
 
+mod any;
 mod cursor;
 pub(crate) mod layout;
 mod split;
 pub(crate) mod walk;
 
+pub use any::AnyRing;
 pub use cursor::{Cursor, Layout, RingAddrs, RingConfig, RingError};
 pub use split::SplitRing;
 pub use walk::PieceSink;

@@ -1,0 +1,70 @@
+//! A ring whose layout was chosen at negotiation.
+
+use crate::fault::QueueFault;
+use crate::ram::GuestRam;
+use crate::ring::{
+    Chain, Cursor, Layout, PieceSink, Popped, Ring, RingConfig, RingError, SplitRing,
+};
+
+/// A virtqueue of either layout: one well-predicted branch a call, in exchange for one type of engine.
+#[derive(Debug)]
+pub enum AnyRing {
+    /// See [`SplitRing`].
+    Split(SplitRing),
+}
+
+impl AnyRing {
+    /// Makes the ring that `config.layout` names.
+    ///
+    /// # Errors
+    /// As for the ring of that layout.
+    pub fn new(ram: &GuestRam, config: &RingConfig) -> Result<Self, RingError> {
+        match config.layout {
+            Layout::Split => SplitRing::new(ram, config).map(Self::Split),
+            Layout::Packed => Err(RingError::Layout),
+        }
+    }
+}
+
+/// Calls the method of whichever ring it is.
+macro_rules! each {
+    ($any:expr, $ring:ident => $call:expr) => {
+        match $any {
+            AnyRing::Split($ring) => $call,
+        }
+    };
+}
+
+impl Ring for AnyRing {
+    #[inline]
+    fn pop<S: PieceSink>(&mut self, sink: &mut S) -> Result<Option<Popped>, QueueFault> {
+        each!(self, ring => ring.pop(sink))
+    }
+
+    #[inline]
+    fn undo_pop(&mut self, chain: Chain) {
+        each!(self, ring => ring.undo_pop(chain));
+    }
+
+    #[inline]
+    fn push_used(&mut self, chain: Chain, written: u32) {
+        each!(self, ring => ring.push_used(chain, written));
+    }
+
+    #[inline]
+    fn publish(&mut self) -> bool {
+        each!(self, ring => ring.publish())
+    }
+
+    fn arm(&mut self) -> bool {
+        each!(self, ring => ring.arm())
+    }
+
+    fn disarm(&mut self) {
+        each!(self, ring => ring.disarm());
+    }
+
+    fn cursor(&self) -> Cursor {
+        each!(self, ring => ring.cursor())
+    }
+}
