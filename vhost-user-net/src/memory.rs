@@ -1,0 +1,203 @@
+//! The memory table: which file holds which part of the guest's memory, mapped here.
+//!
+//! A front-end names memory in two ways. Buffers in rings are guest-physical addresses; the rings themselves are
+//! addresses in the front-end's own process, which only this table can translate.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use vhost::vhost_user::message::VhostUserMemoryRegion;
+use vm_memory::mmap::MmapRegionError;
+use vm_memory::{
+    FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionCollectionError, GuestRegionMmap,
+    MmapRegion,
+};
+
+#[cfg(test)]
+mod tests;
+
+/// Most regions that the table may have.
+pub const MAX_SLOTS: usize = 256;
+
+/// Why a file cannot be mapped.
+#[derive(Debug, thiserror::Error)]
+pub enum MapError {
+    /// The file's size is unknown.
+    #[error("cannot examine the file")]
+    Examine(#[source] io::Error),
+    /// Not a file whose size says how much can be touched.
+    #[error("the descriptor is no memory file")]
+    NotAFile,
+    /// Touching what lies beyond the end would kill the process.
+    #[error("the file ends at {size:#x}, {end:#x} is asked for")]
+    PastEnd {
+        /// Size of the file in bytes.
+        size: u64,
+        /// End of the wanted range in the file.
+        end: u64,
+    },
+    /// The kernel refuses.
+    #[error("cannot map the file")]
+    Map(#[source] MmapRegionError),
+}
+
+/// Why the memory table stays as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum MemoryError {
+    /// A region's file.
+    #[error("region at {gpa:#x}")]
+    Region {
+        /// Guest-physical address of the region.
+        gpa: u64,
+        /// What is wrong.
+        #[source]
+        source: MapError,
+    },
+    /// Two regions share guest-physical addresses.
+    #[error("regions do not fit together")]
+    Overlap(#[source] GuestRegionCollectionError),
+    /// A region's end is no address.
+    #[error("region at {0:#x} wraps")]
+    Wraps(u64),
+    /// The table is full.
+    #[error("more than {MAX_SLOTS} regions")]
+    Full,
+    /// The region to take away is not there.
+    #[error("no region at {0:#x} with this size and address")]
+    Unknown(u64),
+}
+
+/// Maps `len` bytes of `fd` from `offset`, shared with whoever else has the file.
+///
+/// # Errors
+/// The range is not wholly inside a regular file, or the kernel refuses.
+pub fn map_shared(fd: OwnedFd, offset: u64, len: u64) -> Result<MmapRegion, MapError> {
+    let file = File::from(fd);
+    let metadata = file.metadata().map_err(MapError::Examine)?;
+    if !metadata.is_file() {
+        return Err(MapError::NotAFile);
+    }
+    let (size, end) = (metadata.len(), offset.saturating_add(len));
+    match usize::try_from(len) {
+        Ok(len) if end <= size => {
+            MmapRegion::from_file(FileOffset::new(file, offset), len).map_err(MapError::Map)
+        }
+        _ => Err(MapError::PastEnd { size, end }),
+    }
+}
+
+/// One region, mapped. Clones share the mapping, which goes with the last of them.
+#[derive(Clone, Debug)]
+struct Region {
+    gpa: u64,
+    size: u64,
+    user_addr: u64,
+    mapping: Arc<MmapRegion>,
+}
+
+impl Region {
+    fn map(asked: &VhostUserMemoryRegion, fd: OwnedFd) -> Result<Self, MemoryError> {
+        let (gpa, size) = (asked.guest_phys_addr, asked.memory_size);
+        let mapping = map_shared(fd, asked.mmap_offset, size)
+            .map_err(|source| MemoryError::Region { gpa, source })?;
+        Ok(Self {
+            gpa,
+            size,
+            user_addr: asked.user_addr,
+            mapping: Arc::new(mapping),
+        })
+    }
+
+    /// Whether both mean the same region: what a file offset says about it is not part of its name.
+    fn is(&self, asked: &VhostUserMemoryRegion) -> bool {
+        let (gpa, size, user_addr) = (asked.guest_phys_addr, asked.memory_size, asked.user_addr);
+        (self.gpa, self.size, self.user_addr) == (gpa, size, user_addr)
+    }
+}
+
+/// The table, as a value: a change makes another one, and the old one stays good until the new one is in use.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryTable {
+    /// Sorted by guest-physical address, without overlap.
+    regions: Vec<Region>,
+}
+
+impl MemoryTable {
+    /// The table that SET_MEM_TABLE announces.
+    ///
+    /// # Errors
+    /// A region cannot be mapped, or two of them overlap.
+    pub fn new(regions: Vec<(VhostUserMemoryRegion, OwnedFd)>) -> Result<Self, MemoryError> {
+        let mapped: Result<Vec<_>, _> = regions
+            .into_iter()
+            .map(|(asked, fd)| Region::map(&asked, fd))
+            .collect();
+        Self::sorted(mapped?)
+    }
+
+    /// The table with one more region; a region that is there already changes nothing (QEMU 7.2 announces a region
+    /// once for each queue pair).
+    ///
+    /// # Errors
+    /// The table is full, the region cannot be mapped, or overlaps another.
+    pub fn with(&self, asked: &VhostUserMemoryRegion, fd: OwnedFd) -> Result<Self, MemoryError> {
+        if self.regions.iter().any(|region| region.is(asked)) {
+            return Ok(self.clone());
+        }
+        if self.regions.len() >= MAX_SLOTS {
+            return Err(MemoryError::Full);
+        }
+        let mut regions = self.regions.clone();
+        regions.push(Region::map(asked, fd)?);
+        Self::sorted(regions)
+    }
+
+    /// The table without one of its regions.
+    ///
+    /// # Errors
+    /// No region has this guest address, front-end address and size.
+    pub fn without(&self, asked: &VhostUserMemoryRegion) -> Result<Self, MemoryError> {
+        let mut regions = self.regions.clone();
+        regions.retain(|region| !region.is(asked));
+        if regions.len() == self.regions.len() {
+            return Err(MemoryError::Unknown(asked.guest_phys_addr));
+        }
+        Ok(Self { regions })
+    }
+
+    fn sorted(mut regions: Vec<Region>) -> Result<Self, MemoryError> {
+        regions.sort_by_key(|region| region.gpa);
+        let table = Self { regions };
+        table.guest_memory().map(|_| table)
+    }
+
+    /// The guest's memory as the device takes it; `None` without any region.
+    ///
+    /// # Errors
+    /// Regions overlap or wrap, which a table that exists does not.
+    pub fn guest_memory(&self) -> Result<Option<Arc<GuestMemoryMmap>>, MemoryError> {
+        if self.regions.is_empty() {
+            return Ok(None);
+        }
+        let mut mapped = Vec::with_capacity(self.regions.len());
+        for region in &self.regions {
+            let base = GuestAddress(region.gpa);
+            let entry = GuestRegionMmap::with_arc(Arc::clone(&region.mapping), base);
+            mapped.push(entry.ok_or(MemoryError::Wraps(region.gpa))?);
+        }
+        GuestMemoryMmap::from_regions(mapped)
+            .map(|memory| Some(Arc::new(memory)))
+            .map_err(MemoryError::Overlap)
+    }
+
+    /// The guest-physical address of what the front-end has at `user_addr`.
+    #[must_use]
+    pub fn translate(&self, user_addr: u64) -> Option<u64> {
+        self.regions.iter().find_map(|region| {
+            let offset = user_addr.checked_sub(region.user_addr)?;
+            (offset < region.size).then(|| region.gpa + offset)
+        })
+    }
+}

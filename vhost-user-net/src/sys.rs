@@ -1,0 +1,244 @@
+//! The system calls that the standard library has no safe door to: the only `unsafe` of this crate.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem::{MaybeUninit, size_of, size_of_val};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+
+/// Most file descriptors that one message may carry.
+pub const MAX_FDS: usize = 32;
+
+/// Control bytes for `MAX_FDS` descriptors, aligned as the kernel's `cmsghdr` has to be.
+#[repr(C, align(8))]
+struct ControlBuffer([u8; CONTROL_LEN]);
+
+/// Two headers' worth of room: more than `CMSG_SPACE` asks for on any target.
+const CONTROL_LEN: usize = 2 * size_of::<libc::cmsghdr>() + MAX_FDS * size_of::<RawFd>();
+
+/// `true` when a `-1` from the kernel has to be tried again.
+fn interrupted(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Interrupted
+}
+
+/// Receives at most `buf.len()` bytes without blocking, and appends the descriptors that came along to `fds`.
+///
+/// # Errors
+/// `WouldBlock` when nothing waits, `InvalidData` when more than [`MAX_FDS`] descriptors came (those that fitted
+/// are in `fds`, the kernel dropped the others), or what the kernel says.
+pub fn recv_with_fds(
+    socket: BorrowedFd<'_>,
+    buf: &mut [u8],
+    fds: &mut Vec<OwnedFd>,
+) -> io::Result<usize> {
+    let mut control = ControlBuffer([0; CONTROL_LEN]);
+    let mut iov = libc::iovec {
+        iov_base: buf.as_mut_ptr().cast(),
+        iov_len: buf.len(),
+    };
+    // SAFETY: all-zero bytes are a valid msghdr (null pointers, zero lengths).
+    let mut msg: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
+    msg.msg_iov = &raw mut iov;
+    msg.msg_iovlen = 1;
+    msg.msg_control = control.0.as_mut_ptr().cast();
+    msg.msg_controllen = CONTROL_LEN as _;
+    let received = loop {
+        // SAFETY: `msg` points at `iov` (which covers `buf`) and at `control`; all three outlive the call and nobody
+        // else uses them during it.
+        let n = unsafe {
+            libc::recvmsg(
+                socket.as_raw_fd(),
+                &raw mut msg,
+                libc::MSG_CMSG_CLOEXEC | libc::MSG_DONTWAIT,
+            )
+        };
+        if n >= 0 {
+            break n as usize;
+        }
+        let error = io::Error::last_os_error();
+        if !interrupted(&error) {
+            return Err(error);
+        }
+    };
+    take_rights(&msg, fds);
+    if msg.msg_flags & libc::MSG_CTRUNC != 0 || fds.len() > MAX_FDS {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "too many file descriptors in one message",
+        ));
+    }
+    Ok(received)
+}
+
+/// Moves every descriptor of `msg`'s control data into `fds`.
+fn take_rights(msg: &libc::msghdr, fds: &mut Vec<OwnedFd>) {
+    // SAFETY: `msg` was filled by recvmsg, and its control buffer is alive and aligned in the caller's frame.
+    let mut cmsg = unsafe { libc::CMSG_FIRSTHDR(msg) };
+    while !cmsg.is_null() {
+        // SAFETY: the CMSG_* walk stays within `msg_controllen` bytes, and hands out whole headers only.
+        let header = unsafe { &*cmsg };
+        if header.cmsg_level == libc::SOL_SOCKET && header.cmsg_type == libc::SCM_RIGHTS {
+            // SAFETY: the data of an SCM_RIGHTS header follows it within the control buffer.
+            let data = unsafe { libc::CMSG_DATA(cmsg) };
+            let bytes = header.cmsg_len as usize - (data as usize - cmsg as usize);
+            for i in 0..bytes / size_of::<RawFd>() {
+                // SAFETY: `i` counts the whole descriptors within the header's length; the data need not be aligned.
+                // The kernel has just installed each of them for this process, and this is their only owner.
+                fds.push(unsafe {
+                    OwnedFd::from_raw_fd(ptr::read_unaligned(data.cast::<RawFd>().add(i)))
+                });
+            }
+        }
+        // SAFETY: as for CMSG_FIRSTHDR; `cmsg` came from the same walk.
+        cmsg = unsafe { libc::CMSG_NXTHDR(msg, cmsg) };
+    }
+}
+
+/// Makes reads and writes on `fd` return instead of waiting.
+///
+/// # Errors
+/// What the kernel says.
+pub fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: F_GETFL takes no argument and touches no memory.
+    let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) };
+    if flags < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: F_SETFL takes an int and touches no memory.
+    if unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// An own descriptor for the file behind number `fd`, which came from the command line.
+///
+/// # Errors
+/// `EBADF` when no such descriptor is open.
+pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_DUPFD_CLOEXEC takes an int and touches no memory; a number that is not open is an error.
+    let new = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) };
+    if new < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made `new`, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(new) })
+}
+
+/// What kind of Unix stream socket a descriptor is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketKind {
+    /// Waits for connections.
+    Listening,
+    /// Has a peer (or will never have one).
+    Connected,
+}
+
+/// Says which end of a Unix stream socket `fd` is; `None` when it is something else.
+pub fn unix_stream_kind(fd: BorrowedFd<'_>) -> Option<SocketKind> {
+    let is_unix = socket_option(fd, libc::SO_DOMAIN).ok()? == libc::AF_UNIX;
+    let is_stream = socket_option(fd, libc::SO_TYPE).ok()? == libc::SOCK_STREAM;
+    if !is_unix || !is_stream {
+        return None;
+    }
+    Some(match socket_option(fd, libc::SO_ACCEPTCONN).ok()? {
+        0 => SocketKind::Connected,
+        _ => SocketKind::Listening,
+    })
+}
+
+fn socket_option(fd: BorrowedFd<'_>, option: libc::c_int) -> io::Result<libc::c_int> {
+    let mut value: libc::c_int = 0;
+    let mut len = size_of_val(&value) as libc::socklen_t;
+    // SAFETY: `value` and `len` are alive for the call, and `len` is the size of `value`.
+    let result = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            (&raw mut value).cast(),
+            &raw mut len,
+        )
+    };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(value)
+    }
+}
+
+/// SIGTERM and SIGINT as a descriptor that becomes readable: no handler, no race.
+#[derive(Debug)]
+pub struct Termination(OwnedFd);
+
+impl Termination {
+    /// Blocks the two signals for this thread, and for those that it starts from now on.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: `set` is initialised by sigemptyset before anyone reads it, and lives through the calls; signalfd
+        // returns a descriptor that nobody else knows.
+        unsafe {
+            let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+            libc::sigemptyset(set.as_mut_ptr());
+            libc::sigaddset(set.as_mut_ptr(), libc::SIGTERM);
+            libc::sigaddset(set.as_mut_ptr(), libc::SIGINT);
+            let error = libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), ptr::null_mut());
+            if error != 0 {
+                return Err(io::Error::from_raw_os_error(error));
+            }
+            let fd = libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+            if fd < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(Self(OwnedFd::from_raw_fd(fd)))
+        }
+    }
+}
+
+impl AsFd for Termination {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// What to wait for on a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// Bytes to read, a connection to accept, or the peer's end.
+    Readable,
+    /// Room to write, or the peer's end.
+    Writable,
+}
+
+/// Waits until one of `wanted` is ready (errors and hang-ups count), and says which.
+///
+/// `timeout_ms` of `None` waits for ever; when time is up, nothing is ready.
+///
+/// # Errors
+/// What the kernel says; an interruption by a signal is not an error.
+pub fn wait<const N: usize>(
+    wanted: [(BorrowedFd<'_>, Interest); N],
+    timeout_ms: Option<u16>,
+) -> io::Result<[bool; N]> {
+    let mut fds = wanted.map(|(fd, interest)| libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events: match interest {
+            Interest::Readable => libc::POLLIN,
+            Interest::Writable => libc::POLLOUT,
+        },
+        revents: 0,
+    });
+    let timeout = timeout_ms.map_or(-1, libc::c_int::from);
+    loop {
+        // SAFETY: `fds` is an array of N pollfds that lives through the call.
+        if unsafe { libc::poll(fds.as_mut_ptr(), N as libc::nfds_t, timeout) } >= 0 {
+            return Ok(fds.map(|fd| fd.revents != 0));
+        }
+        let error = io::Error::last_os_error();
+        if !interrupted(&error) {
+            return Err(error);
+        }
+    }
+}

@@ -1,0 +1,465 @@
+//! The vhost-user message format: raw bytes and descriptors in, one checked [`Request`] out.
+//!
+//! ```text
+//! | request: u32 | flags: u32 | size: u32 | payload: size bytes |     all in the machine's byte order
+//!                  bits 0-1 version (1), bit 2 reply, bit 3 need_reply
+//! ```
+//!
+//! [`Request::parse`] is total: each field is checked here or is a plain number that the session checks against
+//! its state. Descriptors arrive owned, so a refused message closes them.
+
+use std::os::fd::OwnedFd;
+
+use vhost::vhost_user::message::{
+    FrontendReq, VhostUserConfig, VhostUserConfigFlags, VhostUserHeaderFlag, VhostUserLog,
+    VhostUserMemory, VhostUserMemoryRegion, VhostUserMsgValidator, VhostUserSingleMemoryRegion,
+    VhostUserU64, VhostUserVringAddr, VhostUserVringState,
+};
+use vm_memory::ByteValued;
+
+use crate::sys::MAX_FDS;
+
+#[cfg(test)]
+mod tests;
+
+/// Longest payload that is accepted, in bytes.
+pub const MAX_PAYLOAD: usize = 0x1000;
+/// Version of the message format.
+const VERSION: u32 = 1;
+/// Bit of a ring's descriptor message that says that no descriptor comes along.
+const NO_FD: u64 = 1 << 8;
+/// Bits of a ring's descriptor message that hold the ring's index.
+const RING_MASK: u64 = 0xff;
+
+/// Why a message is malformed. It ends the connection.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParseError {
+    /// Another version of the format.
+    #[error("message version {0} instead of 1")]
+    Version(u32),
+    /// The reply bit or a reserved bit is set.
+    #[error("message flags {0:#x} have no meaning in a request")]
+    Flags(u32),
+    /// Longer than any message has to be.
+    #[error("payload of {0} bytes, at most {max} are accepted", max = MAX_PAYLOAD)]
+    TooLong(u32),
+    /// No such request, or one whose protocol feature was never offered.
+    #[error("request {0} is not supported")]
+    Unsupported(u32),
+    /// The payload's length does not fit the request.
+    #[error("{request:?}: payload of {got} bytes instead of {want}")]
+    Length {
+        /// What was asked.
+        request: FrontendReq,
+        /// The length that it has to have.
+        want: usize,
+        /// The length that it has.
+        got: usize,
+    },
+    /// The number of descriptors does not fit the request.
+    #[error("{request:?}: {got} file descriptors instead of {want}")]
+    Descriptors {
+        /// What was asked.
+        request: FrontendReq,
+        /// How many it has to have.
+        want: usize,
+        /// How many it has.
+        got: usize,
+    },
+    /// A field has a value without a meaning.
+    #[error("{request:?}: {what}")]
+    Field {
+        /// What was asked.
+        request: FrontendReq,
+        /// Which field, and what is wrong with it.
+        what: &'static str,
+    },
+}
+
+/// The twelve bytes before each payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Number of the request.
+    pub code: u32,
+    /// The sender waits for an answer, whether the request has one of its own or not.
+    pub need_reply: bool,
+    /// Length of the payload in bytes; at most [`MAX_PAYLOAD`].
+    pub size: usize,
+}
+
+impl Header {
+    /// Length in bytes.
+    pub const LEN: usize = 12;
+
+    /// Checks everything but the number of the request.
+    ///
+    /// # Errors
+    /// [`ParseError::Version`], [`ParseError::Flags`] or [`ParseError::TooLong`].
+    pub fn parse(bytes: &[u8; Self::LEN]) -> Result<Self, ParseError> {
+        let word = |at: usize| {
+            u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
+        let (code, flags, size) = (word(0), word(4), word(8));
+        let version = flags & VhostUserHeaderFlag::VERSION.bits();
+        if version != VERSION {
+            return Err(ParseError::Version(version));
+        }
+        let need_reply = VhostUserHeaderFlag::NEED_REPLY.bits();
+        if flags & !(VhostUserHeaderFlag::VERSION.bits() | need_reply) != 0 {
+            return Err(ParseError::Flags(flags));
+        }
+        if size as usize > MAX_PAYLOAD {
+            return Err(ParseError::TooLong(size));
+        }
+        Ok(Self {
+            code,
+            need_reply: flags & need_reply != 0,
+            size: size as usize,
+        })
+    }
+
+    /// A header for `size` bytes of payload, with `flags` besides the version.
+    fn encode(code: u32, flags: VhostUserHeaderFlag, size: usize) -> [u8; Self::LEN] {
+        let mut bytes = [0; Self::LEN];
+        bytes[..4].copy_from_slice(&code.to_ne_bytes());
+        bytes[4..8].copy_from_slice(&(VERSION | flags.bits()).to_ne_bytes());
+        bytes[8..].copy_from_slice(&(size as u32).to_ne_bytes());
+        bytes
+    }
+}
+
+/// A whole request of the back-end that has no payload and wants no answer.
+#[must_use]
+pub fn backend_request(code: vhost::vhost_user::message::BackendReq) -> [u8; Header::LEN] {
+    Header::encode(code.into(), VhostUserHeaderFlag::empty(), 0)
+}
+
+/// What a front-end may ask, with every field checked that can be checked without knowing the session.
+pub enum Request {
+    /// Which features the device has.
+    GetFeatures,
+    /// Which of them the driver took.
+    SetFeatures(u64),
+    /// Which protocol features the daemon has.
+    GetProtocolFeatures,
+    /// Which of them the front-end takes.
+    SetProtocolFeatures(u64),
+    /// A front-end is there.
+    SetOwner,
+    /// Deprecated: disables every ring.
+    ResetOwner,
+    /// Back to the state before the first request, but for the memory table.
+    ResetDevice,
+    /// How many queues the device has.
+    GetQueueNum,
+    /// Replaces the memory table.
+    SetMemTable(Vec<(VhostUserMemoryRegion, OwnedFd)>),
+    /// How many regions the memory table may have.
+    GetMaxMemSlots,
+    /// Adds one region.
+    AddMemReg(VhostUserMemoryRegion, OwnedFd),
+    /// Takes one region away.
+    RemMemReg(VhostUserMemoryRegion),
+    /// Where written pages are marked.
+    SetLogBase(VhostUserLog, OwnedFd),
+    /// Who could be told of marked pages; accepted, and not used.
+    SetLogFd,
+    /// A ring's size.
+    SetVringNum(RingValue),
+    /// Where a ring is.
+    SetVringAddr(VhostUserVringAddr),
+    /// Where a ring starts.
+    SetVringBase(RingValue),
+    /// Stops a ring, and asks where it stands.
+    GetVringBase(u32),
+    /// How the driver says that it made buffers available. `None` would mean polling.
+    SetVringKick(RingFd),
+    /// How the driver is told of used buffers. `None`: it polls.
+    SetVringCall(RingFd),
+    /// How the front-end is told of a broken ring.
+    SetVringErr(RingFd),
+    /// Lets a ring run, or holds it.
+    SetVringEnable(u32, bool),
+    /// The socket for requests of the back-end.
+    SetBackendReqFd(OwnedFd),
+    /// Reads the configuration space.
+    GetConfig(VhostUserConfig),
+    /// Writes the configuration space at an offset.
+    SetConfig(u32, Vec<u8>),
+}
+
+/// A number for one ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingValue {
+    /// Index of the ring.
+    pub ring: u32,
+    /// The number.
+    pub value: u32,
+}
+
+/// A descriptor for one ring.
+#[derive(Debug)]
+pub struct RingFd {
+    /// Index of the ring.
+    pub ring: u32,
+    /// The descriptor, if one came.
+    pub fd: Option<OwnedFd>,
+}
+
+impl Request {
+    /// Makes a request of what came under `code`.
+    ///
+    /// # Errors
+    /// Any [`ParseError`] but those of the header; `fds` are closed then.
+    pub fn parse(code: u32, payload: &[u8], fds: Vec<OwnedFd>) -> Result<Self, ParseError> {
+        let request = FrontendReq::try_from(code).map_err(|()| ParseError::Unsupported(code))?;
+        let body = Body {
+            request,
+            payload,
+            fds,
+        };
+        Ok(match request {
+            FrontendReq::GET_FEATURES => body.bare(Self::GetFeatures)?,
+            FrontendReq::SET_FEATURES => Self::SetFeatures(body.number()?),
+            FrontendReq::GET_PROTOCOL_FEATURES => body.bare(Self::GetProtocolFeatures)?,
+            FrontendReq::SET_PROTOCOL_FEATURES => Self::SetProtocolFeatures(body.number()?),
+            FrontendReq::SET_OWNER => body.bare(Self::SetOwner)?,
+            FrontendReq::RESET_OWNER => body.bare(Self::ResetOwner)?,
+            FrontendReq::RESET_DEVICE => body.bare(Self::ResetDevice)?,
+            FrontendReq::GET_QUEUE_NUM => body.bare(Self::GetQueueNum)?,
+            FrontendReq::SET_MEM_TABLE => Self::SetMemTable(body.memory_table()?),
+            FrontendReq::GET_MAX_MEM_SLOTS => body.bare(Self::GetMaxMemSlots)?,
+            FrontendReq::ADD_MEM_REG => {
+                let region = body.region()?;
+                Self::AddMemReg(region, body.one_fd()?)
+            }
+            // A front-end may send a descriptor by mistake: it is closed.
+            FrontendReq::REM_MEM_REG => Self::RemMemReg(body.region()?),
+            FrontendReq::SET_LOG_BASE => {
+                let log = body.exactly::<VhostUserLog>()?;
+                body.valid(log.is_valid(), "empty or wrapping log")?;
+                Self::SetLogBase(log, body.one_fd()?)
+            }
+            FrontendReq::SET_LOG_FD => body.only_fd().map(|_| Self::SetLogFd)?,
+            FrontendReq::SET_VRING_NUM => Self::SetVringNum(body.ring_value()?),
+            FrontendReq::SET_VRING_ADDR => {
+                let addr = body.without_fds::<VhostUserVringAddr>()?;
+                body.valid(addr.is_valid(), "misaligned ring address or unknown flag")?;
+                Self::SetVringAddr(addr)
+            }
+            FrontendReq::SET_VRING_BASE => Self::SetVringBase(body.ring_value()?),
+            FrontendReq::GET_VRING_BASE => Self::GetVringBase(body.ring_value()?.ring),
+            FrontendReq::SET_VRING_KICK => Self::SetVringKick(body.ring_fd()?),
+            FrontendReq::SET_VRING_CALL => Self::SetVringCall(body.ring_fd()?),
+            FrontendReq::SET_VRING_ERR => Self::SetVringErr(body.ring_fd()?),
+            FrontendReq::SET_VRING_ENABLE => {
+                let RingValue { ring, value } = body.ring_value()?;
+                body.valid(value <= 1, "neither 0 nor 1")?;
+                Self::SetVringEnable(ring, value == 1)
+            }
+            FrontendReq::SET_BACKEND_REQ_FD => Self::SetBackendReqFd(body.only_fd()?),
+            FrontendReq::GET_CONFIG => Self::GetConfig(body.config()?.0),
+            FrontendReq::SET_CONFIG => {
+                let (config, data) = body.config()?;
+                Self::SetConfig(config.offset, data.to_vec())
+            }
+            _ => return Err(ParseError::Unsupported(code)),
+        })
+    }
+}
+
+/// What came under a request's number, and the checks that the requests share.
+struct Body<'a> {
+    request: FrontendReq,
+    payload: &'a [u8],
+    fds: Vec<OwnedFd>,
+}
+
+/// The first bytes of `bytes` as a `T`; `None` when there are too few.
+fn front<T: ByteValued + Default>(bytes: &[u8]) -> Option<(T, &[u8])> {
+    let (head, rest) = bytes.split_at_checked(size_of::<T>())?;
+    let mut value = T::default();
+    value.as_mut_slice().copy_from_slice(head);
+    Some((value, rest))
+}
+
+impl<'a> Body<'a> {
+    fn length_error(&self, want: usize) -> ParseError {
+        ParseError::Length {
+            request: self.request,
+            want,
+            got: self.payload.len(),
+        }
+    }
+
+    fn fd_count(&self, want: usize) -> Result<(), ParseError> {
+        let got = self.fds.len();
+        if got == want {
+            Ok(())
+        } else {
+            Err(ParseError::Descriptors {
+                request: self.request,
+                want,
+                got,
+            })
+        }
+    }
+
+    fn valid(&self, is_valid: bool, what: &'static str) -> Result<(), ParseError> {
+        if is_valid {
+            Ok(())
+        } else {
+            Err(ParseError::Field {
+                request: self.request,
+                what,
+            })
+        }
+    }
+
+    /// No payload, no descriptor.
+    fn bare(&self, request: Request) -> Result<Request, ParseError> {
+        self.fd_count(0)?;
+        if self.payload.is_empty() {
+            Ok(request)
+        } else {
+            Err(self.length_error(0))
+        }
+    }
+
+    /// The payload is one `T`.
+    fn exactly<T: ByteValued + Default>(&self) -> Result<T, ParseError> {
+        match front(self.payload) {
+            Some((value, [])) => Ok(value),
+            _ => Err(self.length_error(size_of::<T>())),
+        }
+    }
+
+    fn without_fds<T: ByteValued + Default>(&self) -> Result<T, ParseError> {
+        self.fd_count(0)?;
+        self.exactly()
+    }
+
+    fn number(&self) -> Result<u64, ParseError> {
+        Ok(self.without_fds::<VhostUserU64>()?.value)
+    }
+
+    fn ring_value(&self) -> Result<RingValue, ParseError> {
+        let VhostUserVringState {
+            index: ring,
+            num: value,
+        } = self.without_fds()?;
+        Ok(RingValue { ring, value })
+    }
+
+    fn one_fd(mut self) -> Result<OwnedFd, ParseError> {
+        self.fd_count(1)?;
+        self.fds.pop().ok_or(ParseError::Descriptors {
+            request: self.request,
+            want: 1,
+            got: 0,
+        })
+    }
+
+    /// A descriptor and no payload.
+    fn only_fd(self) -> Result<OwnedFd, ParseError> {
+        if self.payload.is_empty() {
+            self.one_fd()
+        } else {
+            Err(self.length_error(0))
+        }
+    }
+
+    fn ring_fd(mut self) -> Result<RingFd, ParseError> {
+        let value = self.exactly::<VhostUserU64>()?.value;
+        self.valid(
+            value & !(RING_MASK | NO_FD) == 0,
+            "ring index beyond 255 or unknown flag",
+        )?;
+        self.fd_count(usize::from(value & NO_FD == 0))?;
+        Ok(RingFd {
+            ring: (value & RING_MASK) as u32,
+            fd: self.fds.pop(),
+        })
+    }
+
+    fn region(&self) -> Result<VhostUserMemoryRegion, ParseError> {
+        let region = *self.exactly::<VhostUserSingleMemoryRegion>()?;
+        self.valid(region.is_valid(), "empty or wrapping region")?;
+        Ok(region)
+    }
+
+    /// Bytes behind the announced regions are ignored: user-mode Linux always sends room for two.
+    fn memory_table(self) -> Result<Vec<(VhostUserMemoryRegion, OwnedFd)>, ParseError> {
+        let (table, mut rest) = front::<VhostUserMemory>(self.payload)
+            .ok_or_else(|| self.length_error(size_of::<VhostUserMemory>()))?;
+        let count = table.num_regions as usize;
+        self.valid(
+            count <= MAX_FDS,
+            "more regions than a message has descriptors for",
+        )?;
+        self.fd_count(count)?;
+        let mut regions = Vec::with_capacity(count);
+        for _ in 0..count {
+            let want = size_of::<VhostUserMemory>() + count * size_of::<VhostUserMemoryRegion>();
+            let (region, next) =
+                front::<VhostUserMemoryRegion>(rest).ok_or_else(|| self.length_error(want))?;
+            self.valid(region.is_valid(), "empty or wrapping region")?;
+            regions.push(region);
+            rest = next;
+        }
+        Ok(regions.into_iter().zip(self.fds).collect())
+    }
+
+    /// An access to the configuration space, and the bytes that came with it.
+    fn config(&self) -> Result<(VhostUserConfig, &'a [u8]), ParseError> {
+        self.fd_count(0)?;
+        let (config, data) = front::<VhostUserConfig>(self.payload)
+            .ok_or_else(|| self.length_error(size_of::<VhostUserConfig>()))?;
+        self.valid(config.is_valid(), "configuration range or flags")?;
+        if data.len() == config.size as usize {
+            Ok((config, data))
+        } else {
+            Err(self.length_error(size_of::<VhostUserConfig>() + config.size as usize))
+        }
+    }
+}
+
+/// What goes back for a request.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Done; sent only to a front-end that asked for it.
+    Done,
+    /// A number.
+    Number(u64),
+    /// A ring's index and where it stands.
+    RingBase(RingValue),
+    /// Bytes of the configuration space at an offset.
+    Config(u32, Vec<u8>),
+}
+
+impl Answer {
+    /// Appends the whole reply to request `code` to `out`.
+    pub fn encode(&self, code: u32, out: &mut Vec<u8>) {
+        let begin = out.len();
+        out.extend_from_slice(&[0; Header::LEN]);
+        match self {
+            Self::Done => out.extend_from_slice(VhostUserU64::new(0).as_slice()),
+            Self::Number(value) => out.extend_from_slice(VhostUserU64::new(*value).as_slice()),
+            Self::RingBase(RingValue { ring, value }) => {
+                out.extend_from_slice(VhostUserVringState::new(*ring, *value).as_slice());
+            }
+            Self::Config(offset, data) => {
+                let config =
+                    VhostUserConfig::new(*offset, data.len() as u32, VhostUserConfigFlags::empty());
+                out.extend_from_slice(config.as_slice());
+                out.extend_from_slice(data);
+            }
+        }
+        let size = out.len() - begin - Header::LEN;
+        out[begin..begin + Header::LEN].copy_from_slice(&Header::encode(
+            code,
+            VhostUserHeaderFlag::REPLY,
+            size,
+        ));
+    }
+}
