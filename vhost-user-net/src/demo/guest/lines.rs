@@ -1,0 +1,107 @@
+//! What runs between guest and device besides memory: doorbells and the interrupt.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use libc::EFD_NONBLOCK;
+use vmm_sys_util::eventfd::EventFd;
+
+use super::interrupt::GuestInterrupt;
+use super::transport::TransportError;
+
+/// The lines of one device, held by the driver and by the transport inside it.
+pub(super) struct Lines {
+    bells: Vec<Doorbell>,
+    pub(super) interrupt: Arc<GuestInterrupt>,
+    /// Why the device did not come up: the driver crate does not read the status back.
+    failure: Mutex<Option<TransportError>>,
+}
+
+impl Lines {
+    /// Lines for a device with `queues` queues.
+    pub(super) fn new(queues: usize) -> io::Result<Self> {
+        Ok(Self {
+            bells: (0..queues)
+                .map(|_| Doorbell::new())
+                .collect::<Result<_, _>>()?,
+            interrupt: Arc::new(GuestInterrupt::new()?),
+            failure: Mutex::new(None),
+        })
+    }
+
+    /// The doorbell of a queue.
+    pub(super) fn bell(&self, queue: u16) -> Option<&Doorbell> {
+        self.bells.get(usize::from(queue))
+    }
+
+    /// Ends a batch: rings what is owed.
+    pub(super) fn flush(&self) {
+        self.bells.iter().for_each(Doorbell::flush);
+    }
+
+    /// Rings every bell, asked for or not.
+    pub(super) fn ring_all(&self) {
+        self.bells.iter().for_each(Doorbell::ring);
+    }
+
+    /// Notes the first failure.
+    pub(super) fn fail(&self, error: TransportError) {
+        self.failure().get_or_insert(error);
+    }
+
+    /// Takes the failure, if there was one.
+    pub(super) fn take_failure(&self) -> Option<TransportError> {
+        self.failure().take()
+    }
+
+    fn failure(&self) -> std::sync::MutexGuard<'_, Option<TransportError>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The notification of one queue.
+///
+/// The driver crate rings for every buffer. In a batch only the first ring goes out at once, so that
+/// the device starts early; the others are owed until the batch ends, and then one is enough.
+pub(super) struct Doorbell {
+    event: EventFd,
+    rung: AtomicBool,
+    owed: AtomicBool,
+}
+
+impl Doorbell {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            event: EventFd::new(EFD_NONBLOCK)?,
+            rung: AtomicBool::new(false),
+            owed: AtomicBool::new(false),
+        })
+    }
+
+    /// The device's end.
+    pub(super) fn kick_event(&self) -> io::Result<EventFd> {
+        self.event.try_clone()
+    }
+
+    /// A ring by the driver, now or when the batch ends.
+    pub(super) fn notify(&self) {
+        if self.rung.swap(true, Ordering::Relaxed) {
+            self.owed.store(true, Ordering::Relaxed);
+        } else {
+            self.ring();
+        }
+    }
+
+    fn flush(&self) {
+        self.rung.store(false, Ordering::Relaxed);
+        if self.owed.swap(false, Ordering::Relaxed) {
+            self.ring();
+        }
+    }
+
+    fn ring(&self) {
+        // Fails only on a counter that is full, and then the device is woken anyway.
+        let _ = self.event.write(1);
+    }
+}

@@ -1,0 +1,125 @@
+//! The set-up of a demonstration, and the order of its measurements.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use net_device::{NetConfig, NetDevice, TapConfig, VirtioDevice};
+use smoltcp::wire::Ipv4Cidr;
+use thiserror::Error;
+
+use super::guest::{Guest, GuestConfig};
+use super::host::Moved;
+use super::latency::Latency;
+use super::netns::Namespace;
+use super::progress::Progress;
+use super::report::{Counters, Flow, Report};
+use super::{DemoError, Options, ping, transfer};
+
+const TUN: &str = "/dev/net/tun";
+
+/// Everything about the private network.
+pub(super) const TAP: &str = "tap0";
+pub(super) const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 1);
+pub(super) const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
+pub(super) const PREFIX: u8 = 24;
+pub(super) const MTU: u16 = 1500;
+
+/// Enough to keep a stream going while either side is not scheduled.
+const TCP_BUFFER: usize = 512 << 10;
+
+/// Why there can be no tap.
+#[derive(Debug, Error)]
+pub enum TapError {
+    /// The kernel has no tap.
+    #[error(
+        "{TUN} does not exist; load the module (modprobe tun) or give the container the device"
+    )]
+    Missing(#[source] io::Error),
+    /// The file is not for everyone.
+    #[error("{TUN} may not be opened; let everyone open it, as usual (chmod 0666 {TUN})")]
+    Denied(#[source] io::Error),
+    /// Something else.
+    #[error("{TUN} cannot be opened")]
+    Open(#[source] io::Error),
+}
+
+/// A device on a tap, with a guest that has booted on it.
+pub(super) struct Session {
+    namespace: Namespace,
+    device: Arc<Mutex<NetDevice>>,
+    guest: Guest,
+    progress: Progress,
+}
+
+impl Session {
+    /// Opens the tap, makes the device and boots the guest.
+    pub(super) fn open(namespace: Namespace) -> Result<Self, DemoError> {
+        let mut progress = Progress::new();
+        progress.phase("booting the guest");
+        check_tun()?;
+        let tap = TapConfig::new(TAP).ipv4(HOST, PREFIX).mtu(MTU);
+        let device = NetDevice::from_tap_name(NetConfig::default(), &tap)?;
+        let device = Arc::new(Mutex::new(device));
+        let config = GuestConfig {
+            address: Ipv4Cidr::new(GUEST, PREFIX),
+            mtu: usize::from(MTU),
+            tcp_buffer: TCP_BUFFER,
+        };
+        let guest = Guest::boot(Arc::clone(&device) as _, &config)?;
+        Ok(Self {
+            namespace,
+            device,
+            guest,
+            progress,
+        })
+    }
+
+    /// Measures latency, then each direction.
+    pub(super) fn measure(mut self, options: &Options) -> Result<Report, DemoError> {
+        let round_trips = ping::measure(&mut self.guest, HOST, options.pings, &mut self.progress)?;
+        let up = self.flow(transfer::upload, options.transfer())?;
+        let down = self.flow(transfer::download, options.transfer())?;
+        let mac = self.guest.mac();
+        let device = self.device.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Report {
+            namespace: self.namespace,
+            mac,
+            offered: device.features(),
+            negotiated: device.acked_features(),
+            pings: options.pings,
+            latency: Latency::of(round_trips),
+            up,
+            down,
+            counters: Counters::of(&*device),
+            time: self.progress.elapsed(),
+        })
+    }
+
+    fn flow(&mut self, transfer: Transfer, time: Duration) -> Result<Flow, DemoError> {
+        let before = self.counters();
+        let moved = transfer(&mut self.guest, HOST, time, &mut self.progress)?;
+        let counters = self.counters().since(&before);
+        Ok(Flow { moved, counters })
+    }
+
+    fn counters(&self) -> Counters {
+        Counters::of(&*self.device.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+type Transfer = fn(&mut Guest, Ipv4Addr, Duration, &mut Progress) -> Result<Moved, DemoError>;
+
+/// Says what to do before anything else fails on it.
+fn check_tun() -> Result<(), TapError> {
+    match OpenOptions::new().read(true).write(true).open(TUN) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(match error.kind() {
+            io::ErrorKind::NotFound => TapError::Missing(error),
+            io::ErrorKind::PermissionDenied => TapError::Denied(error),
+            _ => TapError::Open(error),
+        }),
+    }
+}
