@@ -1,0 +1,250 @@
+//! What an operator decides about a device: serde text or a builder, checked before use.
+
+mod cidr;
+#[cfg(test)]
+mod tests;
+
+pub use cidr::{Cidr, CidrParseError};
+
+use crate::features::Features;
+use crate::mac::MacAddr;
+use crate::seccomp::SeccompAction;
+use rate_limiter::RateLimiterConfig;
+use serde::{Deserialize, Serialize};
+use std::net::{Ipv4Addr, Ipv6Addr};
+use thiserror::Error;
+
+/// Most queue pairs: as many queues as Linux gives one tap.
+pub const MAX_QUEUE_PAIRS: u16 = tap::MAX_QUEUES as u16;
+/// Largest queue (VirtIO 1.4 §2.7, VQ-SPL-01).
+pub const MAX_QUEUE_SIZE: u16 = 32768;
+/// Smallest MTU (VirtIO 1.4 §5.1.4.1, NET-CFG-07).
+pub const MIN_MTU: u16 = 68;
+/// Highest speed that is a number (VirtIO 1.4 §5.1.4.1, NET-CFG-13).
+pub const MAX_SPEED_MBPS: u32 = 0x7fff_ffff;
+
+/// A virtio-net device, whatever carries its frames.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NetConfig {
+    /// Name of the device in thread names, logs and counters.
+    pub id: String,
+    /// MAC address of the guest; without it the driver makes one up.
+    pub mac: Option<MacAddr>,
+    /// Largest packet without its Ethernet header, in bytes; without it the driver assumes 1500.
+    pub mtu: Option<u16>,
+    /// Link speed in Mbit/s that the driver is told (full duplex); without it none.
+    pub speed_mbps: Option<u32>,
+    /// Queue pairs, 1 to [`MAX_QUEUE_PAIRS`].
+    pub queue_pairs: u16,
+    /// Descriptors of each queue: a power of two up to [`MAX_QUEUE_SIZE`].
+    pub queue_size: u16,
+    /// Whether guest addresses are translated by a virtual IOMMU.
+    pub iommu: bool,
+    /// What happens to a worker that makes a system call it should not.
+    pub seccomp: SeccompAction,
+    /// Limit for frames to the guest.
+    pub rx_limit: Option<RateLimiterConfig>,
+    /// Limit for frames from the guest.
+    pub tx_limit: Option<RateLimiterConfig>,
+    /// Features not to offer, by the names in [`OPTIONAL`](crate::features::OPTIONAL).
+    pub disabled: Features,
+}
+
+impl Default for NetConfig {
+    fn default() -> Self {
+        Self {
+            id: "net".to_owned(),
+            mac: None,
+            mtu: None,
+            speed_mbps: None,
+            queue_pairs: 1,
+            queue_size: 256,
+            iommu: false,
+            seccomp: SeccompAction::default(),
+            rx_limit: None,
+            tx_limit: None,
+            disabled: Features::empty(),
+        }
+    }
+}
+
+/// Why a configuration is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ConfigError {
+    /// The id is empty or has control characters.
+    #[error("id {0:?} is empty or has control characters")]
+    Id(String),
+    /// The MAC address means a group, or none.
+    #[error("{0} is no address for a station")]
+    Mac(MacAddr),
+    /// The MTU is below [`MIN_MTU`].
+    #[error("mtu {0} is below 68")]
+    Mtu(u16),
+    /// The speed is above [`MAX_SPEED_MBPS`].
+    #[error("speed {0} Mbit/s is above 0x7fffffff")]
+    Speed(u32),
+    /// Not 1 to [`MAX_QUEUE_PAIRS`] queue pairs.
+    #[error("{0} queue pairs, not 1 to 256")]
+    QueuePairs(u16),
+    /// Not a power of two up to [`MAX_QUEUE_SIZE`].
+    #[error("queue size {0} is no power of two up to 32768")]
+    QueueSize(u16),
+    /// A feature is disabled that no device works without.
+    #[error("features {0} cannot be disabled")]
+    Mandatory(Features),
+    /// Several pairs, but a feature that they need is disabled.
+    #[error("several queue pairs need the disabled {0}")]
+    PairsDisabled(Features),
+    /// The receive limit.
+    #[error("receive limit")]
+    RxLimit(#[source] rate_limiter::ConfigError),
+    /// The transmit limit.
+    #[error("transmit limit")]
+    TxLimit(#[source] rate_limiter::ConfigError),
+}
+
+impl NetConfig {
+    /// Starts from the defaults: one pair of 256 descriptors, no limits, everything offered.
+    pub fn builder() -> NetConfigBuilder {
+        NetConfigBuilder(Self::default())
+    }
+
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// Names the first field that no device can have.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.id.is_empty() || self.id.chars().any(char::is_control) {
+            return Err(ConfigError::Id(self.id.clone()));
+        }
+        if let Some(mac) = self.mac.filter(|mac| !mac.is_station()) {
+            return Err(ConfigError::Mac(mac));
+        }
+        if let Some(mtu) = self.mtu.filter(|mtu| *mtu < MIN_MTU) {
+            return Err(ConfigError::Mtu(mtu));
+        }
+        if let Some(speed) = self.speed_mbps.filter(|speed| *speed > MAX_SPEED_MBPS) {
+            return Err(ConfigError::Speed(speed));
+        }
+        if !self.queue_size.is_power_of_two() {
+            return Err(ConfigError::QueueSize(self.queue_size));
+        }
+        self.validate_pairs()?;
+        let check = |limit: &Option<RateLimiterConfig>| limit.map_or(Ok(()), |it| it.validate());
+        check(&self.rx_limit).map_err(ConfigError::RxLimit)?;
+        check(&self.tx_limit).map_err(ConfigError::TxLimit)
+    }
+
+    fn validate_pairs(&self) -> Result<(), ConfigError> {
+        if !(1..=MAX_QUEUE_PAIRS).contains(&self.queue_pairs) {
+            return Err(ConfigError::QueuePairs(self.queue_pairs));
+        }
+        let mandatory = self.disabled - Features::optional();
+        if !mandatory.is_empty() {
+            return Err(ConfigError::Mandatory(mandatory));
+        }
+        let needed = Features::VIRTIO_NET_F_MQ | Features::VIRTIO_NET_F_CTRL_VQ;
+        let missing = self.disabled & needed;
+        if self.queue_pairs > 1 && !missing.is_empty() {
+            return Err(ConfigError::PairsDisabled(missing));
+        }
+        Ok(())
+    }
+}
+
+/// Builds a [`NetConfig`] field by field; each method sets the field of its name.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct NetConfigBuilder(NetConfig);
+
+impl NetConfigBuilder {
+    /// Name of the device.
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.0.id = id.into();
+        self
+    }
+
+    /// MAC address of the guest.
+    pub fn mac(mut self, mac: impl Into<MacAddr>) -> Self {
+        self.0.mac = Some(mac.into());
+        self
+    }
+
+    /// MTU in bytes.
+    pub fn mtu(mut self, mtu: u16) -> Self {
+        self.0.mtu = Some(mtu);
+        self
+    }
+
+    /// Link speed in Mbit/s.
+    pub fn speed_mbps(mut self, speed: u32) -> Self {
+        self.0.speed_mbps = Some(speed);
+        self
+    }
+
+    /// Number of queue pairs.
+    pub fn queue_pairs(mut self, pairs: u16) -> Self {
+        self.0.queue_pairs = pairs;
+        self
+    }
+
+    /// Descriptors of each queue.
+    pub fn queue_size(mut self, size: u16) -> Self {
+        self.0.queue_size = size;
+        self
+    }
+
+    /// Whether there is a virtual IOMMU.
+    pub fn iommu(mut self, iommu: bool) -> Self {
+        self.0.iommu = iommu;
+        self
+    }
+
+    /// What happens on a forbidden system call.
+    pub fn seccomp(mut self, action: SeccompAction) -> Self {
+        self.0.seccomp = action;
+        self
+    }
+
+    /// Limit for frames to the guest.
+    pub fn rx_limit(mut self, limit: RateLimiterConfig) -> Self {
+        self.0.rx_limit = Some(limit);
+        self
+    }
+
+    /// Limit for frames from the guest.
+    pub fn tx_limit(mut self, limit: RateLimiterConfig) -> Self {
+        self.0.tx_limit = Some(limit);
+        self
+    }
+
+    /// Features not to offer; adds to those named before.
+    pub fn disable(mut self, features: Features) -> Self {
+        self.0.disabled |= features;
+        self
+    }
+
+    /// The finished configuration.
+    ///
+    /// # Errors
+    /// See [`NetConfig::validate`].
+    pub fn build(self) -> Result<NetConfig, ConfigError> {
+        self.0.validate()?;
+        Ok(self.0)
+    }
+}
+
+/// A tap interface to open by name. What exists already keeps its addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TapConfig {
+    /// Name of the interface, or a template such as `vmtap%d`; without it the template is used.
+    pub name: Option<String>,
+    /// MAC address of the host's end.
+    pub host_mac: Option<MacAddr>,
+    /// IPv4 address of the host's end.
+    pub ipv4: Option<Cidr<Ipv4Addr>>,
+    /// IPv6 address of the host's end.
+    pub ipv6: Option<Cidr<Ipv6Addr>>,
+}

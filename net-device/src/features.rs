@@ -1,0 +1,404 @@
+//! Feature bits: what exists, what needs what, what is offered and what may be accepted.
+//!
+//! Offered = what the backend can do and the configuration allows, closed under the dependencies.
+//! Accepted = a subset of it that is closed as well; everything else is refused before it can have
+//! an effect (VirtIO 1.4 §2.2, §5.1.3, checklist group A). A feature becomes known by a row in
+//! [`Features`] and, if it needs another one, a row in `PREREQUISITES`.
+
+use crate::config::NetConfig;
+use bitflags::bitflags;
+use net_queue::ctrl::{Command, RxMode};
+use net_queue::Offloads;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+use thiserror::Error;
+
+#[cfg(test)]
+mod tests;
+
+bitflags! {
+    /// The feature bits that this device implements (VirtIO 1.4 §5.1.3, §6).
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    pub struct Features: u64 {
+        /// The device completes partial checksums.
+        const VIRTIO_NET_F_CSUM = 1 << 0;
+        /// The driver completes partial checksums.
+        const VIRTIO_NET_F_GUEST_CSUM = 1 << 1;
+        /// The driver switches receive offloads at run time.
+        const VIRTIO_NET_F_CTRL_GUEST_OFFLOADS = 1 << 2;
+        /// The configuration space tells the MTU.
+        const VIRTIO_NET_F_MTU = 1 << 3;
+        /// The configuration space tells the MAC address.
+        const VIRTIO_NET_F_MAC = 1 << 5;
+        /// The driver takes unsegmented TCP over IPv4.
+        const VIRTIO_NET_F_GUEST_TSO4 = 1 << 7;
+        /// The driver takes unsegmented TCP over IPv6.
+        const VIRTIO_NET_F_GUEST_TSO6 = 1 << 8;
+        /// The driver takes unsegmented TCP with congestion marks.
+        const VIRTIO_NET_F_GUEST_ECN = 1 << 9;
+        /// The driver takes unfragmented UDP.
+        const VIRTIO_NET_F_GUEST_UFO = 1 << 10;
+        /// The device takes unsegmented TCP over IPv4.
+        const VIRTIO_NET_F_HOST_TSO4 = 1 << 11;
+        /// The device takes unsegmented TCP over IPv6.
+        const VIRTIO_NET_F_HOST_TSO6 = 1 << 12;
+        /// The device takes unsegmented TCP with congestion marks.
+        const VIRTIO_NET_F_HOST_ECN = 1 << 13;
+        /// The device takes unfragmented UDP.
+        const VIRTIO_NET_F_HOST_UFO = 1 << 14;
+        /// A received frame may fill several buffers.
+        const VIRTIO_NET_F_MRG_RXBUF = 1 << 15;
+        /// The configuration space tells the link status.
+        const VIRTIO_NET_F_STATUS = 1 << 16;
+        /// There is a control queue.
+        const VIRTIO_NET_F_CTRL_VQ = 1 << 17;
+        /// Receive modes and the MAC table.
+        const VIRTIO_NET_F_CTRL_RX = 1 << 18;
+        /// The VLAN table.
+        const VIRTIO_NET_F_CTRL_VLAN = 1 << 19;
+        /// More receive modes.
+        const VIRTIO_NET_F_CTRL_RX_EXTRA = 1 << 20;
+        /// The device may ask for gratuitous packets.
+        const VIRTIO_NET_F_GUEST_ANNOUNCE = 1 << 21;
+        /// Several queue pairs.
+        const VIRTIO_NET_F_MQ = 1 << 22;
+        /// The driver sets its MAC address by command.
+        const VIRTIO_NET_F_CTRL_MAC_ADDR = 1 << 23;
+        /// Descriptor tables outside the ring.
+        const VIRTIO_F_INDIRECT_DESC = 1 << 28;
+        /// Notifications at a ring index.
+        const VIRTIO_F_EVENT_IDX = 1 << 29;
+        /// Not a legacy driver.
+        const VIRTIO_F_VERSION_1 = 1 << 32;
+        /// Addresses go through the platform's translation.
+        const VIRTIO_F_ACCESS_PLATFORM = 1 << 33;
+        /// The driver takes unsegmented UDP over IPv4.
+        const VIRTIO_NET_F_GUEST_USO4 = 1 << 54;
+        /// The driver takes unsegmented UDP over IPv6.
+        const VIRTIO_NET_F_GUEST_USO6 = 1 << 55;
+        /// The device takes unsegmented UDP.
+        const VIRTIO_NET_F_HOST_USO = 1 << 56;
+        /// The configuration space tells speed and duplex.
+        const VIRTIO_NET_F_SPEED_DUPLEX = 1 << 63;
+    }
+}
+
+use Features as F;
+
+/// One dependency: the feature needs any of the others.
+struct Prerequisite {
+    feature: Features,
+    any_of: Features,
+    /// Whether the specification lists it. If so a driver that ignores it is refused; if not, the
+    /// feature is only not offered without it, and harmless when accepted alone.
+    listed: bool,
+}
+
+const fn needs(feature: Features, any_of: Features) -> Prerequisite {
+    Prerequisite {
+        feature,
+        any_of,
+        listed: true,
+    }
+}
+
+const fn in_effect(feature: Features, any_of: Features) -> Prerequisite {
+    Prerequisite {
+        feature,
+        any_of,
+        listed: false,
+    }
+}
+
+/// VirtIO 1.4 §5.1.3.1 (NET-FEAT-01, NET-FEAT-07, NET-FEAT-10).
+const PREREQUISITES: &[Prerequisite] = &[
+    needs(F::VIRTIO_NET_F_GUEST_TSO4, F::VIRTIO_NET_F_GUEST_CSUM),
+    needs(F::VIRTIO_NET_F_GUEST_TSO6, F::VIRTIO_NET_F_GUEST_CSUM),
+    needs(
+        F::VIRTIO_NET_F_GUEST_ECN,
+        F::VIRTIO_NET_F_GUEST_TSO4.union(F::VIRTIO_NET_F_GUEST_TSO6),
+    ),
+    needs(F::VIRTIO_NET_F_GUEST_UFO, F::VIRTIO_NET_F_GUEST_CSUM),
+    needs(F::VIRTIO_NET_F_GUEST_USO4, F::VIRTIO_NET_F_GUEST_CSUM),
+    needs(F::VIRTIO_NET_F_GUEST_USO6, F::VIRTIO_NET_F_GUEST_CSUM),
+    needs(F::VIRTIO_NET_F_HOST_TSO4, F::VIRTIO_NET_F_CSUM),
+    needs(F::VIRTIO_NET_F_HOST_TSO6, F::VIRTIO_NET_F_CSUM),
+    needs(
+        F::VIRTIO_NET_F_HOST_ECN,
+        F::VIRTIO_NET_F_HOST_TSO4.union(F::VIRTIO_NET_F_HOST_TSO6),
+    ),
+    needs(F::VIRTIO_NET_F_HOST_UFO, F::VIRTIO_NET_F_CSUM),
+    needs(F::VIRTIO_NET_F_HOST_USO, F::VIRTIO_NET_F_CSUM),
+    needs(F::VIRTIO_NET_F_CTRL_RX, F::VIRTIO_NET_F_CTRL_VQ),
+    needs(F::VIRTIO_NET_F_CTRL_VLAN, F::VIRTIO_NET_F_CTRL_VQ),
+    needs(F::VIRTIO_NET_F_GUEST_ANNOUNCE, F::VIRTIO_NET_F_CTRL_VQ),
+    needs(F::VIRTIO_NET_F_MQ, F::VIRTIO_NET_F_CTRL_VQ),
+    needs(F::VIRTIO_NET_F_CTRL_MAC_ADDR, F::VIRTIO_NET_F_CTRL_VQ),
+    in_effect(F::VIRTIO_NET_F_GUEST_ANNOUNCE, F::VIRTIO_NET_F_STATUS),
+    in_effect(F::VIRTIO_NET_F_CTRL_RX_EXTRA, F::VIRTIO_NET_F_CTRL_VQ),
+    in_effect(F::VIRTIO_NET_F_CTRL_GUEST_OFFLOADS, F::VIRTIO_NET_F_CTRL_VQ),
+    in_effect(
+        F::VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
+        F::VIRTIO_NET_F_GUEST_CSUM,
+    ),
+];
+
+/// A driver has to accept these if they are offered.
+///
+/// Without `VERSION_1` it is a legacy driver (NET-FEAT-05). Without `ACCESS_PLATFORM` it would
+/// reach around the translation that confines it (NET-FEAT-11).
+const MANDATORY: Features = F::VIRTIO_F_VERSION_1.union(F::VIRTIO_F_ACCESS_PLATFORM);
+
+/// Features that depend on neither backend nor configuration.
+const ALWAYS: Features = F::VIRTIO_NET_F_MRG_RXBUF
+    .union(F::VIRTIO_NET_F_STATUS)
+    .union(F::VIRTIO_NET_F_CTRL_VQ)
+    .union(F::VIRTIO_NET_F_CTRL_RX)
+    .union(F::VIRTIO_NET_F_CTRL_VLAN)
+    .union(F::VIRTIO_NET_F_CTRL_RX_EXTRA)
+    .union(F::VIRTIO_NET_F_GUEST_ANNOUNCE)
+    .union(F::VIRTIO_NET_F_CTRL_MAC_ADDR)
+    .union(F::VIRTIO_NET_F_CTRL_GUEST_OFFLOADS)
+    .union(F::VIRTIO_F_INDIRECT_DESC)
+    .union(F::VIRTIO_F_EVENT_IDX)
+    .union(F::VIRTIO_F_VERSION_1);
+
+/// What an operator may switch off, under the name the command line and the configuration use.
+pub const OPTIONAL: &[(&str, Features)] = &[
+    ("csum", F::VIRTIO_NET_F_CSUM),
+    ("guest-csum", F::VIRTIO_NET_F_GUEST_CSUM),
+    ("ctrl-guest-offloads", F::VIRTIO_NET_F_CTRL_GUEST_OFFLOADS),
+    ("mtu", F::VIRTIO_NET_F_MTU),
+    ("mac", F::VIRTIO_NET_F_MAC),
+    ("guest-tso4", F::VIRTIO_NET_F_GUEST_TSO4),
+    ("guest-tso6", F::VIRTIO_NET_F_GUEST_TSO6),
+    ("guest-ecn", F::VIRTIO_NET_F_GUEST_ECN),
+    ("guest-ufo", F::VIRTIO_NET_F_GUEST_UFO),
+    ("host-tso4", F::VIRTIO_NET_F_HOST_TSO4),
+    ("host-tso6", F::VIRTIO_NET_F_HOST_TSO6),
+    ("host-ecn", F::VIRTIO_NET_F_HOST_ECN),
+    ("host-ufo", F::VIRTIO_NET_F_HOST_UFO),
+    ("mrg-rxbuf", F::VIRTIO_NET_F_MRG_RXBUF),
+    ("status", F::VIRTIO_NET_F_STATUS),
+    ("ctrl-vq", F::VIRTIO_NET_F_CTRL_VQ),
+    ("ctrl-rx", F::VIRTIO_NET_F_CTRL_RX),
+    ("ctrl-vlan", F::VIRTIO_NET_F_CTRL_VLAN),
+    ("ctrl-rx-extra", F::VIRTIO_NET_F_CTRL_RX_EXTRA),
+    ("guest-announce", F::VIRTIO_NET_F_GUEST_ANNOUNCE),
+    ("mq", F::VIRTIO_NET_F_MQ),
+    ("ctrl-mac-addr", F::VIRTIO_NET_F_CTRL_MAC_ADDR),
+    ("indirect-desc", F::VIRTIO_F_INDIRECT_DESC),
+    ("event-idx", F::VIRTIO_F_EVENT_IDX),
+    ("guest-uso4", F::VIRTIO_NET_F_GUEST_USO4),
+    ("guest-uso6", F::VIRTIO_NET_F_GUEST_USO6),
+    ("host-uso", F::VIRTIO_NET_F_HOST_USO),
+    ("speed-duplex", F::VIRTIO_NET_F_SPEED_DUPLEX),
+];
+
+/// Transmit: which offloads a driver may use with which feature.
+const TX_OFFLOADS: &[(Features, Offloads)] = &[
+    (F::VIRTIO_NET_F_CSUM, Offloads::CSUM),
+    (F::VIRTIO_NET_F_HOST_TSO4, Offloads::TSO4),
+    (F::VIRTIO_NET_F_HOST_TSO6, Offloads::TSO6),
+    (F::VIRTIO_NET_F_HOST_ECN, Offloads::ECN),
+    (F::VIRTIO_NET_F_HOST_UFO, Offloads::UFO),
+    (
+        F::VIRTIO_NET_F_HOST_USO,
+        Offloads::USO4.union(Offloads::USO6),
+    ),
+];
+
+/// Receive: which offloads the device may use with which feature.
+const RX_OFFLOADS: &[(Features, Offloads)] = &[
+    (F::VIRTIO_NET_F_GUEST_CSUM, Offloads::CSUM),
+    (F::VIRTIO_NET_F_GUEST_TSO4, Offloads::TSO4),
+    (F::VIRTIO_NET_F_GUEST_TSO6, Offloads::TSO6),
+    (F::VIRTIO_NET_F_GUEST_ECN, Offloads::ECN),
+    (F::VIRTIO_NET_F_GUEST_UFO, Offloads::UFO),
+    (F::VIRTIO_NET_F_GUEST_USO4, Offloads::USO4),
+    (F::VIRTIO_NET_F_GUEST_USO6, Offloads::USO6),
+];
+
+fn offloads_of(table: &[(Features, Offloads)], on: Features) -> Offloads {
+    let rows = table.iter().filter(|(feature, _)| on.contains(*feature));
+    rows.map(|(_, offloads)| *offloads).collect()
+}
+
+fn features_of(table: &[(Features, Offloads)], can: Offloads) -> Features {
+    let rows = table.iter().filter(|(_, offloads)| can.contains(*offloads));
+    rows.map(|(feature, _)| *feature).collect()
+}
+
+/// Why a set of accepted features is refused: FEATURES_OK has to stay clear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum FeatureError {
+    /// Bits that were not offered (NET-FEAT-06).
+    #[error("features {:#x} were not offered", .0)]
+    NotOffered(u64),
+    /// A feature without one it depends on (NET-FEAT-07).
+    #[error("feature {feature} needs {any_of}")]
+    MissingPrerequisite {
+        /// The feature that was accepted.
+        feature: Features,
+        /// One of these had to be accepted with it.
+        any_of: Features,
+    },
+    /// A feature this device insists on (NET-FEAT-05, NET-FEAT-11).
+    #[error("features {0} have to be accepted")]
+    Mandatory(Features),
+}
+
+impl Features {
+    /// What a device over such a backend offers: backend and configuration, closed.
+    ///
+    /// `tx` and `rx` are the offloads the backend takes and delivers (NET-FEAT-01, NET-FEAT-03).
+    pub fn offered(tx: Offloads, rx: Offloads, config: &NetConfig) -> Self {
+        let configured = [
+            (F::VIRTIO_NET_F_MAC, config.mac.is_some()),
+            (F::VIRTIO_NET_F_MTU, config.mtu.is_some()),
+            (F::VIRTIO_NET_F_MQ, config.queue_pairs > 1),
+            (F::VIRTIO_NET_F_SPEED_DUPLEX, config.speed_mbps.is_some()),
+            (F::VIRTIO_F_ACCESS_PLATFORM, config.iommu),
+        ];
+        let configured = configured.iter().filter(|(_, on)| *on);
+        let all = ALWAYS
+            | features_of(TX_OFFLOADS, tx)
+            | features_of(RX_OFFLOADS, rx)
+            | configured.map(|(feature, _)| *feature).collect();
+        (all - config.disabled).closure()
+    }
+
+    /// The set without the features whose prerequisites are missing (NET-FEAT-01).
+    #[must_use]
+    pub fn closure(mut self) -> Self {
+        loop {
+            let unmet = PREREQUISITES.iter().filter(|rule| rule.unmet_in(self));
+            let unmet: Self = unmet.map(|rule| rule.feature).collect();
+            if unmet.is_empty() {
+                return self;
+            }
+            self -= unmet;
+        }
+    }
+
+    /// Checks what the driver accepted of `self`, the offered set.
+    ///
+    /// # Errors
+    /// Names what is wrong with the set; the driver then finds FEATURES_OK clear
+    /// (VirtIO 1.4 §2.2.1, §3.1.1, NET-FEAT-02, NET-FEAT-05..07).
+    pub fn check_accepted(self, accepted: u64) -> Result<Self, FeatureError> {
+        let extra = accepted & !self.bits();
+        if extra != 0 {
+            return Err(FeatureError::NotOffered(extra));
+        }
+        let accepted = Self::from_bits_truncate(accepted);
+        let missing = (self & MANDATORY) - accepted;
+        if !missing.is_empty() {
+            return Err(FeatureError::Mandatory(missing));
+        }
+        accepted.check_listed()?;
+        Ok(accepted)
+    }
+
+    /// What the driver may leave to the device on transmit.
+    pub fn tx_offloads(self) -> Offloads {
+        offloads_of(TX_OFFLOADS, self)
+    }
+
+    /// What the device may leave to the driver on receive.
+    pub fn rx_offloads(self) -> Offloads {
+        offloads_of(RX_OFFLOADS, self)
+    }
+
+    /// Checks the mask of a GUEST_OFFLOADS_SET command against `self`, the accepted set.
+    ///
+    /// # Errors
+    /// A bit that was not accepted or is no receive offload, or a segmentation offload without its
+    /// prerequisite (VirtIO 1.4 §5.1.9.5.9, NET-CVQ-20). The wire bits of the known offloads are
+    /// the feature bits.
+    pub fn check_guest_offloads(self, mask: u64) -> Result<Offloads, FeatureError> {
+        let switchable = self & features_of(RX_OFFLOADS, Offloads::all());
+        let extra = mask & !switchable.bits();
+        if extra != 0 {
+            return Err(FeatureError::NotOffered(extra));
+        }
+        let on = Self::from_bits_truncate(mask);
+        on.check_listed()?;
+        Ok(on.rx_offloads())
+    }
+
+    /// The feature without which a driver may not give this command (checklist table F).
+    pub fn required_by(command: &Command<'_>) -> Self {
+        match command {
+            Command::SetRxMode {
+                mode: RxMode::Promisc | RxMode::AllMulti,
+                ..
+            }
+            | Command::SetMacTable { .. } => F::VIRTIO_NET_F_CTRL_RX,
+            Command::SetRxMode { .. } => F::VIRTIO_NET_F_CTRL_RX_EXTRA,
+            Command::SetMacAddr(_) => F::VIRTIO_NET_F_CTRL_MAC_ADDR,
+            Command::AddVlan(_) | Command::DelVlan(_) => F::VIRTIO_NET_F_CTRL_VLAN,
+            Command::AckAnnounce => F::VIRTIO_NET_F_GUEST_ANNOUNCE,
+            Command::SetPairs(_) => F::VIRTIO_NET_F_MQ,
+            Command::SetGuestOffloads(_) => F::VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
+        }
+    }
+
+    /// Every feature in [`OPTIONAL`].
+    pub fn optional() -> Self {
+        OPTIONAL.iter().map(|(_, feature)| *feature).collect()
+    }
+
+    /// The feature an operator calls `name`, see [`OPTIONAL`].
+    pub fn from_optional_name(name: &str) -> Option<Self> {
+        let row = OPTIONAL.iter().find(|(known, _)| *known == name);
+        row.map(|(_, feature)| *feature)
+    }
+
+    fn check_listed(self) -> Result<(), FeatureError> {
+        let mut listed = PREREQUISITES.iter().filter(|rule| rule.listed);
+        match listed.find(|rule| rule.unmet_in(self)) {
+            None => Ok(()),
+            Some(rule) => Err(FeatureError::MissingPrerequisite {
+                feature: rule.feature,
+                any_of: rule.any_of,
+            }),
+        }
+    }
+}
+
+impl Prerequisite {
+    fn unmet_in(&self, set: Features) -> bool {
+        set.contains(self.feature) && !set.intersects(self.any_of)
+    }
+}
+
+/// The names of the specification, joined by `|`.
+impl fmt::Display for Features {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        bitflags::parser::to_writer(self, f)
+    }
+}
+
+/// A list of the names in [`OPTIONAL`]; other bits are not written.
+impl Serialize for Features {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let rows = OPTIONAL
+            .iter()
+            .filter(|(_, feature)| self.contains(*feature));
+        serializer.collect_seq(rows.map(|(name, _)| name))
+    }
+}
+
+/// A list of the names in [`OPTIONAL`].
+impl<'de> Deserialize<'de> for Features {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let names = Vec::<String>::deserialize(deserializer)?;
+        let each = names.into_iter().map(|name| {
+            Self::from_optional_name(&name)
+                .ok_or_else(|| D::Error::custom(format_args!("no optional feature {name:?}")))
+        });
+        each.collect()
+    }
+}

@@ -1,0 +1,5 @@
+//! net-device
+pub mod config;
+pub mod features;
+pub mod mac;
+pub mod seccomp;

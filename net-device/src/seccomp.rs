@@ -1,0 +1,162 @@
+//! What a worker thread may ask of the kernel.
+//!
+//! Each kind of thread has one list, each system call in it a reason; what is not listed ends the
+//! process (or is logged). Of `ioctl` only the tap requests of the control thread pass. The filter
+//! covers the thread that installs it and those it starts, so a VMM's own threads stay free; but
+//! what a VMM does in its interrupt callback runs here, so it should be an event descriptor.
+//! No file can be opened: a backtrace of a panic (`RUST_BACKTRACE`) is not to be had with `Trap`.
+
+use seccompiler::{
+    BackendError, BpfProgram, SeccompAction as Verdict, SeccompCmpArgLen, SeccompCmpOp,
+    SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use thiserror::Error;
+
+#[cfg(test)]
+mod tests;
+
+/// What happens to a worker that makes a system call outside its list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SeccompAction {
+    /// It gets SIGSYS, which ends the process unless somebody handles it.
+    #[default]
+    Trap,
+    /// The kernel logs the call and lets it pass.
+    Log,
+    /// No filter at all.
+    Allow,
+}
+
+/// What a thread is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ThreadKind {
+    /// Moves the frames of one queue pair.
+    QueuePair,
+    /// Executes control commands.
+    Control,
+}
+
+/// Why a filter is not in force.
+#[derive(Debug, Error)]
+pub enum SeccompError {
+    /// The list did not become a program: a fault of this crate.
+    #[error("seccomp filter did not compile")]
+    Compile(#[source] BackendError),
+    /// The kernel refused it.
+    #[error("seccomp filter was refused")]
+    Install(#[source] seccompiler::Error),
+}
+
+/// Every worker.
+const COMMON: &[i64] = &[
+    // The event loop: wait, change interest, drain event and timer descriptors.
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_epoll_wait,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_ctl,
+    libc::SYS_read,
+    // Signal events; log lines to standard error.
+    libc::SYS_write,
+    // Deadlines of the limiters.
+    libc::SYS_timerfd_settime,
+    libc::SYS_clock_gettime,
+    // Locks and the pause barrier.
+    libc::SYS_futex,
+    libc::SYS_sched_yield,
+    // The allocator: never per frame, but for commands, faults and shutdown.
+    libc::SYS_brk,
+    libc::SYS_mmap,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    libc::SYS_mprotect,
+    libc::SYS_madvise,
+    // Seeds of hash tables.
+    libc::SYS_getrandom,
+    // Log lines through a socket; requests to a vhost-user front-end and its replies.
+    libc::SYS_sendto,
+    libc::SYS_sendmsg,
+    libc::SYS_recvmsg,
+    // Descriptors that a worker owns end with it.
+    libc::SYS_close,
+    // Signals: a handler returns, what it interrupted goes on, its stack is put away.
+    libc::SYS_rt_sigreturn,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_restart_syscall,
+    libc::SYS_sigaltstack,
+    // An abort is a signal to oneself.
+    libc::SYS_rt_sigaction,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_tgkill,
+    // Start and end of a thread.
+    libc::SYS_rseq,
+    libc::SYS_set_robust_list,
+    libc::SYS_exit,
+];
+
+/// Frames to and from the backend.
+const QUEUE_PAIR: &[i64] = &[
+    libc::SYS_readv,
+    libc::SYS_writev,
+    // Datagram sockets tell a frame's end only this way.
+    libc::SYS_recvfrom,
+];
+
+/// The tap requests that commands of the driver lead to.
+const CONTROL_IOCTLS: &[u64] = &[
+    // MQ_VQ_PAIRS_SET: attach and detach queues.
+    libc::TUNSETQUEUE,
+    // GUEST_OFFLOADS_SET.
+    libc::TUNSETOFFLOAD,
+];
+
+/// The system calls such a thread may make without a look at their arguments.
+pub fn allowed(kind: ThreadKind) -> impl Iterator<Item = i64> {
+    let own = match kind {
+        ThreadKind::QueuePair => QUEUE_PAIR,
+        ThreadKind::Control => &[],
+    };
+    COMMON.iter().chain(own).copied()
+}
+
+/// The `ioctl` requests such a thread may make.
+pub fn allowed_ioctls(kind: ThreadKind) -> &'static [u64] {
+    match kind {
+        ThreadKind::QueuePair => &[],
+        ThreadKind::Control => CONTROL_IOCTLS,
+    }
+}
+
+/// Puts the calling thread, and those it will start, under the filter of its kind.
+///
+/// # Errors
+/// The thread must not serve a guest then.
+pub fn install(kind: ThreadKind, action: SeccompAction) -> Result<(), SeccompError> {
+    let verdict = match action {
+        SeccompAction::Trap => Verdict::Trap,
+        SeccompAction::Log => Verdict::Log,
+        SeccompAction::Allow => return Ok(()),
+    };
+    let program = compile(kind, verdict).map_err(SeccompError::Compile)?;
+    seccompiler::apply_filter(&program).map_err(SeccompError::Install)
+}
+
+fn compile(kind: ThreadKind, verdict: Verdict) -> Result<BpfProgram, BackendError> {
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
+        allowed(kind).map(|call| (call, Vec::new())).collect();
+    let ioctls = allowed_ioctls(kind).iter().map(|&request| {
+        // The kernel takes the request as 32 bits.
+        let is = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, request)?;
+        SeccompRule::new(vec![is])
+    });
+    let ioctls: Vec<_> = ioctls.collect::<Result<_, _>>()?;
+    // A call without rules would pass with any argument.
+    if !ioctls.is_empty() {
+        rules.insert(libc::SYS_ioctl, ioctls);
+    }
+    let arch = TargetArch::try_from(std::env::consts::ARCH)?;
+    SeccompFilter::new(rules, verdict, Verdict::Allow, arch)?.try_into()
+}

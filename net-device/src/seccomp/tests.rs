@@ -1,0 +1,89 @@
+use super::*;
+use std::collections::BTreeSet;
+use std::os::unix::process::ExitStatusExt;
+use std::panic::catch_unwind;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Mutex;
+
+const KINDS: [ThreadKind; 2] = [ThreadKind::QueuePair, ThreadKind::Control];
+const ROLE: &str = "NET_DEVICE_SECCOMP_ROLE";
+
+#[test]
+fn lists_name_each_call_once_and_compile() {
+    for kind in KINDS {
+        let calls: Vec<_> = allowed(kind).collect();
+        let distinct: BTreeSet<_> = calls.iter().copied().collect();
+        assert_eq!(calls.len(), distinct.len());
+        assert!(!distinct.contains(&libc::SYS_ioctl));
+        for verdict in [Verdict::Trap, Verdict::Log] {
+            assert!(compile(kind, verdict).is_ok());
+        }
+    }
+}
+
+#[test]
+fn actions_have_their_configuration_names() {
+    for (action, name) in [
+        (SeccompAction::Trap, "\"trap\""),
+        (SeccompAction::Log, "\"log\""),
+        (SeccompAction::Allow, "\"allow\""),
+    ] {
+        assert_eq!(serde_json::to_string(&action).unwrap(), name);
+    }
+}
+
+/// Runs `child` below in a process of its own.
+fn run(role: &str) -> ExitStatus {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "seccomp::tests::child", "--nocapture"])
+        .env(ROLE, role)
+        .env("RUST_BACKTRACE", "0")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap()
+}
+
+/// Not a test of its own: what the child process of a test does.
+#[test]
+fn child() {
+    let Ok(role) = std::env::var(ROLE) else {
+        return;
+    };
+    let (kind, action, forbidden) = match role.as_str() {
+        "pair" => (ThreadKind::QueuePair, SeccompAction::Trap, false),
+        "control" => (ThreadKind::Control, SeccompAction::Trap, false),
+        "pair-open" => (ThreadKind::QueuePair, SeccompAction::Trap, true),
+        "control-open" => (ThreadKind::Control, SeccompAction::Trap, true),
+        "log-open" => (ThreadKind::QueuePair, SeccompAction::Log, true),
+        _ => (ThreadKind::QueuePair, SeccompAction::Allow, true),
+    };
+    let worker = std::thread::spawn(move || {
+        install(kind, action).unwrap();
+        let lock = Mutex::new(vec![0u8; 1 << 22]);
+        lock.lock().unwrap().resize(1 << 23, 1);
+        assert!(catch_unwind(|| panic!("caught")).is_err());
+        if forbidden {
+            drop(std::fs::File::open("/dev/null"));
+        }
+    });
+    worker.join().unwrap();
+}
+
+#[test]
+fn a_worker_can_lock_allocate_panic_and_end() {
+    assert!(run("pair").success());
+    assert!(run("control").success());
+}
+
+#[test]
+fn a_worker_cannot_open_a_file() {
+    assert_eq!(run("pair-open").signal(), Some(libc::SIGSYS));
+    assert_eq!(run("control-open").signal(), Some(libc::SIGSYS));
+}
+
+#[test]
+fn log_and_allow_let_it_pass() {
+    assert!(run("log-open").success());
+    assert!(run("allow-open").success());
+}
