@@ -1,0 +1,72 @@
+//! Control commands: what parses is exactly what the bytes say, and nothing behind them matters.
+
+use net_queue::ctrl::Command;
+
+use crate::{Seed, Target};
+
+/// See the module.
+pub const TARGET: Target = Target {
+    name: "ctrl",
+    run,
+    seeds,
+};
+
+/// Input: a command as the driver wrote it.
+fn run(input: &[u8]) {
+    let Ok(command) = Command::parse(input) else {
+        return;
+    };
+    let wire = encode(command);
+    assert!(input.starts_with(&wire), "{command:?} is not what was sent");
+    assert_eq!(Command::parse(&wire), Ok(command));
+    let cut = &wire[..wire.len() - 1];
+    assert!(
+        Command::parse(cut).is_err(),
+        "{command:?} needs no last byte"
+    );
+}
+
+/// The shortest bytes that mean `command`.
+fn encode(command: Command<'_>) -> Vec<u8> {
+    let (class, number, data) = match command {
+        Command::SetRxMode { mode, on } => (0, mode as u8, vec![on.into()]),
+        Command::SetMacTable { unicast, multicast } => {
+            (1, 0, [list(unicast), list(multicast)].concat())
+        }
+        Command::SetMacAddr(mac) => (1, 1, mac.to_vec()),
+        Command::AddVlan(id) => (2, 0, id.get().to_le_bytes().to_vec()),
+        Command::DelVlan(id) => (2, 1, id.get().to_le_bytes().to_vec()),
+        Command::AckAnnounce => (3, 0, vec![]),
+        Command::SetPairs(pairs) => (4, 0, pairs.to_le_bytes().to_vec()),
+        Command::SetGuestOffloads(mask) => (5, 0, mask.to_le_bytes().to_vec()),
+    };
+    [vec![class, number], data].concat()
+}
+
+fn list(macs: &[[u8; 6]]) -> Vec<u8> {
+    let count = (macs.len() as u32).to_le_bytes();
+    [count.as_slice(), macs.as_flattened()].concat()
+}
+
+fn seeds() -> Vec<Seed> {
+    let command = |class, number, data: &[u8]| [&[class, number], data].concat();
+    let (own, group) = ([2, 0, 0, 0, 0, 1], [0x33, 0x33, 0, 0, 0, 1]);
+    let table = [list(&[own, own]), list(&[group])].concat();
+    vec![
+        ("promisc_on", command(0, 0, &[1])),
+        ("nobcast_off", command(0, 5, &[0])),
+        ("mac_table", command(1, 0, &table)),
+        ("mac_table_empty", command(1, 0, &[0; 8])),
+        (
+            "mac_table_count_too_high",
+            command(1, 0, &u32::MAX.to_le_bytes()),
+        ),
+        ("mac_addr", command(1, 1, &own)),
+        ("vlan_add", command(2, 0, &4095_u16.to_le_bytes())),
+        ("vlan_del", command(2, 1, &1_u16.to_le_bytes())),
+        ("announce_ack", command(3, 0, &[])),
+        ("pairs", command(4, 0, &2_u16.to_le_bytes())),
+        ("offloads", command(5, 0, &0x0782_u64.to_le_bytes())),
+        ("trailing_data", command(2, 0, &[5, 0, 0xaa, 0xaa])),
+    ]
+}

@@ -1,0 +1,60 @@
+//! Fuzz targets as plain functions.
+//!
+//! A target takes bytes and panics when a promise of the device is broken. Three things call it:
+//!
+//! * libFuzzer, through `fuzz_targets/<name>.rs`, on nightly:
+//!   `cargo +nightly fuzz run <name> corpus/<name> seeds/<name> -- -max_total_time=60`, in this
+//!   folder, with `corpus/<name>` made before;
+//! * `tests/replay.rs`, on stable: `cargo test --manifest-path fuzz/Cargo.toml`, over every file of
+//!   `seeds`, `regressions` and, where a fuzzer ran, `corpus`;
+//! * the same binaries on stable, with files as arguments, to look at one input.
+//!
+//! `seeds/` is written by `SEEDS=write cargo test --manifest-path fuzz/Cargo.toml` from
+//! [`Target::seeds`], so that it follows the formats; `regressions/` holds what once failed.
+
+pub mod bytes;
+pub mod ctrl;
+pub mod hdr;
+pub mod snapshot;
+
+/// One input with its file name.
+pub type Seed = (&'static str, Vec<u8>);
+
+/// One thing to fuzz.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Name of its binary and its folders.
+    pub name: &'static str,
+    /// Runs one input; a panic is a finding.
+    pub run: fn(&[u8]),
+    /// Well-formed inputs to start from.
+    pub seeds: fn() -> Vec<Seed>,
+}
+
+/// All targets.
+pub const TARGETS: &[Target] = &[ctrl::TARGET, hdr::TARGET, snapshot::TARGET];
+
+/// Entry of a target's binary: libFuzzer under cargo-fuzz, otherwise the files named as arguments.
+#[macro_export]
+macro_rules! fuzz_main {
+    ($target:path) => {
+        #[cfg(fuzzing)]
+        libfuzzer_sys::fuzz_target!(|data: &[u8]| ($target.run)(data));
+
+        #[cfg(not(fuzzing))]
+        fn main() -> std::io::Result<()> {
+            $crate::replay($target)
+        }
+    };
+}
+
+/// Runs `target` on the files named on the command line.
+///
+/// # Errors
+/// A file cannot be read.
+pub fn replay(target: Target) -> std::io::Result<()> {
+    for path in std::env::args_os().skip(1) {
+        (target.run)(&std::fs::read(path)?);
+    }
+    Ok(())
+}
