@@ -18,6 +18,35 @@ pub const MAC: &str = "02:00:00:00:00:02";
 /// The guest's interface.
 pub const NIC: &str = "eth0";
 
+/// Names and addresses of a daemon and its guest.
+#[derive(Debug, Clone, Copy)]
+pub struct Seat {
+    /// The tap.
+    pub tap: &'static str,
+    /// The host's address on the tap.
+    pub host: &'static str,
+    /// The guest's address.
+    pub guest: &'static str,
+    /// The guest's hardware address.
+    pub mac: &'static str,
+}
+
+/// Where a story's guest sits.
+const FIRST: Seat = Seat {
+    tap: TAP,
+    host: HOST,
+    guest: GUEST,
+    mac: MAC,
+};
+
+/// Where a second guest sits: in the first one's subnet, for when a bridge joins the taps.
+pub const SECOND: Seat = Seat {
+    tap: "vt1",
+    host: "198.51.100.1",
+    guest: "192.0.2.3",
+    mac: "02:00:00:00:00:03",
+};
+
 /// What a guest runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Machine {
@@ -110,6 +139,7 @@ pub struct Lab {
     /// The device under test.
     pub daemon: Daemon,
     setup: Setup,
+    seat: Seat,
     assets: Assets,
     folder: tempfile::TempDir,
 }
@@ -120,13 +150,26 @@ impl Lab {
     /// # Errors
     /// When either does not come up.
     pub fn open(assets: &Assets, setup: Setup) -> Result<Self> {
+        Self::open_at(FIRST, assets, setup)
+    }
+
+    /// Another daemon with another guest, set up like this one.
+    ///
+    /// # Errors
+    /// When either does not come up.
+    pub fn neighbour(&self) -> Result<Self> {
+        Self::open_at(SECOND, &self.assets, self.setup)
+    }
+
+    fn open_at(seat: Seat, assets: &Assets, setup: Setup) -> Result<Self> {
         let folder = tempfile::tempdir().map_err(Error::io("creating a temporary folder"))?;
-        let daemon = serve(folder.path(), setup)?;
-        let guest = boot(assets, setup.machine, folder.path())?;
+        let daemon = serve(folder.path(), seat, setup)?;
+        let guest = boot(assets, setup.machine, seat, folder.path())?;
         Ok(Self {
             guest,
             daemon,
             setup,
+            seat,
             assets: assets.clone(),
             folder,
         })
@@ -138,13 +181,27 @@ impl Lab {
         self.folder.path()
     }
 
+    /// Gives the guest its address and its server again, after its interface was new.
+    ///
+    /// # Errors
+    /// When the guest refuses.
+    pub fn rejoin(&mut self) -> Result<()> {
+        join_network(&mut self.guest, self.seat)?;
+        start_server(&mut self.guest)
+    }
+
     /// Powers the guest off and boots another one on the same daemon.
     ///
     /// # Errors
     /// When either fails.
     pub fn next_guest(&mut self) -> Result<()> {
         self.guest.power_off()?;
-        self.guest = boot(&self.assets, self.setup.machine, self.folder.path())?;
+        self.guest = boot(
+            &self.assets,
+            self.setup.machine,
+            self.seat,
+            self.folder.path(),
+        )?;
         Ok(())
     }
 
@@ -155,8 +212,13 @@ impl Lab {
     pub fn crash(&mut self) -> Result<()> {
         self.daemon.kill()?;
         self.guest.kill()?;
-        self.daemon = serve(self.folder.path(), self.setup)?;
-        self.guest = boot(&self.assets, self.setup.machine, self.folder.path())?;
+        self.daemon = serve(self.folder.path(), self.seat, self.setup)?;
+        self.guest = boot(
+            &self.assets,
+            self.setup.machine,
+            self.seat,
+            self.folder.path(),
+        )?;
         Ok(())
     }
 
@@ -167,8 +229,13 @@ impl Lab {
     pub fn reopen(&mut self, options: &'static [&'static str]) -> Result<()> {
         self.close()?;
         self.setup.options = options;
-        self.daemon = serve(self.folder.path(), self.setup)?;
-        self.guest = boot(&self.assets, self.setup.machine, self.folder.path())?;
+        self.daemon = serve(self.folder.path(), self.seat, self.setup)?;
+        self.guest = boot(
+            &self.assets,
+            self.setup.machine,
+            self.seat,
+            self.folder.path(),
+        )?;
         Ok(())
     }
 
@@ -187,9 +254,9 @@ fn socket(folder: &Path) -> PathBuf {
     folder.join("net.sock")
 }
 
-fn serve(folder: &Path, setup: Setup) -> Result<Daemon> {
-    let address = format!("{HOST}/24");
-    let fixed = ["--tap", TAP, "--tap-addr", &address, "--mac", MAC];
+fn serve(folder: &Path, seat: Seat, setup: Setup) -> Result<Daemon> {
+    let address = format!("{}/24", seat.host);
+    let fixed = ["--tap", seat.tap, "--tap-addr", &address, "--mac", seat.mac];
     // A story that names a file means one in its own folder.
     let options = fixed
         .iter()
@@ -199,13 +266,27 @@ fn serve(folder: &Path, setup: Setup) -> Result<Daemon> {
     Daemon::serve(&socket(folder), &options)
 }
 
-fn boot(assets: &Assets, machine: Machine, folder: &Path) -> Result<Guest> {
+fn boot(assets: &Assets, machine: Machine, seat: Seat, folder: &Path) -> Result<Guest> {
     let mut guest = assets.boot(machine, Some(&socket(folder)), folder)?;
-    guest.expect(&format!(
-        "ip link set {NIC} up && ip addr add {GUEST}/24 dev {NIC}"
-    ))?;
-    guest.expect("iperf3 -s -D")?;
-    // The host has learnt the address of an earlier guest or none: both end here.
-    host::run(&format!("ip neigh flush dev {TAP}"))?;
+    join_network(&mut guest, seat)?;
+    start_server(&mut guest)?;
     Ok(guest)
+}
+
+/// Gives the guest its address; the host forgets what it knew of an earlier guest.
+fn join_network(guest: &mut Guest, seat: Seat) -> Result<()> {
+    guest.expect(&format!(
+        "ip link set {NIC} up && ip addr add {}/24 dev {NIC}",
+        seat.guest
+    ))?;
+    host::run(&format!("ip neigh flush dev {}", seat.tap)).map(drop)
+}
+
+/// Starts the iperf3 server in the guest, in place of one that may run.
+fn start_server(guest: &mut Guest) -> Result<()> {
+    guest.expect(
+        "killall -9 iperf3 2>/dev/null; while pidof iperf3; do :; done; \
+         iperf3 -s -D && until netstat -lnt | grep -q :5201; do :; done",
+    )?;
+    Ok(())
 }

@@ -19,7 +19,7 @@ const PROGRAMS: &[(&str, &str)] = &[
 
 const SEARCH: &[&str] = &["/usr/bin", "/usr/sbin", "/bin", "/sbin"];
 
-/// Where a program of [`PROGRAMS`] is.
+/// Where a program of one of the packages is.
 ///
 /// # Errors
 /// [`Error::Missing`] when no package has brought it.

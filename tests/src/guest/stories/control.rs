@@ -186,29 +186,6 @@ pub(super) fn address(lab: &mut Lab) -> Result<String> {
     Ok(format!("{} with {OTHER}", traffic::tcp("")?))
 }
 
-pub(super) fn vlan(lab: &mut Lab) -> Result<String> {
-    const HOST_VLAN: &str = "198.51.100.1";
-    const GUEST_VLAN: &str = "198.51.100.2";
-    host::run(&format!(
-        "ip link add link {TAP} name {TAP}.5 type vlan id 5"
-    ))?;
-    host::run(&format!("ip addr add {HOST_VLAN}/24 dev {TAP}.5"))?;
-    host::run(&format!("ip link set {TAP}.5 up"))?;
-    lab.guest.expect(&format!(
-        "ip link add link {NIC} name {NIC}.5 type vlan id 5"
-    ))?;
-    lab.guest.expect(&format!(
-        "ip addr add {GUEST_VLAN}/24 dev {NIC}.5 && ip link set {NIC}.5 up"
-    ))?;
-    traffic::ping_guest(GUEST_VLAN, "")?;
-    traffic::ping_host(&mut lab.guest, HOST_VLAN, "")?;
-    let receive = traffic::tcp_to(GUEST_VLAN, "")?;
-    let transmit = traffic::tcp_to(GUEST_VLAN, "-R")?;
-    lab.guest.expect(&format!("ip link del {NIC}.5"))?;
-    traffic::ping(&mut lab.guest)?;
-    Ok(traffic::Throughput { receive, transmit }.to_string())
-}
-
 pub(super) fn guest_link(lab: &mut Lab) -> Result<String> {
     const TIMES: u32 = 5;
     for _ in 0..TIMES {

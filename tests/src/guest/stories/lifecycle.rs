@@ -73,13 +73,24 @@ pub(super) fn load(options: &str) -> Result<Process> {
     Ok(process)
 }
 
-/// Bytes that went over the tap, both ways.
-pub(super) fn tap_bytes() -> u64 {
-    ["rx_bytes", "tx_bytes"]
+/// Bytes that went over the tap, both ways. Not from `/sys`, which shows the interfaces of whoever mounted it.
+fn tap_bytes() -> u64 {
+    const RECEIVED: usize = 0;
+    const SENT: usize = 8;
+    let table = fs::read_to_string("/proc/net/dev").unwrap_or_default();
+    let name = format!("{TAP}:");
+    let Some(line) = table
+        .lines()
+        .find_map(|line| line.trim().strip_prefix(name.as_str()))
+    else {
+        return 0;
+    };
+    let counters: Vec<u64> = line
+        .split_whitespace()
+        .filter_map(|word| word.parse().ok())
+        .collect();
+    [RECEIVED, SENT]
         .iter()
-        .filter_map(|counter| {
-            let path = format!("/sys/class/net/{TAP}/statistics/{counter}");
-            fs::read_to_string(path).ok()?.trim().parse::<u64>().ok()
-        })
+        .filter_map(|column| counters.get(*column))
         .sum()
 }

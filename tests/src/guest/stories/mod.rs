@@ -1,5 +1,6 @@
 //! What is checked with real guests, one named story each.
 
+mod bridge;
 mod control;
 mod lifecycle;
 mod reload;
@@ -134,7 +135,8 @@ pub const STORIES: &[Story] = &[
     ),
     lab("uml promiscuous mode", UserMode, &[], control::promiscuous),
     lab("uml change of address", UserMode, &[], control::address),
-    lab("uml vlan", UserMode, &[], control::vlan),
+    lab("uml two guests on a bridge", UserMode, &[], bridge::plain),
+    lab("uml vlan between two guests", UserMode, &[], bridge::vlan),
     lab(
         "uml link of the guest down and up",
         UserMode,

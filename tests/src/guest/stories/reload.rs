@@ -1,7 +1,7 @@
 //! The guest's driver goes away and comes back while frames arrive.
 
 use super::{lifecycle, traffic};
-use crate::guest::lab::{GUEST, NIC, TAP};
+use crate::guest::lab::TAP;
 use crate::guest::{Lab, Result, host};
 
 /// Unloads and loads the driver five times, with a transfer under way each time it goes.
@@ -17,15 +17,12 @@ pub(super) fn five_times(lab: &mut Lab) -> Result<String> {
         let mut flood = host::start(&format!("ping -f -q {stray}"))?;
         lab.guest.expect("rmmod virtio_net")?;
         lab.guest.expect("insmod /modules/*-virtio_net.ko")?;
-        lab.guest.expect(&format!(
-            "ip link set {NIC} up && ip addr add {GUEST}/24 dev {NIC}"
-        ))?;
+        // Ends the server as well, which still holds the connection that was cut.
+        lab.rejoin()?;
         flood.kill()?;
         drop(load);
         traffic::ping(&mut lab.guest)?;
         lab.daemon.expect_alive()?;
-        // The server in the guest still holds the connection that was cut.
-        lab.guest.expect("killall iperf3; iperf3 -s -D")?;
     }
     Ok(format!("{TIMES} times, then {}", traffic::tcp("")?))
 }

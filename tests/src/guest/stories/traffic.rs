@@ -81,6 +81,29 @@ pub(super) fn tcp_to(address: &str, options: &str) -> Result<Rate> {
     Ok(Rate(rate))
 }
 
+/// TCP to a server, by the guest's own client, as the receiver counts it.
+pub(super) fn guest_tcp(guest: &mut Guest, address: &str, options: &str) -> Result<Rate> {
+    let command = format!("iperf3 -c {address} -t {SECONDS} -f m {options}");
+    let report = guest.expect_for(&command, LIMIT)?;
+    let line = report
+        .lines()
+        .rfind(|line| line.ends_with("receiver"))
+        .unwrap_or_default();
+    let rate = rate_in(line).ok_or_else(|| {
+        Error::Unexpected(format!("iperf3 in the guest reports no rate:\n{report}"))
+    })?;
+    require!(rate.0 > 0.0, "nothing arrived:\n{report}");
+    Ok(rate)
+}
+
+/// The rate in a line of iperf3's report: the word before "Mbits/sec".
+fn rate_in(line: &str) -> Option<Rate> {
+    let words: Vec<_> = line.split_whitespace().collect();
+    let unit = words.iter().position(|word| *word == "Mbits/sec")?;
+    let megabits: f64 = words.get(unit.checked_sub(1)?)?.parse().ok()?;
+    Some(Rate(megabits * 1e6))
+}
+
 /// UDP at a fixed rate: received packets and the share that was lost, in per cent.
 pub(super) fn udp(options: &str) -> Result<(f64, f64)> {
     let report = iperf(GUEST, &format!("-u {options}"))?;
@@ -135,7 +158,9 @@ pub(super) fn echo(guest: &mut Guest, length: usize) -> Result<()> {
 fn iperf(address: &str, options: &str) -> Result<serde_json::Value> {
     let command = format!("iperf3 -J -c {address} -t {SECONDS} --connect-timeout 5000 {options}");
     let output = host::run_for(&command, LIMIT)?;
-    serde_json::from_str(&output)
+    // Warnings stand before the report.
+    let report = &output[output.find('{').unwrap_or_default()..];
+    serde_json::from_str(report)
         .map_err(|error| Error::Unexpected(format!("{command}: {error}:\n{output}")))
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use super::traffic::{self, Rate};
+use super::traffic;
 use crate::guest::error::require;
 use crate::guest::lab::{GUEST, HOST, NIC, TAP};
 use crate::guest::{Error, Lab, Result, host};
@@ -33,27 +33,8 @@ pub(super) fn guest_client(lab: &mut Lab) -> Result<String> {
             .contains("listening")
             .then_some((output.len(), ()))
     })?;
-    let report = lab.guest.expect_for(
-        &format!("iperf3 -c {HOST} -t 2 -f m"),
-        Duration::from_secs(30),
-    )?;
-    let line = report
-        .lines()
-        .rfind(|line| line.ends_with("receiver"))
-        .unwrap_or_default();
-    let rate = rate_in(line).ok_or_else(|| {
-        Error::Unexpected(format!("iperf3 in the guest reports no rate:\n{report}"))
-    })?;
-    require!(rate.0 > 0.0, "nothing arrived:\n{report}");
+    let rate = traffic::guest_tcp(&mut lab.guest, HOST, "")?;
     Ok(rate.to_string())
-}
-
-/// The rate in a line of iperf3's report: the word before "Mbits/sec".
-fn rate_in(line: &str) -> Option<Rate> {
-    let words: Vec<_> = line.split_whitespace().collect();
-    let unit = words.iter().position(|word| *word == "Mbits/sec")?;
-    let megabits: f64 = words.get(unit.checked_sub(1)?)?.parse().ok()?;
-    Some(Rate(megabits * 1e6))
 }
 
 pub(super) fn echo(lab: &mut Lab) -> Result<String> {
@@ -66,18 +47,16 @@ pub(super) fn echo(lab: &mut Lab) -> Result<String> {
 /// when the machine has other work.
 pub(super) fn udp(_lab: &mut Lab) -> Result<String> {
     const MAX_LOST_PERCENT: f64 = 5.0;
+    const DATAGRAMS_PER_SECOND: u32 = 1000;
     let mut seen = Vec::new();
     for (direction, options) in [("to guest", ""), ("from guest", "-R")] {
         for length in [64, 1400, 8000] {
-            let (packets, lost) = traffic::udp(&format!("-b 20M -l {length} {options}"))?;
-            require!(packets > 0.0, "no datagram of {length} bytes {direction}");
-            require!(
-                lost <= MAX_LOST_PERCENT,
-                "{lost:.1} % of {packets} datagrams of {length} bytes lost {direction}"
-            );
-            seen.push(format!(
-                "{direction} {length} B: {packets} datagrams, {lost:.2} % lost"
-            ));
+            let bits_per_second = length * 8 * DATAGRAMS_PER_SECOND;
+            let (datagrams, lost) =
+                traffic::udp(&format!("-b {bits_per_second} -l {length} {options}"))?;
+            let outcome = format!("{direction} {datagrams} of {length} B, {lost:.1} % lost");
+            require!(datagrams > 0.0 && lost <= MAX_LOST_PERCENT, "{outcome}");
+            seen.push(outcome);
         }
     }
     Ok(seen.join("; "))

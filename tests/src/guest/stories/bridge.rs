@@ -1,0 +1,60 @@
+//! Two guests, each behind a daemon of its own, on one bridge of the host.
+//!
+//! The far end is a Linux system of its own, so this is also how VLAN tags are tried: the host need not know them.
+
+use super::traffic;
+use crate::guest::lab::{NIC, SECOND, TAP};
+use crate::guest::{Guest, Lab, Result, host};
+
+const BRIDGE: &str = "br0";
+const VLAN_HERE: &str = "203.0.113.2";
+const VLAN_THERE: &str = "203.0.113.3";
+
+pub(super) fn plain(lab: &mut Lab) -> Result<String> {
+    joined(lab, |here, _there| exchange(here, SECOND.guest))
+}
+
+pub(super) fn vlan(lab: &mut Lab) -> Result<String> {
+    joined(lab, |here, there| {
+        for (guest, address) in [(&mut *here, VLAN_HERE), (there, VLAN_THERE)] {
+            guest.expect(&format!(
+                "ip link add link {NIC} name {NIC}.5 type vlan id 5"
+            ))?;
+            guest.expect(&format!(
+                "ip link set {NIC}.5 up && ip addr add {address}/24 dev {NIC}.5"
+            ))?;
+        }
+        let tagged = exchange(here, VLAN_THERE)?;
+        here.expect(&format!("ip link del {NIC}.5"))?;
+        Ok(format!(
+            "tagged {tagged}; then untagged {}",
+            exchange(here, SECOND.guest)?
+        ))
+    })
+}
+
+/// Ping and TCP both ways from one guest to another.
+fn exchange(guest: &mut Guest, address: &str) -> Result<String> {
+    traffic::ping_host(guest, address, "")?;
+    let there = traffic::guest_tcp(guest, address, "")?;
+    let back = traffic::guest_tcp(guest, address, "-R")?;
+    Ok(format!("there {there}, back {back}"))
+}
+
+/// Runs a story while a second guest is there and a bridge joins both taps.
+fn joined(
+    lab: &mut Lab,
+    story: impl FnOnce(&mut Guest, &mut Guest) -> Result<String>,
+) -> Result<String> {
+    let mut neighbour = lab.neighbour()?;
+    host::run(&format!("ip link add {BRIDGE} type bridge"))?;
+    for port in [TAP, SECOND.tap] {
+        host::run(&format!("ip link set {port} master {BRIDGE}"))?;
+    }
+    host::run(&format!("ip link set {BRIDGE} up"))?;
+    let seen = story(&mut lab.guest, &mut neighbour.guest);
+    host::run(&format!("ip link del {BRIDGE}"))?;
+    let seen = seen?;
+    neighbour.close()?;
+    Ok(seen)
+}
