@@ -1,7 +1,7 @@
 //! What one member holds of one meter. All of it is local: a take that it covers touches nothing
 //! that is shared.
 
-use super::meter::{Booking, Line, Meter, Order, Stale};
+use super::meter::{Booking, Line, Meter, Order, Report, Stale};
 use crate::bucket::Deadline;
 
 #[derive(Debug, Default)]
@@ -15,6 +15,8 @@ pub(super) struct Lane {
     /// This member's part of the meter's `held`, in ns: at least what it has in hand and pending,
     /// and what it used since it last reported.
     reported: u64,
+    /// When it last used tokens.
+    spent_ns: u64,
 }
 
 impl Lane {
@@ -34,8 +36,9 @@ impl Lane {
 
     /// Uses `cost`, which must be covered.
     #[inline]
-    pub(super) fn spend(&mut self, cost: u64) {
+    pub(super) fn spend(&mut self, now: u64, cost: u64) {
         if let Some(line) = self.line {
+            self.spent_ns = now;
             self.allowance = self.allowance.saturating_sub(line.parts(cost));
         }
     }
@@ -65,22 +68,19 @@ impl Lane {
         let quantum = meter.quantum(members);
         // Alone, the deadline is that of the frame in hand.
         let turn = if members > 1 { quantum } else { 0 };
-        let booking = meter.book(
-            now,
-            Order {
-                need,
-                quantum,
-                turn,
-            },
-            &mut self.reported,
-        )?;
+        let order = Order {
+            need,
+            quantum,
+            turn,
+        };
+        let booking = meter.book(self.report(meter, now), order, &mut self.reported)?;
         let open = meter.opens(&booking) <= now;
         if open {
             self.allowance += meter.line().parts_in(booking.ns);
         } else {
             self.pending = Some(booking);
         }
-        self.report(meter)?;
+        self.settle(meter)?;
         Ok((!open).then(|| Deadline::at(meter.opens(&booking))))
     }
 
@@ -93,7 +93,7 @@ impl Lane {
                 quantum: 0,
                 turn: 0,
             };
-            let booking = meter.book(now, order, &mut self.reported)?;
+            let booking = meter.book(self.report(meter, now), order, &mut self.reported)?;
             self.allowance += meter.line().parts_in(booking.ns);
         }
         Ok(())
@@ -104,7 +104,7 @@ impl Lane {
         self.allowance = self.allowance.saturating_add(meter.line().parts(cost));
         // What was spent and not reported since must stay counted until the next sale.
         let holds = self.holds(meter).max(self.reported);
-        meter.report(&mut self.reported, holds)
+        meter.settle(&mut self.reported, holds)
     }
 
     /// Gives back everything but the fraction of a nanosecond; whether that was anything.
@@ -114,10 +114,10 @@ impl Lane {
         if back == 0 && self.reported <= 1 {
             return Ok(false);
         }
-        meter.give_back(now, back)?;
+        meter.give_back(self.report(meter, now), back)?;
         self.pending = None;
         self.allowance -= meter.line().parts_in(whole);
-        self.report(meter)?;
+        self.settle(meter)?;
         Ok(back > 0)
     }
 
@@ -130,12 +130,17 @@ impl Lane {
         };
         let new = meter.line();
         let worth = |ns: u64| new.whole_ns(new.parts_from(old.parts_in(ns), old));
-        meter.give_back(now, worth(self.pending.map_or(0, |booking| booking.ns)))?;
+        let report = Report {
+            now,
+            spent: self.spent_ns,
+            used: 0,
+        };
+        meter.give_back(report, worth(self.pending.map_or(0, |booking| booking.ns)))?;
         self.pending = None;
         self.allowance = new.parts_from(self.allowance, old);
         self.reported = worth(self.reported);
         self.line = Some(new);
-        self.report(meter)
+        self.settle(meter)
     }
 
     /// The time still to be bought for `cost`, after the one-time burst gave what it can.
@@ -148,9 +153,18 @@ impl Lane {
         line.ns(parts.saturating_sub(self.allowance))
     }
 
-    fn report(&mut self, meter: &Meter) -> Result<(), Stale> {
+    fn settle(&mut self, meter: &Meter) -> Result<(), Stale> {
         let holds = self.holds(meter);
-        meter.report(&mut self.reported, holds)
+        meter.settle(&mut self.reported, holds)
+    }
+
+    fn report(&self, meter: &Meter, now: u64) -> Report {
+        let used = self.reported.saturating_sub(self.holds(meter));
+        Report {
+            now,
+            spent: self.spent_ns,
+            used,
+        }
     }
 
     fn holds(&self, meter: &Meter) -> u64 {

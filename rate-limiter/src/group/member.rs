@@ -114,7 +114,7 @@ impl Member {
         let costs = costs(bytes, ops);
         for stage in &mut self.stages {
             for (lane, cost) in stage.lanes.iter_mut().zip(costs) {
-                lane.spend(cost);
+                lane.spend(self.last_ns, cost);
             }
         }
     }

@@ -20,8 +20,10 @@
 //! `held` is the part of the line that was sold and is not known to be used. A full bucket stops
 //! filling; as tokens in the members' hands are still part of the budget, it is full when
 //! `position = now + held`, and not only at `position = now`. Every sale and return first raises
-//! `position` to that, with all of the seller's own use still counted in `held`, and only then
-//! reports this use. So in any window at most `rate * window + burst` is used.
+//! `position` to that: as of the member's last use with this use still counted in `held`, and as of
+//! now without it. Only then the use is reported. So whatever of the tokens held at a time `t` is
+//! used later, `position` is at least `t + held(t)` before anything more is sold, and in any window
+//! at most `rate * window + burst` is used.
 
 use crate::config::{KINDS, Limit};
 use crate::levels::Level;
@@ -52,6 +54,25 @@ pub(super) struct Stale;
 pub(super) struct Booking {
     start: u64,
     pub(super) ns: u64,
+}
+
+/// What a member tells with every change of the line.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Report {
+    pub(super) now: u64,
+    /// When it last used tokens.
+    pub(super) spent: u64,
+    /// How much of what is counted as held it has used, in ns.
+    pub(super) used: u64,
+}
+
+impl Report {
+    /// Where the line is sold up to, at least.
+    fn raise(&self, position: u64, held: u64) -> u64 {
+        let unused = held.saturating_sub(self.used);
+        let at_spent = self.spent.saturating_add(held);
+        position.max(at_spent).max(self.now.saturating_add(unused))
+    }
 }
 
 /// How much to book.
@@ -168,7 +189,7 @@ impl Meter {
     /// Sells a stretch. `reported` is the buyer's part of `held`, which grows by what it may get.
     pub(super) fn book(
         &self,
-        now: u64,
+        report: Report,
         order: Order,
         reported: &mut u64,
     ) -> Result<Booking, Stale> {
@@ -178,9 +199,9 @@ impl Meter {
         *reported = reported.saturating_add(most);
         loop {
             let position = self.open_position()?;
-            let others = self.held.load(SeqCst).saturating_sub(most);
-            let start = position.max(now.saturating_add(others));
-            let ns = match now.saturating_add(self.burst_ns).checked_sub(start) {
+            let held = self.held.load(SeqCst).saturating_sub(most);
+            let start = report.raise(position, held);
+            let ns = match report.now.saturating_add(self.burst_ns).checked_sub(start) {
                 Some(room) if room >= need => need.max(order.quantum.min(room)),
                 Some(_) => need,
                 None => need.max(order.turn),
@@ -217,10 +238,10 @@ impl Meter {
     }
 
     /// Takes `ns` back from a member that does not need them.
-    pub(super) fn give_back(&self, now: u64, ns: u64) -> Result<(), Stale> {
+    pub(super) fn give_back(&self, report: Report, ns: u64) -> Result<(), Stale> {
         loop {
             let position = self.open_position()?;
-            let start = position.max(now.saturating_add(self.held.load(SeqCst)));
+            let start = report.raise(position, self.held.load(SeqCst));
             let end = start.saturating_sub(ns).min(CLOSED - 1);
             if self
                 .position
@@ -233,7 +254,7 @@ impl Meter {
     }
 
     /// Makes a member's part of `held` what it `holds` now.
-    pub(super) fn report(&self, reported: &mut u64, holds: u64) -> Result<(), Stale> {
+    pub(super) fn settle(&self, reported: &mut u64, holds: u64) -> Result<(), Stale> {
         if holds > *reported {
             self.hold(holds - *reported)?;
         } else if holds < *reported {

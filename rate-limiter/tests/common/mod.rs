@@ -7,11 +7,11 @@ use rate_limiter::{
     Deadline, Group, Limiter, Member, Rate, RateLimiter, RateLimiterConfig, TokenBucketConfig,
 };
 
-pub const MS: u64 = 1_000_000;
-pub const SECOND: u64 = 1_000 * MS;
+pub(crate) const MS: u64 = 1_000_000;
+pub(crate) const SECOND: u64 = 1_000 * MS;
 
 /// `size` in `refill_time` ms.
-pub fn bucket(size: u64, refill_time: u64) -> TokenBucketConfig {
+pub(crate) fn bucket(size: u64, refill_time: u64) -> TokenBucketConfig {
     TokenBucketConfig {
         size,
         one_time_burst: None,
@@ -19,19 +19,19 @@ pub fn bucket(size: u64, refill_time: u64) -> TokenBucketConfig {
     }
 }
 
-pub fn bandwidth(size: u64, refill_time: u64) -> RateLimiterConfig {
+pub(crate) fn bandwidth(size: u64, refill_time: u64) -> RateLimiterConfig {
     RateLimiterConfig {
         bandwidth: Some(bucket(size, refill_time)),
         ..Default::default()
     }
 }
 
-pub fn member(group: &Group) -> Member {
+pub(crate) fn member(group: &Group) -> Member {
     group.member(Arc::new(|| {}))
 }
 
 /// The same limit behind each of its faces.
-pub fn every_kind(config: &RateLimiterConfig) -> [(&'static str, Limiter); 3] {
+pub(crate) fn every_kind(config: &RateLimiterConfig) -> [(&'static str, Limiter); 3] {
     let group = Group::new(config).unwrap();
     let wide = Group::new(&RateLimiterConfig::default()).unwrap();
     [
@@ -46,7 +46,7 @@ pub fn every_kind(config: &RateLimiterConfig) -> [(&'static str, Limiter); 3] {
 
 /// Panics as soon as more was taken in any window than `rate * window + burst`: that is so exactly
 /// when a bucket of that rate and depth, full at first, would have gone below zero.
-pub struct Judge {
+pub(crate) struct Judge {
     tokens: i128,
     period: i128,
     depth: i128,
@@ -55,7 +55,7 @@ pub struct Judge {
 }
 
 impl Judge {
-    pub fn new(rate: Rate, burst: u64) -> Self {
+    pub(crate) fn new(rate: Rate, burst: u64) -> Self {
         let period = i128::from(rate.period_ns());
         let depth = i128::from(burst) * period;
         Self {
@@ -68,7 +68,7 @@ impl Judge {
     }
 
     /// For `size` in `refill_time` ms, with costs of up to `largest`.
-    pub fn of(bucket: &TokenBucketConfig, largest: u64) -> Self {
+    pub(crate) fn of(bucket: &TokenBucketConfig, largest: u64) -> Self {
         let quantity = rate_limiter::Quantity::Bytes;
         let rate = Rate::new(bucket.size, bucket.refill_time * MS, quantity).unwrap();
         Self::new(
@@ -77,7 +77,7 @@ impl Judge {
         )
     }
 
-    pub fn saw(&mut self, now: u64, cost: u64) {
+    pub(crate) fn saw(&mut self, now: u64, cost: u64) {
         assert!(now >= self.last, "the test's events are in order");
         let gained = i128::from(now - self.last) * self.tokens;
         self.level = (self.level + gained).min(self.depth) - i128::from(cost) * self.period;
@@ -91,7 +91,7 @@ impl Judge {
 }
 
 /// Takes as soon as it may; returns when that was. Panics on a stall.
-pub fn take_soon(limiter: &mut Limiter, mut now: u64, bytes: u64, ops: u64) -> u64 {
+pub(crate) fn take_soon(limiter: &mut Limiter, mut now: u64, bytes: u64, ops: u64) -> u64 {
     for _ in 0..4 {
         match limiter.take(now, bytes, ops) {
             Ok(()) => return now,
@@ -105,7 +105,7 @@ pub fn take_soon(limiter: &mut Limiter, mut now: u64, bytes: u64, ops: u64) -> u
 }
 
 /// Asserts that `measured` is within `percent` of `expected`.
-pub fn assert_close(measured: f64, expected: f64, percent: f64, what: &str) {
+pub(crate) fn assert_close(measured: f64, expected: f64, percent: f64, what: &str) {
     let off = (measured / expected - 1.0).abs() * 100.0;
     assert!(
         off <= percent,
