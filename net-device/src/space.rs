@@ -1,0 +1,167 @@
+//! The configuration space: typed fields, shown to the driver as bytes (VirtIO 1.4 §5.1.4, L2).
+
+use crate::config::NetConfig;
+use crate::features::Features;
+use crate::mac::MacAddr;
+use bitflags::bitflags;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+#[cfg(test)]
+mod tests;
+
+/// Bytes of the space; behind them everything reads zero (NET-CFG-16).
+pub const CONFIG_LEN: usize = 28;
+
+/// The code for full duplex (VirtIO 1.4 §5.1.4; the field's text, not §5.1.4.1, see N-1).
+const DUPLEX_FULL: u8 = 1;
+
+bitflags! {
+    /// The status field (VirtIO 1.4 §5.1.4, NET-CFG-05).
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct LinkStatus: u16 {
+        /// Frames can pass.
+        const LINK_UP = 1;
+        /// The driver is asked for gratuitous packets.
+        const ANNOUNCE = 2;
+    }
+}
+
+/// The space of one device, shared between the VMM's thread that reads it and the workers.
+///
+/// Fields of features that are not offered read zero and move no other (NET-CFG-01, NET-CFG-03).
+/// A method that changes a field says whether the driver can see that; the caller owes it a
+/// configuration interrupt then (NET-CFG-15).
+#[derive(Debug)]
+pub struct ConfigSpace {
+    offered: Features,
+    max_pairs: u16,
+    mtu: u16,
+    speed_mbps: u32,
+    /// What a reset brings back.
+    configured_mac: Option<MacAddr>,
+    fields: Mutex<Fields>,
+}
+
+/// What changes while the device runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Fields {
+    mac: Option<MacAddr>,
+    status: LinkStatus,
+    generation: u32,
+}
+
+impl ConfigSpace {
+    /// The space of a device that offers `offered`; its link is up.
+    pub fn new(config: &NetConfig, offered: Features) -> Self {
+        let fields = Fields {
+            mac: config.mac,
+            status: LinkStatus::LINK_UP,
+            generation: 0,
+        };
+        Self {
+            offered,
+            max_pairs: config.queue_pairs,
+            mtu: config.mtu.unwrap_or_default(),
+            speed_mbps: config.speed_mbps.unwrap_or_default(),
+            configured_mac: config.mac,
+            fields: Mutex::new(fields),
+        }
+    }
+
+    /// Fills `data` from `offset` on; what is not there reads zero (NET-CFG-16).
+    pub fn read(&self, offset: u64, data: &mut [u8]) {
+        data.fill(0);
+        let bytes = self.to_bytes();
+        let there = usize::try_from(offset).ok().and_then(|at| bytes.get(at..));
+        for (to, from) in data.iter_mut().zip(there.unwrap_or_default()) {
+            *to = *from;
+        }
+    }
+
+    /// Counts the changes that a driver could see; wraps (VirtIO 1.4 §2.5, DEV-LIFE-08).
+    pub fn generation(&self) -> u32 {
+        self.lock().generation
+    }
+
+    /// The MAC address, if it was configured or the driver has set one.
+    pub fn mac(&self) -> Option<MacAddr> {
+        self.lock().mac
+    }
+
+    /// The status field, whether the driver can see it or not.
+    pub fn status(&self) -> LinkStatus {
+        self.lock().status
+    }
+
+    /// Takes the MAC address that the driver has set (NET-CVQ-13).
+    pub fn set_mac(&self, mac: MacAddr) -> bool {
+        self.change(|fields| fields.mac = Some(mac))
+    }
+
+    /// Takes the link up or down (NET-CFG-05).
+    pub fn set_link(&self, up: bool) -> bool {
+        self.change(|fields| fields.status.set(LinkStatus::LINK_UP, up))
+    }
+
+    /// Asks for gratuitous packets, or takes the request back once it was answered (NET-CVQ-18).
+    pub fn set_announce(&self, on: bool) -> bool {
+        self.change(|fields| fields.status.set(LinkStatus::ANNOUNCE, on))
+    }
+
+    /// Device reset: the configured MAC address, no request. The link is what it is.
+    pub fn reset(&self) -> bool {
+        self.change(|fields| {
+            fields.mac = self.configured_mac;
+            fields.status.remove(LinkStatus::ANNOUNCE);
+        })
+    }
+
+    /// Takes over from a device saved at `generation`, so that a driver which reads across the
+    /// restore sees a change (DEV-LIFE-08). The link is this host's.
+    pub fn restore(&self, mac: Option<MacAddr>, announce: bool, generation: u32) {
+        let mut fields = self.lock();
+        fields.mac = mac;
+        fields.status.set(LinkStatus::ANNOUNCE, announce);
+        fields.generation = generation.wrapping_add(1);
+    }
+
+    /// Applies `change`; true, and a new generation, if the driver reads something else now.
+    fn change(&self, change: impl FnOnce(&mut Fields)) -> bool {
+        let mut fields = self.lock();
+        let before = self.layout(&fields);
+        change(&mut fields);
+        let visible = self.layout(&fields) != before;
+        fields.generation = fields.generation.wrapping_add(visible.into());
+        visible
+    }
+
+    fn to_bytes(&self) -> [u8; CONFIG_LEN] {
+        self.layout(&self.lock())
+    }
+
+    /// The wire layout (L2): fields at fixed offsets, little endian.
+    fn layout(&self, fields: &Fields) -> [u8; CONFIG_LEN] {
+        let mut bytes = [0; CONFIG_LEN];
+        let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
+        put(0, &fields.mac.unwrap_or_default().bytes());
+        if self.offered.contains(Features::VIRTIO_NET_F_STATUS) {
+            put(6, &fields.status.bits().to_le_bytes());
+        }
+        if self.offered.contains(Features::VIRTIO_NET_F_MQ) {
+            put(8, &self.max_pairs.to_le_bytes());
+        }
+        if self.offered.contains(Features::VIRTIO_NET_F_MTU) {
+            put(10, &self.mtu.to_le_bytes());
+        }
+        if self.offered.contains(Features::VIRTIO_NET_F_SPEED_DUPLEX) {
+            put(12, &self.speed_mbps.to_le_bytes());
+            put(16, &[DUPLEX_FULL]);
+        }
+        bytes
+    }
+
+    /// A thread that panicked left whole fields behind: each is one assignment.
+    fn lock(&self) -> MutexGuard<'_, Fields> {
+        self.fields.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
