@@ -106,11 +106,15 @@ const QUEUE_PAIR: &[i64] = &[
 ];
 
 /// The tap requests that commands of the driver lead to.
+#[allow(
+    clippy::unnecessary_cast,
+    reason = "their type differs between C libraries"
+)]
 const CONTROL_IOCTLS: &[u64] = &[
     // MQ_VQ_PAIRS_SET: attach and detach queues.
-    libc::TUNSETQUEUE,
+    libc::TUNSETQUEUE as u64,
     // GUEST_OFFLOADS_SET.
-    libc::TUNSETOFFLOAD,
+    libc::TUNSETOFFLOAD as u64,
 ];
 
 /// The system calls such a thread may make without a look at their arguments.
