@@ -7,8 +7,8 @@
 
 use crate::config::NetConfig;
 use bitflags::bitflags;
-use net_queue::ctrl::{Command, RxMode};
 use net_queue::Offloads;
+use net_queue::ctrl::{Command, RxMode};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;

@@ -1,0 +1,166 @@
+//! A TAP queue as a port.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use net_queue::{Caps, FrameBackend, Gather, LinkConfig, Offloads, RecvError, Scatter, SendError};
+use tap::Tap;
+
+use crate::port::{Port, PortControl};
+
+/// Frames up to this size, header included, are cheaper to copy into one buffer and `write` than to hand to the
+/// kernel in pieces.
+const COPY_LIMIT: usize = 256;
+
+/// The two crates' names for one thing; neither knows the other.
+const OFFLOADS: [(Offloads, tap::Offloads); 7] = [
+    (Offloads::CSUM, tap::Offloads::CSUM),
+    (Offloads::TSO4, tap::Offloads::TSO4),
+    (Offloads::TSO6, tap::Offloads::TSO6),
+    (Offloads::ECN, tap::Offloads::ECN),
+    (Offloads::UFO, tap::Offloads::UFO),
+    (Offloads::USO4, tap::Offloads::USO4),
+    (Offloads::USO6, tap::Offloads::USO6),
+];
+
+fn to_tap(offloads: Offloads) -> tap::Offloads {
+    let on = OFFLOADS.iter().filter(|(ours, _)| offloads.contains(*ours));
+    let set: tap::Offloads = on.map(|(_, theirs)| *theirs).collect();
+    // The kernel takes the two UDP families together or not at all; the frames that come are checked one by one.
+    let uso = tap::Offloads::USO4 | tap::Offloads::USO6;
+    if set.intersects(uso) { set | uso } else { set }
+}
+
+fn from_tap(offloads: tap::Offloads) -> Offloads {
+    let on = OFFLOADS
+        .iter()
+        .filter(|(_, theirs)| offloads.contains(*theirs));
+    on.map(|(ours, _)| *ours).collect()
+}
+
+/// Makes a port of one tap queue, and asks the kernel what it can do.
+///
+/// # Errors
+/// The offloads cannot be probed, or the descriptor cannot be duplicated.
+pub fn tap_port(tap: Tap, multi_queue: bool) -> Result<Port, tap::Error> {
+    let offloads = from_tap(tap.probe_offloads()?);
+    // A tap from another network namespace cannot be asked: then any frame size is possible.
+    let mtu = tap.mtu().ok();
+    // The kernel takes frames with any of these undone, whatever it was told to deliver.
+    let caps = Caps {
+        tx: offloads,
+        rx: offloads,
+        mtu,
+        multi_queue,
+    };
+    let control = Box::new(TapControl {
+        tap: tap.try_clone()?,
+        multi_queue,
+    });
+    Ok(Port::new(Box::new(TapBackend { tap, caps }), control))
+}
+
+struct TapBackend {
+    tap: Tap,
+    caps: Caps,
+}
+
+impl FrameBackend for TapBackend {
+    fn caps(&self) -> Caps {
+        self.caps
+    }
+
+    fn configure(&mut self, link: &LinkConfig) -> io::Result<()> {
+        self.tap
+            .set_vnet_header_len(link.hdr_len as u32)
+            .map_err(io::Error::other)?;
+        self.tap
+            .set_offloads(to_tap(link.rx))
+            .map_err(io::Error::other)?;
+        self.caps.mtu = self.tap.mtu().ok();
+        Ok(())
+    }
+
+    #[inline]
+    fn send(&mut self, frame: &Gather<'_>) -> Result<(), SendError> {
+        let sent = if frame.len() <= COPY_LIMIT {
+            let mut buffer = [0u8; COPY_LIMIT];
+            let len = frame.copy_to(&mut buffer);
+            self.tap.write(&buffer[..len])
+        } else {
+            let (pieces, count) = frame.as_iovecs();
+            // SAFETY: the pieces are valid for reading while `frame` is borrowed.
+            unsafe { self.tap.writev_raw(pieces, count) }
+        };
+        sent.map(|_| ()).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => SendError::WouldBlock,
+            _ if is_gone(&error) => SendError::Dead(error),
+            _ => SendError::Refused,
+        })
+    }
+
+    #[inline]
+    fn recv(&mut self, room: &mut Scatter<'_>) -> Result<usize, RecvError> {
+        let (pieces, count) = room.as_iovecs();
+        let received = if count == 1 {
+            // SAFETY: one piece, valid for reading its description and for writing its bytes while `room` is borrowed.
+            unsafe {
+                self.tap
+                    .read_raw((*pieces).iov_base.cast(), (*pieces).iov_len)
+            }
+        } else {
+            // SAFETY: the pieces are valid for writing while `room` is borrowed.
+            unsafe { self.tap.readv_raw(pieces, count) }
+        };
+        received.map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => RecvError::WouldBlock,
+            _ if is_transient(&error) => RecvError::Lost,
+            _ => RecvError::Dead(error),
+        })
+    }
+
+    fn poll_fd(&self) -> BorrowedFd<'_> {
+        self.tap.as_fd()
+    }
+}
+
+/// The interface was deleted under the descriptor.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EBADFD | libc::EBADF | libc::ENODEV)
+    )
+}
+
+/// The kernel consumed a frame or was short of memory; the next read may work. Anything else would fail again
+/// at once and for ever.
+fn is_transient(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EINVAL | libc::ENOMEM | libc::ENOBUFS)
+    )
+}
+
+struct TapControl {
+    tap: Tap,
+    multi_queue: bool,
+}
+
+impl PortControl for TapControl {
+    fn attach(&self, on: bool) -> io::Result<()> {
+        if !self.multi_queue {
+            return Ok(());
+        }
+        let done = if on {
+            self.tap.attach_queue()
+        } else {
+            self.tap.detach_queue()
+        };
+        done.map_err(io::Error::other)
+    }
+
+    fn set_offloads(&self, rx: Offloads) -> io::Result<()> {
+        self.tap.set_offloads(to_tap(rx)).map_err(io::Error::other)
+    }
+}

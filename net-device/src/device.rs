@@ -1,0 +1,458 @@
+//! The device as a VMM holds it: what it is made from, and the states it goes through.
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use net_queue::ring::Cursor;
+use net_queue::{AccessPlatform, Caps, FrameBackend, GuestRam, Offloads, QueueCounters};
+use tap::{Tap, TapOptions};
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::backend::tap_port;
+use crate::config::{NetConfig, TapConfig};
+use crate::error::{ActivateError, NewError, WorkerLost};
+use crate::features::{FeatureError, Features};
+use crate::health::Health;
+use crate::limits::DirectionLimit;
+use crate::live::Live;
+use crate::pair::PairParts;
+use crate::port::Port;
+use crate::runtime::{Remains, Runtime, Terms};
+use crate::space::ConfigSpace;
+use crate::stats;
+use crate::traits::{
+    Activation, Interrupt, InterruptSource, QueueSetup, VIRTIO_ID_NET, VirtioDevice,
+};
+
+/// Which of its lives the device is in.
+///
+/// | from | to | by |
+/// |---|---|---|
+/// | `Inactive` | `Active` | [`NetDevice::activate`](VirtioDevice::activate) |
+/// | `Active` | `Active`, paused | [`NetDevice::pause`](snapshot::Pausable::pause), and back by `resume` |
+/// | `Active` | `Inactive` | [`NetDevice::reset`](VirtioDevice::reset) |
+/// | `Active` | `Lost` | the same, when a worker had panicked: its port is gone |
+enum State {
+    /// No driver, or one that negotiates.
+    Inactive(Remains),
+    /// DRIVER_OK; workers run unless it is paused.
+    Active(Box<Runtime>),
+    /// A worker took its port with it. Only a new device helps.
+    Lost(WorkerLost),
+}
+
+/// A virtio-net device. VirtIO 1.4 §5.1.
+pub struct NetDevice {
+    pub(crate) config: NetConfig,
+    queue_sizes: Vec<u16>,
+    pub(crate) offered: Features,
+    pub(crate) acked: Features,
+    pub(crate) space: Arc<ConfigSpace>,
+    health: Arc<Health>,
+    /// One for each queue; the control queue's is the last.
+    counters: Vec<Arc<QueueCounters>>,
+    platform: Option<Arc<dyn AccessPlatform>>,
+    state: State,
+}
+
+impl std::fmt::Debug for NetDevice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let state = match &self.state {
+            State::Inactive(_) => "inactive",
+            State::Active(runtime) if runtime.is_paused() => "paused",
+            State::Active(_) => "active",
+            State::Lost(_) => "lost",
+        };
+        f.debug_struct("NetDevice")
+            .field("id", &self.config.id)
+            .field("state", &state)
+            .finish_non_exhaustive()
+    }
+}
+
+impl NetDevice {
+    /// Opens a tap, one queue for each pair, and makes a device on it. An interface that exists keeps its
+    /// addresses and MTU; a new one gets those of `tap` and the configuration's MTU.
+    ///
+    /// # Errors
+    /// The configuration is unusable, or the tap cannot be opened as asked.
+    pub fn from_tap_name(config: NetConfig, tap: &TapConfig) -> Result<Self, NewError> {
+        config.validate()?;
+        let mut options = TapOptions::new(tap.name.as_deref().unwrap_or("vmtap%d"));
+        options = options.queues(usize::from(config.queue_pairs)).up();
+        if let Some(mac) = tap.host_mac {
+            options = options.mac(mac.bytes());
+        }
+        if let Some(mtu) = config.mtu {
+            options = options.mtu(mtu);
+        }
+        if let Some(cidr) = tap.ipv4 {
+            options = options.ipv4(cidr.address(), cidr.prefix());
+        }
+        if let Some(cidr) = tap.ipv6 {
+            options = options.ipv6(cidr.address(), cidr.prefix());
+        }
+        Self::from_taps(config, options.open()?)
+    }
+
+    /// Makes a device on taps that are open, one queue of one interface for each pair.
+    ///
+    /// # Errors
+    /// The configuration is unusable, or the number of taps is not the number of pairs.
+    pub fn from_taps(config: NetConfig, taps: Vec<Tap>) -> Result<Self, NewError> {
+        let multi_queue = taps.len() > 1;
+        let ports = taps
+            .into_iter()
+            .map(|tap| tap_port(tap, multi_queue))
+            .collect::<Result<_, _>>()?;
+        Self::from_ports(config, ports)
+    }
+
+    /// Makes a device on tap descriptors, one for each pair. Each is duplicated, so the caller's stay valid, for
+    /// example over a reboot of the guest.
+    ///
+    /// # Errors
+    /// As for [`NetDevice::from_taps`], or a descriptor is not a tap with a virtio-net header; the error says what
+    /// differs.
+    pub fn from_tap_fds(config: NetConfig, fds: &[BorrowedFd<'_>]) -> Result<Self, NewError> {
+        let own = fds
+            .iter()
+            .map(BorrowedFd::try_clone_to_owned)
+            .collect::<Result<_, _>>();
+        Self::from_taps(config, Tap::from_fds(own.map_err(NewError::Duplicate)?)?)
+    }
+
+    /// Makes a device on ports of any kind, one for each pair.
+    ///
+    /// # Errors
+    /// The configuration is unusable, or the number of ports is not the number of pairs.
+    pub fn from_ports(mut config: NetConfig, ports: Vec<Port>) -> Result<Self, NewError> {
+        config.validate()?;
+        let pairs = usize::from(config.queue_pairs);
+        if ports.len() != pairs {
+            return Err(NewError::Ports {
+                ports: ports.len(),
+                pairs,
+            });
+        }
+        let caps = common_caps(&ports);
+        config.mtu = config.mtu.or(caps.mtu);
+        let offered = Features::offered(caps.tx, caps.rx, &config);
+        let rx = DirectionLimit::new(config.rx_limit.as_ref(), pairs)
+            .map_err(crate::config::ConfigError::RxLimit)?;
+        let tx = DirectionLimit::new(config.tx_limit.as_ref(), pairs)
+            .map_err(crate::config::ConfigError::TxLimit)?;
+        let mut remains = Remains {
+            parts: Vec::with_capacity(pairs),
+            controls: Vec::with_capacity(pairs),
+        };
+        for Port { backend, control } in ports {
+            let parts = PairParts {
+                backend,
+                rx_limit: rx.queue()?,
+                tx_limit: tx.queue()?,
+            };
+            remains.parts.push(parts);
+            remains.controls.push(control);
+        }
+        let control = usize::from(offered.contains(Features::VIRTIO_NET_F_CTRL_VQ));
+        Ok(Self {
+            queue_sizes: vec![config.queue_size; 2 * pairs + control],
+            space: Arc::new(ConfigSpace::new(&config, offered)),
+            health: Arc::new(Health::new(&config.id)),
+            counters: (0..=2 * pairs).map(|_| Arc::default()).collect(),
+            platform: None,
+            acked: Features::empty(),
+            state: State::Inactive(remains),
+            offered,
+            config,
+        })
+    }
+
+    /// The same device, signalling `event` when a worker panics.
+    #[must_use]
+    pub fn with_exit_event(self, event: EventFd) -> Self {
+        self.health.set_exit_event(event);
+        self
+    }
+
+    /// The same device with a decorator around each pair's backend. To be called before any activation.
+    #[must_use]
+    pub fn map_backends(
+        mut self,
+        mut decorate: impl FnMut(usize, Box<dyn FrameBackend>) -> Box<dyn FrameBackend>,
+    ) -> Self {
+        if let State::Inactive(remains) = &mut self.state {
+            let parts = std::mem::take(&mut remains.parts).into_iter().enumerate();
+            remains.parts = parts
+                .map(|(pair, part)| PairParts {
+                    backend: decorate(pair, part.backend),
+                    ..part
+                })
+                .collect();
+        }
+        self
+    }
+
+    /// Its configuration; what was asked of the backend is filled in.
+    #[must_use]
+    pub fn config(&self) -> &NetConfig {
+        &self.config
+    }
+
+    pub(crate) fn runtime(&mut self) -> Result<&mut Runtime, ActivateError> {
+        match &mut self.state {
+            State::Active(runtime) => Ok(runtime),
+            State::Inactive(_) => Err(ActivateError::State("not activated")),
+            State::Lost(lost) => Err(lost.clone().into()),
+        }
+    }
+
+    /// Guest memory as the device may use it under the negotiated features (NET-FEAT-11).
+    fn view(&self, memory: GuestRam) -> GuestRam {
+        match &self.platform {
+            Some(platform) if self.acked.contains(Features::VIRTIO_F_ACCESS_PLATFORM) => {
+                memory.with_access_platform(platform.clone())
+            }
+            _ => memory,
+        }
+    }
+
+    /// Starts one queue of an activated device: for a driver that enables queues one by one or again after a
+    /// queue reset, and for vhost-user.
+    ///
+    /// # Errors
+    /// The queue cannot be used; the others go on.
+    pub fn start_queue(&mut self, setup: QueueSetup) -> Result<(), ActivateError> {
+        let runtime = self.runtime()?;
+        let inserted = runtime.insert(setup);
+        runtime.run()?;
+        inserted
+    }
+
+    /// Stops one queue. Afterwards nothing of it is touched; the result is where to start it from again, or `None`
+    /// if it did not run.
+    ///
+    /// # Errors
+    /// There is no such queue, or its worker is lost.
+    pub fn stop_queue(&mut self, index: u16) -> Result<Option<Cursor>, ActivateError> {
+        self.runtime()?.remove(index)
+    }
+
+    /// Moves every queue over to changed guest memory, between two frames. The old mapping is not used any more.
+    ///
+    /// # Errors
+    /// A running queue is not in the new memory: the device needs a reset.
+    pub fn set_memory(&mut self, memory: GuestRam) -> Result<(), ActivateError> {
+        let ram = self.view(memory);
+        let runtime = self.runtime()?;
+        let live = runtime.live().clone();
+        let done = runtime.rebind(ram);
+        if let Err(error) = &done {
+            live.fail(&format_args!(
+                "queues are not in the new guest memory: {error}"
+            ));
+        }
+        done
+    }
+
+    /// Shows the driver a link that is up or down (NET-CFG-05, NET-CFG-15).
+    pub fn set_link(&mut self, up: bool) {
+        if self.space.set_link(up) {
+            self.config_changed();
+        }
+    }
+
+    /// Asks the driver to announce itself to the network, as after a migration (NET-CVQ-18). Without effect on a
+    /// driver that did not negotiate it.
+    pub fn announce(&mut self) {
+        if self.acked.contains(Features::VIRTIO_NET_F_GUEST_ANNOUNCE)
+            && self.space.set_announce(true)
+        {
+            self.config_changed();
+        }
+    }
+
+    fn config_changed(&mut self) {
+        if let State::Active(runtime) = &self.state {
+            runtime.live().trigger(InterruptSource::Config);
+        }
+    }
+
+    fn start(&mut self, remains: Remains, activation: Activation) -> Result<(), ActivateError> {
+        let Activation {
+            memory,
+            interrupt,
+            queues,
+        } = activation;
+        let ram = self.view(memory);
+        let live = Arc::new(Live::new(
+            &self.config.id,
+            self.acked,
+            self.space.clone(),
+            self.health.clone(),
+            interrupt,
+            remains.controls,
+        ));
+        let terms = Terms {
+            features: self.acked,
+            mtu: self.config.mtu,
+            max_queue_size: self.config.queue_size,
+            seccomp: self.config.seccomp,
+        };
+        let mut runtime = Runtime::new(live, terms, ram, self.counters.clone(), remains.parts);
+        let started = runtime.configure().and_then(|()| {
+            queues
+                .into_iter()
+                .try_for_each(|setup| runtime.insert(setup))?;
+            runtime.run()
+        });
+        self.state = State::Active(Box::new(runtime));
+        if started.is_err() {
+            self.take_down();
+        }
+        started
+    }
+
+    /// Ends an activation. Returns the interrupt it had.
+    fn take_down(&mut self) -> Option<Arc<dyn Interrupt>> {
+        let lost = WorkerLost(self.config.id.clone());
+        match std::mem::replace(&mut self.state, State::Lost(lost)) {
+            State::Active(runtime) => {
+                let interrupt = runtime.live().interrupt();
+                self.state = match runtime.into_remains() {
+                    Ok(remains) => State::Inactive(remains),
+                    Err(lost) => State::Lost(lost),
+                };
+                Some(interrupt)
+            }
+            other => {
+                self.state = other;
+                None
+            }
+        }
+    }
+}
+
+/// What all ports can do; the smallest MTU.
+fn common_caps(ports: &[Port]) -> Caps {
+    let all = Caps {
+        tx: Offloads::all(),
+        rx: Offloads::all(),
+        mtu: None,
+        multi_queue: true,
+    };
+    ports
+        .iter()
+        .map(|port| port.backend.caps())
+        .fold(all, |all, one| Caps {
+            tx: all.tx & one.tx,
+            rx: all.rx & one.rx,
+            mtu: all.mtu.into_iter().chain(one.mtu).min(),
+            multi_queue: all.multi_queue && one.multi_queue,
+        })
+}
+
+impl VirtioDevice for NetDevice {
+    fn device_type(&self) -> u32 {
+        VIRTIO_ID_NET
+    }
+
+    fn queue_max_sizes(&self) -> &[u16] {
+        &self.queue_sizes
+    }
+
+    fn features(&self) -> u64 {
+        self.offered.bits()
+    }
+
+    fn ack_features(&mut self, features: u64) -> Result<(), FeatureError> {
+        if matches!(self.state, State::Inactive(_)) {
+            self.acked = Features::empty();
+            self.acked = self.offered.check_accepted(features)?;
+        }
+        Ok(())
+    }
+
+    fn acked_features(&self) -> u64 {
+        self.acked.bits()
+    }
+
+    fn read_config(&self, offset: u64, data: &mut [u8]) {
+        self.space.read(offset, data);
+    }
+
+    fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
+
+    fn config_generation(&self) -> u32 {
+        self.space.generation()
+    }
+
+    fn needs_reset(&self) -> bool {
+        self.health.needs_reset()
+    }
+
+    fn activate(&mut self, activation: Activation) -> Result<(), ActivateError> {
+        let one_pair = |queues: &[QueueSetup]| {
+            [0, 1]
+                .iter()
+                .all(|index| queues.iter().any(|q| q.index == *index))
+        };
+        if !activation.queues.is_empty() && !one_pair(&activation.queues) {
+            return Err(ActivateError::Queues);
+        }
+        if !self.acked.contains(Features::VIRTIO_F_VERSION_1) {
+            return Err(ActivateError::State("not negotiated"));
+        }
+        let lost = State::Lost(WorkerLost(self.config.id.clone()));
+        match std::mem::replace(&mut self.state, lost) {
+            State::Inactive(remains) => self.start(remains, activation),
+            State::Active(runtime) => {
+                self.state = State::Active(runtime);
+                Err(ActivateError::State("active already"))
+            }
+            State::Lost(lost) => {
+                self.state = State::Lost(lost.clone());
+                Err(lost.into())
+            }
+        }
+    }
+
+    fn reset(&mut self) -> Option<Arc<dyn Interrupt>> {
+        let interrupt = self.take_down();
+        self.acked = Features::empty();
+        self.space.reset();
+        self.health.clear();
+        interrupt
+    }
+
+    fn counters(&self) -> Vec<(String, u64)> {
+        stats::named(&self.counters)
+    }
+
+    fn set_access_platform(&mut self, platform: Arc<dyn AccessPlatform>) {
+        self.platform = Some(platform);
+    }
+}
+
+impl snapshot::Pausable for NetDevice {
+    /// Stops every worker; a device that is not activated, or paused already, stays as it is.
+    fn pause(&mut self) -> Result<(), snapshot::MigrateError> {
+        match &mut self.state {
+            State::Active(runtime) => runtime
+                .pause()
+                .map_err(|lost| snapshot::MigrateError::Pause(lost.into())),
+            State::Inactive(_) | State::Lost(_) => Ok(()),
+        }
+    }
+
+    fn resume(&mut self) -> Result<(), snapshot::MigrateError> {
+        match &mut self.state {
+            State::Active(runtime) if runtime.is_paused() => runtime
+                .resume()
+                .map_err(|error| snapshot::MigrateError::Resume(error.into())),
+            State::Active(_) | State::Inactive(_) => Ok(()),
+            State::Lost(lost) => Err(snapshot::MigrateError::Resume(lost.clone().into())),
+        }
+    }
+}

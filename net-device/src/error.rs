@@ -1,0 +1,91 @@
+//! Why a device cannot be made, activated or changed.
+
+use net_queue::RamError;
+use net_queue::ring::RingError;
+
+use crate::config::ConfigError;
+pub use crate::thread::{SpawnError, WorkerLost};
+
+/// Why a device cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum NewError {
+    /// The configuration is not one of a device.
+    #[error("unusable configuration")]
+    Config(#[from] ConfigError),
+    /// The tap cannot be opened or used.
+    #[error("unusable tap")]
+    Tap(#[from] tap::Error),
+    /// A descriptor cannot be duplicated.
+    #[error("cannot duplicate a tap descriptor")]
+    Duplicate(#[source] std::io::Error),
+    /// A timer for a limit was not to be had.
+    #[error("cannot make a timer")]
+    Timer(#[source] std::io::Error),
+    /// A limit cannot be set up.
+    #[error("unusable limit")]
+    Limit(#[from] rate_limiter::ConfigError),
+    /// There is not one port for each pair.
+    #[error("{ports} ports for {pairs} queue pairs")]
+    Ports {
+        /// Ports that were handed in.
+        ports: usize,
+        /// Pairs that are configured.
+        pairs: usize,
+    },
+}
+
+/// Why a device or a queue cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum ActivateError {
+    /// The driver did not complete negotiation, or the device is active already, or not yet.
+    #[error("device is {0}")]
+    State(&'static str),
+    /// Fewer than one pair of queues.
+    #[error("at least one receive and one transmit queue are needed")]
+    Queues,
+    /// There is no queue of this index.
+    #[error("there is no queue {0}")]
+    Index(u16),
+    /// The queue runs already.
+    #[error("queue {0} runs already")]
+    Running(u16),
+    /// The ring cannot be used.
+    #[error("queue {index}")]
+    Ring {
+        /// Which queue.
+        index: u16,
+        /// Why.
+        #[source]
+        source: RingError,
+    },
+    /// The kick descriptor cannot be waited for.
+    #[error("queue {index} has a kick descriptor that cannot be polled")]
+    Kick {
+        /// Which queue.
+        index: u16,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The backend cannot follow what was negotiated, or cannot be waited for.
+    #[error("backend refuses")]
+    Backend(#[source] std::io::Error),
+    /// A worker thread cannot be started.
+    #[error("worker of queue {index}")]
+    Spawn {
+        /// Which queue.
+        index: u16,
+        /// Why.
+        #[source]
+        source: SpawnError,
+    },
+    /// A descriptor for a timer or for polling was not to be had.
+    #[error("no descriptor to wait with")]
+    Poll(#[source] std::io::Error),
+    /// A worker panicked earlier; only a new device helps.
+    #[error(transparent)]
+    Lost(#[from] WorkerLost),
+    /// Guest memory cannot be used.
+    #[error("unusable guest memory")]
+    Ram(#[from] RamError),
+}

@@ -1,0 +1,59 @@
+//! What can be wrong with a device as a whole, told once and remembered.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use log::error;
+use vmm_sys_util::eventfd::EventFd;
+
+/// Whether the device needs a reset, and whom to tell that a worker died.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    id: String,
+    needs_reset: AtomicBool,
+    exit_event: Mutex<Option<EventFd>>,
+}
+
+impl Health {
+    pub(crate) fn new(id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// Signalled when a worker panics.
+    pub(crate) fn set_exit_event(&self, event: EventFd) {
+        if let Ok(mut slot) = self.exit_event.lock() {
+            *slot = Some(event);
+        }
+    }
+
+    /// The device cannot go on until it is reset (DEV-LIFE-04). Returns true, and logs, the first time only: what
+    /// a guest can provoke must not fill the log.
+    pub(crate) fn fail(&self, what: &dyn std::fmt::Display) -> bool {
+        let first = !self.needs_reset.swap(true, Ordering::AcqRel);
+        if first {
+            error!("{}: {what}; the device needs a reset", self.id);
+        }
+        first
+    }
+
+    pub(crate) fn needs_reset(&self) -> bool {
+        self.needs_reset.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn clear(&self) {
+        self.needs_reset.store(false, Ordering::Release);
+    }
+
+    /// A worker is lost: the device fails, and the VMM is told.
+    pub(crate) fn worker_panicked(&self, name: &str) {
+        self.fail(&format_args!("worker {name} panicked"));
+        if let Ok(event) = self.exit_event.lock()
+            && let Some(event) = event.as_ref()
+        {
+            let _ = event.write(1);
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! What the workers of an activated device share.
+
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use log::warn;
+use net_queue::Offloads;
+
+use crate::features::Features;
+use crate::filter::RxFilter;
+use crate::health::Health;
+use crate::port::PortControl;
+use crate::space::ConfigSpace;
+use crate::traits::{Interrupt, InterruptSource};
+
+/// What the driver decided about receiving, by negotiation and by command.
+#[derive(Clone, Debug)]
+pub(crate) struct RxPolicy {
+    /// Work that frames may carry undone now.
+    pub(crate) offloads: Offloads,
+    /// Which frames the driver wants; `None`: all of them.
+    pub(crate) filter: Option<RxFilter>,
+    /// Pairs below this number receive (NET-MQ-01, NET-MQ-02).
+    pub(crate) pairs: u16,
+}
+
+impl RxPolicy {
+    /// What holds when the driver has negotiated `features` and given no command yet.
+    pub(crate) fn initial(features: Features, space: &ConfigSpace) -> Self {
+        let filtered = Features::VIRTIO_NET_F_CTRL_RX | Features::VIRTIO_NET_F_CTRL_VLAN;
+        let filter = features
+            .intersects(filtered)
+            .then(|| RxFilter::new(features, space.mac()));
+        Self {
+            offloads: features.rx_offloads(),
+            filter,
+            pairs: u16::MAX,
+        }
+    }
+}
+
+/// Marks the times in which a worker acts on what it has read of the policy.
+///
+/// The count is odd while the worker is inside. Whoever changed the policy waits until every worker has been
+/// outside once; from then on the old one has no effect any more.
+#[derive(Debug, Default)]
+pub(crate) struct Epoch(AtomicU64);
+
+impl Epoch {
+    /// Goes inside until the result is dropped, a panic included. One thread at a time.
+    #[inline]
+    pub(crate) fn enter(&self) -> impl Drop + use<'_> {
+        struct Inside<'a>(&'a AtomicU64);
+        impl Drop for Inside<'_> {
+            fn drop(&mut self) {
+                self.0.store(
+                    self.0.load(Ordering::Relaxed).wrapping_add(1),
+                    Ordering::Release,
+                );
+            }
+        }
+        self.0.store(
+            self.0.load(Ordering::Relaxed).wrapping_add(1),
+            Ordering::Relaxed,
+        );
+        // Either this worker sees the new policy, or the one who changed it sees this worker inside.
+        fence(Ordering::SeqCst);
+        Inside(&self.0)
+    }
+
+    /// Waits until the worker is, or has been, outside. Its stay is bounded by its budget.
+    fn wait(&self) {
+        fence(Ordering::SeqCst);
+        let seen = self.0.load(Ordering::Acquire);
+        while seen % 2 == 1 && self.0.load(Ordering::Acquire) == seen {
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// A worker's copy of the policy.
+#[derive(Debug)]
+pub(crate) struct PolicyReader {
+    version: u64,
+    policy: Arc<RxPolicy>,
+}
+
+/// The state that the workers and the device share while it is activated.
+pub(crate) struct Live {
+    pub(crate) id: String,
+    pub(crate) features: Features,
+    pub(crate) space: Arc<ConfigSpace>,
+    pub(crate) health: Arc<Health>,
+    interrupt: Arc<dyn Interrupt>,
+    version: AtomicU64,
+    policy: Mutex<Arc<RxPolicy>>,
+    /// One for each pair.
+    epochs: Vec<Epoch>,
+    steering: Mutex<Steering>,
+}
+
+impl std::fmt::Debug for Live {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Live")
+            .field("id", &self.id)
+            .field("features", &self.features)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The policy was not changed: the link did not follow.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SteerError {
+    #[error("pairs are not set up")]
+    Pairs,
+    #[error("link refused")]
+    Link(#[from] std::io::Error),
+}
+
+/// A lock whose holder panicked guards plain values that are whole after every statement.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Live {
+    pub(crate) fn new(
+        id: &str,
+        features: Features,
+        space: Arc<ConfigSpace>,
+        health: Arc<Health>,
+        interrupt: Arc<dyn Interrupt>,
+        controls: Vec<Box<dyn PortControl>>,
+    ) -> Self {
+        let pairs = controls.len();
+        Self {
+            id: id.to_owned(),
+            policy: Mutex::new(Arc::new(RxPolicy::initial(features, &space))),
+            features,
+            space,
+            health,
+            interrupt,
+            version: AtomicU64::new(0),
+            epochs: (0..pairs).map(|_| Epoch::default()).collect(),
+            steering: Mutex::new(Steering::new(controls)),
+        }
+    }
+
+    pub(crate) fn interrupt(&self) -> Arc<dyn Interrupt> {
+        self.interrupt.clone()
+    }
+
+    /// Tells the driver; an interrupt that cannot be delivered is the VMM's to notice.
+    pub(crate) fn trigger(&self, source: InterruptSource) {
+        if let Err(error) = self.interrupt.trigger(source) {
+            log::debug!("{}: interrupt {source:?} not delivered: {error}", self.id);
+        }
+    }
+
+    /// The device cannot go on: DEVICE_NEEDS_RESET and a configuration interrupt (DEV-LIFE-04, DEV-LIFE-05).
+    pub(crate) fn fail(&self, what: &dyn std::fmt::Display) {
+        if self.health.fail(what) {
+            self.trigger(InterruptSource::Config);
+        }
+    }
+
+    pub(crate) fn reader(&self) -> PolicyReader {
+        PolicyReader {
+            version: self.version.load(Ordering::Acquire),
+            policy: self.policy(),
+        }
+    }
+
+    /// Brings `reader` up to date; returns whether anything changed. To be called inside the worker's epoch.
+    #[inline]
+    pub(crate) fn refresh(&self, reader: &mut PolicyReader) -> bool {
+        let version = self.version.load(Ordering::Acquire);
+        if version == reader.version {
+            return false;
+        }
+        *reader = PolicyReader {
+            version,
+            policy: self.policy(),
+        };
+        true
+    }
+
+    pub(crate) fn policy(&self) -> Arc<RxPolicy> {
+        lock(&self.policy).clone()
+    }
+
+    pub(crate) fn epoch(&self, pair: u16) -> Option<&Epoch> {
+        self.epochs.get(usize::from(pair))
+    }
+
+    /// Puts a new policy in force: when this returns, no worker acts on the old one any more.
+    pub(crate) fn set_policy(&self, policy: RxPolicy) {
+        *lock(&self.policy) = Arc::new(policy);
+        self.version.fetch_add(1, Ordering::SeqCst);
+        for epoch in &self.epochs {
+            epoch.wait();
+        }
+    }
+
+    /// Switches the offloads of the link, then those of the workers (NET-CVQ-19).
+    pub(crate) fn set_offloads(&self, offloads: Offloads) -> Result<(), SteerError> {
+        lock(&self.steering).set_offloads(offloads)?;
+        self.set_policy(RxPolicy {
+            offloads,
+            ..(*self.policy()).clone()
+        });
+        Ok(())
+    }
+
+    /// The driver's choice of pairs (NET-MQ-02, NET-MQ-04).
+    pub(crate) fn set_pairs(&self, pairs: u16) -> Result<(), SteerError> {
+        let pairs = lock(&self.steering).set_pairs(pairs)?;
+        self.set_policy(RxPolicy {
+            pairs,
+            ..(*self.policy()).clone()
+        });
+        Ok(())
+    }
+
+    /// The pairs that the driver asked for, if it did.
+    pub(crate) fn chosen_pairs(&self) -> Option<u16> {
+        lock(&self.steering).chosen
+    }
+
+    /// Tells which queues run, so that the link feeds those and no others.
+    pub(crate) fn queue_changed(&self, change: impl FnOnce(&mut Running)) {
+        let pairs = {
+            let mut steering = lock(&self.steering);
+            change(&mut steering.running);
+            steering.apply_or_warn(&self.id);
+            steering.pairs()
+        };
+        if self.policy().pairs != pairs {
+            self.set_policy(RxPolicy {
+                pairs,
+                ..(*self.policy()).clone()
+            });
+        }
+    }
+
+    /// Gives the link back as it was found: every port takes frames.
+    pub(crate) fn release(&self) -> Vec<Box<dyn PortControl>> {
+        std::mem::take(&mut lock(&self.steering).controls)
+    }
+}
+
+impl PolicyReader {
+    #[inline]
+    pub(crate) fn get(&self) -> &RxPolicy {
+        &self.policy
+    }
+}
+
+/// Which queues run.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Running {
+    pub(crate) rx: Vec<bool>,
+    pub(crate) tx: Vec<bool>,
+    pub(crate) control: bool,
+}
+
+/// Which ports of the link are fed.
+struct Steering {
+    running: Running,
+    /// What the driver asked for by command.
+    chosen: Option<u16>,
+    controls: Vec<Box<dyn PortControl>>,
+    attached: Vec<Option<bool>>,
+}
+
+impl Steering {
+    fn new(controls: Vec<Box<dyn PortControl>>) -> Self {
+        let pairs = controls.len();
+        let running = Running {
+            rx: vec![false; pairs],
+            tx: vec![false; pairs],
+            control: false,
+        };
+        Self {
+            running,
+            chosen: None,
+            attached: vec![None; pairs],
+            controls,
+        }
+    }
+
+    /// With a control queue the driver says how many pairs receive, and starts with one. Without one (a VMM that
+    /// serves that queue itself starts and stops the others) every pair that runs does.
+    fn pairs(&self) -> u16 {
+        self.chosen
+            .unwrap_or(if self.running.control { 1 } else { u16::MAX })
+    }
+
+    fn set_offloads(&self, offloads: Offloads) -> Result<(), SteerError> {
+        match self.controls.first() {
+            Some(control) => Ok(control.set_offloads(offloads)?),
+            None => Err(SteerError::Pairs),
+        }
+    }
+
+    fn set_pairs(&mut self, pairs: u16) -> Result<u16, SteerError> {
+        let count = usize::from(pairs);
+        let up = |queues: &[bool]| {
+            queues
+                .get(..count)
+                .is_some_and(|queues| queues.iter().all(|runs| *runs))
+        };
+        if pairs == 0 || !up(&self.running.rx) || !up(&self.running.tx) {
+            return Err(SteerError::Pairs);
+        }
+        let before = self.chosen.replace(pairs);
+        if let Err(error) = self.apply() {
+            self.chosen = before;
+            // What worked a moment ago works again, or the link is dying and says so by itself.
+            let _ = self.apply();
+            return Err(error.into());
+        }
+        Ok(pairs)
+    }
+
+    /// Attaches and detaches what is not yet as it should be.
+    fn apply(&mut self) -> std::io::Result<()> {
+        let pairs = usize::from(self.pairs());
+        // A link needs one queue even when nothing is to be received; the first one stays.
+        for (pair, control) in self.controls.iter().enumerate() {
+            let on = pair == 0 || (pair < pairs && self.running.rx[pair]);
+            if self.attached[pair] != Some(on) {
+                control.attach(on)?;
+                self.attached[pair] = Some(on);
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_or_warn(&mut self, id: &str) {
+        if let Err(error) = self.apply() {
+            warn!("{id}: cannot attach or detach a queue: {error}");
+        }
+    }
+}

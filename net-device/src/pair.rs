@@ -1,0 +1,348 @@
+//! The worker of one queue pair: turns the engines' reasons to stop into things to wait for.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use log::error;
+use net_queue::ring::{AnyRing, RingConfig};
+use net_queue::{Admit, Budget, FrameBackend, RxEngine, RxStop, TxEngine, TxStop};
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::error::ActivateError;
+use crate::fd;
+use crate::limits::{QueueLimit, now_ns};
+use crate::live::{Live, PolicyReader};
+use crate::poll::{Poller, Ready, Source};
+use crate::thread::Work;
+use crate::traits::InterruptSource;
+
+/// What one engine may do before the other one, and the stop event, get their turn.
+const BUDGET: Budget = Budget {
+    frames: 128,
+    bytes: 1 << 20,
+};
+
+/// What a queue waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    /// Nothing: it has work.
+    Ready,
+    /// A kick: for chains to send, or for buffers to receive into.
+    Kick,
+    /// The backend: to become writable, or readable.
+    Backend,
+    /// The limiter's timer.
+    Timer,
+    /// A reset: the ring or the backend is broken.
+    Halted,
+}
+
+/// A running queue.
+#[derive(Debug)]
+pub(crate) struct PairQueue<E> {
+    pub(crate) index: u16,
+    pub(crate) engine: E,
+    pub(crate) kick: OwnedFd,
+    /// What the ring was made from, to make it again over other memory.
+    pub(crate) config: RingConfig,
+    wait: Wait,
+}
+
+impl<E> PairQueue<E> {
+    pub(crate) fn new(index: u16, engine: E, kick: OwnedFd, config: RingConfig) -> Self {
+        Self {
+            index,
+            engine,
+            kick,
+            config,
+            wait: Wait::Ready,
+        }
+    }
+
+    fn wake(&mut self, on: Wait) {
+        if self.wait == on {
+            self.wait = Wait::Ready;
+        }
+    }
+
+    fn is_ready(queue: &Option<Self>) -> bool {
+        queue
+            .as_ref()
+            .is_some_and(|queue| queue.wait == Wait::Ready)
+    }
+
+    /// After a stop everything counts as kicked, except what is broken for good.
+    fn restart(&mut self) {
+        if self.wait != Wait::Halted {
+            self.wait = Wait::Ready;
+        }
+    }
+}
+
+pub(crate) type RxQueue = PairQueue<RxEngine<AnyRing>>;
+pub(crate) type TxQueue = PairQueue<TxEngine<AnyRing>>;
+
+/// What stays with a pair over resets: its port's backend and its limiters.
+pub(crate) struct PairParts {
+    pub(crate) backend: Box<dyn FrameBackend>,
+    pub(crate) rx_limit: QueueLimit,
+    pub(crate) tx_limit: QueueLimit,
+}
+
+/// Moves the frames of one pair.
+pub(crate) struct PairWorker {
+    pair: u16,
+    live: Arc<Live>,
+    pub(crate) parts: PairParts,
+    pub(crate) rx: Option<RxQueue>,
+    pub(crate) tx: Option<TxQueue>,
+    policy: PolicyReader,
+    /// Made by `prepare`, used up by one run.
+    poller: Option<Poller>,
+    backend_dead: bool,
+    /// Interrupt every queue once at the start: an interrupt from before a pause or a migration may be lost.
+    pub(crate) interrupt_first: bool,
+}
+
+impl PairWorker {
+    pub(crate) fn new(pair: u16, live: Arc<Live>, parts: PairParts) -> Self {
+        let policy = live.reader();
+        Self {
+            pair,
+            live,
+            parts,
+            rx: None,
+            tx: None,
+            policy,
+            poller: None,
+            backend_dead: false,
+            interrupt_first: false,
+        }
+    }
+
+    fn note(&mut self, ready: Ready) {
+        let (rx, tx) = (self.rx.as_mut(), self.tx.as_mut());
+        match ready.source {
+            Source::Stop | Source::CtrlKick => {}
+            Source::RxKick => rx.into_iter().for_each(|rx| rx.wake(Wait::Kick)),
+            Source::TxKick => tx.into_iter().for_each(|tx| tx.wake(Wait::Kick)),
+            Source::RxTimer => rx.into_iter().for_each(|rx| rx.wake(Wait::Timer)),
+            Source::TxTimer => tx.into_iter().for_each(|tx| tx.wake(Wait::Timer)),
+            Source::Backend => {
+                if ready.readable {
+                    rx.into_iter().for_each(|rx| rx.wake(Wait::Backend));
+                }
+                if ready.writable {
+                    tx.into_iter().for_each(|tx| tx.wake(Wait::Backend));
+                }
+            }
+        }
+    }
+
+    fn step_rx(&mut self) {
+        let Some(rx) = self.rx.as_mut() else { return };
+        let live = self.live.clone();
+        let Some(epoch) = live.epoch(self.pair) else {
+            return;
+        };
+        let inside = epoch.enter();
+        if live.refresh(&mut self.policy) {
+            rx.engine.set_offloads(self.policy.get().offloads);
+        }
+        let policy = self.policy.get();
+        if self.pair >= policy.pairs {
+            // Not fed any more; the link says when it is again.
+            rx.wait = Wait::Backend;
+            return;
+        }
+        let limit = &mut self.parts.rx_limit;
+        let now = if limit.timer.is_some() { now_ns() } else { 0 };
+        let filter = policy.filter.as_ref().map(|filter| filter as &dyn Admit);
+        rx.engine.disarm();
+        let done = rx.engine.run(
+            &mut *self.parts.backend,
+            &mut limit.limiter,
+            filter,
+            now,
+            BUDGET,
+        );
+        drop(inside);
+        if done.interrupt {
+            live.trigger(InterruptSource::Queue(rx.index));
+        }
+        rx.wait = match done.stop {
+            RxStop::Budget => Wait::Ready,
+            RxStop::Drained => {
+                limit.limiter.idle(now);
+                Wait::Backend
+            }
+            RxStop::NoBuffers if rx.engine.arm() => Wait::Ready,
+            RxStop::NoBuffers => {
+                limit.limiter.idle(now);
+                Wait::Kick
+            }
+            RxStop::Limited(deadline) => {
+                limit.timer.iter().for_each(|timer| timer.arm(deadline));
+                Wait::Timer
+            }
+            RxStop::Fault(fault) => {
+                live.fail(&format_args!("receive queue {}: {fault}", rx.index));
+                Wait::Halted
+            }
+            RxStop::Dead(error) => {
+                self.backend_died(&error);
+                return;
+            }
+        };
+    }
+
+    fn step_tx(&mut self, poller: &Poller) {
+        let Some(tx) = self.tx.as_mut() else { return };
+        let limit = &mut self.parts.tx_limit;
+        let now = if limit.timer.is_some() { now_ns() } else { 0 };
+        tx.engine.disarm();
+        let done = tx
+            .engine
+            .run(&mut *self.parts.backend, &mut limit.limiter, now, BUDGET);
+        if done.interrupt {
+            self.live.trigger(InterruptSource::Queue(tx.index));
+        }
+        tx.wait = match done.stop {
+            TxStop::Budget => Wait::Ready,
+            TxStop::Empty if tx.engine.arm() => Wait::Ready,
+            TxStop::Empty => {
+                limit.limiter.idle(now);
+                Wait::Kick
+            }
+            TxStop::Blocked => {
+                if let Err(error) =
+                    poller.rearm_writable(self.parts.backend.poll_fd(), Source::Backend)
+                {
+                    self.backend_died(&error);
+                    return;
+                }
+                Wait::Backend
+            }
+            TxStop::Limited(deadline) => {
+                limit.timer.iter().for_each(|timer| timer.arm(deadline));
+                Wait::Timer
+            }
+            TxStop::Fault(fault) => {
+                self.live
+                    .fail(&format_args!("transmit queue {}: {fault}", tx.index));
+                Wait::Halted
+            }
+            TxStop::Dead(error) => {
+                self.backend_died(&error);
+                return;
+            }
+        };
+    }
+
+    /// The port is gone: this device fails, its worker stays, and nothing else is touched.
+    fn backend_died(&mut self, error: &std::io::Error) {
+        self.backend_dead = true;
+        self.rx.iter_mut().for_each(|rx| rx.wait = Wait::Halted);
+        self.tx.iter_mut().for_each(|tx| tx.wait = Wait::Halted);
+        self.live.space.set_link(false);
+        self.live.fail(&format_args!(
+            "network port of pair {} is gone: {error}",
+            self.pair
+        ));
+    }
+
+    /// Leaves rings whose cursors tell all, see [`RxEngine::settle`].
+    fn settle(&mut self) {
+        if let Some(rx) = self.rx.as_mut()
+            && rx.engine.settle(&mut self.parts.rx_limit.limiter, now_ns())
+        {
+            self.live.trigger(InterruptSource::Queue(rx.index));
+        }
+        self.parts.rx_limit.limiter.idle(now_ns());
+        self.parts.tx_limit.limiter.idle(now_ns());
+    }
+}
+
+impl Work for PairWorker {
+    fn prepare(&mut self, stop: &EventFd) -> Result<(), ActivateError> {
+        let poller = Poller::new().map_err(ActivateError::Poll)?;
+        poller
+            .add_level(fd::of(stop), Source::Stop)
+            .map_err(ActivateError::Poll)?;
+        if !self.backend_dead {
+            let fd = self.parts.backend.poll_fd();
+            poller
+                .add_edge(fd, Source::Backend)
+                .map_err(ActivateError::Backend)?;
+        }
+        let add = |fd: Option<(u16, &OwnedFd)>, source| match fd {
+            Some((index, fd)) => poller
+                .add_edge(fd.as_fd(), source)
+                .map_err(|source| ActivateError::Kick { index, source }),
+            None => Ok(()),
+        };
+        add(
+            self.rx.as_ref().map(|queue| (queue.index, &queue.kick)),
+            Source::RxKick,
+        )?;
+        add(
+            self.tx.as_ref().map(|queue| (queue.index, &queue.kick)),
+            Source::TxKick,
+        )?;
+        for (limit, source) in [
+            (&self.parts.rx_limit, Source::RxTimer),
+            (&self.parts.tx_limit, Source::TxTimer),
+        ] {
+            if let Some(timer) = &limit.timer {
+                timer
+                    .with_fd(|fd| poller.add_edge(fd, source))
+                    .map_err(ActivateError::Poll)?;
+            }
+        }
+        self.poller = Some(poller);
+        Ok(())
+    }
+
+    fn run(&mut self, _stop: &EventFd) {
+        self.rx.iter_mut().for_each(PairQueue::restart);
+        self.tx.iter_mut().for_each(PairQueue::restart);
+        if std::mem::take(&mut self.interrupt_first) {
+            let indices = [
+                self.rx.as_ref().map(|rx| rx.index),
+                self.tx.as_ref().map(|tx| tx.index),
+            ];
+            for index in indices.into_iter().flatten() {
+                self.live.trigger(InterruptSource::Queue(index));
+            }
+        }
+        let Some(poller) = self.poller.take() else {
+            return;
+        };
+        loop {
+            if RxQueue::is_ready(&self.rx) {
+                self.step_rx();
+            }
+            if TxQueue::is_ready(&self.tx) {
+                self.step_tx(&poller);
+            }
+            let busy = RxQueue::is_ready(&self.rx) || TxQueue::is_ready(&self.tx);
+            let mut stopped = false;
+            let waited = poller.wait(busy, |ready| {
+                stopped |= ready.source == Source::Stop;
+                self.note(ready);
+            });
+            if let Err(error) = waited {
+                error!(
+                    "{}: worker of pair {} cannot wait: {error}",
+                    self.live.id, self.pair
+                );
+                self.live.fail(&"a worker cannot wait for events");
+                break;
+            }
+            if stopped {
+                break;
+            }
+        }
+        self.settle();
+    }
+}

@@ -1,0 +1,127 @@
+//! The `epoll` crate, wrapped once: owned descriptors, named sources, interrupted waits repeated.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use epoll::{ControlOptions, Event, Events};
+
+use crate::fd;
+
+/// What a worker waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub(crate) enum Source {
+    /// The owner wants the worker back.
+    Stop,
+    /// The driver kicked the receive queue.
+    RxKick,
+    /// The driver kicked the transmit queue.
+    TxKick,
+    /// The driver kicked the control queue.
+    CtrlKick,
+    /// The backend became readable or writable.
+    Backend,
+    /// The receive limit's deadline has come.
+    RxTimer,
+    /// The transmit limit's deadline has come.
+    TxTimer,
+}
+
+impl Source {
+    const ALL: [Self; 7] = [
+        Self::Stop,
+        Self::RxKick,
+        Self::TxKick,
+        Self::CtrlKick,
+        Self::Backend,
+        Self::RxTimer,
+        Self::TxTimer,
+    ];
+}
+
+/// One source that has something, and for a backend what.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ready {
+    pub(crate) source: Source,
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+}
+
+/// A set of descriptors to wait for.
+///
+/// All but the stop event are edge-triggered: an event says that something *became* so, and the worker remembers
+/// it. That spares one `read` per kick and one `epoll_ctl` per change of mind.
+#[derive(Debug)]
+pub(crate) struct Poller {
+    epoll: OwnedFd,
+}
+
+const EDGE_IN: Events = Events::EPOLLIN.union(Events::EPOLLET);
+const EDGE_BOTH: Events = EDGE_IN.union(Events::EPOLLOUT);
+
+impl Poller {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self {
+            epoll: fd::epoll()?,
+        })
+    }
+
+    fn ctl(
+        &self,
+        what: ControlOptions,
+        fd: BorrowedFd<'_>,
+        source: Source,
+        events: Events,
+    ) -> io::Result<()> {
+        let event = Event::new(events, source as u64);
+        epoll::ctl(self.epoll.as_raw_fd(), what, fd.as_raw_fd(), event)
+    }
+
+    /// Reports `fd` as long as it is readable.
+    pub(crate) fn add_level(&self, fd: BorrowedFd<'_>, source: Source) -> io::Result<()> {
+        self.ctl(ControlOptions::EPOLL_CTL_ADD, fd, source, Events::EPOLLIN)
+    }
+
+    /// Reports `fd` each time it becomes readable.
+    pub(crate) fn add_edge(&self, fd: BorrowedFd<'_>, source: Source) -> io::Result<()> {
+        self.ctl(ControlOptions::EPOLL_CTL_ADD, fd, source, EDGE_IN)
+    }
+
+    /// Reports once more what `fd` is now, and from then on when it becomes readable or writable. A tap says that
+    /// it became writable only to who asked since it was not.
+    pub(crate) fn rearm_writable(&self, fd: BorrowedFd<'_>, source: Source) -> io::Result<()> {
+        self.ctl(ControlOptions::EPOLL_CTL_MOD, fd, source, EDGE_BOTH)
+    }
+
+    /// Waits for events, at most until one is there; with `poll` only looks.
+    pub(crate) fn wait(&self, poll: bool, mut each: impl FnMut(Ready)) -> io::Result<()> {
+        let mut events = [Event::new(Events::empty(), 0); Source::ALL.len()];
+        let count = loop {
+            match epoll::wait(
+                self.epoll.as_raw_fd(),
+                if poll { 0 } else { -1 },
+                &mut events,
+            ) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => break result?,
+            }
+        };
+        let troubled = Events::EPOLLERR | Events::EPOLLHUP;
+        for event in &events[..count] {
+            let (bits, data) = (Events::from_bits_truncate(event.events), event.data);
+            let Some(source) = Source::ALL
+                .into_iter()
+                .find(|source| *source as u64 == data)
+            else {
+                continue;
+            };
+            each(Ready {
+                source,
+                // Trouble shows at the next read or write.
+                readable: bits.intersects(Events::EPOLLIN | troubled),
+                writable: bits.intersects(Events::EPOLLOUT | troubled),
+            });
+        }
+        Ok(())
+    }
+}

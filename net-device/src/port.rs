@@ -1,0 +1,54 @@
+//! What a queue pair is plugged into: a frame backend, and the handle its link is steered by.
+
+use std::io;
+
+use net_queue::{FrameBackend, Offloads};
+
+/// Steers a backend's link from another thread than the one that moves its frames.
+pub trait PortControl: Send {
+    /// Lets frames for this queue in, or keeps them out (NET-MQ-02). To be told twice changes nothing.
+    ///
+    /// # Errors
+    /// The link refuses.
+    fn attach(&self, on: bool) -> io::Result<()>;
+
+    /// Changes the work that received frames may carry undone; of the whole link, whichever port is told.
+    ///
+    /// # Errors
+    /// The link refuses; the set is what it was.
+    fn set_offloads(&self, rx: Offloads) -> io::Result<()>;
+}
+
+/// One queue pair's connection to the network.
+pub struct Port {
+    pub(crate) backend: Box<dyn FrameBackend>,
+    pub(crate) control: Box<dyn PortControl>,
+}
+
+impl std::fmt::Debug for Port {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Port")
+            .field("caps", &self.backend.caps())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Port {
+    /// A port that moves frames by `backend` and is steered by `control`.
+    #[must_use]
+    pub fn new(backend: Box<dyn FrameBackend>, control: Box<dyn PortControl>) -> Self {
+        Self { backend, control }
+    }
+
+    /// The same port with a decorator around its backend.
+    #[must_use]
+    pub fn map(
+        self,
+        decorate: impl FnOnce(Box<dyn FrameBackend>) -> Box<dyn FrameBackend>,
+    ) -> Self {
+        Self {
+            backend: decorate(self.backend),
+            control: self.control,
+        }
+    }
+}

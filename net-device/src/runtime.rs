@@ -1,0 +1,502 @@
+//! An activated device: its workers, and queues that come and go one by one.
+
+use std::sync::Arc;
+
+use net_queue::hdr::{HdrSize, TxRules};
+use net_queue::ring::{AnyRing, Cursor, Layout, RingConfig};
+use net_queue::{CtrlEngine, GuestRam, LinkConfig, QueueCounters, RxConfig, RxEngine, TxEngine};
+
+use crate::control::{CtrlQueue, CtrlWorker};
+use crate::error::{ActivateError, WorkerLost};
+use crate::features::Features;
+use crate::live::Live;
+use crate::pair::{PairParts, PairQueue, PairWorker, RxQueue, TxQueue};
+use crate::port::PortControl;
+use crate::seccomp::{SeccompAction, ThreadKind};
+use crate::thread::{Slot, WorkerThread};
+use crate::traits::QueueSetup;
+
+/// What a queue index means. VirtIO 1.4 §5.1.2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum QueueRole {
+    /// Receive queue of a pair.
+    Rx(u16),
+    /// Transmit queue of a pair.
+    Tx(u16),
+    /// The control queue.
+    Ctrl,
+}
+
+/// What is left of an activated device when it is taken down, for its next life.
+pub(crate) struct Remains {
+    pub(crate) parts: Vec<PairParts>,
+    pub(crate) controls: Vec<Box<dyn PortControl>>,
+}
+
+/// A pair before and after its first queue was started.
+enum Pair {
+    Idle(PairParts),
+    Worker(Slot<PairWorker>),
+    Lost(WorkerLost),
+}
+
+/// How the device was configured and negotiated, as far as queues depend on it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    pub(crate) features: Features,
+    pub(crate) mtu: Option<u16>,
+    pub(crate) max_queue_size: u16,
+    pub(crate) seccomp: SeccompAction,
+}
+
+/// See the module's text.
+pub(crate) struct Runtime {
+    live: Arc<Live>,
+    terms: Terms,
+    ram: GuestRam,
+    counters: Vec<Arc<QueueCounters>>,
+    pairs: Vec<Pair>,
+    control: Option<Slot<CtrlWorker>>,
+    paused: bool,
+}
+
+impl Runtime {
+    /// A device without queues, whose backends follow `terms`.
+    pub(crate) fn new(
+        live: Arc<Live>,
+        terms: Terms,
+        ram: GuestRam,
+        counters: Vec<Arc<QueueCounters>>,
+        parts: Vec<PairParts>,
+    ) -> Self {
+        let pairs = parts.into_iter().map(Pair::Idle).collect();
+        Self {
+            live,
+            terms,
+            ram,
+            counters,
+            pairs,
+            control: None,
+            paused: false,
+        }
+    }
+
+    pub(crate) fn live(&self) -> &Arc<Live> {
+        &self.live
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// Programs header size and offloads into every backend.
+    pub(crate) fn configure(&mut self) -> Result<(), ActivateError> {
+        let link = LinkConfig {
+            hdr_len: HdrSize::Base.bytes(),
+            rx: self.live.policy().offloads,
+        };
+        for pair in &mut self.pairs {
+            let parts = match pair {
+                Pair::Idle(parts) => parts,
+                Pair::Worker(slot) => &mut slot.park()?.parts,
+                Pair::Lost(lost) => return Err(lost.clone().into()),
+            };
+            parts
+                .backend
+                .configure(&link)
+                .map_err(ActivateError::Backend)?;
+        }
+        Ok(())
+    }
+
+    fn role(&self, index: u16) -> Result<QueueRole, ActivateError> {
+        let multi = self.terms.features.contains(Features::VIRTIO_NET_F_MQ);
+        let pairs = if multi { self.pairs.len() as u16 } else { 1 };
+        match index {
+            _ if index == 2 * pairs
+                && self.terms.features.contains(Features::VIRTIO_NET_F_CTRL_VQ) =>
+            {
+                Ok(QueueRole::Ctrl)
+            }
+            _ if index >= 2 * pairs => Err(ActivateError::Index(index)),
+            _ if index % 2 == 0 => Ok(QueueRole::Rx(index / 2)),
+            _ => Ok(QueueRole::Tx(index / 2)),
+        }
+    }
+
+    /// Puts a queue in; its worker does not run before [`Runtime::run`].
+    pub(crate) fn insert(&mut self, setup: QueueSetup) -> Result<(), ActivateError> {
+        let QueueSetup {
+            index,
+            size,
+            addrs,
+            cursor,
+            kick,
+        } = setup;
+        if size > self.terms.max_queue_size {
+            return Err(ActivateError::Ring {
+                index,
+                source: net_queue::ring::RingError::Size(size),
+            });
+        }
+        let config = RingConfig {
+            layout: Layout::Split,
+            size,
+            addrs,
+            event_idx: self.terms.features.contains(Features::VIRTIO_F_EVENT_IDX),
+            indirect: self
+                .terms
+                .features
+                .contains(Features::VIRTIO_F_INDIRECT_DESC),
+            in_order: false,
+            cursor,
+        };
+        match self.role(index)? {
+            QueueRole::Rx(pair) => {
+                let engine = self.rx_engine(index, &config)?;
+                let worker = self.worker(pair, index)?;
+                if worker.rx.is_some() {
+                    return Err(ActivateError::Running(index));
+                }
+                worker.rx = Some(RxQueue::new(index, engine, kick, config));
+                worker.interrupt_first |= cursor != Cursor::default();
+                self.live
+                    .queue_changed(|running| running.rx[usize::from(pair)] = true);
+            }
+            QueueRole::Tx(pair) => {
+                let engine = self.tx_engine(index, &config)?;
+                let worker = self.worker(pair, index)?;
+                if worker.tx.is_some() {
+                    return Err(ActivateError::Running(index));
+                }
+                worker.tx = Some(TxQueue::new(index, engine, kick, config));
+                worker.interrupt_first |= cursor != Cursor::default();
+                self.live
+                    .queue_changed(|running| running.tx[usize::from(pair)] = true);
+            }
+            QueueRole::Ctrl => self.insert_control(CtrlQueue {
+                index,
+                engine: self.ctrl_engine(index, &config)?,
+                kick,
+                config,
+            })?,
+        }
+        Ok(())
+    }
+
+    fn insert_control(&mut self, queue: CtrlQueue) -> Result<(), ActivateError> {
+        let index = queue.index;
+        if self.control.is_some() {
+            return Err(ActivateError::Running(index));
+        }
+        let thread = self.spawn(format!("{}_ctrl", self.live.id), ThreadKind::Control, index)?;
+        let interrupt_first = queue.config.cursor != Cursor::default();
+        let mut worker = CtrlWorker::new(self.live.clone(), queue);
+        worker.interrupt_first = interrupt_first;
+        self.control = Some(Slot::new(thread, worker));
+        self.live.queue_changed(|running| running.control = true);
+        Ok(())
+    }
+
+    fn spawn<W: crate::thread::Work>(
+        &self,
+        name: String,
+        kind: ThreadKind,
+        index: u16,
+    ) -> Result<WorkerThread<W>, ActivateError> {
+        WorkerThread::spawn(name, kind, self.terms.seccomp, self.live.health.clone())
+            .map_err(|source| ActivateError::Spawn { index, source })
+    }
+
+    /// The parked worker of `pair`, which gets its thread with its first queue.
+    fn worker(&mut self, pair: u16, index: u16) -> Result<&mut PairWorker, ActivateError> {
+        let at = usize::from(pair);
+        if matches!(self.pairs[at], Pair::Idle(_)) {
+            let thread = self.spawn(
+                format!("{}_qp{pair}", self.live.id),
+                ThreadKind::QueuePair,
+                index,
+            )?;
+            let name = Pair::Lost(WorkerLost(format!("{}_qp{pair}", self.live.id)));
+            if let Pair::Idle(parts) = std::mem::replace(&mut self.pairs[at], name) {
+                let worker = PairWorker::new(pair, self.live.clone(), parts);
+                self.pairs[at] = Pair::Worker(Slot::new(thread, worker));
+            }
+        }
+        match &mut self.pairs[at] {
+            Pair::Worker(slot) => Ok(slot.park()?),
+            Pair::Lost(lost) => Err(lost.clone().into()),
+            Pair::Idle(_) => Err(ActivateError::Index(index)),
+        }
+    }
+
+    fn ring(&self, index: u16, config: &RingConfig) -> Result<AnyRing, ActivateError> {
+        AnyRing::new(&self.ram, config).map_err(|source| ActivateError::Ring { index, source })
+    }
+
+    fn rx_engine(
+        &self,
+        index: u16,
+        config: &RingConfig,
+    ) -> Result<RxEngine<AnyRing>, ActivateError> {
+        let features = self.terms.features;
+        let rx = RxConfig {
+            size: HdrSize::Base,
+            offloads: self.live.policy().offloads,
+            merge: features.contains(Features::VIRTIO_NET_F_MRG_RXBUF),
+            mtu: self
+                .terms
+                .mtu
+                .filter(|_| features.contains(Features::VIRTIO_NET_F_MTU)),
+            link_mtu: self.terms.mtu,
+        };
+        let ring = self.ring(index, config)?;
+        Ok(RxEngine::new(
+            ring,
+            config.size,
+            self.ram.clone(),
+            rx,
+            self.counters[usize::from(index)].clone(),
+        ))
+    }
+
+    fn tx_engine(
+        &self,
+        index: u16,
+        config: &RingConfig,
+    ) -> Result<TxEngine<AnyRing>, ActivateError> {
+        let rules = TxRules::new(self.terms.features.tx_offloads());
+        let ring = self.ring(index, config)?;
+        Ok(TxEngine::new(
+            ring,
+            HdrSize::Base,
+            rules,
+            self.counters[usize::from(index)].clone(),
+        ))
+    }
+
+    fn ctrl_engine(
+        &self,
+        index: u16,
+        config: &RingConfig,
+    ) -> Result<CtrlEngine<AnyRing>, ActivateError> {
+        let counters = self.counters.last().cloned().unwrap_or_default();
+        Ok(CtrlEngine::new(
+            self.ring(index, config)?,
+            self.ram.clone(),
+            counters,
+        ))
+    }
+
+    /// Lets every worker run that has a queue, unless the device is paused.
+    pub(crate) fn run(&mut self) -> Result<(), ActivateError> {
+        if self.paused {
+            return Ok(());
+        }
+        for pair in &mut self.pairs {
+            if let Pair::Worker(slot) = pair {
+                slot.prepare()?;
+            }
+        }
+        if let Some(control) = &mut self.control {
+            control.prepare()?;
+        }
+        for pair in &mut self.pairs {
+            if let Pair::Worker(slot) = pair {
+                slot.start()?;
+            }
+        }
+        if let Some(control) = &mut self.control {
+            control.start()?;
+        }
+        Ok(())
+    }
+
+    /// Takes a queue out. Afterwards its memory is not touched any more; the result is where it stood.
+    pub(crate) fn remove(&mut self, index: u16) -> Result<Option<Cursor>, ActivateError> {
+        let role = self.role(index)?;
+        let cursor = match role {
+            QueueRole::Rx(pair) => {
+                let rx = self.existing(pair)?.and_then(|worker| worker.rx.take());
+                self.live
+                    .queue_changed(|running| running.rx[usize::from(pair)] = false);
+                rx.map(|rx| rx.engine.cursor())
+            }
+            QueueRole::Tx(pair) => {
+                let tx = self.existing(pair)?.and_then(|worker| worker.tx.take());
+                self.live
+                    .queue_changed(|running| running.tx[usize::from(pair)] = false);
+                tx.map(|tx| tx.engine.cursor())
+            }
+            QueueRole::Ctrl => match self.control.take() {
+                Some(slot) => {
+                    self.live.queue_changed(|running| running.control = false);
+                    Some(slot.into_work()?.queue.engine.cursor())
+                }
+                None => None,
+            },
+        };
+        self.run()?;
+        Ok(cursor)
+    }
+
+    fn existing(&mut self, pair: u16) -> Result<Option<&mut PairWorker>, ActivateError> {
+        match &mut self.pairs[usize::from(pair)] {
+            Pair::Worker(slot) => Ok(Some(slot.park()?)),
+            Pair::Lost(lost) => Err(lost.clone().into()),
+            Pair::Idle(_) => Ok(None),
+        }
+    }
+
+    /// Stops every worker. A worker that is lost does not keep the others from being stopped.
+    pub(crate) fn pause(&mut self) -> Result<(), WorkerLost> {
+        self.paused = true;
+        let mut result = Ok(());
+        for pair in &mut self.pairs {
+            if let Pair::Worker(slot) = pair
+                && let Err(lost) = slot.park()
+            {
+                *pair = Pair::Lost(lost.clone());
+                result = Err(lost);
+            }
+        }
+        if let Some(control) = &mut self.control
+            && let Err(lost) = control.park()
+        {
+            self.control = None;
+            result = Err(lost);
+        }
+        result
+    }
+
+    /// Goes on, as if every queue had been kicked, and interrupts every queue once.
+    pub(crate) fn resume(&mut self) -> Result<(), ActivateError> {
+        for pair in &mut self.pairs {
+            if let Pair::Worker(slot) = pair {
+                slot.park()?.interrupt_first = true;
+            }
+        }
+        if let Some(control) = &mut self.control {
+            control.park()?.interrupt_first = true;
+        }
+        self.configure()?;
+        self.paused = false;
+        self.run()
+    }
+
+    /// Makes every ring again over `ram`, where each of them left off.
+    pub(crate) fn rebind(&mut self, ram: GuestRam) -> Result<(), ActivateError> {
+        let was_paused = self.paused;
+        self.pause()?;
+        self.ram = ram;
+        for at in 0..self.pairs.len() {
+            self.rebind_pair(at)?;
+        }
+        if let Some(mut slot) = self.control.take() {
+            let queue = &slot.park()?.queue;
+            let config = RingConfig {
+                cursor: queue.engine.cursor(),
+                ..queue.config
+            };
+            let engine = self.ctrl_engine(queue.index, &config)?;
+            slot.park()?.queue.engine = engine;
+            self.control = Some(slot);
+        }
+        self.paused = was_paused;
+        self.run()
+    }
+
+    fn rebind_pair(&mut self, at: usize) -> Result<(), ActivateError> {
+        let pair = at as u16;
+        let Some(worker) = self.existing(pair)? else {
+            return Ok(());
+        };
+        let (rx, tx) = (worker.rx.take(), worker.tx.take());
+        if let Some(PairQueue {
+            index,
+            engine,
+            kick,
+            config,
+            ..
+        }) = rx
+        {
+            let config = RingConfig {
+                cursor: engine.cursor(),
+                ..config
+            };
+            let rx = RxQueue::new(index, self.rx_engine(index, &config)?, kick, config);
+            self.worker(pair, index)?.rx = Some(rx);
+        }
+        if let Some(PairQueue {
+            index,
+            engine,
+            kick,
+            config,
+            ..
+        }) = tx
+        {
+            let config = RingConfig {
+                cursor: engine.cursor(),
+                ..config
+            };
+            let tx = TxQueue::new(index, self.tx_engine(index, &config)?, kick, config);
+            self.worker(pair, index)?.tx = Some(tx);
+        }
+        Ok(())
+    }
+
+    /// Where every running queue stands. The device has to be paused.
+    pub(crate) fn cursors(&mut self) -> Result<Vec<(u16, RingConfig)>, WorkerLost> {
+        let mut cursors = Vec::new();
+        for pair in &mut self.pairs {
+            if let Pair::Worker(slot) = pair {
+                let worker = slot.park()?;
+                let rx = worker
+                    .rx
+                    .as_ref()
+                    .map(|rx| (rx.index, rx.engine.cursor(), rx.config));
+                let tx = worker
+                    .tx
+                    .as_ref()
+                    .map(|tx| (tx.index, tx.engine.cursor(), tx.config));
+                let both = rx.into_iter().chain(tx);
+                cursors.extend(
+                    both.map(|(index, cursor, config)| (index, RingConfig { cursor, ..config })),
+                );
+            }
+        }
+        if let Some(control) = &mut self.control {
+            let queue = &control.park()?.queue;
+            cursors.push((
+                queue.index,
+                RingConfig {
+                    cursor: queue.engine.cursor(),
+                    ..queue.config
+                },
+            ));
+        }
+        Ok(cursors)
+    }
+
+    /// Ends every worker and returns what the next activation needs.
+    ///
+    /// # Errors
+    /// A worker was lost, and its port with it.
+    pub(crate) fn into_remains(mut self) -> Result<Remains, WorkerLost> {
+        let paused = self.pause();
+        self.control = None;
+        let mut parts = Vec::with_capacity(self.pairs.len());
+        for pair in self.pairs {
+            parts.push(match pair {
+                Pair::Idle(parts) => parts,
+                Pair::Worker(slot) => slot.into_work()?.parts,
+                Pair::Lost(lost) => return Err(lost),
+            });
+        }
+        paused?;
+        Ok(Remains {
+            parts,
+            controls: self.live.release(),
+        })
+    }
+}

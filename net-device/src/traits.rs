@@ -1,0 +1,142 @@
+//! What a VMM meets: the device trait, and what the VMM hands in.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use net_queue::ring::{Cursor, RingAddrs};
+use net_queue::{AccessPlatform, GuestRam};
+use virtio_queue::QueueT;
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::error::ActivateError;
+use crate::features::FeatureError;
+
+/// Device type of a network card. VirtIO 1.4 §5.
+pub const VIRTIO_ID_NET: u32 = 1;
+
+/// What an interrupt is about. VirtIO 1.4 §2.3 (VQ-NTF-14).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InterruptSource {
+    /// The queue of this index has used buffers.
+    Queue(u16),
+    /// The configuration space or the device status changed.
+    Config,
+}
+
+/// Delivers interrupts to the guest. Called from worker threads, under their seccomp filter: an eventfd `write` or
+/// a socket `sendmsg` is what it may do.
+pub trait Interrupt: Send + Sync {
+    /// Tells the driver.
+    ///
+    /// # Errors
+    /// It could not be told.
+    fn trigger(&self, source: InterruptSource) -> io::Result<()>;
+}
+
+/// One queue as the driver set it up.
+#[derive(Debug)]
+pub struct QueueSetup {
+    /// Its index: receive queues are even, transmit queues odd, the control queue comes last.
+    pub index: u16,
+    /// Number of descriptors.
+    pub size: u16,
+    /// Where it lies.
+    pub addrs: RingAddrs,
+    /// Where to go on; the default for a fresh queue.
+    pub cursor: Cursor,
+    /// Readable when the driver kicks.
+    pub kick: OwnedFd,
+}
+
+impl QueueSetup {
+    /// Takes what a VMM's transport collected in a `virtio_queue::Queue`.
+    #[must_use]
+    pub fn from_queue(index: u16, queue: &virtio_queue::Queue, kick: EventFd) -> Self {
+        Self {
+            index,
+            size: queue.size(),
+            addrs: RingAddrs {
+                desc: queue.desc_table(),
+                driver: queue.avail_ring(),
+                device: queue.used_ring(),
+            },
+            cursor: Cursor {
+                avail: queue.next_avail(),
+                used: Some(queue.next_used()),
+                ..Cursor::default()
+            },
+            kick: crate::fd::into_owned(kick),
+        }
+    }
+}
+
+/// What it takes to bring a device to life.
+pub struct Activation {
+    /// Guest memory, resolved. When it changes, see [`NetDevice::set_memory`](crate::NetDevice::set_memory).
+    pub memory: GuestRam,
+    /// How to interrupt the guest.
+    pub interrupt: Arc<dyn Interrupt>,
+    /// The queues that the driver enabled.
+    pub queues: Vec<QueueSetup>,
+}
+
+impl std::fmt::Debug for Activation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Activation")
+            .field("memory", &self.memory)
+            .field("queues", &self.queues)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A virtio device as a VMM's transport drives it. VirtIO 1.4 §3.1.
+pub trait VirtioDevice: Send {
+    /// Device type id.
+    fn device_type(&self) -> u32;
+
+    /// The most descriptors of each queue; its length is the number of queues there can be.
+    fn queue_max_sizes(&self) -> &[u16];
+
+    /// Feature bits that are offered.
+    fn features(&self) -> u64;
+
+    /// Takes the whole set that the driver accepted. When it is refused, FEATURES_OK has to stay clear
+    /// (NET-FEAT-02, NET-FEAT-06, NET-FEAT-07); once the device is activated nothing changes (NET-FEAT-08).
+    ///
+    /// # Errors
+    /// Names what is wrong with the set.
+    fn ack_features(&mut self, features: u64) -> Result<(), FeatureError>;
+
+    /// Feature bits that the driver accepted.
+    fn acked_features(&self) -> u64;
+
+    /// Reads the configuration space; bytes past its end are 0 (NET-CFG-16).
+    fn read_config(&self, offset: u64, data: &mut [u8]);
+
+    /// Does nothing: the whole space is read-only (NET-CFG-02).
+    fn write_config(&mut self, offset: u64, data: &[u8]);
+
+    /// Changes whenever the configuration space does (DEV-LIFE-08).
+    fn config_generation(&self) -> u32;
+
+    /// Whether DEVICE_NEEDS_RESET is to be shown in the device status (DEV-LIFE-04).
+    fn needs_reset(&self) -> bool;
+
+    /// DRIVER_OK: starts the workers. When it fails, nothing has been started.
+    ///
+    /// # Errors
+    /// Names the queue or the part that cannot be used.
+    fn activate(&mut self, activation: Activation) -> Result<(), ActivateError>;
+
+    /// Back to the state before any driver; afterwards neither guest memory nor the interrupt is touched
+    /// (DEV-LIFE-02). Gives the interrupt back.
+    fn reset(&mut self) -> Option<Arc<dyn Interrupt>>;
+
+    /// Counters by name, since the device was made: `rx_bytes`, `rx_frames`, `tx_bytes`, `tx_frames` and drops by
+    /// direction and cause.
+    fn counters(&self) -> Vec<(String, u64)>;
+
+    /// Translates the driver's addresses from the next activation on.
+    fn set_access_platform(&mut self, platform: Arc<dyn AccessPlatform>);
+}
