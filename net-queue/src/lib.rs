@@ -32,6 +32,8 @@ mod ram;
 pub mod ring;
 mod rx;
 mod rx_pool;
+#[cfg(feature = "test-utils")]
+pub mod testing;
 mod tx;
 
 pub use backend::{

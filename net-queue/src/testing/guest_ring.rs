@@ -1,0 +1,314 @@
+//! A driver's end of one virtqueue, whatever its layout.
+
+use std::collections::VecDeque;
+
+use crate::ring::{AnyRing, Layout, RingConfig};
+use crate::testing::packed::PackedSide;
+use crate::testing::split::SplitSide;
+use crate::testing::{Piece, Random, TestMemory};
+
+/// One descriptor as the driver writes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RawDesc {
+    /// Buffer address.
+    pub addr: u64,
+    /// Buffer length.
+    pub len: u32,
+    /// [`RawDesc::NEXT`] and the others. A packed driver adds AVAIL and USED.
+    pub flags: u16,
+    /// Next descriptor (split), buffer id (packed).
+    pub next: u16,
+}
+
+impl RawDesc {
+    /// The chain goes on.
+    pub const NEXT: u16 = 1;
+    /// The device writes the buffer.
+    pub const WRITE: u16 = 2;
+    /// The buffer is a table of descriptors.
+    pub const INDIRECT: u16 = 4;
+
+    fn of(piece: &Piece) -> Self {
+        Self {
+            addr: piece.addr,
+            len: piece.len,
+            flags: if piece.writable { Self::WRITE } else { 0 },
+            next: 0,
+        }
+    }
+}
+
+/// Where a descriptor of a chain lies: its place there, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// In the ring (or the ring's table).
+    Ring(usize),
+    /// In the chain's indirect table.
+    Table(usize),
+}
+
+/// How a chain is described.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// One descriptor of the ring per buffer.
+    Direct,
+    /// One descriptor of the ring, which refers to a table.
+    Indirect,
+    /// The first buffers directly, the rest in a table (split only; VQ-SPL-07).
+    Mixed(usize),
+}
+
+/// A chain that came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Used {
+    /// What [`GuestRing::add`] returned for it.
+    pub id: u16,
+    /// Bytes that the device says it wrote.
+    pub len: u32,
+    /// The chain's buffers.
+    pub pieces: Vec<Piece>,
+}
+
+/// When the driver wants an interrupt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interrupts {
+    /// At the next used chain (with `EVENT_IDX` once, without at each).
+    Always,
+    /// Not at all.
+    Never,
+    /// With `EVENT_IDX`: at the n-th used element from here (n from 1; ring slots for a packed ring).
+    After(u16),
+}
+
+/// The descriptors of a chain in the ring, and the buffers they stand for.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pieces: Vec<Piece>,
+    pub(super) slots: Vec<u16>,
+}
+
+#[derive(Debug)]
+enum Side {
+    Split(SplitSide),
+    Packed(PackedSide),
+}
+
+macro_rules! each {
+    ($self:expr, $side:ident => $call:expr) => {
+        match $self {
+            Side::Split($side) => $call,
+            Side::Packed($side) => $call,
+        }
+    };
+}
+
+/// A driver's end of a virtqueue: adds chains, publishes, polls what was used.
+#[derive(Debug)]
+pub struct GuestRing {
+    memory: TestMemory,
+    config: RingConfig,
+    random: Random,
+    side: Side,
+    /// Chains in flight by id.
+    flights: Vec<Option<Flight>>,
+    /// Their ids as they were added, for `IN_ORDER`.
+    order: VecDeque<u16>,
+    /// Chains of a batch that was used by one element.
+    batch: VecDeque<Used>,
+}
+
+impl GuestRing {
+    /// Lays a ring out in `memory`. Of `config` everything but the addresses counts; it stands at the cursor.
+    #[must_use]
+    pub fn new(memory: &TestMemory, config: RingConfig) -> Self {
+        let mut config = config;
+        let side = match config.layout {
+            Layout::Split => Side::Split(SplitSide::new(memory, &mut config)),
+            Layout::Packed => Side::Packed(PackedSide::new(memory, &mut config)),
+        };
+        Self {
+            memory: memory.clone(),
+            config,
+            random: Random::new(2),
+            side,
+            flights: (0..config.size).map(|_| None).collect(),
+            order: VecDeque::new(),
+            batch: VecDeque::new(),
+        }
+    }
+
+    /// What the device needs to know of this ring.
+    #[must_use]
+    pub fn config(&self) -> RingConfig {
+        self.config
+    }
+
+    /// The memory that it lies in.
+    #[must_use]
+    pub fn memory(&self) -> &TestMemory {
+        &self.memory
+    }
+
+    /// The device's end, its writes not tracked.
+    #[must_use]
+    pub fn device(&self) -> AnyRing {
+        AnyRing::new(&self.memory.ram(), &self.config).expect("the ring was laid out for it")
+    }
+
+    /// Free descriptors in the ring.
+    #[must_use]
+    pub fn free(&self) -> usize {
+        each!(&self.side, side => side.free())
+    }
+
+    /// Chains that were added and not polled yet.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.order.len()
+    }
+
+    /// Adds a chain of `pieces`, one descriptor each; the device sees it after [`GuestRing::publish`].
+    pub fn add(&mut self, pieces: &[Piece]) -> u16 {
+        self.add_as(Shape::Direct, pieces)
+    }
+
+    /// Adds a chain in the given shape.
+    pub fn add_as(&mut self, shape: Shape, pieces: &[Piece]) -> u16 {
+        self.add_with(shape, pieces, |_, _| {})
+    }
+
+    /// Adds a chain whose descriptors `spoil` may change before they are written.
+    pub fn add_with(
+        &mut self,
+        shape: Shape,
+        pieces: &[Piece],
+        mut spoil: impl FnMut(At, &mut RawDesc),
+    ) -> u16 {
+        let direct = match shape {
+            Shape::Direct => pieces.len(),
+            Shape::Indirect => 0,
+            Shape::Mixed(direct) => direct,
+        };
+        let mut descs: Vec<RawDesc> = pieces[..direct].iter().map(RawDesc::of).collect();
+        if shape != Shape::Direct {
+            descs.push(self.table(&pieces[direct..], &mut spoil));
+        }
+        let last = descs.len() - 1;
+        for desc in &mut descs[..last] {
+            desc.flags |= RawDesc::NEXT;
+        }
+        let spoil = &mut |place, desc: &mut RawDesc| spoil(At::Ring(place), desc);
+        let memory = &self.memory;
+        let random = &mut self.random;
+        let (id, slots) = match &mut self.side {
+            Side::Split(side) => side.put(memory, descs, random, spoil),
+            Side::Packed(side) => side.put(memory, descs, random, spoil),
+        };
+        let pieces = pieces.to_vec();
+        self.flights[usize::from(id)] = Some(Flight { pieces, slots });
+        self.order.push_back(id);
+        id
+    }
+
+    /// Writes an indirect table and returns the descriptor that refers to it.
+    fn table(&mut self, pieces: &[Piece], spoil: &mut impl FnMut(At, &mut RawDesc)) -> RawDesc {
+        let len = 16 * pieces.len();
+        // Any alignment will do (VQ-SPL-08).
+        let addr = self.memory.alloc(len, 1);
+        let split = matches!(self.side, Side::Split(_));
+        for (place, piece) in pieces.iter().enumerate() {
+            let mut desc = RawDesc::of(piece);
+            if split && place + 1 < pieces.len() {
+                desc.flags |= RawDesc::NEXT;
+                desc.next = place as u16 + 1;
+            }
+            spoil(At::Table(place), &mut desc);
+            let at = addr + 16 * place as u64;
+            match &self.side {
+                Side::Split(_) => SplitSide::write(&self.memory, at, &desc),
+                Side::Packed(_) => PackedSide::write(&self.memory, at, &desc),
+            }
+        }
+        RawDesc {
+            addr,
+            len: len as u32,
+            flags: RawDesc::INDIRECT,
+            next: 0,
+        }
+    }
+
+    /// Shows the device all chains added so far; returns whether it asks for a kick.
+    pub fn publish(&mut self) -> bool {
+        each!(&mut self.side, side => side.publish(&self.memory))
+    }
+
+    /// Takes the next used chain, and with `IN_ORDER` the rest of its batch one by one.
+    ///
+    /// # Panics
+    /// The device used a chain that it does not have, or, with `IN_ORDER`, out of order.
+    pub fn poll(&mut self) -> Option<Used> {
+        if let Some(used) = self.batch.pop_front() {
+            return Some(used);
+        }
+        let (id, len) = each!(&self.side, side => side.peek(&self.memory))?;
+        let count = if self.config.in_order {
+            let place = self.order.iter().position(|waiting| *waiting == id);
+            place.map_or(0, |place| place + 1)
+        } else {
+            1
+        };
+        assert!(
+            count > 0,
+            "the device used chain {id}, which it does not have"
+        );
+        let mut slots = 0;
+        for skipped in (0..count).rev() {
+            let id = if skipped == 0 { id } else { self.order[0] };
+            let used = self.land(id, (skipped == 0).then_some(len));
+            slots += used.1;
+            self.batch.push_back(used.0);
+        }
+        each!(&mut self.side, side => side.advance(count, slots));
+        self.batch.pop_front()
+    }
+
+    /// Takes chain `id` back. One that a batch skipped counts as filled (VQ-SPL-20).
+    fn land(&mut self, id: u16, len: Option<u32>) -> (Used, usize) {
+        let flight = self.flights.get_mut(usize::from(id)).and_then(Option::take);
+        let Some(Flight { pieces, slots }) = flight else {
+            panic!("the device used chain {id}, which it does not have");
+        };
+        self.order.retain(|waiting| *waiting != id);
+        let full = pieces
+            .iter()
+            .filter(|piece| piece.writable)
+            .map(|p| p.len)
+            .sum();
+        let len = len.unwrap_or(full);
+        let count = slots.len();
+        each!(&mut self.side, side => side.release(id, slots));
+        (Used { id, len, pieces }, count)
+    }
+
+    /// Takes all used chains.
+    pub fn poll_all(&mut self) -> Vec<Used> {
+        std::iter::from_fn(|| self.poll()).collect()
+    }
+
+    /// What the device wrote into `used`, as far as it says that it did.
+    #[must_use]
+    pub fn bytes(&self, used: &Used) -> Vec<u8> {
+        let writable: Vec<Piece> = used.pieces.iter().filter(|p| p.writable).copied().collect();
+        let room: u32 = writable.iter().map(|piece| piece.len).sum();
+        assert!(
+            used.len <= room,
+            "the device says it wrote more than there is room for"
+        );
+        self.memory.gather(&writable, used.len as usize)
+    }
+
+    /// Says when the driver wants an interrupt.
+    pub fn ask(&mut self, when: Interrupts) {
+        each!(&self.side, side => side.ask(&self.memory, when));
+    }
+}

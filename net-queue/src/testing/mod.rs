@@ -1,0 +1,31 @@
+//! The other side of every seam, scripted, for tests (feature `test-utils`).
+//!
+//! ```text
+//!   GuestRing  a driver of either layout, over TestMemory   <-- engines -->   ScriptedBackend, steered by its Wire
+//!                                                                             ScriptedLimit
+//! ```
+//!
+//! A test is told as the driver's story: it adds chains, publishes, lets an engine run, polls what was used. What a
+//! well-behaved device must never do (use a chain twice, or one that was never posted) panics in here, so every
+//! test checks it. These tools panic on misuse; they are not for a device.
+
+mod backend;
+mod guest_ring;
+mod limit;
+mod memory;
+mod packed;
+mod random;
+mod split;
+
+pub use backend::{Answer, ScriptedBackend, Wire};
+pub use guest_ring::{At, GuestRing, Interrupts, RawDesc, Shape, Used};
+pub use limit::{LimitCall, ScriptedLimit};
+pub use memory::{DirtyRanges, POISON, Piece, TestMemory};
+pub use packed::PackedFields;
+pub use random::Random;
+pub use split::SplitFields;
+
+use crate::ring::Layout;
+
+/// Every layout that there is a ring and a driver for.
+pub const LAYOUTS: [Layout; 1] = [Layout::Split];
