@@ -35,7 +35,7 @@ pub(crate) struct Remains {
 
 /// A pair before and after its first queue was started.
 enum Pair {
-    Idle(PairParts),
+    Idle(Box<PairParts>),
     Worker(Slot<PairWorker>),
     Lost(WorkerLost),
 }
@@ -69,7 +69,10 @@ impl Runtime {
         counters: Vec<Arc<QueueCounters>>,
         parts: Vec<PairParts>,
     ) -> Self {
-        let pairs = parts.into_iter().map(Pair::Idle).collect();
+        let pairs = parts
+            .into_iter()
+            .map(|parts| Pair::Idle(Box::new(parts)))
+            .collect();
         Self {
             live,
             terms,
@@ -97,7 +100,7 @@ impl Runtime {
         };
         for pair in &mut self.pairs {
             let parts = match pair {
-                Pair::Idle(parts) => parts,
+                Pair::Idle(parts) => parts.as_mut(),
                 Pair::Worker(slot) => &mut slot.park()?.parts,
                 Pair::Lost(lost) => return Err(lost.clone().into()),
             };
@@ -119,7 +122,7 @@ impl Runtime {
                 Ok(QueueRole::Ctrl)
             }
             _ if index >= 2 * pairs => Err(ActivateError::Index(index)),
-            _ if index % 2 == 0 => Ok(QueueRole::Rx(index / 2)),
+            _ if index.is_multiple_of(2) => Ok(QueueRole::Rx(index / 2)),
             _ => Ok(QueueRole::Tx(index / 2)),
         }
     }
@@ -219,7 +222,7 @@ impl Runtime {
             )?;
             let name = Pair::Lost(WorkerLost(format!("{}_qp{pair}", self.live.id)));
             if let Pair::Idle(parts) = std::mem::replace(&mut self.pairs[at], name) {
-                let worker = PairWorker::new(pair, self.live.clone(), parts);
+                let worker = PairWorker::new(pair, self.live.clone(), *parts);
                 self.pairs[at] = Pair::Worker(Slot::new(thread, worker));
             }
         }
@@ -488,7 +491,7 @@ impl Runtime {
         let mut parts = Vec::with_capacity(self.pairs.len());
         for pair in self.pairs {
             parts.push(match pair {
-                Pair::Idle(parts) => parts,
+                Pair::Idle(parts) => *parts,
                 Pair::Worker(slot) => slot.into_work()?.parts,
                 Pair::Lost(lost) => return Err(lost),
             });
