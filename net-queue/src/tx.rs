@@ -189,8 +189,8 @@ impl<R: Ring> TxEngine<R> {
             .checked_sub(header as u64)
             .ok_or(DropCause::TooShort)?;
         let mut raw = RawHdr::new(self.size);
-        let pieces = &mut self.pieces.pieces;
-        copy_from(pieces, 0, raw.as_mut_bytes());
+        // Slot 0 may still hold the header of the frame before.
+        copy_from(&self.pieces.pieces[1..], 0, raw.as_mut_bytes());
         let checked = NetHdr::check_tx(&raw, frame_len as u32, self.rules)?.to_raw(self.size);
         self.header[..header].copy_from_slice(checked.as_bytes());
         Ok(frame_len)

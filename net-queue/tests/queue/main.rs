@@ -1,0 +1,4 @@
+//! The engines and rings against a scripted driver: one file per story, every story for every ring layout.
+
+mod rig;
+mod tx;
