@@ -92,6 +92,7 @@ pub struct RawHdr {
 
 impl RawHdr {
     /// An all-zero header of `size`.
+    #[inline]
     pub const fn new(size: HdrSize) -> Self {
         Self {
             bytes: [0; HDR_MAX],
@@ -100,11 +101,13 @@ impl RawHdr {
     }
 
     /// The bytes that count, as many as the size says.
+    #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.size.bytes()]
     }
 
     /// The same bytes, to be filled.
+    #[inline]
     pub fn as_mut_bytes(&mut self) -> &mut [u8] {
         &mut self.bytes[..self.size.bytes()]
     }
@@ -212,16 +215,28 @@ impl HdrError {
     }
 }
 
-/// A checked header: the bytes to send on, every field of them sanitised.
+/// A checked header, every field of it sanitised.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NetHdr {
-    bytes: [u8; HDR_LEN],
+    flags: u8,
+    gso_type: u8,
+    hdr_len: u16,
+    gso_size: u16,
+    csum_start: u16,
+    csum_offset: u16,
+    num_buffers: u16,
 }
 
 impl NetHdr {
     /// The header of a complete frame: nothing is left to be done.
     pub const PLAIN: Self = Self {
-        bytes: [0; HDR_LEN],
+        flags: 0,
+        gso_type: gso::NONE,
+        hdr_len: 0,
+        gso_size: 0,
+        csum_start: 0,
+        csum_offset: 0,
+        num_buffers: 0,
     };
 
     /// Checks what a driver wrote in front of a frame of `frame_len` bytes (header not counted).
@@ -235,7 +250,7 @@ impl NetHdr {
     #[inline]
     pub fn check_tx(raw: &RawHdr, frame_len: u32, rules: TxRules) -> Result<Self, HdrError> {
         let flags = raw.bytes[0] & flags::NEEDS_CSUM;
-        Self::check(raw, flags, frame_len, rules.offloads)
+        Self::check(raw, flags, 0, frame_len, rules.offloads)
     }
 
     /// Checks what a backend wrote in front of a frame of `frame_len` bytes (header not counted).
@@ -253,122 +268,136 @@ impl NetHdr {
         } else {
             flags::NEEDS_CSUM
         };
-        let mut hdr = Self::check(raw, raw.bytes[0] & seen, frame_len, rules.offloads)?;
-        hdr.set_num_buffers(1);
-        Ok(hdr)
+        Self::check(raw, raw.bytes[0] & seen, 1, frame_len, rules.offloads)
     }
 
     /// Number of receive buffers the frame takes (NET-RX-01, NET-RX-02).
     #[inline]
     pub fn set_num_buffers(&mut self, count: u16) {
-        self.put(NUM_BUFFERS_OFFSET, count);
+        self.num_buffers = count;
     }
 
-    /// The sanitised bytes; fields behind the base header are zero on the wire.
+    /// The base header on the wire.
+    #[inline]
     pub const fn to_bytes(self) -> [u8; HDR_LEN] {
-        self.bytes
+        let [b2, b3] = self.hdr_len.to_le_bytes();
+        let [b4, b5] = self.gso_size.to_le_bytes();
+        let [b6, b7] = self.csum_start.to_le_bytes();
+        let [b8, b9] = self.csum_offset.to_le_bytes();
+        let [b10, b11] = self.num_buffers.to_le_bytes();
+        let (b0, b1) = (self.flags, self.gso_type);
+        [b0, b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11]
     }
 
     /// The sanitised header at the length the driver expects.
     ///
     /// The longer forms report "no hash" and "no tunnel", which are all-zero fields.
+    #[inline]
     pub fn to_raw(self, size: HdrSize) -> RawHdr {
         let mut raw = RawHdr::new(size);
-        raw.bytes[..HDR_LEN].copy_from_slice(&self.bytes);
+        raw.bytes[..HDR_LEN].copy_from_slice(&self.to_bytes());
         raw
     }
 
     /// See [`flags`].
     pub const fn flags(self) -> u8 {
-        self.bytes[0]
+        self.flags
     }
 
     /// See [`gso`].
     pub const fn gso_type(self) -> u8 {
-        self.bytes[1]
+        self.gso_type
     }
 
     /// Bytes of all headers, a hint; 0 when not segmented.
     pub const fn hdr_len(self) -> u16 {
-        self.get(2)
+        self.hdr_len
     }
 
     /// Most payload bytes per segment; 0 when not segmented.
     pub const fn gso_size(self) -> u16 {
-        self.get(4)
+        self.gso_size
     }
 
     /// Frame offset from which the checksum is taken; 0 without `NEEDS_CSUM`.
     pub const fn csum_start(self) -> u16 {
-        self.get(6)
+        self.csum_start
     }
 
     /// Offset from `csum_start` at which the checksum is stored; 0 without `NEEDS_CSUM`.
     pub const fn csum_offset(self) -> u16 {
-        self.get(8)
+        self.csum_offset
     }
 
     /// Receive buffers taken; 0 on transmit.
     pub const fn num_buffers(self) -> u16 {
-        self.get(NUM_BUFFERS_OFFSET)
+        self.num_buffers
     }
 
-    const fn get(self, at: usize) -> u16 {
-        u16::from_le_bytes([self.bytes[at], self.bytes[at + 1]])
-    }
-
-    fn put(&mut self, at: usize, value: u16) {
-        self.bytes[at..at + 2].copy_from_slice(&value.to_le_bytes());
-    }
-
-    /// Both directions: `flags` are those the receiver may see.
+    /// Both directions: `flags` are those that the receiver may see.
     #[inline]
-    fn check(raw: &RawHdr, flags: u8, frame_len: u32, on: Offloads) -> Result<Self, HdrError> {
+    fn check(
+        raw: &RawHdr,
+        flags: u8,
+        num_buffers: u16,
+        frame_len: u32,
+        on: Offloads,
+    ) -> Result<Self, HdrError> {
         if frame_len < ETH_HDR_LEN {
             return Err(HdrError::ShortFrame);
         }
-        let mut hdr = Self::PLAIN;
-        hdr.bytes[0] = flags;
-        if flags & flags::NEEDS_CSUM == 0 && raw.bytes[1] == gso::NONE {
-            return Ok(hdr);
+        if flags & flags::NEEDS_CSUM != 0 || raw.bytes[1] != gso::NONE {
+            return Self::check_offload(raw, flags, num_buffers, frame_len, on);
         }
-        hdr.check_offload(raw, frame_len, on)?;
-        Ok(hdr)
+        Ok(Self {
+            flags,
+            num_buffers,
+            ..Self::PLAIN
+        })
     }
 
     /// The slow half: something is left to be done to the frame.
     fn check_offload(
-        &mut self,
         raw: &RawHdr,
+        flags: u8,
+        num_buffers: u16,
         frame_len: u32,
         on: Offloads,
-    ) -> Result<(), HdrError> {
+    ) -> Result<Self, HdrError> {
         let gso_type = raw.bytes[1];
         let segmented = Segmented::of(gso_type)?;
         if segmented.is_some_and(|gso| !gso.allowed(gso_type, on)) {
             return Err(HdrError::GsoNotNegotiated);
         }
-        if self.flags() & flags::NEEDS_CSUM == 0 {
+        if flags & flags::NEEDS_CSUM == 0 {
             return Err(HdrError::GsoWithoutCsum);
         }
         if !on.contains(Offloads::CSUM) {
             return Err(HdrError::CsumNotNegotiated);
         }
-        let (start, offset) = (raw.u16_at(6), raw.u16_at(8));
-        let end = u32::from(start) + u32::from(offset) + 2;
-        if end > frame_len || !(MIN_L4_START..=MAX_L4_START).contains(&start) {
+        let (csum_start, csum_offset) = (raw.u16_at(6), raw.u16_at(8));
+        let end = u32::from(csum_start) + u32::from(csum_offset) + 2;
+        if end > frame_len || !(MIN_L4_START..=MAX_L4_START).contains(&csum_start) {
             return Err(HdrError::CsumRange);
         }
-        self.put(6, start);
-        self.put(8, offset);
+        let partial = Self {
+            flags,
+            csum_start,
+            csum_offset,
+            num_buffers,
+            ..Self::PLAIN
+        };
         let Some(segmented) = segmented else {
-            return Ok(());
+            return Ok(partial);
         };
         segmented.check(raw, frame_len)?;
-        self.bytes[1] = gso_type;
-        self.put(2, u32::from(raw.u16_at(2)).min(frame_len) as u16);
-        self.put(4, raw.u16_at(4));
-        Ok(())
+        let hdr_len = u32::from(raw.u16_at(2)).min(frame_len) as u16;
+        Ok(Self {
+            gso_type,
+            hdr_len,
+            gso_size: raw.u16_at(4),
+            ..partial
+        })
     }
 }
 
