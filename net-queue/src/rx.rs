@@ -79,6 +79,15 @@ enum Held {
     Spilled { len: usize, direct: usize },
 }
 
+/// What a refill left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Supply {
+    /// The driver may post more.
+    Open,
+    /// The pool can take no more chain.
+    Full,
+}
+
 /// Moves frames from a backend to a driver's ring.
 #[derive(Debug)]
 pub struct RxEngine<R> {
@@ -92,6 +101,7 @@ pub struct RxEngine<R> {
     long_frames: u32,
     spill: Vec<u8>,
     held: Option<Held>,
+    supply: Supply,
     counters: Arc<QueueCounters>,
     fault: Option<QueueFault>,
 }
@@ -115,6 +125,7 @@ impl<R: Ring> RxEngine<R> {
             // Zeroed memory is mapped lazily: a queue that never spills never pays for it.
             spill: vec![0; HdrSize::Base.bytes().max(config.size.bytes()) + MAX_FRAME],
             held: None,
+            supply: Supply::Open,
             counters,
             config,
             fault: None,
@@ -183,11 +194,12 @@ impl<R: Ring> RxEngine<R> {
         }
         // Without merging only the first chain counts, and it must hold at least the shortest frame.
         let header = self.config.size.bytes();
-        let (want, least) = if self.config.merge {
-            (self.expected, header)
-        } else {
-            (1, header + ETH_HDR_LEN as usize)
+        let (want, least) = match self.held {
+            Some(Held::Spilled { len, .. }) => (len, header),
+            _ if self.config.merge => (self.expected, header),
+            _ => (1, header + ETH_HDR_LEN as usize),
         };
+        self.supply = Supply::Open;
         while self.pool.room() < want {
             match self.pool.pull(&mut self.ring, least) {
                 Ok(Pull::Added) => {}
@@ -199,7 +211,11 @@ impl<R: Ring> RxEngine<R> {
                         return Err(RxStop::Budget);
                     }
                 }
-                Ok(Pull::Empty | Pull::Full) => break,
+                Ok(Pull::Empty) => break,
+                Ok(Pull::Full) => {
+                    self.supply = Supply::Full;
+                    break;
+                }
                 Err(fault) => {
                     self.fault = Some(fault);
                     return Err(RxStop::Fault(fault));
@@ -224,18 +240,20 @@ impl<R: Ring> RxEngine<R> {
     where
         B: FrameBackend + ?Sized,
     {
-        let (len, direct) = match self.held.take() {
+        let len = match self.held.take() {
             // It passed all checks before it was held.
             Some(Held::Limited { len }) => return Ok(Some(len)),
-            Some(Held::Spilled { len, direct }) => (len, direct),
+            Some(Held::Spilled { len, direct }) => {
+                if !self.unspill(len, direct)? {
+                    return Ok(None);
+                }
+                len
+            }
             None => match self.receive(backend)? {
-                Some(received) => received,
+                Some(len) => len,
                 None => return Ok(None),
             },
         };
-        if len > direct && !self.unspill(len, direct)? {
-            return Ok(None);
-        }
         match self.check(len, filter) {
             Ok(()) => Ok(Some(len)),
             Err(cause) => {
@@ -245,9 +263,9 @@ impl<R: Ring> RxEngine<R> {
         }
     }
 
-    /// Receives one frame; returns its length and how many of its bytes lie in the pool's chains.
+    /// Receives one frame and returns its length; `None` when it was lost, or spilled and is held.
     #[inline]
-    fn receive<B>(&mut self, backend: &mut B) -> Result<Option<(usize, usize)>, RxStop>
+    fn receive<B>(&mut self, backend: &mut B) -> Result<Option<usize>, RxStop>
     where
         B: FrameBackend + ?Sized,
     {
@@ -271,40 +289,55 @@ impl<R: Ring> RxEngine<R> {
             }
             Err(RecvError::Dead(error)) => return Err(RxStop::Dead(error)),
         };
-        if spill.is_none() && len == direct {
-            // It filled all the room that the link's MTU called for and may have been cut: the MTU has grown.
-            self.expected = self.spill.len();
-            self.counters.add_drop(DropCause::NoRoom);
+        // Room that is filled to the last byte may have been too little.
+        if len > direct || (len == direct && spill.is_none()) {
+            self.outgrown(len, direct, spill.is_some());
             return Ok(None);
         }
-        if len > self.pool.first_len() {
-            self.long_frames = LONG_FRAMES_EXPECTED;
+        self.expect_long(len > self.pool.first_len());
+        Ok(Some(len))
+    }
+
+    #[inline]
+    fn expect_long(&mut self, long: bool) {
+        self.long_frames = if long {
+            LONG_FRAMES_EXPECTED
         } else {
-            self.long_frames = self.long_frames.saturating_sub(1);
+            self.long_frames.saturating_sub(1)
+        };
+    }
+
+    /// Holds or drops a frame that went beyond the chains offered to it.
+    #[cold]
+    fn outgrown(&mut self, len: usize, direct: usize, whole: bool) {
+        if len > self.expected {
+            // The link's MTU has grown.
+            self.expected = self.spill.len();
         }
-        Ok(Some((len, direct)))
+        if len > self.spill.len() {
+            self.counters.add_drop(DropCause::TooLong);
+        } else if self.config.merge && whole {
+            self.expect_long(true);
+            self.held = Some(Held::Spilled { len, direct });
+        } else {
+            self.counters.add_drop(DropCause::NoRoom);
+        }
     }
 
     /// Copies what spilled on into further chains; false when the frame had to be dropped.
     #[cold]
     fn unspill(&mut self, len: usize, direct: usize) -> Result<bool, RxStop> {
-        if !self.config.merge {
-            self.counters.add_drop(DropCause::NoRoom);
-            return Ok(false);
+        if self.pool.room() >= len {
+            self.pool.poke(direct, &self.spill[..len - direct]);
+            return Ok(true);
         }
-        if self.pool.room() < len {
-            // The driver may still post more, unless all that it has lies here.
-            if self.pool.chains() < self.ring_size
-                && self.pool.front(usize::MAX).0 < crate::iovec::MAX_PIECES - 1
-            {
-                self.held = Some(Held::Spilled { len, direct });
-                return Err(RxStop::NoBuffers);
-            }
-            self.counters.add_drop(DropCause::NoRoom);
-            return Ok(false);
+        // The driver may still post more, unless it has nothing left to post.
+        if self.supply == Supply::Open && self.pool.slots() < self.ring_size {
+            self.held = Some(Held::Spilled { len, direct });
+            return Err(RxStop::NoBuffers);
         }
-        self.pool.poke(direct, &self.spill[..len - direct]);
-        Ok(true)
+        self.counters.add_drop(DropCause::NoRoom);
+        Ok(false)
     }
 
     /// Decides whether the driver may see the frame of `len` bytes at the pool's front, and sanitises its header.

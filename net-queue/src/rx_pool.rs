@@ -56,6 +56,7 @@ pub(crate) struct RxPool {
     posted: VecDeque<Posted>,
     start: usize,
     room: usize,
+    slots: usize,
     ram: GuestRam,
 }
 
@@ -102,6 +103,7 @@ impl RxPool {
             posted: VecDeque::with_capacity(MOST_PIECES),
             start: 0,
             room: 0,
+            slots: 0,
             ram,
         }
     }
@@ -115,6 +117,13 @@ impl RxPool {
     #[inline]
     pub(crate) fn chains(&self) -> usize {
         self.posted.len()
+    }
+
+    /// Ring slots that are out of the driver's reach while the pool is as it is: those of all its chains, and
+    /// those too few for one more chain like the last.
+    pub(crate) fn slots(&self) -> usize {
+        let last = self.posted.back().map_or(0, |posted| posted.chain.slots);
+        self.slots + usize::from(last).saturating_sub(1)
     }
 
     /// Bytes of the first chain, 0 when there is none.
@@ -143,6 +152,7 @@ impl RxPool {
         };
         match content {
             Ok(()) if len >= least => {
+                self.slots += usize::from(chain.slots);
                 self.posted.push_back(Posted {
                     chain,
                     pieces: self.pieces.len() - before,
@@ -262,6 +272,7 @@ impl RxPool {
             }
             self.start += posted.pieces;
             self.room -= posted.len;
+            self.slots -= usize::from(posted.chain.slots);
             len -= written;
             ring.push_used(posted.chain, written as u32);
         }
@@ -281,6 +292,7 @@ impl RxPool {
             ring.undo_pop(posted.chain);
         }
         self.room = 0;
+        self.slots = 0;
         self.make_space();
     }
 }

@@ -26,7 +26,7 @@ use crate::fault::{DropCause, QueueFault};
 pub struct Chain {
     /// Head index (split) or buffer id (packed): what the driver knows the chain by.
     pub(crate) id: u16,
-    /// Ring slots that the chain takes: 1 for a split ring, its list length for a packed one.
+    /// Descriptors of the ring that it takes; those of an indirect table do not count.
     pub(crate) slots: u16,
 }
 

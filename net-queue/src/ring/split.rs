@@ -128,26 +128,25 @@ impl SplitRing {
         Ok(idx != self.next_avail)
     }
 
+    /// Hands the chain's pieces to `sink`; returns how many descriptors it read, and what became of them.
     #[inline]
     fn walk<S: PieceSink>(
         &self,
         head: u16,
         sink: &mut S,
-    ) -> Result<Result<(), DropCause>, QueueFault> {
+    ) -> Result<(u16, Result<(), DropCause>), QueueFault> {
         let mut index = head;
         // A chain cannot be longer than the table; one that is runs in a circle (VQ-SPL-10).
-        for _ in 0..self.size {
+        for slots in 1..=self.size {
             let Some(desc) = self.desc.desc(usize::from(index)) else {
                 return Err(QueueFault::DescriptorIndex);
             };
             if desc.has(Desc::INDIRECT) {
-                return self.walk_indirect(&desc, sink);
+                return Ok((slots, self.walk_indirect(&desc, sink)?));
             }
-            if let Err(cause) = sink.piece(&self.ram, desc.addr, desc.len, desc.has(Desc::WRITE)) {
-                return Ok(Err(cause));
-            }
-            if !desc.has(Desc::NEXT) {
-                return Ok(Ok(()));
+            let piece = sink.piece(&self.ram, desc.addr, desc.len, desc.has(Desc::WRITE));
+            if piece.is_err() || !desc.has(Desc::NEXT) {
+                return Ok((slots, piece));
             }
             index = desc.next;
         }
@@ -207,13 +206,13 @@ impl Ring for SplitRing {
         if head >= self.size {
             return Err(QueueFault::DescriptorIndex);
         }
-        let content = self.walk(head, sink)?;
+        let (slots, content) = self.walk(head, sink)?;
         self.next_avail = self.next_avail.wrapping_add(1);
-        Ok(Some((Chain { id: head, slots: 1 }, content)))
+        Ok(Some((Chain { id: head, slots }, content)))
     }
 
-    fn undo_pop(&mut self, chain: Chain) {
-        self.next_avail = self.next_avail.wrapping_sub(chain.slots);
+    fn undo_pop(&mut self, _chain: Chain) {
+        self.next_avail = self.next_avail.wrapping_sub(1);
     }
 
     #[inline]

@@ -2,24 +2,24 @@
 
 use std::sync::Arc;
 
-use net_queue::hdr::{HDR_LEN, HdrSize, RxRules, TxRules};
+use net_queue::hdr::{HDR_LEN, HdrSize, TxRules};
 use net_queue::ring::{AnyRing, Layout, RingConfig};
 use net_queue::testing::{
     GuestRing, LAYOUTS, Piece, Random, ScriptedBackend, ScriptedLimit, TestMemory, Used, Wire,
 };
 use net_queue::{
-    Admit, Budget, DropCause, Offloads, Outcome, QueueCounters, RxConfig, RxEngine, RxStop,
-    TxEngine, TxStop,
+    Admit, Budget, DropCause, GuestRam, Offloads, Outcome, QueueCounters, RxConfig, RxEngine,
+    RxStop, TxEngine, TxStop,
 };
 
 /// More than any test needs.
-pub const PLENTY: Budget = Budget {
+pub(crate) const PLENTY: Budget = Budget {
     frames: 1 << 20,
     bytes: 1 << 40,
 };
 
 /// A ring of `size` in `layout` with indirect tables allowed.
-pub fn ring(layout: Layout, size: u16) -> RingConfig {
+pub(crate) fn ring(layout: Layout, size: u16) -> RingConfig {
     RingConfig {
         layout,
         size,
@@ -29,7 +29,7 @@ pub fn ring(layout: Layout, size: u16) -> RingConfig {
 }
 
 /// Runs `test` once for each layout; a failure's output names it.
-pub fn every_layout(test: impl Fn(Layout)) {
+pub(crate) fn every_layout(test: impl Fn(Layout)) {
     for layout in LAYOUTS {
         println!("layout: {layout:?}");
         test(layout);
@@ -37,7 +37,7 @@ pub fn every_layout(test: impl Fn(Layout)) {
 }
 
 /// Runs `test` for each layout, with and without `EVENT_IDX`.
-pub fn every_ring(size: u16, test: impl Fn(RingConfig)) {
+pub(crate) fn every_ring(size: u16, test: impl Fn(RingConfig)) {
     every_layout(|layout| {
         for event_idx in [false, true] {
             println!("event_idx: {event_idx}");
@@ -50,7 +50,7 @@ pub fn every_ring(size: u16, test: impl Fn(RingConfig)) {
 }
 
 /// A frame of `len` bytes whose content depends on `seed`: no VLAN tag, no multicast address.
-pub fn frame(len: usize, seed: u64) -> Vec<u8> {
+pub(crate) fn frame(len: usize, seed: u64) -> Vec<u8> {
     let mut bytes = Random::new(seed).bytes(len);
     for (at, byte) in [(0, 2), (12, 8), (13, 0)] {
         if let Some(place) = bytes.get_mut(at) {
@@ -61,26 +61,26 @@ pub fn frame(len: usize, seed: u64) -> Vec<u8> {
 }
 
 /// The frame behind a header of a complete frame.
-pub fn packet(len: usize, seed: u64) -> Vec<u8> {
+pub(crate) fn packet(len: usize, seed: u64) -> Vec<u8> {
     [vec![0; HDR_LEN], frame(len, seed)].concat()
 }
 
 /// A transmit queue.
-pub struct TxRig {
-    pub guest: GuestRing,
-    pub engine: TxEngine<AnyRing>,
-    pub backend: ScriptedBackend,
-    pub wire: Wire,
-    pub limit: ScriptedLimit,
-    pub counters: Arc<QueueCounters>,
+pub(crate) struct TxRig {
+    pub(crate) guest: GuestRing,
+    pub(crate) engine: TxEngine<AnyRing>,
+    pub(crate) backend: ScriptedBackend,
+    pub(crate) wire: Wire,
+    pub(crate) limit: ScriptedLimit,
+    pub(crate) counters: Arc<QueueCounters>,
 }
 
 impl TxRig {
-    pub fn new(config: RingConfig) -> Self {
+    pub(crate) fn new(config: RingConfig) -> Self {
         Self::with(config, HdrSize::Base, Offloads::empty())
     }
 
-    pub fn with(config: RingConfig, size: HdrSize, offloads: Offloads) -> Self {
+    pub(crate) fn with(config: RingConfig, size: HdrSize, offloads: Offloads) -> Self {
         let guest = GuestRing::new(&TestMemory::new(), config);
         let (backend, wire) = Wire::new();
         let counters = Arc::<QueueCounters>::default();
@@ -97,31 +97,31 @@ impl TxRig {
     }
 
     /// Adds `bytes` as one chain, cut after each offset in `cuts`, and publishes it.
-    pub fn send(&mut self, bytes: &[u8], cuts: &[usize]) -> u16 {
+    pub(crate) fn send(&mut self, bytes: &[u8], cuts: &[usize]) -> u16 {
         let pieces = self.guest.memory().cut(bytes, cuts);
         let id = self.guest.add(&pieces);
         self.guest.publish();
         id
     }
 
-    pub fn run(&mut self) -> Outcome<TxStop> {
+    pub(crate) fn run(&mut self) -> Outcome<TxStop> {
         self.run_at(0, PLENTY)
     }
 
-    pub fn run_at(&mut self, now: u64, budget: Budget) -> Outcome<TxStop> {
+    pub(crate) fn run_at(&mut self, now: u64, budget: Budget) -> Outcome<TxStop> {
         self.engine
             .run(&mut self.backend, &mut self.limit, now, budget)
     }
 
     /// Runs until the ring is empty and returns what went out.
-    pub fn drain(&mut self) -> Vec<Vec<u8>> {
+    pub(crate) fn drain(&mut self) -> Vec<Vec<u8>> {
         let outcome = self.run();
         assert!(matches!(outcome.stop, TxStop::Empty), "{:?}", outcome.stop);
         self.wire.take_sent()
     }
 
     /// Drops counted so far, which must all be for `cause`.
-    pub fn dropped_for(&self, cause: DropCause) -> u64 {
+    pub(crate) fn dropped_for(&self, cause: DropCause) -> u64 {
         assert_eq!(
             self.counters.dropped(),
             self.counters.drops(cause),
@@ -132,7 +132,7 @@ impl TxRig {
 }
 
 /// What most receive tests negotiate: merging, nothing else.
-pub const MERGE: RxConfig = RxConfig {
+pub(crate) const MERGE: RxConfig = RxConfig {
     size: HdrSize::Base,
     offloads: Offloads::empty(),
     merge: true,
@@ -141,28 +141,40 @@ pub const MERGE: RxConfig = RxConfig {
 };
 
 /// The same without merging.
-pub const SINGLE: RxConfig = RxConfig {
+pub(crate) const SINGLE: RxConfig = RxConfig {
     merge: false,
     ..MERGE
 };
 
 /// A receive queue.
-pub struct RxRig {
-    pub guest: GuestRing,
-    pub engine: RxEngine<AnyRing>,
-    pub backend: ScriptedBackend,
-    pub wire: Wire,
-    pub limit: ScriptedLimit,
-    pub counters: Arc<QueueCounters>,
+pub(crate) struct RxRig {
+    pub(crate) guest: GuestRing,
+    pub(crate) engine: RxEngine<AnyRing>,
+    pub(crate) backend: ScriptedBackend,
+    pub(crate) wire: Wire,
+    pub(crate) limit: ScriptedLimit,
+    pub(crate) counters: Arc<QueueCounters>,
 }
 
 impl RxRig {
-    pub fn new(ring: RingConfig, config: RxConfig) -> Self {
-        let guest = GuestRing::new(&TestMemory::new(), ring);
+    pub(crate) fn new(ring: RingConfig, config: RxConfig) -> Self {
+        let memory = TestMemory::new();
+        let ram = memory.ram();
+        Self::over(memory, ram, ring, config)
+    }
+
+    /// With the engine's own view of the memory.
+    pub(crate) fn over(
+        memory: TestMemory,
+        ram: GuestRam,
+        ring: RingConfig,
+        config: RxConfig,
+    ) -> Self {
+        let guest = GuestRing::new(&memory, ring);
         let (backend, wire) = Wire::new();
         let counters = Arc::<QueueCounters>::default();
-        let ram = guest.memory().ram();
-        let engine = RxEngine::new(guest.device(), ring.size, ram, config, counters.clone());
+        let device = AnyRing::new(&ram, &guest.config()).expect("the ring was laid out for it");
+        let engine = RxEngine::new(device, ring.size, ram, config, counters.clone());
         Self {
             guest,
             engine,
@@ -174,7 +186,7 @@ impl RxRig {
     }
 
     /// Posts one chain of writable buffers with the given lengths.
-    pub fn post(&mut self, lens: &[usize]) -> u16 {
+    pub(crate) fn post(&mut self, lens: &[usize]) -> u16 {
         let pieces = self.rooms(lens);
         let id = self.guest.add(&pieces);
         self.guest.publish();
@@ -182,17 +194,17 @@ impl RxRig {
     }
 
     /// Poisoned buffers of the given lengths.
-    pub fn rooms(&self, lens: &[usize]) -> Vec<Piece> {
+    pub(crate) fn rooms(&self, lens: &[usize]) -> Vec<Piece> {
         lens.iter()
             .map(|len| self.guest.memory().room(*len))
             .collect()
     }
 
-    pub fn run(&mut self) -> Outcome<RxStop> {
+    pub(crate) fn run(&mut self) -> Outcome<RxStop> {
         self.run_with(None, 0, PLENTY)
     }
 
-    pub fn run_with(
+    pub(crate) fn run_with(
         &mut self,
         filter: Option<&dyn Admit>,
         now: u64,
@@ -203,18 +215,15 @@ impl RxRig {
     }
 
     /// Runs until the backend is empty.
-    pub fn drain(&mut self) {
-        let outcome = self.run();
-        assert!(
-            matches!(outcome.stop, RxStop::Drained),
-            "{:?}",
-            outcome.stop
-        );
+    pub(crate) fn drain(&mut self) {
+        let stop = self.run().stop;
+        let done = matches!(stop, RxStop::Drained | RxStop::NoBuffers);
+        assert!(done && self.wire.waiting() == 0, "{stop:?}");
     }
 
     /// Takes the next delivered frame as a driver does: the header says how many chains it has. Returns header,
     /// frame, and the chains.
-    pub fn take_frame(&mut self) -> Option<(Vec<u8>, Vec<u8>, Vec<Used>)> {
+    pub(crate) fn take_frame(&mut self) -> Option<(Vec<u8>, Vec<u8>, Vec<Used>)> {
         let first = self.guest.poll()?;
         let mut bytes = self.guest.bytes(&first);
         let mut chains = vec![first];
@@ -232,7 +241,7 @@ impl RxRig {
     }
 
     /// Drops counted so far, which must all be for `cause`.
-    pub fn dropped_for(&self, cause: DropCause) -> u64 {
+    pub(crate) fn dropped_for(&self, cause: DropCause) -> u64 {
         assert_eq!(
             self.counters.dropped(),
             self.counters.drops(cause),
@@ -240,9 +249,4 @@ impl RxRig {
         );
         self.counters.dropped()
     }
-}
-
-/// Rules that let every offload pass.
-pub fn all_rx() -> RxRules {
-    RxRules::new(Offloads::all())
 }
