@@ -1,0 +1,163 @@
+#!/usr/bin/env bash
+# The one entry to everything that checks this workspace. Without a word it lists its verbs.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-auto}"
+
+usage() {
+    cat <<'TEXT'
+usage: ./ci.sh VERB [ARGUMENT...]
+
+  fmt              formatting as rustfmt wants it
+  lint             clippy without a warning, and the directions of the crates
+  doc              documentation without a warning
+  test             all of the above, every test, the fuzz corpora, and real Linux guests
+  guest [PART]     real Linux guests alone; PART selects checks by name
+  fuzz [SECONDS]   every fuzz target for so long (default 60); needs nightly and cargo-fuzz
+  bench [NAME]     benchmarks; ratios to a baseline of the same run
+  audit            known vulnerabilities of the dependencies; needs cargo-audit
+  all              test, then fuzz and bench
+TEXT
+}
+
+# Names the packages that bring programs which are not there.
+missing_packages() {
+    local program package
+    while read -r program package; do
+        case "$program" in '' | '#'*) continue ;; esac
+        PATH="$PATH:/usr/sbin:/sbin" command -v "$program" >/dev/null || echo "$package"
+    done <tests/guest/packages.txt
+}
+
+packages() {
+    local missing
+    missing="$(missing_packages | tr '\n' ' ')"
+    [ -n "$missing" ] || return 0
+    if [ "$(id -u)" != 0 ]; then
+        echo "ci.sh: packages are missing, install them: sudo apt-get install -y --no-install-recommends $missing" >&2
+        exit 1
+    fi
+    apt-get update -qq
+    # shellcheck disable=SC2086 # one word for each package
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+}
+
+step() { echo "== $*" >&2; }
+
+fmt() {
+    step rustfmt
+    cargo fmt --all --check
+    cargo fmt --check --manifest-path fuzz/Cargo.toml
+}
+
+# No crate may use another one that the layer map does not show below it.
+directions() {
+    step "directions of the crates"
+    local crate allowed used
+    while read -r crate allowed; do
+        used="$(cargo tree -q -p "$crate" --depth 1 -e normal --prefix none | tail -n +2 | awk '{print $1}' |
+            grep -xE 'tap|rate-limiter|snapshot|net-queue|net-device|vhost-user-net|tests' | sort | tr '\n' ' ' || true)"
+        if [ "${used% }" != "$allowed" ]; then
+            echo "ci.sh: $crate uses '${used% }' of this workspace, not '$allowed'" >&2
+            exit 1
+        fi
+    done <<'TEXT'
+tap
+rate-limiter
+snapshot
+net-queue rate-limiter
+net-device net-queue rate-limiter snapshot tap
+vhost-user-net net-device
+TEXT
+}
+
+# Unsafe code lives in the modules that say so in their first lines, and these are named here.
+unsafe_modules() {
+    step "modules with unsafe code"
+    local found expected
+    found="$(grep -rlE 'allow\(unsafe_code' --include='*.rs' . | grep -vE '^./(target|fuzz/target)/' | sort)"
+    expected="$(sort docs/unsafe-modules.txt)"
+    diff <(echo "$expected") <(echo "$found") || {
+        echo "ci.sh: docs/unsafe-modules.txt (left) is not what the sources say (right)" >&2
+        exit 1
+    }
+}
+
+lint() {
+    step clippy
+    cargo clippy -q --workspace --all-targets -- -D warnings
+    cargo clippy -q --manifest-path fuzz/Cargo.toml --all-targets -- -D warnings
+    directions
+    unsafe_modules
+}
+
+doc() {
+    step rustdoc
+    RUSTDOCFLAGS="-D warnings" cargo doc -q --workspace --no-deps
+}
+
+tests() {
+    step "tests"
+    cargo test -q --workspace --exclude tests
+    cargo test -q -p tests --tests --lib
+    step "fuzz corpora, replayed"
+    cargo test -q --manifest-path fuzz/Cargo.toml
+}
+
+guest() {
+    packages
+    step "real Linux guests"
+    cargo test -q -p tests --test linux_guest -- "$@"
+}
+
+run_tests() {
+    packages
+    fmt
+    lint
+    doc
+    tests
+}
+
+fuzz() {
+    local seconds="${1:-60}" name
+    command -v cargo-fuzz >/dev/null || {
+        echo "ci.sh: cargo-fuzz is missing, install it: cargo install cargo-fuzz" >&2
+        exit 1
+    }
+    for name in $(cargo +nightly fuzz list); do
+        step "fuzz $name for $seconds s"
+        mkdir -p "fuzz/corpus/$name"
+        cargo +nightly fuzz run "$name" "fuzz/corpus/$name" "fuzz/seeds/$name" -- \
+            -max_total_time="$seconds" -print_final_stats=1
+    done
+}
+
+bench() {
+    cargo bench -q -p rate-limiter -p net-queue -- "$@"
+}
+
+audit() {
+    command -v cargo-audit >/dev/null || {
+        echo "ci.sh: cargo-audit is missing, install it: cargo install cargo-audit" >&2
+        exit 1
+    }
+    cargo audit
+}
+
+verb="${1:-}"
+[ $# -eq 0 ] || shift
+case "$verb" in
+    fmt | lint | doc | guest | fuzz | bench | audit) "$verb" "$@" ;;
+    test) run_tests ;;
+    all)
+        run_tests
+        fuzz
+        bench
+        ;;
+    '' | help | -h | --help) usage ;;
+    *)
+        usage >&2
+        exit 2
+        ;;
+esac
