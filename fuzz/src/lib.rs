@@ -12,10 +12,14 @@
 //! `seeds/` is written by `SEEDS=write cargo test --manifest-path fuzz/Cargo.toml` from
 //! [`Target::seeds`], so that it follows the formats; `regressions/` holds what once failed.
 
+pub mod arena;
 pub mod bytes;
 pub mod ctrl;
 pub mod hdr;
+pub mod ports;
+pub mod ring;
 pub mod snapshot;
+pub mod split;
 
 /// One input with its file name.
 pub type Seed = (&'static str, Vec<u8>);
@@ -32,7 +36,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: &[Target] = &[ctrl::TARGET, hdr::TARGET, snapshot::TARGET];
+pub const TARGETS: &[Target] = &[ctrl::TARGET, hdr::TARGET, snapshot::TARGET, split::TARGET];
 
 /// Entry of a target's binary: libFuzzer under cargo-fuzz, otherwise the files named as arguments.
 #[macro_export]

@@ -1,0 +1,137 @@
+//! What an engine is connected to: a backend, a limit and a control handler, each as unreliable as
+//! the input wants.
+
+use std::collections::VecDeque;
+use std::io::{self, Stdin};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use net_queue::ctrl::{Ack, Command, Handler, MAX_COMMAND};
+use net_queue::hdr::{HdrSize, NetHdr, RawHdr, TxRules};
+use net_queue::{
+    Caps, FrameBackend, Gather, Limit, LinkConfig, MAX_FRAME, MAX_PIECES, Offloads, RecvError,
+    Scatter, SendError,
+};
+
+/// What the backend says next.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Mood {
+    /// Yes.
+    #[default]
+    Willing,
+    /// Not now.
+    Busy,
+    /// Not this frame.
+    Picky,
+    /// Never again.
+    Gone,
+}
+
+/// Checks each frame that it is sent and delivers those it was given.
+pub struct Port {
+    /// Whether frames pass.
+    pub mood: Mood,
+    /// Frames to deliver, header first.
+    pub frames: VecDeque<Vec<u8>>,
+    /// Calls since it was last set to 0.
+    pub calls: u32,
+    size: HdrSize,
+    rules: TxRules,
+    fd: Stdin,
+}
+
+impl Port {
+    /// A port behind headers of `size`, to which frames may come with `offloads`.
+    pub fn new(size: HdrSize, offloads: Offloads) -> Self {
+        Self {
+            mood: Mood::default(),
+            frames: VecDeque::new(),
+            calls: 0,
+            size,
+            rules: TxRules::new(offloads),
+            fd: io::stdin(),
+        }
+    }
+}
+
+impl FrameBackend for Port {
+    fn caps(&self) -> Caps {
+        Caps::default()
+    }
+
+    fn configure(&mut self, _: &LinkConfig) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn send(&mut self, frame: &Gather<'_>) -> Result<(), SendError> {
+        self.calls += 1;
+        let header = self.size.bytes();
+        let mut bytes = vec![0; frame.len()];
+        assert!(frame.len() <= MAX_FRAME + header && frame.header_len() == header);
+        assert!(frame.as_iovecs().1 <= MAX_PIECES);
+        assert_eq!(frame.copy_to(&mut bytes), frame.len());
+        let mut raw = RawHdr::new(self.size);
+        raw.as_mut_bytes().copy_from_slice(&bytes[..header]);
+        let hdr = NetHdr::check_tx(&raw, (frame.len() - header) as u32, self.rules);
+        let hdr = hdr.expect("sent what the check refuses");
+        assert_eq!(hdr.to_raw(self.size).as_bytes(), raw.as_bytes());
+        match self.mood {
+            Mood::Willing => Ok(()),
+            Mood::Busy => Err(SendError::WouldBlock),
+            Mood::Picky => Err(SendError::Refused),
+            Mood::Gone => Err(SendError::Dead(io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+
+    fn recv(&mut self, room: &mut Scatter<'_>) -> Result<usize, RecvError> {
+        self.calls += 1;
+        assert!(!room.is_empty() && room.as_iovecs().1 <= MAX_PIECES);
+        match self.mood {
+            Mood::Gone => return Err(RecvError::Dead(io::ErrorKind::BrokenPipe.into())),
+            Mood::Busy => return Err(RecvError::WouldBlock),
+            Mood::Willing | Mood::Picky => {}
+        }
+        let frame = self.frames.pop_front().ok_or(RecvError::WouldBlock)?;
+        if matches!(self.mood, Mood::Picky) {
+            return Err(RecvError::Lost);
+        }
+        Ok(room.write_at(0, &frame))
+    }
+
+    fn poll_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Lets a number of frames pass.
+#[derive(Debug, Default)]
+pub struct Gate {
+    /// How many more.
+    pub left: u32,
+}
+
+impl Limit for Gate {
+    fn take(&mut self, now: u64, _: u64) -> Result<(), u64> {
+        self.left = self.left.checked_sub(1).ok_or(now + 1)?;
+        Ok(())
+    }
+
+    fn force(&mut self, _: u64, _: u64) {
+        self.left = self.left.saturating_sub(1);
+    }
+
+    fn refund(&mut self, _: u64) {
+        self.left += 1;
+    }
+}
+
+/// Takes the commands that parse.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Parser;
+
+impl Handler for Parser {
+    fn command(&mut self, bytes: &[u8]) -> Ack {
+        assert!(bytes.len() <= MAX_COMMAND);
+        (crate::ctrl::TARGET.run)(bytes);
+        Command::parse(bytes).map_or(Ack::Err, |_| Ack::Ok)
+    }
+}
