@@ -1,6 +1,51 @@
-//! The network device as a vhost-user back-end: the protocol layers of the daemon.
+//! The network device for any virtual machine monitor: a vhost-user back-end, and a demonstration that needs none.
+//!
+//! vhost-user moves a virtio device out of the monitor. The monitor (the *front-end*) connects to a Unix socket,
+//! passes the files that hold the guest's memory and the event descriptors of each ring, and from then on the guest
+//! and this process (the *back-end*) talk through shared memory.
+//!
+//! ```text
+//!   front-end --- socket ---> connection   whole messages, never a wait inside
+//!                                  |
+//!                                wire      bytes and descriptors -> one checked Request
+//!                                  |
+//!                 memory  log <- session -> vring     what was said, and what follows from it
+//!                                  |
+//!                              net_device   the device: rings, frames, workers
+//!                                  |
+//!   front-end <- eventfds -- interrupts
+//! ```
+//!
+//! | module | knows |
+//! |---|---|
+//! | [`args`] | the command line |
+//! | [`serve`] | where front-ends come from, one conversation after the other, the thread's one wait |
+//! | [`connection`] | one socket: messages in pieces, replies that wait |
+//! | [`wire`] | the format: every request, every field checked |
+//! | [`session`] | what a front-end has negotiated, and what the device is told |
+//! | [`vring`] | one ring: what is known of it, and whether it runs |
+//! | [`memory`] | the files that hold guest memory; whose address is where |
+//! | [`log`] | the bitmap of written pages, for live migration |
+//! | [`interrupts`] | event descriptors from the device's workers to the front-end |
+//! | [`pcap`] | frames to a file |
+//! | [`demo`] | the device with an embedded guest, on a tap of its own |
+//! | [`sys`] | system calls: all of the `unsafe` |
+//!
+//! # Trust
+//!
+//! Neither guest nor front-end is trusted. A malformed message ends its connection, and nothing else; what a message
+//! brought along is closed with it. Memory is mapped only where its file is; a front-end that shrinks the file
+//! afterwards ends the process, which serves nobody else.
+
+pub mod args;
 pub mod connection;
+pub mod demo;
+pub mod interrupts;
 pub mod log;
 pub mod memory;
+pub mod pcap;
+pub mod serve;
+pub mod session;
 pub mod sys;
+pub mod vring;
 pub mod wire;

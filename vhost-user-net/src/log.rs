@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use net_device::DirtyLog;
 use vhost::vhost_user::message::VhostUserLog;
 use vm_memory::{MmapRegion, VolatileMemory};
 
@@ -77,9 +78,10 @@ impl DirtyPages {
     pub fn new(bitmap: DirtyBitmap, used_rings: Vec<UsedRing>) -> Self {
         Self { bitmap, used_rings }
     }
+}
 
-    /// Marks `len` bytes at `gpa`.
-    fn record(&self, gpa: u64, len: u64) {
+impl DirtyLog for DirtyPages {
+    fn mark(&self, gpa: u64, len: u64) {
         self.bitmap.mark(gpa, len);
         for ring in &self.used_rings {
             let begin = gpa.max(ring.gpa);

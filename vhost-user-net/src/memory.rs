@@ -11,7 +11,7 @@ use std::sync::Arc;
 use vhost::vhost_user::message::VhostUserMemoryRegion;
 use vm_memory::mmap::MmapRegionError;
 use vm_memory::{
-    FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionCollectionError, GuestRegionMmap,
+    Bytes, FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionCollectionError, GuestRegionMmap,
     MmapRegion,
 };
 
@@ -167,6 +167,12 @@ impl MemoryTable {
         Ok(Self { regions })
     }
 
+    /// Whether there is no region.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.regions.is_empty()
+    }
+
     fn sorted(mut regions: Vec<Region>) -> Result<Self, MemoryError> {
         regions.sort_by_key(|region| region.gpa);
         let table = Self { regions };
@@ -199,5 +205,20 @@ impl MemoryTable {
             let offset = user_addr.checked_sub(region.user_addr)?;
             (offset < region.size).then(|| region.gpa + offset)
         })
+    }
+
+    /// Whether the packed ring at `desc` has never been round: user-mode Linux says that such a ring starts at 0, which
+    /// for every other front-end is the start of the second lap. After a lap the first descriptor has been used, and
+    /// its two lap bits are not both clear, nor as the driver sets them in the first lap. VirtIO 1.4 §2.8.1.
+    #[must_use]
+    pub fn is_unused_packed_ring(&self, desc: u64) -> bool {
+        const FLAGS: u64 = 14;
+        const AVAIL: u16 = 1 << 7;
+        const USED: u16 = 1 << 15;
+        let Ok(Some(memory)) = self.guest_memory() else {
+            return false;
+        };
+        let flags: Result<u16, _> = memory.read_obj(GuestAddress(desc.saturating_add(FLAGS)));
+        flags.is_ok_and(|flags| matches!(flags & (AVAIL | USED), 0 | AVAIL))
     }
 }

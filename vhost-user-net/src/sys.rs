@@ -1,6 +1,7 @@
 //! The system calls that the standard library has no safe door to: the only `unsafe` of this crate.
 #![allow(unsafe_code)]
 
+use std::fs::File;
 use std::io;
 use std::mem::{MaybeUninit, size_of, size_of_val};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -123,6 +124,20 @@ pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
     }
     // SAFETY: the kernel has just made `new`, and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(new) })
+}
+
+/// A new event counter that does not block.
+///
+/// # Errors
+/// What the kernel says.
+pub fn event() -> io::Result<File> {
+    // SAFETY: eventfd takes two ints and touches no memory.
+    let fd = unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made `fd`, and nobody else knows it.
+    Ok(unsafe { File::from_raw_fd(fd) })
 }
 
 /// What kind of Unix stream socket a descriptor is.

@@ -66,7 +66,7 @@ fn a_used_ring_is_marked_where_its_front_end_says() {
         log_addr: 0x100_0000,
     };
     let pages = DirtyPages::new(log, vec![ring]);
-    pages.record(0x5ffc, 8);
-    pages.record(0x4000, 4);
+    pages.mark(0x5ffc, 8);
+    pages.mark(0x4000, 4);
     assert_eq!(bits(&file), [4, 5, 6, 0x1000]);
 }

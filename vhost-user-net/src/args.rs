@@ -1,0 +1,213 @@
+//! The command line. Its options are stable.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
+use net_device::config::{Cidr, CidrParseError, ConfigError};
+use net_device::features::OPTIONAL;
+use net_device::{Features, MacAddr, NetConfig, TapConfig};
+
+use crate::demo;
+
+#[cfg(test)]
+mod tests;
+
+/// A virtio network device for virtual machines.
+#[derive(Debug, Parser)]
+#[command(version, about, disable_help_subcommand = true)]
+pub struct CommandLine {
+    /// Say more; twice: everything
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+
+    /// What to do; the demonstration when nothing is said.
+    #[command(subcommand)]
+    pub task: Option<Task>,
+}
+
+/// What the program does.
+#[derive(Debug, Subcommand)]
+pub enum Task {
+    /// Show the device at work, without a virtual machine
+    Demo(demo::Options),
+    /// Give the device to virtual machines over vhost-user
+    Serve(Box<ServeArgs>),
+}
+
+/// How to serve.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Socket to listen at
+    #[arg(long, value_name = "PATH", required_unless_present_any = ["fd", "print_capabilities"], conflicts_with = "fd")]
+    pub socket_path: Option<PathBuf>,
+
+    /// Inherited socket, listening or connected
+    #[arg(long, value_name = "N")]
+    pub fd: Option<i32>,
+
+    /// Print what this back-end is, as JSON, and exit
+    #[arg(long)]
+    pub print_capabilities: bool,
+
+    /// Connect to --socket-path instead of listening, again when the front-end is gone
+    #[arg(long, conflicts_with = "fd")]
+    pub client: bool,
+
+    /// Tap to open, or to create; a name, or a template such as vmtap%d
+    #[arg(long, value_name = "NAME", required_unless_present_any = ["tap_fd", "print_capabilities"])]
+    pub tap: Option<String>,
+
+    /// Inherited taps, one for each queue pair
+    #[arg(long, value_name = "N", value_delimiter = ',', conflicts_with_all = ["tap", "tap_addr", "host_mac"])]
+    pub tap_fd: Vec<i32>,
+
+    /// Address of the host's end, for a tap that is created
+    #[arg(long, value_name = "CIDR")]
+    pub tap_addr: Vec<TapAddress>,
+
+    /// MAC address of the host's end, for a tap that is created
+    #[arg(long, value_name = "MAC")]
+    pub host_mac: Option<MacAddr>,
+
+    /// MAC address of the guest; without it the driver makes one up
+    #[arg(long, value_name = "MAC")]
+    pub mac: Option<MacAddr>,
+
+    /// Largest packet, in bytes
+    #[arg(long, value_name = "N")]
+    pub mtu: Option<u16>,
+
+    /// Queue pairs
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub queue_pairs: u16,
+
+    /// Largest ring that a front-end may choose
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    pub queue_size: u16,
+
+    /// Write every frame to a file for packet analysers
+    #[arg(long, value_name = "FILE")]
+    pub pcap: Option<PathBuf>,
+
+    /// Features not to offer.
+    #[command(flatten)]
+    pub without: Without,
+}
+
+impl ServeArgs {
+    /// The device that is asked for.
+    ///
+    /// # Errors
+    /// There is no such device.
+    pub fn device(&self) -> Result<NetConfig, ConfigError> {
+        let mut config = NetConfig::builder()
+            .id("vhost-user-net")
+            .disable(self.without.0);
+        config = config
+            .queue_pairs(self.queue_pairs)
+            .queue_size(self.queue_size);
+        if let Some(mac) = self.mac {
+            config = config.mac(mac);
+        }
+        if let Some(mtu) = self.mtu {
+            config = config.mtu(mtu);
+        }
+        config.build()
+    }
+
+    /// The tap that is asked for by name.
+    #[must_use]
+    pub fn tap(&self) -> TapConfig {
+        let mut config = TapConfig {
+            name: self.tap.clone(),
+            host_mac: self.host_mac,
+            ..TapConfig::default()
+        };
+        for address in &self.tap_addr {
+            match address {
+                TapAddress::V4(cidr) => config.ipv4 = Some(*cidr),
+                TapAddress::V6(cidr) => config.ipv6 = Some(*cidr),
+            }
+        }
+        config
+    }
+}
+
+/// What is served where, on one line.
+impl fmt::Display for ServeArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.tap {
+            Some(name) => write!(f, "tap {name}")?,
+            None => write!(f, "tap descriptors {:?}", self.tap_fd)?,
+        }
+        write!(f, ", queue pairs: {}, ", self.queue_pairs)?;
+        match (&self.socket_path, self.fd) {
+            (Some(path), _) if self.client => write!(f, "for the front-end at {}", path.display()),
+            (Some(path), _) => write!(f, "at {}", path.display()),
+            (None, fd) => write!(f, "on descriptor {}", fd.unwrap_or(-1)),
+        }
+    }
+}
+
+/// An address of either family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TapAddress {
+    /// IPv4.
+    V4(Cidr<std::net::Ipv4Addr>),
+    /// IPv6.
+    V6(Cidr<std::net::Ipv6Addr>),
+}
+
+impl std::str::FromStr for TapAddress {
+    type Err = CidrParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse()
+            .map(Self::V4)
+            .or_else(|_| text.parse().map(Self::V6))
+    }
+}
+
+/// Features that `--no-NAME` switches off: one flag for each name that the device knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Without(pub Features);
+
+/// The flags, each with its feature and the name of its argument.
+static FLAGS: LazyLock<Vec<(String, Features)>> = LazyLock::new(|| {
+    OPTIONAL
+        .iter()
+        .map(|(name, feature)| (format!("no-{name}"), *feature))
+        .collect()
+});
+
+impl Args for Without {
+    fn augment_args(command: Command) -> Command {
+        FLAGS.iter().fold(command, |command, (flag, feature)| {
+            let arg = Arg::new(flag.as_str())
+                .long(flag.as_str())
+                .action(ArgAction::SetTrue);
+            command.arg(
+                arg.help(format!("Do not offer {feature}"))
+                    .help_heading("Features"),
+            )
+        })
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Without {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let set = FLAGS.iter().filter(|(flag, _)| matches.get_flag(flag));
+        Ok(Self(set.map(|(_, feature)| *feature).collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}

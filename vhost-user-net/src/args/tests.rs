@@ -1,0 +1,107 @@
+//! The command line, right and wrong.
+
+use clap::CommandFactory;
+
+use super::*;
+
+fn parse(words: &str) -> Result<CommandLine, clap::Error> {
+    CommandLine::try_parse_from(std::iter::once("vhost-user-net").chain(words.split_whitespace()))
+}
+
+fn serve(words: &str) -> ServeArgs {
+    match parse(&format!("serve {words}")).unwrap().task {
+        Some(Task::Serve(args)) => *args,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_command_is_consistent() {
+    CommandLine::command().debug_assert();
+}
+
+#[test]
+fn nothing_means_the_demonstration() {
+    assert!(parse("").unwrap().task.is_none());
+    assert!(matches!(parse("demo").unwrap().task, Some(Task::Demo(_))));
+}
+
+#[test]
+fn a_device_is_described() {
+    let args = serve(
+        "--socket-path /run/net.sock --tap tap3 --tap-addr 10.0.0.1/24 --tap-addr fd00::1/64 --host-mac 02:00:00:00:00:01 \
+         --mac 02:00:00:00:00:02 --mtu 9000 --queue-pairs 4 --queue-size 512",
+    );
+    let device = args.device().unwrap();
+    assert_eq!(device.mac, Some("02:00:00:00:00:02".parse().unwrap()));
+    assert_eq!(
+        (device.mtu, device.queue_pairs, device.queue_size),
+        (Some(9000), 4, 512)
+    );
+    let tap = args.tap();
+    assert_eq!(tap.name.as_deref(), Some("tap3"));
+    assert_eq!(tap.host_mac, Some("02:00:00:00:00:01".parse().unwrap()));
+    assert_eq!(tap.ipv4.unwrap().to_string(), "10.0.0.1/24");
+    assert_eq!(tap.ipv6.unwrap().to_string(), "fd00::1/64");
+    assert_eq!(
+        args.to_string(),
+        "tap tap3, queue pairs: 4, at /run/net.sock"
+    );
+}
+
+#[test]
+fn descriptors_are_listed() {
+    let args = serve("--fd 7 --tap-fd 3,4 --queue-pairs 2");
+    assert_eq!((args.fd, &args.tap_fd[..]), (Some(7), &[3, 4][..]));
+}
+
+#[test]
+fn every_optional_feature_has_its_flag() {
+    for (name, feature) in OPTIONAL {
+        let args = serve(&format!("--fd 7 --tap t --no-{name}"));
+        assert_eq!(args.without, Without(*feature), "{name}");
+        assert_eq!(args.device().unwrap().disabled, *feature);
+    }
+    assert_eq!(serve("--fd 7 --tap t").without, Without::default());
+}
+
+#[test]
+fn capabilities_need_nothing_else() {
+    assert!(serve("--print-capabilities").print_capabilities);
+    assert!(serve("--print-capabilities --fd 3 --tap x").print_capabilities);
+}
+
+#[test]
+fn what_makes_no_sense_is_a_usage_error() {
+    for words in [
+        "serve",
+        "serve --fd 3",
+        "serve --tap t",
+        "serve --fd 3 --socket-path p --tap t",
+        "serve --fd 3 --tap t --tap-fd 4",
+        "serve --fd 3 --client --tap t",
+        "serve --fd 3 --tap-fd 4 --tap-addr 10.0.0.1/8",
+        "serve --fd 3 --tap t --mac 1:2",
+        "serve --fd 3 --tap t --tap-addr 10.0.0.1",
+        "serve --fd 3 --tap t --no-version-1",
+        "serve --fd 3 --tap t --queue-pairs -1",
+        "server",
+    ] {
+        assert_eq!(parse(words).unwrap_err().exit_code(), 2, "{words}");
+    }
+}
+
+#[test]
+fn a_device_that_cannot_be_is_refused() {
+    for words in [
+        "--queue-pairs 0",
+        "--queue-size 100",
+        "--mtu 10",
+        "--mac ff:ff:ff:ff:ff:ff",
+    ] {
+        assert!(
+            serve(&format!("--fd 3 --tap t {words}")).device().is_err(),
+            "{words}"
+        );
+    }
+}

@@ -1,0 +1,82 @@
+//! How the device's workers reach the front-end: one event descriptor for each ring, swapped while they run.
+//!
+//! A worker writes to descriptors that cannot block, and nothing else: whatever takes more than that is left to the
+//! thread that serves the connection, which [`Interrupts::config_event`] wakes.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use net_device::{Interrupt, InterruptSource};
+
+use crate::sys;
+
+/// The interrupt callback of one session.
+#[derive(Debug)]
+pub struct Interrupts {
+    calls: Box<[Mutex<Option<File>>]>,
+    config: File,
+}
+
+impl Interrupts {
+    /// For `rings` rings, none of which has a descriptor yet.
+    ///
+    /// # Errors
+    /// No event descriptor can be made.
+    pub fn new(rings: usize) -> io::Result<Self> {
+        Ok(Self {
+            calls: (0..rings).map(|_| Mutex::new(None)).collect(),
+            config: sys::event()?,
+        })
+    }
+
+    /// Becomes readable when the configuration space changed, or the device needs a reset.
+    #[must_use]
+    pub fn config_event(&self) -> &File {
+        &self.config
+    }
+
+    /// SET_VRING_CALL: the old descriptor is closed. Without a new one the driver polls.
+    ///
+    /// # Errors
+    /// The descriptor cannot be made non-blocking.
+    pub fn set_call(&self, ring: usize, fd: Option<OwnedFd>) -> io::Result<()> {
+        let Some(slot) = self.calls.get(ring) else {
+            return Ok(());
+        };
+        let file = fd
+            .map(|fd| sys::set_nonblocking(fd.as_fd()).map(|()| File::from(fd)))
+            .transpose()?;
+        *lock(slot) = file;
+        Ok(())
+    }
+}
+
+/// A poisoned lock still guards a whole value.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Adds one to an event counter; one that is full has been signalled already.
+///
+/// # Errors
+/// The descriptor cannot be written.
+pub fn signal(event: Option<&File>) -> io::Result<()> {
+    match event.map(|mut file| file.write_all(&1u64.to_ne_bytes())) {
+        Some(Err(error)) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+        _ => Ok(()),
+    }
+}
+
+impl Interrupt for Interrupts {
+    fn trigger(&self, source: InterruptSource) -> io::Result<()> {
+        match source {
+            InterruptSource::Queue(ring) => self
+                .calls
+                .get(usize::from(ring))
+                .map_or(Ok(()), |slot| signal(lock(slot).as_ref())),
+            InterruptSource::Config => signal(Some(&self.config)),
+        }
+    }
+}

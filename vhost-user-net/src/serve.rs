@@ -1,0 +1,331 @@
+//! Where front-ends come from, and one conversation after the other with them.
+//!
+//! The main thread has one wait, for everything that can happen to it: a signal to end, a front-end, the device.
+//! Nothing else in this crate blocks, so SIGTERM is answered at once whatever a front-end does or leaves undone.
+
+use std::error::Error;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use log::{debug, info, warn};
+use net_device::NetDevice;
+
+use crate::connection::{Connection, ConnectionError, Message};
+use crate::session::{Session, SessionError};
+use crate::sys::{self, Interest, SocketKind, Termination};
+use crate::wire::Answer;
+
+#[cfg(test)]
+mod tests;
+
+/// Milliseconds between two attempts to connect.
+const RECONNECT_MS: u16 = 1000;
+/// Refusals that are logged for one front-end; further ones are only answered.
+const LOGGED_REFUSALS: u32 = 8;
+
+/// Why the daemon cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Something that is no socket has the path.
+    #[error("{} exists and is no socket; remove it or choose another path", .0.display())]
+    NotASocket(PathBuf),
+    /// A daemon serves there.
+    #[error("{} is in use by a running daemon; stop that one or choose another path", .0.display())]
+    InUse(PathBuf),
+    /// The path cannot be used.
+    #[error("cannot listen at {}", path.display())]
+    Listen {
+        /// The path.
+        path: PathBuf,
+        /// What the kernel says.
+        #[source]
+        source: io::Error,
+    },
+    /// The descriptor is nothing to serve on.
+    #[error("descriptor {0} is no unix stream socket; pass a listening or a connected one")]
+    Descriptor(i32),
+    /// A worker of the device died; a new process has a new device.
+    #[error("a worker of the device died; start the daemon again")]
+    WorkerLost,
+    /// Waiting, accepting or the like failed.
+    #[error("cannot wait for front-ends")]
+    System(#[from] io::Error),
+}
+
+/// Why a conversation ended before the front-end closed it.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    #[error("request {0} is refused")]
+    Refused(u32, #[source] SessionError),
+}
+
+/// Where front-ends come from.
+#[derive(Debug)]
+pub enum Source {
+    /// They connect, one after the other.
+    Listener(BoundListener),
+    /// The daemon connects to a path, again and again.
+    Client(PathBuf),
+    /// There is one, and no other.
+    Connected(UnixStream),
+}
+
+/// A listening socket, and the path to remove at the end if it is the daemon's own.
+#[derive(Debug)]
+pub struct BoundListener {
+    listener: UnixListener,
+    path: Option<PathBuf>,
+}
+
+impl Drop for BoundListener {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+impl Source {
+    /// Listens at `path`. A socket that nobody listens on any more is replaced.
+    ///
+    /// # Errors
+    /// Somebody listens, the path is something else, or cannot be made.
+    pub fn listen(path: &Path) -> Result<Self, ServeError> {
+        let failed = |source| ServeError::Listen {
+            path: path.to_owned(),
+            source,
+        };
+        match std::fs::symlink_metadata(path) {
+            Ok(metadata) if !metadata.file_type().is_socket() => {
+                return Err(ServeError::NotASocket(path.to_owned()));
+            }
+            Ok(_) => match UnixStream::connect(path) {
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                    std::fs::remove_file(path).map_err(failed)?;
+                }
+                Ok(_) => return Err(ServeError::InUse(path.to_owned())),
+                Err(error) => return Err(failed(error)),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
+        }
+        let listener = UnixListener::bind(path).map_err(failed)?;
+        Self::listener(listener, Some(path.to_owned()))
+    }
+
+    /// Takes number `fd`, a listening or a connected socket that was inherited.
+    ///
+    /// # Errors
+    /// It is neither.
+    pub fn inherit(fd: i32) -> Result<Self, ServeError> {
+        let socket = sys::duplicate(fd).map_err(|_| ServeError::Descriptor(fd))?;
+        match sys::unix_stream_kind(socket.as_fd()) {
+            Some(SocketKind::Listening) => Self::listener(socket.into(), None),
+            Some(SocketKind::Connected) => Ok(Self::Connected(socket.into())),
+            None => Err(ServeError::Descriptor(fd)),
+        }
+    }
+
+    /// A front-end may be gone between the wait and the accept, which then must not block.
+    fn listener(listener: UnixListener, path: Option<PathBuf>) -> Result<Self, ServeError> {
+        let bound = BoundListener { listener, path };
+        bound.listener.set_nonblocking(true)?;
+        Ok(Self::Listener(bound))
+    }
+}
+
+/// What ends a wait for a front-end, or a conversation with one.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    /// The conversation is over.
+    Closed,
+    /// The daemon is to end.
+    Terminated,
+}
+
+/// The daemon: a device, and whoever uses it.
+#[derive(Debug)]
+pub struct Server<'a> {
+    device: &'a mut NetDevice,
+    termination: &'a Termination,
+    /// Becomes readable when a worker of the device dies.
+    worker_lost: &'a File,
+}
+
+impl<'a> Server<'a> {
+    /// A daemon for `device`, whose exit event is `worker_lost`, until `termination`.
+    pub fn new(
+        device: &'a mut NetDevice,
+        termination: &'a Termination,
+        worker_lost: &'a File,
+    ) -> Self {
+        Self {
+            device,
+            termination,
+            worker_lost,
+        }
+    }
+
+    /// Serves front-ends until a signal ends it, or until there cannot be another one.
+    ///
+    /// # Errors
+    /// The daemon cannot go on; what a front-end does wrong ends only its own conversation.
+    pub fn run(&mut self, source: Source) -> Result<(), ServeError> {
+        match source {
+            Source::Connected(socket) => self.converse(socket).map(|_| ()),
+            Source::Client(path) => self.connect_again_and_again(&path),
+            Source::Listener(bound) => self.accept_again_and_again(&bound.listener),
+        }
+    }
+
+    fn accept_again_and_again(&mut self, listener: &UnixListener) -> Result<(), ServeError> {
+        loop {
+            let wanted = [
+                self.termination.as_fd(),
+                self.worker_lost.as_fd(),
+                listener.as_fd(),
+            ];
+            let [terminated, lost, _] = sys::wait(wanted.map(|fd| (fd, Interest::Readable)), None)?;
+            if terminated {
+                return Ok(());
+            }
+            if lost {
+                return Err(ServeError::WorkerLost);
+            }
+            match listener.accept() {
+                Ok((socket, _)) => {
+                    if self.converse(socket)? == End::Terminated {
+                        return Ok(());
+                    }
+                }
+                Err(error) if is_transient(&error) => debug!("no front-end after all: {error}"),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn connect_again_and_again(&mut self, path: &Path) -> Result<(), ServeError> {
+        let mut waiting = false;
+        loop {
+            match UnixStream::connect(path) {
+                Ok(socket) => {
+                    waiting = false;
+                    if self.converse(socket)? == End::Terminated {
+                        return Ok(());
+                    }
+                }
+                Err(error) if !std::mem::replace(&mut waiting, true) => {
+                    warn!(
+                        "no front-end at {} yet: {error}; trying every second",
+                        path.display()
+                    );
+                }
+                Err(_) => {}
+            }
+            let [terminated] = sys::wait(
+                [(self.termination.as_fd(), Interest::Readable)],
+                Some(RECONNECT_MS),
+            )?;
+            if terminated {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Serves one front-end to its end. What it does wrong goes to the log, on one line.
+    fn converse(&mut self, socket: UnixStream) -> Result<End, ServeError> {
+        info!("a front-end is there");
+        let mut connection = Connection::new(socket)?;
+        let mut session = Session::new(self.device)?;
+        let mut refusals = 0;
+        loop {
+            let [terminated, lost, changed, ready] = sys::wait(
+                [
+                    (self.termination.as_fd(), Interest::Readable),
+                    (self.worker_lost.as_fd(), Interest::Readable),
+                    (
+                        session.interrupts().config_event().as_fd(),
+                        Interest::Readable,
+                    ),
+                    (connection.as_fd(), connection.interest()),
+                ],
+                None,
+            )?;
+            if terminated {
+                return Ok(End::Terminated);
+            }
+            if lost {
+                return Err(ServeError::WorkerLost);
+            }
+            if changed {
+                session.config_changed();
+            }
+            if !ready {
+                continue;
+            }
+            match step(&mut connection, &mut session, &mut refusals) {
+                Ok(()) => {}
+                Err(Broken::Connection(ConnectionError::Closed)) => {
+                    info!("the front-end closed the connection");
+                    return Ok(End::Closed);
+                }
+                Err(error) => {
+                    warn!("connection ended: {}", chain(&error));
+                    return Ok(End::Closed);
+                }
+            }
+        }
+    }
+}
+
+/// Takes what is there of a message, and answers it when it is whole.
+fn step(
+    connection: &mut Connection,
+    session: &mut Session<'_>,
+    refusals: &mut u32,
+) -> Result<(), Broken> {
+    let Some(Message { header, request }) = connection.advance()? else {
+        return Ok(());
+    };
+    let result = session.handle(request);
+    let wants_answer = header.need_reply && session.answers_refusals();
+    match result {
+        Ok(Answer::Done) if !wants_answer => Ok(()),
+        Ok(answer) => Ok(connection.reply(header.code, &answer)?),
+        Err(error) if wants_answer => {
+            *refusals = refusals.saturating_add(1);
+            if *refusals <= LOGGED_REFUSALS {
+                warn!("request {} is refused: {}", header.code, chain(&error));
+            }
+            Ok(connection.reply(header.code, &Answer::Number(1))?)
+        }
+        Err(error) => Err(Broken::Refused(header.code, error)),
+    }
+}
+
+/// Errors of `accept` that say nothing about the listener.
+fn is_transient(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted
+    )
+}
+
+/// An error and its causes, on one line.
+#[must_use]
+pub fn chain(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line.push_str(": ");
+        line.push_str(&error.to_string());
+        cause = error.source();
+    }
+    line
+}

@@ -1,0 +1,164 @@
+//! Requests about one ring, and the one place where rings start and stop.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+
+use net_device::{Interrupt, InterruptSource};
+use vhost::vhost_user::message::{VhostUserVirtioFeatures, VhostUserVringAddr};
+
+use super::{Session, SessionError};
+use crate::vring::{Gate, RingError, State, Vring};
+use crate::wire::{Answer, RingValue};
+
+impl Session<'_> {
+    /// A ring's index, if there is such a ring.
+    fn index(&self, ring: u32) -> Result<usize, SessionError> {
+        let index = usize::try_from(ring)
+            .ok()
+            .filter(|index| *index < self.rings.len());
+        index.ok_or(SessionError::NoRing(ring))
+    }
+
+    /// Records something about a ring, and lets it take effect.
+    pub(super) fn tell_ring(
+        &mut self,
+        ring: u32,
+        tell: impl FnOnce(&mut Vring) -> Result<(), RingError>,
+    ) -> Result<(), SessionError> {
+        let index = self.index(ring)?;
+        tell(&mut self.rings[index]).map_err(|source| SessionError::Ring(ring, source))?;
+        self.settle(index)
+    }
+
+    pub(super) fn set_enabled(&mut self, ring: u32, enabled: bool) -> Result<(), SessionError> {
+        let index = self.index(ring)?;
+        self.rings[index].set_enabled(enabled);
+        self.settle(index)
+    }
+
+    /// A running ring goes on at the same position, with the new descriptor.
+    pub(super) fn set_kick(&mut self, ring: u32, fd: Option<OwnedFd>) -> Result<(), SessionError> {
+        let index = self.index(ring)?;
+        self.rings[index]
+            .set_kick(fd)
+            .map_err(|source| SessionError::Ring(ring, source))?;
+        self.halt(index, State::Held)?;
+        self.settle(index)
+    }
+
+    pub(super) fn set_call(&mut self, ring: u32, fd: Option<OwnedFd>) -> Result<(), SessionError> {
+        let index = self.index(ring)?;
+        self.interrupts
+            .set_call(index, fd)
+            .map_err(SessionError::Descriptor)?;
+        // An interrupt may have gone to the old descriptor in vain; drivers take a spurious one.
+        if self.rings[index].state() == State::Running {
+            self.interrupt(index);
+        }
+        Ok(())
+    }
+
+    fn interrupt(&self, index: usize) {
+        if let Err(error) = self
+            .interrupts
+            .trigger(InterruptSource::Queue(index as u16))
+        {
+            ::log::debug!("ring {index}: interrupt not delivered: {error}");
+        }
+    }
+
+    pub(super) fn set_err(&mut self, ring: u32, fd: Option<OwnedFd>) -> Result<(), SessionError> {
+        let index = self.index(ring)?;
+        self.errors[index] = fd.map(File::from);
+        Ok(())
+    }
+
+    /// A running ring goes on at the same position in its new place; the same place means that logging of the used
+    /// ring is switched.
+    pub(super) fn set_addrs(&mut self, addrs: &VhostUserVringAddr) -> Result<(), SessionError> {
+        let ring = addrs.index;
+        let index = self.index(ring)?;
+        let (moved, log_changed) = self.rings[index].set_addrs(addrs);
+        if moved {
+            self.halt(index, State::Held)?;
+        }
+        if log_changed && self.logging().is_some() {
+            self.renew_memory()?;
+        }
+        self.settle(index)
+    }
+
+    /// GET_VRING_BASE: whatever state the ring is in, it is stopped afterwards.
+    pub(super) fn stop_ring(&mut self, ring: u32) -> Result<Answer, SessionError> {
+        let index = self.index(ring)?;
+        self.halt(index, State::Stopped)?;
+        self.rings[index].forget_kick();
+        self.settle(index)?;
+        Ok(Answer::RingBase(RingValue {
+            ring,
+            value: self.rings[index].base(),
+        }))
+    }
+
+    fn gate(&self) -> Gate {
+        Gate {
+            open: self.features.is_some() && !self.memory.is_empty(),
+            enabled_by_default: !self.has(VhostUserVirtioFeatures::PROTOCOL_FEATURES),
+        }
+    }
+
+    /// Takes each ring where it should be.
+    pub(super) fn settle_all(&mut self) -> Result<(), SessionError> {
+        (0..self.rings.len()).try_for_each(|index| self.settle(index))
+    }
+
+    /// Takes a ring where it should be.
+    fn settle(&mut self, index: usize) -> Result<(), SessionError> {
+        match (
+            self.rings[index].state(),
+            self.rings[index].target(self.gate()),
+        ) {
+            (State::Running, State::Running) => Ok(()),
+            (State::Running, target) => self.halt(index, target),
+            (_, State::Running) => self.start(index),
+            (_, target) => {
+                self.rings[index].entered(target);
+                Ok(())
+            }
+        }
+    }
+
+    /// A ring that cannot be started stays stopped until it gets a new kick descriptor.
+    fn start(&mut self, index: usize) -> Result<(), SessionError> {
+        let layout = self.layout();
+        let started = self.activate().and_then(|()| {
+            let setup = self.rings[index].setup(index as u16, layout, &self.memory);
+            let setup = setup.map_err(|source| SessionError::Ring(index as u32, source))?;
+            self.device.start_queue(setup).map_err(SessionError::Device)
+        });
+        let ring = &mut self.rings[index];
+        if started.is_err() {
+            ring.failed();
+        } else {
+            ring.entered(State::Running);
+            // A ring that goes on may have used buffers of which the driver was not told. A fresh one does not, and
+            // its driver may not be ready for interrupts.
+            if ring.base() != 0 {
+                self.interrupt(index);
+            }
+        }
+        started
+    }
+
+    /// Takes a running ring out of the device's hands, and keeps where it stood.
+    pub(super) fn halt(&mut self, index: usize, into: State) -> Result<(), SessionError> {
+        if self.rings[index].state() == State::Running {
+            self.rings[index].entered(into);
+            if let Some(cursor) = self.device.stop_queue(index as u16)? {
+                let layout = self.layout();
+                self.rings[index].stopped_at(layout, &cursor);
+            }
+        }
+        Ok(())
+    }
+}
