@@ -293,7 +293,7 @@ struct Ran {
     fault: Option<QueueFault>,
     /// The driver wants to know.
     interrupt: bool,
-    /// A frame was received that the driver did not get.
+    /// A frame may have been received that the driver did not get.
     withheld: bool,
 }
 
@@ -357,14 +357,15 @@ impl Engine {
                 let lost = |counters: &QueueCounters| counters.dropped() + counters.limited();
                 let before = lost(counters);
                 let Outcome { stop, interrupt } = engine.run(port, gate, None, 0, budget);
-                let waits = matches!(stop, RxStop::NoBuffers);
+                // Only an engine that asked the backend for more holds no frame.
+                let holds = !matches!(stop, RxStop::Drained);
                 let fault = engine.fault();
                 assert_eq!(fault.is_some(), matches!(stop, RxStop::Fault(_)));
                 Ran {
                     empty: false,
                     fault,
                     interrupt,
-                    withheld: waits || lost(counters) > before,
+                    withheld: holds || lost(counters) > before,
                 }
             }
         }
