@@ -86,6 +86,8 @@ enum Supply {
     Open,
     /// The pool can take no more chain.
     Full,
+    /// A chain of no use is next.
+    Blocked,
 }
 
 /// Moves frames from a backend to a driver's ring.
@@ -216,6 +218,10 @@ impl<R: Ring> RxEngine<R> {
                     self.supply = Supply::Full;
                     break;
                 }
+                Ok(Pull::Blocked) => {
+                    self.supply = Supply::Blocked;
+                    break;
+                }
                 Err(fault) => {
                     self.fault = Some(fault);
                     return Err(RxStop::Fault(fault));
@@ -335,6 +341,10 @@ impl<R: Ring> RxEngine<R> {
         if self.supply == Supply::Open && self.pool.slots() < self.ring_size {
             self.held = Some(Held::Spilled { len, direct });
             return Err(RxStop::NoBuffers);
+        }
+        if self.supply == Supply::Blocked {
+            // Or else one bad chain would keep all long frames out.
+            self.pool.discard(&mut self.ring);
         }
         self.counters.add_drop(DropCause::NoRoom);
         Ok(false)

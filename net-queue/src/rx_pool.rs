@@ -42,7 +42,10 @@ pub(crate) enum Pull {
     Empty,
     /// The pool has no space for the pieces of the next one.
     Full,
-    /// The next one cannot be used.
+    /// The next one cannot be used but must wait for its turn: chains go back in the order they came, or else
+    /// those before it could not be given back unused.
+    Blocked,
+    /// The next one cannot be used, and is the first.
     Refused(Refused),
 }
 
@@ -161,10 +164,14 @@ impl RxPool {
                 self.room = self.room.saturating_add(len);
                 Ok(Pull::Added)
             }
-            Err(DropCause::Pieces) if !self.posted.is_empty() => {
+            refused if !self.posted.is_empty() => {
                 self.cut(before);
                 ring.undo_pop(chain);
-                Ok(Pull::Full)
+                Ok(if refused == Err(DropCause::Pieces) {
+                    Pull::Full
+                } else {
+                    Pull::Blocked
+                })
             }
             refused => {
                 self.cut(before);
@@ -286,11 +293,23 @@ impl RxPool {
         }
     }
 
+    /// Marks every chain used with nothing in it.
+    pub(crate) fn discard<R: Ring>(&mut self, ring: &mut R) {
+        while let Some(posted) = self.posted.pop_front() {
+            ring.push_used(posted.chain, 0);
+        }
+        self.reset();
+    }
+
     /// Gives every chain back to the ring as if none had been taken.
     pub(crate) fn give_back<R: Ring>(&mut self, ring: &mut R) {
         while let Some(posted) = self.posted.pop_back() {
             ring.undo_pop(posted.chain);
         }
+        self.reset();
+    }
+
+    fn reset(&mut self) {
         self.room = 0;
         self.slots = 0;
         self.make_space();

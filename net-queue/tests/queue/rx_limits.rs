@@ -121,6 +121,51 @@ fn readable_buffers_are_never_written() {
     });
 }
 
+/// One bad chain between good ones costs at most one frame, and never the queue.
+#[test]
+fn bad_chain_behind_good_ones() {
+    every_ring(64, |config| {
+        let mut rig = RxRig::new(config, MERGE);
+        let ids: Vec<_> = [100, 4, 100, 100].map(|len| rig.post(&[len])).into();
+        rig.wire.inject(packet(180, 1));
+        rig.drain();
+        let used = rig.guest.poll_all();
+        let lens: Vec<_> = used.iter().map(|used| (used.id, used.len)).collect();
+        assert_eq!(lens, [(ids[0], 0), (ids[1], 0)]);
+        rig.wire.inject(packet(180, 2));
+        rig.drain();
+        assert_eq!(rig.take_frame().expect("the next frame").1, frame(180, 2));
+        assert_eq!(rig.counters.drops(DropCause::NoRoom), 1);
+        assert_eq!(rig.counters.drops(DropCause::TooShort), 1);
+    });
+}
+
+/// What is given back is what was not used, whatever lies between.
+#[test]
+fn settle_with_a_bad_chain_in_the_ring() {
+    every_ring(64, |config| {
+        let mut rig = RxRig::new(config, MERGE);
+        let ids: Vec<_> = [100, 100, 4, 100].map(|len| rig.post(&[len])).into();
+        rig.wire.inject(packet(50, 1));
+        rig.drain();
+        rig.engine.settle(&mut rig.limit, 0);
+        assert_eq!(rig.guest.poll().map(|used| used.id), Some(ids[0]));
+        assert_eq!(rig.guest.poll_all(), []);
+        rig.engine = successor(&mut rig, MERGE);
+        for n in 0..2 {
+            rig.wire.inject(packet(60, n));
+        }
+        rig.drain();
+        let order: Vec<_> = rig
+            .guest
+            .poll_all()
+            .iter()
+            .map(|used| (used.id, used.len))
+            .collect();
+        assert_eq!(order, [(ids[1], 72), (ids[2], 0), (ids[3], 72)]);
+    });
+}
+
 #[test]
 fn empty_ring_takes_no_frame_from_the_backend() {
     every_ring(16, |config| {
