@@ -110,6 +110,9 @@ pub enum QueueFault {
     /// A head or a next field names no descriptor (VQ-SPL-10).
     #[error("descriptor index out of range")]
     DescriptorIndex,
+    /// A list that goes on in a descriptor which the driver did not make available (VQ-PKD-03, VQ-PKD-12).
+    #[error("descriptor not available")]
+    NotAvailable,
     /// A chain that never ends (VQ-SPL-10).
     #[error("descriptor chain in a loop")]
     DescriptorLoop,

@@ -3,7 +3,7 @@
 use crate::fault::QueueFault;
 use crate::ram::GuestRam;
 use crate::ring::{
-    Chain, Cursor, Layout, PieceSink, Popped, Ring, RingConfig, RingError, SplitRing,
+    Chain, Cursor, Layout, PackedRing, PieceSink, Popped, Ring, RingConfig, RingError, SplitRing,
 };
 
 /// A virtqueue of either layout: one well-predicted branch a call, in exchange for one type of engine.
@@ -11,6 +11,8 @@ use crate::ring::{
 pub enum AnyRing {
     /// See [`SplitRing`].
     Split(SplitRing),
+    /// See [`PackedRing`].
+    Packed(PackedRing),
 }
 
 impl AnyRing {
@@ -21,7 +23,7 @@ impl AnyRing {
     pub fn new(ram: &GuestRam, config: &RingConfig) -> Result<Self, RingError> {
         match config.layout {
             Layout::Split => SplitRing::new(ram, config).map(Self::Split),
-            Layout::Packed => Err(RingError::Layout),
+            Layout::Packed => PackedRing::new(ram, config).map(Self::Packed),
         }
     }
 }
@@ -31,6 +33,7 @@ macro_rules! each {
     ($any:expr, $ring:ident => $call:expr) => {
         match $any {
             AnyRing::Split($ring) => $call,
+            AnyRing::Packed($ring) => $call,
         }
     };
 }

@@ -69,9 +69,6 @@ pub struct RingConfig {
 /// Why a ring cannot be run (VQ-SPL-02).
 #[derive(Debug, thiserror::Error)]
 pub enum RingError {
-    /// There is no ring of this layout.
-    #[error("ring layout is not supported")]
-    Layout,
     /// Size 0, beyond 32768, or no power of two where the layout needs one.
     #[error("{0} is not a queue size for this layout")]
     Size(u16),

@@ -7,11 +7,13 @@
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use crate::iovec::HostSlice;
+use crate::ram::{Access, GuestRam};
+use crate::ring::RingError;
 
 /// Bytes of one descriptor, in rings of both layouts and in indirect tables. VirtIO 1.4 §2.7.5, §2.8.13.
 pub(crate) const DESC_SIZE: usize = 16;
 
-/// One descriptor, copied out once (VQ-SPL-14). For a packed ring `next` holds the buffer id.
+/// One descriptor, copied out once (VQ-SPL-14), in a split ring's order of fields. See [`Desc::packed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Desc {
     pub(crate) addr: u64,
@@ -28,6 +30,17 @@ impl Desc {
     /// The buffer is a table of descriptors.
     pub(crate) const INDIRECT: u16 = 4;
 
+    /// The same bytes as a packed ring orders them: `next` is the buffer id then.
+    #[inline]
+    pub(crate) fn packed(self) -> Self {
+        Self {
+            flags: self.next,
+            next: self.flags,
+            ..self
+        }
+    }
+
+    #[inline]
     pub(crate) fn has(&self, flag: u16) -> bool {
         self.flags & flag != 0
     }
@@ -54,6 +67,23 @@ impl Area {
     /// Stands for `host`, which the caller keeps mapped (see the invariant of `iovec`).
     pub(crate) fn new(host: HostSlice, gpa: u64) -> Self {
         Self { host, gpa }
+    }
+
+    /// Finds `len` bytes of a ring at `addr`, which must be a multiple of `align` for guest and host.
+    pub(crate) fn find(
+        ram: &GuestRam,
+        addr: u64,
+        align: u64,
+        len: usize,
+        access: Access,
+    ) -> Result<Self, RingError> {
+        let (host, gpa) = ram.contiguous(addr, len, access)?;
+        // An IOMMU or an odd mapping could put an aligned address at an unaligned place.
+        let places = addr | host.as_ptr().addr() as u64;
+        if !places.is_multiple_of(align) {
+            return Err(RingError::Alignment { addr, align });
+        }
+        Ok(Self::new(host, gpa))
     }
 
     #[inline]
@@ -83,20 +113,24 @@ impl Area {
         }
     }
 
-    /// Stores two little-endian 32-bit words, the used element of a split ring.
+    /// Stores the little-endian 32-bit word at `offset`.
     #[inline]
-    pub(crate) fn store32x2(&self, offset: usize, first: u32, second: u32) {
-        let Some(slice) = self.host.sub(offset, 8) else {
+    pub(crate) fn store32(&self, offset: usize, value: u32) {
+        let Some(slice) = self.host.sub(offset, 4) else {
             return;
         };
         let ptr = slice.as_ptr().cast::<u32>();
         if ptr.is_aligned() {
-            // SAFETY: eight mapped, aligned bytes (checked above), accessed by atomics only.
-            unsafe {
-                AtomicU32::from_ptr(ptr).store(first.to_le(), Ordering::Relaxed);
-                AtomicU32::from_ptr(ptr.add(1)).store(second.to_le(), Ordering::Relaxed);
-            }
+            // SAFETY: four mapped, aligned bytes (checked above), accessed by atomics only.
+            unsafe { AtomicU32::from_ptr(ptr) }.store(value.to_le(), Ordering::Relaxed);
         }
+    }
+
+    /// Stores two little-endian 32-bit words, the used element of a split ring.
+    #[inline]
+    pub(crate) fn store32x2(&self, offset: usize, first: u32, second: u32) {
+        self.store32(offset, first);
+        self.store32(offset + 4, second);
     }
 
     /// Copies out descriptor `index` of a ring's table, or `None` beyond the area.

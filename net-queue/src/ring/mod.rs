@@ -7,11 +7,13 @@
 mod any;
 mod cursor;
 pub(crate) mod layout;
+mod packed;
 mod split;
 pub(crate) mod walk;
 
 pub use any::AnyRing;
 pub use cursor::{Cursor, Layout, RingAddrs, RingConfig, RingError};
+pub use packed::PackedRing;
 pub use split::SplitRing;
 pub use walk::PieceSink;
 

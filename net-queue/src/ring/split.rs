@@ -50,27 +50,13 @@ impl SplitRing {
             return Err(RingError::Size(size));
         }
         let count = usize::from(size);
-        let area = |addr: u64, align: u64, len: usize, access| {
-            if !addr.is_multiple_of(align) {
-                return Err(RingError::Alignment { addr, align });
-            }
-            let (host, gpa) = ram.contiguous(addr, len, access)?;
-            Ok(Area::new(host, gpa))
-        };
         let tail = if config.event_idx { 2 } else { 0 };
-        let desc = area(config.addrs.desc, 16, count * DESC_SIZE, Access::Read)?;
-        let avail = area(
-            config.addrs.driver,
-            2,
-            ELEMENTS + count * AVAIL_ELEMENT + tail,
-            Access::Read,
-        )?;
-        let used = area(
-            config.addrs.device,
-            4,
-            ELEMENTS + count * USED_ELEMENT + tail,
-            Access::Write,
-        )?;
+        let addrs = &config.addrs;
+        let desc = Area::find(ram, addrs.desc, 16, count * DESC_SIZE, Access::Read)?;
+        let len = ELEMENTS + count * AVAIL_ELEMENT + tail;
+        let avail = Area::find(ram, addrs.driver, 2, len, Access::Read)?;
+        let len = ELEMENTS + count * USED_ELEMENT + tail;
+        let used = Area::find(ram, addrs.device, 4, len, Access::Write)?;
 
         let next_avail = config.cursor.avail;
         let next_used = config

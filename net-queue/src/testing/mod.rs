@@ -28,4 +28,4 @@ pub use split::SplitFields;
 use crate::ring::Layout;
 
 /// Every layout that there is a ring and a driver for.
-pub const LAYOUTS: [Layout; 1] = [Layout::Split];
+pub const LAYOUTS: [Layout; 2] = [Layout::Split, Layout::Packed];

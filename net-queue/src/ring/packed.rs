@@ -1,0 +1,353 @@
+//! The packed virtqueue. VirtIO 1.4 §2.8.
+//!
+//! One ring of descriptors that the driver makes available and the device overwrites with used ones. Both sides
+//! go round it, each with a wrap counter that flips at the end; a descriptor's AVAIL and USED bits say in which
+//! lap each side last wrote it:
+//!
+//! ```text
+//!    slot    0    1    2    3    4    5    6    7
+//!          [ u ][ - ][ h ][ h ][ h ][ a ][ a ][ . ]      u used, - skipped (its chain had two), h held by the device,
+//!                      ^used          ^next              a available, . the driver's
+//! ```
+//!
+//! A batch becomes visible at once: its first descriptor gets its flags last, at the publish (VQ-PKD-16).
+
+use std::sync::atomic::{Ordering, fence};
+
+use crate::fault::{DropCause, QueueFault};
+use crate::ram::{Access, GuestRam};
+use crate::ring::layout::{Area, DESC_SIZE, Desc};
+use crate::ring::walk::{PieceSink, indirect_table};
+use crate::ring::{Chain, Cursor, Popped, Ring, RingConfig, RingError};
+
+/// `VIRTQ_DESC_F_AVAIL`.
+const AVAIL: u16 = 1 << 7;
+/// `VIRTQ_DESC_F_USED`.
+const USED: u16 = 1 << 15;
+/// Offsets in a used descriptor.
+const LEN: usize = 8;
+const ID: usize = 12;
+const FLAGS: usize = 14;
+/// Bytes of an event suppression area: offset and wrap, then flags.
+const EVENT_SIZE: usize = 4;
+const EVENT_FLAGS: usize = 2;
+/// `RING_EVENT_FLAGS_ENABLE`, `_DISABLE`, `_DESC`.
+const ENABLE: u16 = 0;
+const DISABLE: u16 = 1;
+const AT_DESC: u16 = 2;
+
+/// A slot, and the wrap counter of the side that stands there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Position {
+    slot: u16,
+    wrap: bool,
+}
+
+impl Position {
+    /// `count` slots on in a ring of `size`; at most one lap.
+    #[inline]
+    fn forward(self, count: u16, size: u16) -> Self {
+        let slot = u32::from(self.slot) + u32::from(count);
+        match slot.checked_sub(u32::from(size)) {
+            Some(slot) => Self {
+                slot: slot as u16,
+                wrap: !self.wrap,
+            },
+            None => Self {
+                slot: slot as u16,
+                wrap: self.wrap,
+            },
+        }
+    }
+
+    /// `count` slots back, at most one lap.
+    #[inline]
+    fn back(self, count: u16, size: u16) -> Self {
+        match self.slot.checked_sub(count) {
+            Some(slot) => Self {
+                slot,
+                wrap: self.wrap,
+            },
+            None => Self {
+                slot: self.slot + (size - count),
+                wrap: !self.wrap,
+            },
+        }
+    }
+
+    /// Slots from `earlier` to here, if that is at most one lap.
+    fn since(self, earlier: Self, size: u16) -> Option<u16> {
+        if self.wrap == earlier.wrap {
+            self.slot.checked_sub(earlier.slot)
+        } else {
+            (self.slot <= earlier.slot).then(|| size - (earlier.slot - self.slot))
+        }
+    }
+
+    /// Whether a descriptor with these flags was made available in this lap (VQ-PKD-03).
+    #[inline]
+    fn is_available(self, flags: u16) -> bool {
+        (flags & AVAIL != 0) == self.wrap && (flags & USED != 0) != self.wrap
+    }
+
+    /// As it stands in an event area.
+    fn event(self) -> u16 {
+        self.slot | u16::from(self.wrap) << 15
+    }
+
+    fn offset(self) -> usize {
+        usize::from(self.slot) * DESC_SIZE
+    }
+}
+
+/// A packed virtqueue over resolved memory.
+#[derive(Debug)]
+pub struct PackedRing {
+    ram: GuestRam,
+    desc: Area,
+    driver: Area,
+    device: Area,
+    size: u16,
+    event_idx: bool,
+    indirect: bool,
+    /// Where the next available chain begins.
+    next: Position,
+    /// Where the next used descriptor goes.
+    used: Position,
+    /// Where the next used descriptor went at the last publish.
+    published: Position,
+    /// Slots of chains taken and not given back.
+    held: u16,
+    /// Flags of the first used descriptor since the last publish; it lies at `published`.
+    first_flags: Option<u16>,
+    /// Slots given back since the last publish.
+    unpublished: u16,
+}
+
+impl PackedRing {
+    /// Checks `config` and finds the ring in `ram`.
+    ///
+    /// # Errors
+    /// The size, an address or the cursor cannot be one of a packed ring in this memory.
+    pub fn new(ram: &GuestRam, config: &RingConfig) -> Result<Self, RingError> {
+        let size = config.size;
+        if size == 0 || size > 1 << 15 {
+            return Err(RingError::Size(size));
+        }
+        let len = usize::from(size) * DESC_SIZE;
+        let addrs = &config.addrs;
+        let (next, used) = positions(config)?;
+        Ok(Self {
+            ram: ram.clone(),
+            desc: Area::find(ram, addrs.desc, 16, len, Access::Write)?,
+            driver: Area::find(ram, addrs.driver, 4, EVENT_SIZE, Access::Read)?,
+            device: Area::find(ram, addrs.device, 4, EVENT_SIZE, Access::Write)?,
+            size,
+            event_idx: config.event_idx,
+            indirect: config.indirect,
+            next,
+            used,
+            published: used,
+            held: next.since(used, size).unwrap_or(0),
+            first_flags: None,
+            unpublished: 0,
+        })
+    }
+
+    #[inline]
+    fn next_is_available(&self) -> bool {
+        // Acquire: what the driver wrote before these flags is read after them.
+        let flags = self
+            .desc
+            .load16(self.next.offset() + FLAGS, Ordering::Acquire);
+        self.next.is_available(flags)
+    }
+
+    /// Reads the list that begins at `next`; returns its length in slots and its buffer id.
+    ///
+    /// A list whose content is of no use is read to its end all the same, since only its last descriptor has the id
+    /// that the driver knows it by (VQ-PKD-07).
+    #[inline]
+    fn walk<S: PieceSink>(
+        &self,
+        sink: &mut S,
+    ) -> Result<(Chain, Result<(), DropCause>), QueueFault> {
+        let mut content = Ok(());
+        // What the driver has outstanding can never exceed the ring, whether or not it was taken already.
+        for slots in 1..=self.size - self.held {
+            let at = self.next.forward(slots - 1, self.size);
+            let desc = self.desc.desc(usize::from(at.slot)).map(Desc::packed);
+            let desc = desc
+                .filter(|desc| slots == 1 || at.is_available(desc.flags))
+                .ok_or(QueueFault::NotAvailable)?;
+            let ends = !desc.has(Desc::NEXT);
+            if content.is_ok() {
+                content = if desc.has(Desc::INDIRECT) {
+                    self.walk_indirect(&desc, ends && slots == 1, sink)
+                } else {
+                    sink.piece(&self.ram, desc.addr, desc.len, desc.has(Desc::WRITE))
+                };
+            }
+            if ends {
+                return Ok((
+                    Chain {
+                        id: desc.next,
+                        slots,
+                    },
+                    content,
+                ));
+            }
+        }
+        Err(QueueFault::DescriptorLoop)
+    }
+
+    /// VirtIO 1.4 §2.8.7: every entry counts, of its flags only WRITE does. A table is a whole list (`alone`).
+    fn walk_indirect<S: PieceSink>(
+        &self,
+        desc: &Desc,
+        alone: bool,
+        sink: &mut S,
+    ) -> Result<(), DropCause> {
+        if !self.indirect || !alone {
+            return Err(DropCause::IndirectTable);
+        }
+        let (table, entries) = indirect_table(&self.ram, desc, self.size)?;
+        for index in 0..entries {
+            let entry = table.desc(index).map(Desc::packed);
+            let entry = entry.ok_or(DropCause::IndirectTable)?;
+            sink.piece(&self.ram, entry.addr, entry.len, entry.has(Desc::WRITE))?;
+        }
+        Ok(())
+    }
+
+    fn mark_used(&self, offset: usize, len: usize) {
+        if self.ram.tracks_writes() {
+            self.ram.mark(self.desc.gpa + offset as u64, len as u64);
+        }
+    }
+
+    /// Whether the driver wants to know of the last `added` slots (VQ-NTF-07, VQ-PKD-18).
+    fn wants_interrupt(&self, added: u16) -> bool {
+        // The driver sets the offset before the flags that make it count.
+        match self.driver.load16(EVENT_FLAGS, Ordering::Acquire) & 3 {
+            DISABLE => false,
+            AT_DESC if self.event_idx => {
+                let event = self.driver.load16(0, Ordering::Relaxed);
+                let lap_before = (event >> 15 != 0) != self.used.wrap;
+                let lap = if lap_before { i32::from(self.size) } else { 0 };
+                let slot = i32::from(event & 0x7fff) - lap;
+                let end = i32::from(self.used.slot);
+                (end - i32::from(added)..end).contains(&slot)
+            }
+            _ => true,
+        }
+    }
+
+    fn set_device_event(&self, offset: usize, value: u16) {
+        self.device.store16(offset, value, Ordering::Release);
+        if self.ram.tracks_writes() {
+            self.ram.mark(self.device.gpa + offset as u64, 2);
+        }
+    }
+}
+
+/// The cursor's two positions, when they can be ones of this ring.
+fn positions(config: &RingConfig) -> Result<(Position, Position), RingError> {
+    let (size, cursor) = (config.size, config.cursor);
+    let next = Position {
+        slot: cursor.avail,
+        wrap: cursor.avail_wrap,
+    };
+    let used = cursor.used.map(|slot| Position {
+        slot,
+        wrap: cursor.used_wrap,
+    });
+    used.filter(|used| used.slot < size && next.slot < size)
+        .filter(|used| next.since(*used, size).is_some())
+        .map(|used| (next, used))
+        .ok_or(RingError::Cursor {
+            avail: cursor.avail,
+            used: cursor.used.unwrap_or(0),
+            size,
+        })
+}
+
+impl Ring for PackedRing {
+    #[inline]
+    fn pop<S: PieceSink>(&mut self, sink: &mut S) -> Result<Option<Popped>, QueueFault> {
+        if !self.next_is_available() {
+            return Ok(None);
+        }
+        if self.held == self.size {
+            return Err(QueueFault::AvailIndex);
+        }
+        let (chain, content) = self.walk(sink)?;
+        self.next = self.next.forward(chain.slots, self.size);
+        self.held += chain.slots;
+        Ok(Some((chain, content)))
+    }
+
+    fn undo_pop(&mut self, chain: Chain) {
+        self.next = self.next.back(chain.slots, self.size);
+        self.held -= chain.slots;
+    }
+
+    #[inline]
+    fn push_used(&mut self, chain: Chain, written: u32) {
+        let offset = self.used.offset();
+        self.desc.store32(offset + LEN, written);
+        self.desc.store16(offset + ID, chain.id, Ordering::Relaxed);
+        let mut flags = if self.used.wrap { AVAIL | USED } else { 0 };
+        if written > 0 {
+            flags |= Desc::WRITE;
+        }
+        if self.first_flags.is_none() {
+            self.first_flags = Some(flags);
+        } else {
+            self.desc.store16(offset + FLAGS, flags, Ordering::Relaxed);
+        }
+        self.mark_used(offset + LEN, DESC_SIZE - LEN);
+        self.used = self.used.forward(chain.slots, self.size);
+        self.held -= chain.slots;
+        self.unpublished += chain.slots;
+    }
+
+    fn publish(&mut self) -> bool {
+        let Some(flags) = self.first_flags.take() else {
+            return false;
+        };
+        let offset = self.published.offset() + FLAGS;
+        self.desc.store16(offset, flags, Ordering::Release);
+        self.mark_used(offset, 2);
+        self.published = self.used;
+        let added = std::mem::take(&mut self.unpublished);
+        // The driver must see the flags before this side looks whether it wants to be told (VQ-SPL-21).
+        fence(Ordering::SeqCst);
+        self.wants_interrupt(added)
+    }
+
+    fn arm(&mut self) -> bool {
+        if self.event_idx {
+            self.set_device_event(0, self.next.event());
+            self.set_device_event(EVENT_FLAGS, AT_DESC);
+        } else {
+            self.set_device_event(EVENT_FLAGS, ENABLE);
+        }
+        // The driver must see the wish before this side looks once more (VQ-NTF-06).
+        fence(Ordering::SeqCst);
+        self.next_is_available()
+    }
+
+    fn disarm(&mut self) {
+        self.set_device_event(EVENT_FLAGS, DISABLE);
+    }
+
+    fn cursor(&self) -> Cursor {
+        Cursor {
+            avail: self.next.slot,
+            used: Some(self.published.slot),
+            avail_wrap: self.next.wrap,
+            used_wrap: self.published.wrap,
+        }
+    }
+}
