@@ -47,18 +47,23 @@ impl Daemon {
     /// # Errors
     /// [`Error::Unexpected`] with the end of its log.
     pub fn expect_alive(&mut self) -> Result<()> {
-        let running = self.process.is_running();
         require!(
-            running,
+            self.is_running(),
             "the daemon has ended; its log ends:\n{}",
-            self.process.tail()
+            self.log()
         );
         require!(
-            !self.log().contains("panicked"),
-            "the daemon has panicked:\n{}",
-            self.process.tail()
+            !self.process.has_printed("panicked"),
+            "the daemon has panicked; its log ends:\n{}",
+            self.log()
         );
         Ok(())
+    }
+
+    /// Whether it runs.
+    #[must_use]
+    pub fn is_running(&mut self) -> bool {
+        self.process.is_running()
     }
 
     /// Asks for an orderly end, which has to be one with status 0.

@@ -145,7 +145,7 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Starts the daemon, boots the guest and gives it its address and an iperf3 server.
+    /// Starts the daemon, boots the guest and gives it its address.
     ///
     /// # Errors
     /// When either does not come up.
@@ -181,13 +181,12 @@ impl Lab {
         self.folder.path()
     }
 
-    /// Gives the guest its address and its server again, after its interface was new.
+    /// Gives the guest its address again, after its interface was new.
     ///
     /// # Errors
     /// When the guest refuses.
     pub fn rejoin(&mut self) -> Result<()> {
-        join_network(&mut self.guest, self.seat)?;
-        start_server(&mut self.guest)
+        join_network(&mut self.guest, self.seat)
     }
 
     /// Powers the guest off and boots another one on the same daemon.
@@ -239,6 +238,21 @@ impl Lab {
         Ok(())
     }
 
+    /// The error with what the daemon had to say.
+    #[must_use]
+    pub fn explain(&mut self, error: &Error) -> Error {
+        let state = if self.daemon.is_running() {
+            "runs"
+        } else {
+            "has ended"
+        };
+        Error::Unexpected(format!(
+            "{}\nthe daemon {state}, its log ends:\n{}",
+            error.describe(),
+            self.daemon.log()
+        ))
+    }
+
     /// Powers the guest off; the daemon has to survive that and to end with status 0 when it is asked to.
     ///
     /// # Errors
@@ -269,7 +283,6 @@ fn serve(folder: &Path, seat: Seat, setup: Setup) -> Result<Daemon> {
 fn boot(assets: &Assets, machine: Machine, seat: Seat, folder: &Path) -> Result<Guest> {
     let mut guest = assets.boot(machine, Some(&socket(folder)), folder)?;
     join_network(&mut guest, seat)?;
-    start_server(&mut guest)?;
     Ok(guest)
 }
 
@@ -280,13 +293,4 @@ fn join_network(guest: &mut Guest, seat: Seat) -> Result<()> {
         seat.guest
     ))?;
     host::run(&format!("ip neigh flush dev {}", seat.tap)).map(drop)
-}
-
-/// Starts the iperf3 server in the guest, in place of one that may run.
-fn start_server(guest: &mut Guest) -> Result<()> {
-    guest.expect(
-        "killall -9 iperf3 2>/dev/null; while pidof iperf3; do :; done; \
-         iperf3 -s -D && until netstat -lnt | grep -q :5201; do :; done",
-    )?;
-    Ok(())
 }

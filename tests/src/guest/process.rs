@@ -155,6 +155,12 @@ impl Process {
         String::from_utf8_lossy(&std::mem::take(&mut self.unread)).into_owned()
     }
 
+    /// Whether a text is in what was not read yet.
+    #[must_use]
+    pub fn has_printed(&self, text: &str) -> bool {
+        String::from_utf8_lossy(&self.unread).contains(text)
+    }
+
     /// The end of all the program has printed.
     #[must_use]
     pub fn tail(&self) -> String {

@@ -11,12 +11,12 @@ const VLAN_HERE: &str = "203.0.113.2";
 const VLAN_THERE: &str = "203.0.113.3";
 
 pub(super) fn plain(lab: &mut Lab) -> Result<String> {
-    joined(lab, |here, _there| exchange(here, SECOND.guest))
+    joined(lab, |here, there| exchange(here, there, SECOND.guest))
 }
 
 pub(super) fn vlan(lab: &mut Lab) -> Result<String> {
     joined(lab, |here, there| {
-        for (guest, address) in [(&mut *here, VLAN_HERE), (there, VLAN_THERE)] {
+        for (guest, address) in [(&mut *here, VLAN_HERE), (&mut *there, VLAN_THERE)] {
             guest.expect(&format!(
                 "ip link add link {NIC} name {NIC}.5 type vlan id 5"
             ))?;
@@ -24,21 +24,23 @@ pub(super) fn vlan(lab: &mut Lab) -> Result<String> {
                 "ip link set {NIC}.5 up && ip addr add {address}/24 dev {NIC}.5"
             ))?;
         }
-        let tagged = exchange(here, VLAN_THERE)?;
+        let tagged = exchange(here, there, VLAN_THERE)?;
         here.expect(&format!("ip link del {NIC}.5"))?;
         Ok(format!(
             "tagged {tagged}; then untagged {}",
-            exchange(here, SECOND.guest)?
+            exchange(here, there, SECOND.guest)?
         ))
     })
 }
 
 /// Ping and TCP both ways from one guest to another.
-fn exchange(guest: &mut Guest, address: &str) -> Result<String> {
-    traffic::ping_host(guest, address, "")?;
-    let there = traffic::guest_tcp(guest, address, "")?;
-    let back = traffic::guest_tcp(guest, address, "-R")?;
-    Ok(format!("there {there}, back {back}"))
+fn exchange(here: &mut Guest, there: &mut Guest, address: &str) -> Result<String> {
+    traffic::ping_host(here, address, "")?;
+    let mut rate = |direction| {
+        traffic::serve(there)?;
+        traffic::guest_tcp(here, address, direction)
+    };
+    Ok(format!("there {}, back {}", rate("")?, rate("-R")?))
 }
 
 /// Runs a story while a second guest is there and a bridge joins both taps.

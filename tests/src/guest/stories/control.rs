@@ -74,14 +74,17 @@ pub(super) fn segmentation(lab: &mut Lab) -> Result<String> {
         lab.guest.expect(&format!(
             "ethtool -K {NIC} tso {state} gso {state} gro {state}"
         ))?;
-        seen.push(format!("{state}: {}", traffic::tcp("")?));
+        seen.push(format!("{state}: {}", traffic::tcp(&mut lab.guest, "")?));
     }
     // Turns CTRL_GUEST_OFFLOADS over as well.
     for state in ["off", "on"] {
         lab.guest.expect(&format!(
             "ethtool -K {NIC} rx-gro-hw {state} lro {state} || true"
         ))?;
-        seen.push(format!("receive {state}: {}", traffic::tcp("")?));
+        seen.push(format!(
+            "receive {state}: {}",
+            traffic::tcp(&mut lab.guest, "")?
+        ));
     }
     Ok(seen.join("; "))
 }
@@ -92,7 +95,7 @@ pub(super) fn queue_pairs(lab: &mut Lab) -> Result<String> {
     for pairs in [2, 1, 2] {
         lab.guest.expect(&format!("ethtool -L {NIC} combined {pairs} || ethtool -l {NIC} | tail -n 5 | grep -q 'Combined:.*{pairs}'"))?;
         let before = queue_packets(&mut lab.guest)?;
-        let rates = traffic::tcp("-P 8")?;
+        let rates = traffic::tcp(&mut lab.guest, "-P 8")?;
         let after = queue_packets(&mut lab.guest)?;
         let moved: Vec<_> = after
             .iter()
@@ -183,7 +186,10 @@ pub(super) fn address(lab: &mut Lab) -> Result<String> {
             "the host learnt {learnt} instead of {address}"
         );
     }
-    Ok(format!("{} with {OTHER}", traffic::tcp("")?))
+    Ok(format!(
+        "{} with {OTHER}",
+        traffic::tcp(&mut lab.guest, "")?
+    ))
 }
 
 pub(super) fn guest_link(lab: &mut Lab) -> Result<String> {
@@ -195,7 +201,10 @@ pub(super) fn guest_link(lab: &mut Lab) -> Result<String> {
         lab.guest.expect(&format!("ip link set {NIC} up"))?;
         traffic::ping(&mut lab.guest)?;
     }
-    Ok(format!("{TIMES} times, then {}", traffic::tcp("")?))
+    Ok(format!(
+        "{TIMES} times, then {}",
+        traffic::tcp(&mut lab.guest, "")?
+    ))
 }
 
 pub(super) fn tap_link(lab: &mut Lab) -> Result<String> {
@@ -212,5 +221,8 @@ pub(super) fn tap_link(lab: &mut Lab) -> Result<String> {
         traffic::ping(&mut lab.guest)?;
     }
     lab.daemon.expect_alive()?;
-    Ok(format!("{TIMES} times, then {}", traffic::tcp("")?))
+    Ok(format!(
+        "{TIMES} times, then {}",
+        traffic::tcp(&mut lab.guest, "")?
+    ))
 }

@@ -44,7 +44,7 @@ pub(super) fn next_guest(lab: &mut Lab) -> Result<String> {
     traffic::ping(&mut lab.guest)?;
     Ok(format!(
         "{GUESTS} guests, the last one {}",
-        traffic::tcp("")?
+        traffic::tcp(&mut lab.guest, "")?
     ))
 }
 
@@ -52,17 +52,18 @@ pub(super) fn next_guest(lab: &mut Lab) -> Result<String> {
 pub(super) fn crash(lab: &mut Lab) -> Result<String> {
     let mut seen = Vec::new();
     for options in ["", "-R"] {
-        let _load = load(options)?;
+        let _load = load(&mut lab.guest, options)?;
         lab.crash()?;
         traffic::ping(&mut lab.guest)?;
-        seen.push(traffic::tcp("")?.to_string());
+        seen.push(traffic::tcp(&mut lab.guest, "")?.to_string());
     }
     Ok(seen.join("; "))
 }
 
 /// An endless transfer, already under way. It ends when dropped.
-pub(super) fn load(options: &str) -> Result<Process> {
+pub(super) fn load(guest: &mut Guest, options: &str) -> Result<Process> {
     const UNDER_WAY_BYTES: u64 = 1 << 20;
+    traffic::serve(guest)?;
     let before = tap_bytes();
     let mut process = host::start(&format!(
         "iperf3 -c {GUEST} -t 600 --connect-timeout 5000 {options}"

@@ -57,7 +57,7 @@ impl Story {
                         options,
                     },
                 )?;
-                let seen = body(&mut lab)?;
+                let seen = body(&mut lab).map_err(|error| lab.explain(&error))?;
                 lab.close()?;
                 Ok(seen)
             }

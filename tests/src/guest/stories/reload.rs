@@ -10,19 +10,21 @@ pub(super) fn five_times(lab: &mut Lab) -> Result<String> {
     // Frames that nobody has to answer for: they go on while there is no driver.
     let stray = "192.0.2.78";
     for _ in 0..TIMES {
-        let load = lifecycle::load("")?;
+        let load = lifecycle::load(&mut lab.guest, "")?;
         host::run(&format!(
             "ip neigh replace {stray} lladdr ff:ff:ff:ff:ff:ff dev {TAP} nud permanent"
         ))?;
         let mut flood = host::start(&format!("ping -f -q {stray}"))?;
         lab.guest.expect("rmmod virtio_net")?;
         lab.guest.expect("insmod /modules/*-virtio_net.ko")?;
-        // Ends the server as well, which still holds the connection that was cut.
         lab.rejoin()?;
         flood.kill()?;
         drop(load);
         traffic::ping(&mut lab.guest)?;
         lab.daemon.expect_alive()?;
     }
-    Ok(format!("{TIMES} times, then {}", traffic::tcp("")?))
+    Ok(format!(
+        "{TIMES} times, then {}",
+        traffic::tcp(&mut lab.guest, "")?
+    ))
 }

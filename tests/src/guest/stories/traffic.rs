@@ -65,20 +65,23 @@ pub(super) fn expect_no_loss(report: &str) -> Result<()> {
     Ok(())
 }
 
-/// TCP both ways, from the host.
-pub(super) fn tcp(options: &str) -> Result<Throughput> {
-    Ok(Throughput {
-        receive: tcp_to(GUEST, options)?,
-        transmit: tcp_to(GUEST, &format!("-R {options}"))?,
-    })
+/// TCP both ways, from the host to a server in the guest.
+pub(super) fn tcp(guest: &mut Guest, options: &str) -> Result<Throughput> {
+    tcp_at(guest, GUEST, options)
 }
 
-/// TCP from the host to the server in the guest, as its receiver counts it.
-pub(super) fn tcp_to(address: &str, options: &str) -> Result<Rate> {
-    let report = iperf(address, options)?;
-    let rate = number(&report, "/end/sum_received/bits_per_second")?;
-    require!(rate > 0.0, "iperf3 {options}: nothing arrived");
-    Ok(Rate(rate))
+/// TCP both ways, with another address of the guest.
+pub(super) fn tcp_at(guest: &mut Guest, address: &str, options: &str) -> Result<Throughput> {
+    let mut rate = |direction: &str| {
+        let report = iperf(guest, address, &format!("{direction} {options}"))?;
+        let rate = number(&report, "/end/sum_received/bits_per_second")?;
+        require!(rate > 0.0, "iperf3 {direction} {options}: nothing arrived");
+        Ok(Rate(rate))
+    };
+    Ok(Throughput {
+        receive: rate("")?,
+        transmit: rate("-R")?,
+    })
 }
 
 /// TCP to a server, by the guest's own client, as the receiver counts it.
@@ -105,8 +108,8 @@ fn rate_in(line: &str) -> Option<Rate> {
 }
 
 /// UDP at a fixed rate: received packets and the share that was lost, in per cent.
-pub(super) fn udp(options: &str) -> Result<(f64, f64)> {
-    let report = iperf(GUEST, &format!("-u {options}"))?;
+pub(super) fn udp(guest: &mut Guest, options: &str) -> Result<(f64, f64)> {
+    let report = iperf(guest, GUEST, &format!("-u {options}"))?;
     Ok((
         number(&report, "/end/sum/packets")?,
         number(&report, "/end/sum/lost_percent")?,
@@ -155,7 +158,18 @@ pub(super) fn echo(guest: &mut Guest, length: usize) -> Result<()> {
     Ok(())
 }
 
-fn iperf(address: &str, options: &str) -> Result<serde_json::Value> {
+/// Starts the iperf3 server in the guest, for one client, in place of one that may still run. It would serve one
+/// client after another, but refuses those that come while it turns from one to the next.
+pub(super) fn serve(guest: &mut Guest) -> Result<()> {
+    guest.expect(
+        "killall -9 iperf3 2>/dev/null; while pidof iperf3; do :; done; \
+         iperf3 -s -1 -D && until netstat -lnt | grep -q :5201; do :; done",
+    )?;
+    Ok(())
+}
+
+fn iperf(guest: &mut Guest, address: &str, options: &str) -> Result<serde_json::Value> {
+    serve(guest)?;
     let command = format!("iperf3 -J -c {address} -t {SECONDS} --connect-timeout 5000 {options}");
     let output = host::run_for(&command, LIMIT)?;
     // Warnings stand before the report.

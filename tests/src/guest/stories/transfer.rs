@@ -16,13 +16,13 @@ pub(super) fn ping(lab: &mut Lab) -> Result<String> {
     Ok("5 each way".into())
 }
 
-pub(super) fn tcp(_lab: &mut Lab) -> Result<String> {
-    Ok(traffic::tcp("")?.to_string())
+pub(super) fn tcp(lab: &mut Lab) -> Result<String> {
+    Ok(traffic::tcp(&mut lab.guest, "")?.to_string())
 }
 
 pub(super) fn ping_and_tcp(lab: &mut Lab) -> Result<String> {
     traffic::ping(&mut lab.guest)?;
-    Ok(traffic::tcp("")?.to_string())
+    Ok(traffic::tcp(&mut lab.guest, "")?.to_string())
 }
 
 /// The guest opens the connection.
@@ -45,15 +45,17 @@ pub(super) fn echo(lab: &mut Lab) -> Result<String> {
 
 /// At a rate far below what the path carries almost nothing may be lost; the receiver's own buffer may overflow
 /// when the machine has other work.
-pub(super) fn udp(_lab: &mut Lab) -> Result<String> {
+pub(super) fn udp(lab: &mut Lab) -> Result<String> {
     const MAX_LOST_PERCENT: f64 = 5.0;
     const DATAGRAMS_PER_SECOND: u32 = 1000;
     let mut seen = Vec::new();
     for (direction, options) in [("to guest", ""), ("from guest", "-R")] {
         for length in [64, 1400, 8000] {
             let bits_per_second = length * 8 * DATAGRAMS_PER_SECOND;
-            let (datagrams, lost) =
-                traffic::udp(&format!("-b {bits_per_second} -l {length} {options}"))?;
+            let (datagrams, lost) = traffic::udp(
+                &mut lab.guest,
+                &format!("-b {bits_per_second} -l {length} {options}"),
+            )?;
             let outcome = format!("{direction} {datagrams} of {length} B, {lost:.1} % lost");
             require!(datagrams > 0.0 && lost <= MAX_LOST_PERCENT, "{outcome}");
             seen.push(outcome);
@@ -69,9 +71,7 @@ pub(super) fn ipv6(lab: &mut Lab) -> Result<String> {
     ))?;
     traffic::ping_guest(GUEST6, "-6")?;
     traffic::ping_host(&mut lab.guest, HOST6, "-6")?;
-    let receive = traffic::tcp_to(GUEST6, "-6")?;
-    let transmit = traffic::tcp_to(GUEST6, "-6 -R")?;
-    Ok(traffic::Throughput { receive, transmit }.to_string())
+    Ok(traffic::tcp_at(&mut lab.guest, GUEST6, "-6")?.to_string())
 }
 
 /// Datagrams that only a large MTU takes in one piece.
@@ -85,7 +85,7 @@ pub(super) fn jumbo(lab: &mut Lab) -> Result<String> {
         .guest
         .expect("awk '/^Ip:/ { made = $19 } END { print made }' /proc/net/snmp")?;
     require!(cut == "0", "the guest cut {cut} fragments");
-    Ok(traffic::tcp("")?.to_string())
+    Ok(traffic::tcp(&mut lab.guest, "")?.to_string())
 }
 
 /// As fast as they return.
@@ -134,10 +134,10 @@ pub(super) fn capture(lab: &mut Lab) -> Result<String> {
 /// Large frames from the host have to be worth at least this against a device without mergeable buffers.
 pub(super) fn merging(lab: &mut Lab) -> Result<String> {
     const GAIN: f64 = 3.0;
-    let with = traffic::tcp("")?;
+    let with = traffic::tcp(&mut lab.guest, "")?;
     lab.reopen(&["--no-mrg-rxbuf"])?;
     super::control::expect_feature(&mut lab.guest, super::control::MRG_RXBUF, false)?;
-    let without = traffic::tcp("")?;
+    let without = traffic::tcp(&mut lab.guest, "")?;
     let gain = with.receive.0 / without.receive.0;
     let seen = format!("to guest {gain:.1} times; with: {with}; without: {without}");
     require!(gain >= GAIN, "less than {GAIN}: {seen}");
