@@ -39,6 +39,9 @@ pub enum DemoError {
     /// No tap.
     #[error("a tap is needed")]
     Tap(#[from] session::TapError),
+    /// The tap's address is none.
+    #[error("the network of the demonstration")]
+    Address(#[from] net_device::config::CidrParseError),
     /// The device cannot be made.
     #[error("the device cannot be made")]
     Device(#[from] net_device::NewError),

@@ -18,7 +18,7 @@ const LABEL: usize = 16;
 
 /// What a device counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Counters(Vec<(&'static str, u64)>);
+pub(super) struct Counters(Vec<(String, u64)>);
 
 impl Counters {
     /// Now.
@@ -41,15 +41,23 @@ impl Counters {
             .map_or(0, |&(_, value)| value)
     }
 
-    /// All but the traffic itself, when not zero.
-    fn events(&self) -> impl Iterator<Item = &(&'static str, u64)> {
+    /// All others, when not zero.
+    fn events(&self) -> impl Iterator<Item = &(String, u64)> {
         self.0
             .iter()
-            .filter(|(name, value)| *value > 0 && !TRAFFIC.contains(name))
+            .filter(|(name, value)| *value > 0 && !TRAFFIC.contains(&name.as_str()))
     }
 }
 
-const TRAFFIC: [&str; 4] = ["rx_bytes", "rx_frames", "tx_bytes", "tx_frames"];
+/// Counters that have a place of their own in the report.
+const TRAFFIC: [&str; 6] = [
+    "rx_bytes",
+    "rx_frames",
+    "rx_interrupts",
+    "tx_bytes",
+    "tx_frames",
+    "tx_interrupts",
+];
 
 /// One direction.
 #[derive(Debug, Clone)]
@@ -160,12 +168,16 @@ impl Report {
             "Throughput",
             "one TCP stream at a time, every byte compared",
         )?;
-        for (name, flow) in [("guest to host", &self.up), ("host to guest", &self.down)] {
+        let flows = [
+            ("guest to host", &self.up, "tx_frames", "rx_frames"),
+            ("host to guest", &self.down, "rx_frames", "tx_frames"),
+        ];
+        for (name, flow, data, acks) in flows {
             let Moved { bytes, time, .. } = flow.moved;
-            let [sent, received] = ["tx_frames", "rx_frames"]
-                .map(|counter| units::event_rate(flow.counters.get(counter), time));
+            let [data, acks] =
+                [data, acks].map(|name| units::event_rate(flow.counters.get(name), time));
             let text = format!(
-                "{name}  {:>12}  {:>8} in {:.2} s   frames/s {sent} out, {received} in",
+                "{name}  {:>11}   {:>7} in {:.2} s   {data:>9} frames/s, {acks} back",
                 units::bit_rate(bytes, time),
                 units::bytes(bytes),
                 time.as_secs_f64(),
@@ -176,25 +188,17 @@ impl Report {
     }
 
     fn print_counters(&self, out: &mut dyn Write) -> io::Result<()> {
-        let rows = [
-            ("from guest", "tx_frames", "tx_bytes"),
-            ("to guest", "rx_frames", "rx_bytes"),
-        ];
-        for (i, (name, frames, bytes)) in rows.into_iter().enumerate() {
-            let [frames, bytes] =
-                [frames, bytes].map(|counter| units::grouped(self.counters.get(counter)));
-            let label = if i == 0 { "Counters" } else { "" };
-            line(
-                out,
-                label,
-                &format!("{name:<10}  {frames:>12} frames  {bytes:>16} bytes"),
-            )?;
+        let rows = [("Counters", "from guest", "tx"), ("", "to guest", "rx")];
+        for (label, name, side) in rows {
+            let [frames, bytes, interrupts] = ["frames", "bytes", "interrupts"]
+                .map(|counter| units::grouped(self.counters.get(&format!("{side}_{counter}"))));
+            let text = format!(
+                "{name:<10} {frames:>11} frames {bytes:>14} bytes {interrupts:>9} interrupts"
+            );
+            line(out, label, &text)?;
         }
-        let events: Vec<_> = self
-            .counters
-            .events()
-            .map(|(name, value)| format!("{name} {}", units::grouped(*value)))
-            .collect();
+        let event = |(name, value): &(String, u64)| format!("{name} {}", units::grouped(*value));
+        let events: Vec<_> = self.counters.events().map(event).collect();
         if events.is_empty() {
             line(out, "", "nothing dropped")
         } else {

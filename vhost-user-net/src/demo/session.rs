@@ -27,6 +27,9 @@ pub(super) const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 pub(super) const PREFIX: u8 = 24;
 pub(super) const MTU: u16 = 1500;
 
+/// The guest's address: locally administered.
+const MAC: [u8; 6] = [0x02, 0, 0x0a, 0, 0x02, 0x0f];
+
 /// Enough to keep a stream going while either side is not scheduled.
 const TCP_BUFFER: usize = 512 << 10;
 
@@ -60,9 +63,7 @@ impl Session {
         let mut progress = Progress::new();
         progress.phase("booting the guest");
         check_tun()?;
-        let tap = TapConfig::new(TAP).ipv4(HOST, PREFIX).mtu(MTU);
-        let device = NetDevice::from_tap_name(NetConfig::default(), &tap)?;
-        let device = Arc::new(Mutex::new(device));
+        let device = Arc::new(Mutex::new(device()?));
         let config = GuestConfig {
             address: Ipv4Cidr::new(GUEST, PREFIX),
             mtu: usize::from(MTU),
@@ -108,6 +109,22 @@ impl Session {
     fn counters(&self) -> Counters {
         Counters::of(&*self.device.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// The device as a VMM would make it.
+fn device() -> Result<NetDevice, DemoError> {
+    let config = NetConfig {
+        id: "demo".to_owned(),
+        mac: Some(MAC.into()),
+        mtu: Some(MTU),
+        ..NetConfig::default()
+    };
+    let tap = TapConfig {
+        name: Some(TAP.to_owned()),
+        ipv4: Some(format!("{HOST}/{PREFIX}").parse()?),
+        ..TapConfig::default()
+    };
+    Ok(NetDevice::from_tap_name(config, &tap)?)
 }
 
 type Transfer = fn(&mut Guest, Ipv4Addr, Duration, &mut Progress) -> Result<Moved, DemoError>;

@@ -23,7 +23,7 @@ impl Lines {
     pub(super) fn new(queues: usize) -> io::Result<Self> {
         Ok(Self {
             bells: (0..queues)
-                .map(|_| Doorbell::new())
+                .map(|index| Doorbell::new(index % 2 == 1))
                 .collect::<Result<_, _>>()?,
             interrupt: Arc::new(GuestInterrupt::new()?),
             failure: Mutex::new(None),
@@ -62,17 +62,20 @@ impl Lines {
 
 /// The notification of one queue.
 ///
-/// The driver crate rings for every buffer. In a batch only the first ring goes out at once, so that
-/// the device starts early; the others are owed until the batch ends, and then one is enough.
+/// The driver crate rings for every buffer. Within a batch the rings of a queue are owed and one is
+/// enough at the end; only the first ring of a transmit queue goes out at once, so that the device
+/// sends while the batch is still being made.
 pub(super) struct Doorbell {
     event: EventFd,
+    eager: bool,
     rung: AtomicBool,
     owed: AtomicBool,
 }
 
 impl Doorbell {
-    fn new() -> io::Result<Self> {
+    fn new(eager: bool) -> io::Result<Self> {
         Ok(Self {
+            eager,
             event: EventFd::new(EFD_NONBLOCK)?,
             rung: AtomicBool::new(false),
             owed: AtomicBool::new(false),
@@ -86,10 +89,10 @@ impl Doorbell {
 
     /// A ring by the driver, now or when the batch ends.
     pub(super) fn notify(&self) {
-        if self.rung.swap(true, Ordering::Relaxed) {
-            self.owed.store(true, Ordering::Relaxed);
-        } else {
+        if self.eager && !self.rung.swap(true, Ordering::Relaxed) {
             self.ring();
+        } else {
+            self.owed.store(true, Ordering::Relaxed);
         }
     }
 

@@ -32,3 +32,6 @@ pub use hal::{Driver, DriverError, QUEUE_SIZE};
 pub use interrupt::GuestInterrupt;
 pub use stack::{Guest, GuestConfig, GuestError, Turn};
 pub use transport::{SharedDevice, TransportError};
+
+#[cfg(test)]
+mod tests;

@@ -22,6 +22,9 @@ const STEP_FRAMES: usize = 64;
 /// How long a lost doorbell may stay lost; see [`Guest::rest`].
 const RESCUE: Duration = Duration::from_millis(1);
 
+/// The address of a guest whose device gives none: locally administered.
+const OWN_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x0f];
+
 /// Room for the device's header and for the Ethernet header with a VLAN tag.
 const FRAME_OVERHEAD: usize = 12 + 18;
 
@@ -75,6 +78,7 @@ pub enum Turn<T> {
 /// A booted guest.
 pub struct Guest {
     device: SharedDevice,
+    mac: [u8; 6],
     phy: Phy,
     interface: Interface,
     sockets: SocketSet<'static>,
@@ -91,16 +95,20 @@ impl Guest {
     /// When the driver cannot bring the device up.
     pub fn boot(device: SharedDevice, config: &GuestConfig) -> Result<Self, GuestError> {
         let driver = Driver::start(Arc::clone(&device), (config.mtu + FRAME_OVERHEAD).max(2048))?;
-        let mac = HardwareAddress::Ethernet(EthernetAddress(driver.mac()));
+        let mac = Some(driver.mac())
+            .filter(|mac| *mac != [0; 6])
+            .unwrap_or(OWN_MAC);
+        let mac_address = HardwareAddress::Ethernet(EthernetAddress(mac));
         let mut phy = Phy::new(driver, config.mtu);
         let origin = Instant::now();
-        let mut interface = Interface::new(Config::new(mac), &mut phy, StackTime::ZERO);
+        let mut interface = Interface::new(Config::new(mac_address), &mut phy, StackTime::ZERO);
         interface.update_ip_addrs(|addresses| {
             // One address in a list that has room for more.
             let _ = addresses.push(IpCidr::Ipv4(config.address));
         });
         Ok(Self {
             device,
+            mac,
             phy,
             interface,
             sockets: SocketSet::new(Vec::new()),
@@ -110,9 +118,9 @@ impl Guest {
         })
     }
 
-    /// The MAC address that the device gave.
-    pub fn mac(&mut self) -> [u8; 6] {
-        self.phy.driver().mac()
+    /// The guest's MAC address: the device's, or one of its own when the device gave none.
+    pub fn mac(&self) -> [u8; 6] {
+        self.mac
     }
 
     /// Adds a socket.

@@ -35,7 +35,7 @@ pub enum TransportError {
     Memory(#[source] &'static ArenaError),
     /// The device does not take the guest memory.
     #[error("the device cannot map the guest's memory")]
-    Ram(#[source] net_device::RamError),
+    Ram(#[source] net_device::net_queue::RamError),
     /// A queue's size is none that a split ring can have.
     #[error("queue size")]
     Queue(#[source] QueueError),

@@ -118,7 +118,7 @@ impl Driver {
         Ok(driver)
     }
 
-    /// The MAC address that the device gave.
+    /// The MAC address in the config space; zero when the device gives none.
     pub fn mac(&self) -> [u8; 6] {
         self.raw.mac_address()
     }
