@@ -278,7 +278,8 @@ impl GuestRing {
         let Some(Flight { pieces, slots }) = flight else {
             panic!("the device used chain {id}, which it does not have");
         };
-        self.order.retain(|waiting| *waiting != id);
+        let place = self.order.iter().position(|waiting| *waiting == id);
+        place.map(|place| self.order.remove(place));
         let full = pieces
             .iter()
             .filter(|piece| piece.writable)

@@ -1,6 +1,10 @@
 //! The engines and rings against a scripted driver: one file per story, every story for every ring layout.
 
+mod packed;
+mod pieces;
 mod rig;
+mod rings;
 mod rx;
 mod rx_limits;
+mod split;
 mod tx;

@@ -1,0 +1,388 @@
+//! Both layouts: chains go round and round, and the cursor tells all.
+
+use net_queue::ring::{AnyRing, Cursor, Layout, Ring, RingConfig, RingError};
+use net_queue::testing::{GuestRing, Interrupts, LAYOUTS, Piece, Shape, TestMemory};
+
+use crate::pieces::take;
+use crate::rig::{every_layout, every_ring, ring};
+
+/// Sizes that are fine for `layout`.
+fn sizes(layout: Layout) -> Vec<u16> {
+    match layout {
+        Layout::Split => vec![1, 2, 16, 256, 1 << 15],
+        Layout::Packed => vec![1, 2, 3, 7, 16, 100, 256, (1 << 15) - 1, 1 << 15],
+    }
+}
+
+/// VQ-SPL-17, VQ-PKD-01, VQ-PKD-02: far more chains than the indices count.
+#[test]
+fn many_laps_in_rings_of_all_sizes() {
+    every_layout(|layout| {
+        for size in sizes(layout) {
+            let mut guest = GuestRing::new(&TestMemory::new(), ring(layout, size));
+            let mut device = guest.device();
+            let buffer = guest.memory().room(64);
+            let enough = match layout {
+                Layout::Split => 70_000,
+                Layout::Packed => 3 * u32::from(size) + 10,
+            };
+            let mut chains = 0_u32;
+            while chains < enough {
+                let batch = guest.free().min(1000);
+                let ids: Vec<_> = (0..batch).map(|_| guest.add(&[buffer])).collect();
+                guest.publish();
+                while let Some((chain, pieces)) = take(&mut device) {
+                    assert_eq!(pieces, [buffer]);
+                    device.push_used(chain, 7);
+                }
+                device.publish();
+                let used = guest.poll_all();
+                assert!(used.iter().map(|used| used.id).eq(ids));
+                assert!(used.iter().all(|used| used.len == 7));
+                chains += used.len() as u32;
+            }
+        }
+    });
+}
+
+/// Chains of all lengths and shapes, so that they cross the ring's end in every way.
+#[test]
+fn chains_of_varied_length_cross_the_end() {
+    every_layout(|layout| {
+        for size in sizes(layout).into_iter().filter(|size| *size <= 256) {
+            let mut guest = GuestRing::new(&TestMemory::new(), ring(layout, size));
+            let mut device = guest.device();
+            for lap in 0..2000 {
+                let len = 1 + lap % usize::from(size).min(9);
+                let pieces: Vec<_> = (0..len).map(|n| guest.memory().room(n)).collect();
+                let shape = if lap % 5 == 4 {
+                    Shape::Indirect
+                } else {
+                    Shape::Direct
+                };
+                let id = guest.add_as(shape, &pieces);
+                guest.publish();
+                let (chain, taken) = take(&mut device).expect("a chain");
+                assert_eq!(taken, pieces);
+                device.push_used(chain, 0);
+                device.publish();
+                assert_eq!(guest.poll().expect("the chain").id, id);
+            }
+        }
+    });
+}
+
+#[test]
+fn undone_chain_is_taken_again() {
+    every_layout(|layout| {
+        let mut guest = GuestRing::new(&TestMemory::new(), ring(layout, 8));
+        let mut device = guest.device();
+        for lap in 0..50 {
+            let first: Vec<_> = (0..1 + lap % 3).map(|n| guest.memory().room(n)).collect();
+            let second: Vec<_> = (0..1 + lap % 4).map(|n| guest.memory().room(n)).collect();
+            guest.add(&first);
+            guest.add(&second);
+            guest.publish();
+            for _ in 0..3 {
+                let (one, pieces) = take(&mut device).expect("the first");
+                assert_eq!(pieces, first);
+                let (two, pieces) = take(&mut device).expect("the second");
+                assert_eq!(pieces, second);
+                device.undo_pop(two);
+                device.undo_pop(one);
+            }
+            let (one, _) = take(&mut device).expect("the first");
+            device.push_used(one, 0);
+            let (two, _) = take(&mut device).expect("the second");
+            device.undo_pop(two);
+            device.publish();
+            let (two, pieces) = take(&mut device).expect("the second");
+            assert_eq!(pieces, second);
+            device.push_used(two, 0);
+            device.publish();
+            assert_eq!(guest.poll_all().len(), 2);
+        }
+    });
+}
+
+/// Nothing shows before the publish, then all of it does (NET-RX-05, VQ-SPL-15).
+#[test]
+fn batch_is_published_at_once() {
+    every_layout(|layout| {
+        let mut guest = GuestRing::new(&TestMemory::new(), ring(layout, 7_u16.next_power_of_two()));
+        let mut device = guest.device();
+        for count in 1..=8 {
+            let buffer = guest.memory().room(16);
+            for _ in 0..count {
+                guest.add(&[buffer]);
+            }
+            guest.publish();
+            for n in 0..count {
+                let (chain, _) = take(&mut device).expect("a chain");
+                device.push_used(chain, n);
+                assert_eq!(guest.poll(), None);
+            }
+            assert!(device.publish());
+            assert!(!device.publish(), "nothing new");
+            let lens: Vec<_> = guest.poll_all().iter().map(|used| used.len).collect();
+            assert_eq!(lens, (0..count).collect::<Vec<_>>());
+        }
+    });
+}
+
+/// What is saved is enough to go on with another ring, anywhere in a lap.
+#[test]
+fn ring_goes_on_from_its_cursor() {
+    every_ring(8, |config| {
+        let mut guest = GuestRing::new(&TestMemory::new(), config);
+        let mut device = guest.device();
+        for lap in 0..100 {
+            let pieces: Vec<_> = (0..1 + lap % 3).map(|n| guest.memory().room(n)).collect();
+            guest.add(&pieces);
+            guest.publish();
+            let cursor = device.cursor();
+            let config = RingConfig {
+                cursor,
+                ..guest.config()
+            };
+            device = AnyRing::new(&guest.memory().ram(), &config).expect("its own cursor");
+            let (chain, taken) = take(&mut device).expect("a chain");
+            assert_eq!(taken, pieces);
+            device.push_used(chain, 0);
+            device.publish();
+            assert_eq!(guest.poll_all().len(), 1);
+        }
+    });
+}
+
+/// VQ-NTF-06: whatever is published between taking and arming is seen by one of them.
+#[test]
+fn arm_tells_whether_a_chain_is_there() {
+    every_ring(4, |config| {
+        let mut guest = GuestRing::new(&TestMemory::new(), config);
+        let mut device = guest.device();
+        for _ in 0..20 {
+            assert!(!device.arm());
+            let buffer = guest.memory().room(16);
+            guest.add(&[buffer]);
+            assert!(guest.publish(), "the device asked for a kick");
+            assert!(device.arm());
+            device.disarm();
+            let (chain, _) = take(&mut device).expect("a chain");
+            guest.add(&[buffer]);
+            let kick = guest.publish();
+            assert!(config.event_idx || !kick, "the device asked for none");
+            device.push_used(chain, 0);
+            let (chain, _) = take(&mut device).expect("a chain");
+            device.push_used(chain, 0);
+            device.publish();
+            assert_eq!(guest.poll_all().len(), 2);
+        }
+    });
+}
+
+#[test]
+fn driver_says_whether_it_wants_interrupts() {
+    every_ring(16, |config| {
+        let mut guest = GuestRing::new(&TestMemory::new(), config);
+        let mut device = guest.device();
+        let buffer = guest.memory().room(16);
+        let mut use_one = |guest: &mut GuestRing| {
+            guest.add(&[buffer]);
+            guest.publish();
+            let (chain, _) = take(&mut device).expect("a chain");
+            device.push_used(chain, 0);
+            let interrupt = device.publish();
+            guest.poll_all();
+            interrupt
+        };
+        for _ in 0..40 {
+            guest.ask(Interrupts::Never);
+            assert!(!use_one(&mut guest));
+            guest.ask(Interrupts::Always);
+            assert!(use_one(&mut guest));
+        }
+    });
+}
+
+/// VQ-NTF-02, VQ-NTF-07: every distance and batch size, at every place of a lap and round the end of the indices.
+#[test]
+fn event_index_is_met_exactly() {
+    every_layout(|layout| {
+        let starts = match layout {
+            Layout::Split => vec![0, 3, 65_520, 65_535],
+            Layout::Packed => vec![0, 3, 7],
+        };
+        for start in starts {
+            for batch in 1..=8_u16 {
+                for wanted in 1..=8_u16 {
+                    let told = interrupts_of_batch(layout, start, batch, wanted);
+                    assert_eq!(told, wanted <= batch, "{start} {batch} {wanted}");
+                }
+            }
+        }
+    });
+}
+
+fn interrupts_of_batch(layout: Layout, start: u16, batch: u16, wanted: u16) -> bool {
+    let cursor = Cursor {
+        avail: start,
+        used: Some(start),
+        ..Cursor::default()
+    };
+    let config = RingConfig {
+        cursor,
+        event_idx: true,
+        ..ring(layout, 8)
+    };
+    let mut guest = GuestRing::new(&TestMemory::new(), config);
+    let mut device = guest.device();
+    let buffer = guest.memory().room(16);
+    for _ in 0..batch {
+        guest.add(&[buffer]);
+    }
+    guest.publish();
+    guest.ask(Interrupts::After(wanted));
+    while let Some((chain, _)) = take(&mut device) {
+        device.push_used(chain, 0);
+    }
+    device.publish()
+}
+
+/// VQ-SPL-02: what cannot be a ring is refused, whatever the address.
+#[test]
+fn ring_outside_memory() {
+    every_layout(|layout| {
+        let memory = TestMemory::new();
+        let good = GuestRing::new(&memory, ring(layout, 256)).config();
+        let fails = |config: RingConfig| AnyRing::new(&memory.ram(), &config).err();
+        assert!(fails(good).is_none());
+        let lens = match layout {
+            Layout::Split => [256 * 16, 4 + 256 * 2, 4 + 256 * 8],
+            Layout::Packed => [256 * 16, 4, 4],
+        };
+        // Region edges: one with another region right behind it, the last, and the ends of the address space.
+        let edge = |region: usize| memory.regions()[region].0 + memory.regions()[region].1 as u64;
+        let ends = [edge(0), edge(1), edge(2), 0x1_0000_0000];
+        for (area, len) in lens.into_iter().enumerate() {
+            let with = |addr| {
+                let mut addrs = good.addrs;
+                *[&mut addrs.desc, &mut addrs.driver, &mut addrs.device][area] = addr;
+                RingConfig { addrs, ..good }
+            };
+            let align = [16, 2, 4][area];
+            for end in ends.into_iter().filter(|_| len > align) {
+                assert!(fails(with(end - len + align)).is_some(), "over {end:#x}");
+            }
+            for end in &ends[..3] {
+                let aligned = (end - len) & !15;
+                assert!(fails(with(aligned)).is_none(), "up to {end:#x}");
+            }
+            for addr in [0, 0x8000_0000, !15] {
+                assert!(fails(with(addr)).is_some(), "{addr:#x}");
+            }
+        }
+        for (desc, driver, device) in [(8, 0, 0), (0, 1, 0), (0, 0, 2), (0, 3, 0), (1, 0, 0)] {
+            let mut config = good;
+            config.addrs.desc += desc;
+            config.addrs.driver += driver;
+            config.addrs.device += device;
+            assert!(matches!(fails(config), Some(RingError::Alignment { .. })));
+        }
+    });
+}
+
+#[test]
+fn sizes_that_no_ring_has() {
+    let memory = TestMemory::new();
+    for layout in LAYOUTS {
+        let good = GuestRing::new(&memory, ring(layout, 256)).config();
+        for size in [0, 3, 100, (1 << 15) + 1, u16::MAX] {
+            let made = AnyRing::new(&memory.ram(), &RingConfig { size, ..good });
+            let fine = layout == Layout::Packed && [3, 100].contains(&size);
+            assert_eq!(made.is_ok(), fine, "{layout:?} {size}");
+        }
+    }
+}
+
+/// A saved cursor is input like any other.
+#[test]
+fn cursors_that_no_ring_has() {
+    every_layout(|layout| {
+        let memory = TestMemory::new();
+        let good = GuestRing::new(&memory, ring(layout, 8)).config();
+        let at = |avail, used, avail_wrap, used_wrap| Cursor {
+            avail,
+            used,
+            avail_wrap,
+            used_wrap,
+        };
+        let bad = match layout {
+            Layout::Split => vec![
+                at(9, Some(0), true, true),
+                at(0, Some(1), true, true),
+                at(65_535, Some(6), true, true),
+                at(9, None, true, true),
+            ],
+            Layout::Packed => vec![
+                at(8, Some(0), true, true),
+                at(0, Some(8), true, true),
+                at(0, Some(1), true, true),
+                at(1, Some(0), false, true),
+                at(7, Some(6), true, false),
+                at(0, None, true, true),
+            ],
+        };
+        for cursor in bad {
+            let made = AnyRing::new(&memory.ram(), &RingConfig { cursor, ..good });
+            assert!(matches!(made, Err(RingError::Cursor { .. })), "{cursor:?}");
+        }
+        let fine = match layout {
+            Layout::Split => vec![
+                at(8, Some(0), true, true),
+                at(3, Some(65_535), true, true),
+                at(8, None, true, true),
+            ],
+            Layout::Packed => vec![
+                at(7, Some(0), true, true),
+                at(0, Some(0), false, true),
+                at(2, Some(5), true, false),
+            ],
+        };
+        for cursor in fine {
+            let made = AnyRing::new(&memory.ram(), &RingConfig { cursor, ..good });
+            assert!(made.is_ok(), "{cursor:?}");
+        }
+    });
+}
+
+/// VQ-SPL-05, VQ-PKD-17: what is the driver's is never written.
+#[test]
+fn driver_areas_are_never_written() {
+    every_ring(8, |config| {
+        let mut guest = GuestRing::new(&TestMemory::new(), config);
+        let mut device = guest.device();
+        let pieces: [Piece; 3] = [1, 2, 3].map(|len| guest.memory().room(len));
+        guest.add_as(Shape::Indirect, &pieces);
+        guest.add(&pieces);
+        guest.publish();
+        let addrs = guest.config().addrs;
+        let split = config.layout == Layout::Split;
+        let memory = guest.memory().clone();
+        let areas = || {
+            let desc = memory.read(addrs.desc, if split { 16 * 8 } else { 0 });
+            let driver = memory.read(addrs.driver, if split { 6 + 2 * 8 } else { 4 });
+            (desc, driver)
+        };
+        let before = areas();
+        device.arm();
+        device.disarm();
+        while let Some((chain, _)) = take(&mut device) {
+            device.push_used(chain, 1);
+        }
+        device.publish();
+        device.arm();
+        assert_eq!(areas(), before);
+        assert_eq!(guest.poll_all().len(), 2);
+    });
+}
