@@ -1,7 +1,8 @@
 //! What a worker thread may ask of the kernel.
 //!
 //! Each kind of thread has one list, each system call in it a reason; what is not listed ends the
-//! process (or is logged). Of `ioctl` only the tap requests of the control thread pass. The filter
+//! process (or is logged). Of `ioctl` only the tap requests of the control thread pass, of `fcntl`
+//! only the question whether a descriptor is open. The filter
 //! covers the thread that installs it and those it starts, so a VMM's own threads stay free; but
 //! what a VMM does in its interrupt callback runs here, so it should be an event descriptor.
 //! No file can be opened: a backtrace of a panic (`RUST_BACKTRACE`) is not to be had with `Trap`.
@@ -111,8 +112,9 @@ const QUEUE_PAIR: &[i64] = &[
     reason = "their type differs between C libraries"
 )]
 const CONTROL_IOCTLS: &[u64] = &[
-    // MQ_VQ_PAIRS_SET: attach and detach queues.
+    // MQ_VQ_PAIRS_SET: attach and detach queues; when that is refused, see how the queue is.
     libc::TUNSETQUEUE as u64,
+    libc::TUNGETIFF as u64,
     // GUEST_OFFLOADS_SET.
     libc::TUNSETOFFLOAD as u64,
 ];
@@ -151,16 +153,21 @@ pub fn install(kind: ThreadKind, action: SeccompAction) -> Result<(), SeccompErr
 fn compile(kind: ThreadKind, verdict: Verdict) -> Result<BpfProgram, BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         allowed(kind).map(|call| (call, Vec::new())).collect();
-    let ioctls = allowed_ioctls(kind).iter().map(|&request| {
-        // The kernel takes the request as 32 bits.
-        let is = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, request)?;
-        SeccompRule::new(vec![is])
-    });
-    let ioctls: Vec<_> = ioctls.collect::<Result<_, _>>()?;
     // A call without rules would pass with any argument.
-    if !ioctls.is_empty() {
-        rules.insert(libc::SYS_ioctl, ioctls);
+    if !allowed_ioctls(kind).is_empty() {
+        let requests = allowed_ioctls(kind)
+            .iter()
+            .map(|&request| second_is(request));
+        rules.insert(libc::SYS_ioctl, requests.collect::<Result<_, _>>()?);
     }
+    // With debug assertions the standard library looks before it closes.
+    rules.insert(libc::SYS_fcntl, vec![second_is(libc::F_GETFD as u64)?]);
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
     SeccompFilter::new(rules, verdict, Verdict::Allow, arch)?.try_into()
+}
+
+/// The second argument, which the kernel takes as 32 bits, is `value`.
+fn second_is(value: u64) -> Result<SeccompRule, BackendError> {
+    let is = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)?;
+    SeccompRule::new(vec![is])
 }
