@@ -12,7 +12,7 @@ use crate::error::ActivateError;
 use crate::fd;
 use crate::features::Features;
 use crate::filter::RxFilter;
-use crate::live::{Live, RxPolicy};
+use crate::live::Live;
 use crate::poll::{Poller, Source};
 use crate::thread::Work;
 use crate::traits::InterruptSource;
@@ -162,17 +162,9 @@ impl Commands<'_> {
         }
     }
 
-    /// Changes a copy of the filter and puts it in force. Without a filter there is nothing to change.
+    /// Changes the filter. Without one there is nothing to change.
     fn filter(&self, change: impl FnOnce(&mut RxFilter)) -> bool {
-        let policy = self.live.policy();
-        let Some(mut filter) = policy.filter.clone() else {
-            return false;
-        };
-        change(&mut filter);
-        self.live.set_policy(RxPolicy {
-            filter: Some(filter),
-            ..(*policy).clone()
-        });
-        true
+        self.live
+            .change_policy(|policy| policy.filter.as_mut().map(change).is_some())
     }
 }

@@ -224,10 +224,7 @@ impl NetDevice {
     /// # Errors
     /// The queue cannot be used; the others go on.
     pub fn start_queue(&mut self, setup: QueueSetup) -> Result<(), ActivateError> {
-        let runtime = self.runtime()?;
-        let inserted = runtime.insert(setup);
-        runtime.run()?;
-        inserted
+        self.runtime()?.insert_and_run(setup)
     }
 
     /// Stops one queue. Afterwards nothing of it is touched; the result is where to start it from again, or `None`
@@ -283,8 +280,10 @@ impl NetDevice {
         let Activation {
             memory,
             interrupt,
-            queues,
+            mut queues,
         } = activation;
+        // The control queue first: whether there is one decides which pairs are fed.
+        queues.sort_by_key(|setup| std::cmp::Reverse(setup.index));
         let ram = self.view(memory);
         let live = Arc::new(Live::new(
             &self.config.id,

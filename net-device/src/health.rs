@@ -47,9 +47,8 @@ impl Health {
         self.needs_reset.store(false, Ordering::Release);
     }
 
-    /// A worker is lost: the device fails, and the VMM is told.
-    pub(crate) fn worker_panicked(&self, name: &str) {
-        self.fail(&format_args!("worker {name} panicked"));
+    /// Tells the VMM that a worker is lost.
+    pub(crate) fn signal_exit(&self) {
         if let Ok(event) = self.exit_event.lock()
             && let Some(event) = event.as_ref()
         {

@@ -52,3 +52,7 @@ pub use port::{Port, PortControl};
 pub use snapshot::{Migratable, Pausable, Snapshottable, Transportable};
 pub use traits::{Activation, Interrupt, InterruptSource, QueueSetup, VIRTIO_ID_NET, VirtioDevice};
 pub use {net_queue, rate_limiter, tap};
+
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -27,7 +27,9 @@ pub(crate) struct RxPolicy {
 impl RxPolicy {
     /// What holds when the driver has negotiated `features` and given no command yet.
     pub(crate) fn initial(features: Features, space: &ConfigSpace) -> Self {
-        let filtered = Features::VIRTIO_NET_F_CTRL_RX | Features::VIRTIO_NET_F_CTRL_VLAN;
+        let filtered = Features::VIRTIO_NET_F_CTRL_RX
+            | Features::VIRTIO_NET_F_CTRL_RX_EXTRA
+            | Features::VIRTIO_NET_F_CTRL_VLAN;
         let filter = features
             .intersects(filtered)
             .then(|| RxFilter::new(features, space.mac()));
@@ -157,10 +159,27 @@ impl Live {
     }
 
     /// The device cannot go on: DEVICE_NEEDS_RESET and a configuration interrupt (DEV-LIFE-04, DEV-LIFE-05).
-    pub(crate) fn fail(&self, what: &dyn std::fmt::Display) {
-        if self.health.fail(what) {
+    /// Returns whether it could until now.
+    pub(crate) fn fail(&self, what: &dyn std::fmt::Display) -> bool {
+        let first = self.health.fail(what);
+        if first {
             self.trigger(InterruptSource::Config);
         }
+        first
+    }
+
+    /// A port is lost: its device fails, and shows a link that is down.
+    pub(crate) fn port_died(&self, what: &dyn std::fmt::Display) {
+        let changed = self.space.set_link(false);
+        if !self.fail(what) && changed {
+            self.trigger(InterruptSource::Config);
+        }
+    }
+
+    /// A worker is lost: the device fails, and the VMM is told.
+    pub(crate) fn worker_panicked(&self, name: &str) {
+        self.fail(&format_args!("worker {name} panicked"));
+        self.health.signal_exit();
     }
 
     pub(crate) fn reader(&self) -> PolicyReader {
@@ -192,33 +211,56 @@ impl Live {
         self.epochs.get(usize::from(pair))
     }
 
-    /// Puts a new policy in force: when this returns, no worker acts on the old one any more.
-    pub(crate) fn set_policy(&self, policy: RxPolicy) {
-        *lock(&self.policy) = Arc::new(policy);
-        self.version.fetch_add(1, Ordering::SeqCst);
+    /// Puts a changed policy in force: when this returns, no worker acts on the old one any more. Changes by
+    /// several threads follow each other.
+    pub(crate) fn change_policy<T>(&self, change: impl FnOnce(&mut RxPolicy) -> T) -> T {
+        let result = {
+            let mut policy = lock(&self.policy);
+            let result = change(Arc::make_mut(&mut policy));
+            self.version.fetch_add(1, Ordering::SeqCst);
+            result
+        };
         for epoch in &self.epochs {
             epoch.wait();
         }
+        result
     }
 
     /// Switches the offloads of the link, then those of the workers (NET-CVQ-19).
     pub(crate) fn set_offloads(&self, offloads: Offloads) -> Result<(), SteerError> {
-        lock(&self.steering).set_offloads(offloads)?;
-        self.set_policy(RxPolicy {
-            offloads,
-            ..(*self.policy()).clone()
-        });
+        let steering = lock(&self.steering);
+        steering.set_offloads(offloads)?;
+        self.change_policy(|policy| policy.offloads = offloads);
         Ok(())
     }
 
     /// The driver's choice of pairs (NET-MQ-02, NET-MQ-04).
     pub(crate) fn set_pairs(&self, pairs: u16) -> Result<(), SteerError> {
-        let pairs = lock(&self.steering).set_pairs(pairs)?;
-        self.set_policy(RxPolicy {
-            pairs,
-            ..(*self.policy()).clone()
-        });
-        Ok(())
+        let mut steering = lock(&self.steering);
+        let before = steering.chosen;
+        steering.choose(pairs)?;
+        let done = self.feed(&mut steering);
+        if done.is_err() {
+            steering.chosen = before;
+            // What worked a moment ago works again, or the link is dying and says so by itself.
+            let _ = self.feed(&mut steering);
+        }
+        Ok(done?)
+    }
+
+    /// Makes the link feed the pairs that shall receive, and the workers of no others receive.
+    ///
+    /// A worker learns of frames once, when they come. So it has to be ready before its port lets them in.
+    fn feed(&self, steering: &mut Steering) -> std::io::Result<()> {
+        let pairs = steering.pairs();
+        if pairs > self.policy().pairs {
+            self.change_policy(|policy| policy.pairs = pairs);
+        }
+        let done = steering.apply();
+        if pairs < self.policy().pairs {
+            self.change_policy(|policy| policy.pairs = pairs);
+        }
+        done
     }
 
     /// The pairs that the driver asked for, if it did.
@@ -228,21 +270,14 @@ impl Live {
 
     /// Tells which queues run, so that the link feeds those and no others.
     pub(crate) fn queue_changed(&self, change: impl FnOnce(&mut Running)) {
-        let pairs = {
-            let mut steering = lock(&self.steering);
-            change(&mut steering.running);
-            steering.apply_or_warn(&self.id);
-            steering.pairs()
-        };
-        if self.policy().pairs != pairs {
-            self.set_policy(RxPolicy {
-                pairs,
-                ..(*self.policy()).clone()
-            });
+        let mut steering = lock(&self.steering);
+        change(&mut steering.running);
+        if let Err(error) = self.feed(&mut steering) {
+            warn!("{}: cannot attach or detach a queue: {error}", self.id);
         }
     }
 
-    /// Gives the link back as it was found: every port takes frames.
+    /// Hands the ports' handles on to the device's next life.
     pub(crate) fn release(&self) -> Vec<Box<dyn PortControl>> {
         std::mem::take(&mut lock(&self.steering).controls)
     }
@@ -302,7 +337,8 @@ impl Steering {
         }
     }
 
-    fn set_pairs(&mut self, pairs: u16) -> Result<u16, SteerError> {
+    /// Takes the driver's choice, if all of these pairs are set up.
+    fn choose(&mut self, pairs: u16) -> Result<(), SteerError> {
         let count = usize::from(pairs);
         let up = |queues: &[bool]| {
             queues
@@ -312,14 +348,8 @@ impl Steering {
         if pairs == 0 || !up(&self.running.rx) || !up(&self.running.tx) {
             return Err(SteerError::Pairs);
         }
-        let before = self.chosen.replace(pairs);
-        if let Err(error) = self.apply() {
-            self.chosen = before;
-            // What worked a moment ago works again, or the link is dying and says so by itself.
-            let _ = self.apply();
-            return Err(error.into());
-        }
-        Ok(pairs)
+        self.chosen = Some(pairs);
+        Ok(())
     }
 
     /// Attaches and detaches what is not yet as it should be.
@@ -334,11 +364,5 @@ impl Steering {
             }
         }
         Ok(())
-    }
-
-    fn apply_or_warn(&mut self, id: &str) {
-        if let Err(error) = self.apply() {
-            warn!("{id}: cannot attach or detach a queue: {error}");
-        }
     }
 }

@@ -244,8 +244,7 @@ impl PairWorker {
         self.backend_dead = true;
         self.rx.iter_mut().for_each(|rx| rx.wait = Wait::Halted);
         self.tx.iter_mut().for_each(|tx| tx.wait = Wait::Halted);
-        self.live.space.set_link(false);
-        self.live.fail(&format_args!(
+        self.live.port_died(&format_args!(
             "network port of pair {} is gone: {error}",
             self.pair
         ));

@@ -113,8 +113,11 @@ impl Runtime {
     }
 
     fn role(&self, index: u16) -> Result<QueueRole, ActivateError> {
-        let multi = self.terms.features.contains(Features::VIRTIO_NET_F_MQ);
-        let pairs = if multi { self.pairs.len() as u16 } else { 1 };
+        // Without a control queue a VMM that has one of its own starts as many pairs as it likes.
+        let one =
+            self.terms.features & (Features::VIRTIO_NET_F_CTRL_VQ | Features::VIRTIO_NET_F_MQ);
+        let one = one == Features::VIRTIO_NET_F_CTRL_VQ;
+        let pairs = if one { 1 } else { self.pairs.len() as u16 };
         match index {
             _ if index == 2 * pairs
                 && self.terms.features.contains(Features::VIRTIO_NET_F_CTRL_VQ) =>
@@ -207,7 +210,7 @@ impl Runtime {
         kind: ThreadKind,
         index: u16,
     ) -> Result<WorkerThread<W>, ActivateError> {
-        WorkerThread::spawn(name, kind, self.terms.seccomp, self.live.health.clone())
+        WorkerThread::spawn(name, kind, self.terms.seccomp, self.live.clone())
             .map_err(|source| ActivateError::Spawn { index, source })
     }
 
@@ -315,6 +318,33 @@ impl Runtime {
         Ok(())
     }
 
+    /// Puts one more queue in and lets it run.
+    ///
+    /// # Errors
+    /// It cannot be used, and is out again; the others go on.
+    pub(crate) fn insert_and_run(&mut self, setup: QueueSetup) -> Result<(), ActivateError> {
+        let index = setup.index;
+        if let Err(error) = self.insert(setup) {
+            self.run_or_fail()?;
+            return Err(error);
+        }
+        let ran = self.run();
+        if ran.is_err() {
+            self.remove(index)?;
+        }
+        ran
+    }
+
+    /// As [`Runtime::run`], for workers that ran a moment ago: a host that cannot let them go on has failed.
+    fn run_or_fail(&mut self) -> Result<(), ActivateError> {
+        let done = self.run();
+        if let Err(error) = &done {
+            self.live
+                .fail(&format_args!("workers cannot go on: {error}"));
+        }
+        done
+    }
+
     /// Takes a queue out. Afterwards its memory is not touched any more; the result is where it stood.
     pub(crate) fn remove(&mut self, index: u16) -> Result<Option<Cursor>, ActivateError> {
         let role = self.role(index)?;
@@ -339,7 +369,7 @@ impl Runtime {
                 None => None,
             },
         };
-        self.run()?;
+        self.run_or_fail()?;
         Ok(cursor)
     }
 
@@ -384,7 +414,9 @@ impl Runtime {
         }
         self.configure()?;
         self.paused = false;
-        self.run()
+        let done = self.run();
+        self.paused = done.is_err();
+        done
     }
 
     /// Makes every ring again over `ram`, where each of them left off.

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::error::ActivateError;
-use crate::health::Health;
+use crate::live::Live;
 use crate::seccomp::{SeccompAction, SeccompError, ThreadKind, install};
 
 /// What a thread can run.
@@ -56,7 +56,7 @@ impl<W: Work> WorkerThread<W> {
         name: String,
         kind: ThreadKind,
         action: SeccompAction,
-        health: Arc<Health>,
+        live: Arc<Live>,
     ) -> Result<Self, SpawnError> {
         let stop = Arc::new(EventFd::new(EFD_NONBLOCK).map_err(SpawnError::Thread)?);
         let (inbox, work) = channel::<Box<W>>();
@@ -71,7 +71,7 @@ impl<W: Work> WorkerThread<W> {
             }
             while let Ok(mut work) = work.recv() {
                 if catch_unwind(AssertUnwindSafe(|| work.run(&thread_stop))).is_err() {
-                    health.worker_panicked(&thread_name);
+                    live.worker_panicked(&thread_name);
                     return;
                 }
                 if done.send(work).is_err() {
