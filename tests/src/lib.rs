@@ -1,3 +1,4 @@
 //! tests
 
 pub mod guest;
+pub mod rig;

@@ -1,0 +1,30 @@
+//! The device between a scripted driver and a scripted network.
+//!
+//! ```text
+//!   Rig   driver: Queue + kick --.                       .-- Network: inject, wait_sent, what the port was told
+//!         Irq <------------------+--- NetDevice + threads +
+//!         TestMemory ------------'                       '-- or a real tap, in a namespace (isolated)
+//! ```
+//!
+//! Real worker threads run here, so a test waits for events: each wait ends when a [`Bell`] rings and the condition
+//! holds, and its limit only turns a hang into a failure that says what did not happen. The driver is a strict one:
+//! it kicks only when the device asks for it, and looks at its rings only when it was interrupted.
+
+mod bell;
+mod driver;
+mod frames;
+mod irq;
+mod namespace;
+mod port;
+pub mod process;
+mod queue;
+mod socket;
+
+pub use bell::{Bell, bounded, wait_readable};
+pub use driver::{Held, Rig, pause, resume};
+pub use frames::{BROADCAST, GUEST_MAC, PEER_MAC, body, frame, frame_to, tagged};
+pub use irq::Irq;
+pub use namespace::{alone, chain, ip, isolated};
+pub use port::{Network, all_caps, port};
+pub use queue::{Interrupting, Queue};
+pub use socket::socket_port;

@@ -1,0 +1,87 @@
+//! A test that needs a process, or network interfaces, of its own.
+//!
+//! The test binary starts itself again for the one test, and the body runs there.
+
+use std::any::type_name;
+use std::env;
+use std::fs::OpenOptions;
+use std::process::Command;
+
+/// Set in the process that runs the body, to the name of the test.
+const INSIDE: &str = "TEST_INSIDE";
+
+/// Runs `body`, a closure written in the test function, in a process in which no other test runs.
+pub fn alone<F: FnOnce()>(body: F) {
+    let program = env::current_exe().expect("the test binary has a path");
+    run(Command::new(program), body, "");
+}
+
+/// Runs `body`, a closure written in the test function, in a user and network namespace of its own: it has the
+/// right to make interfaces there, and all of them end with it.
+pub fn isolated<F: FnOnce()>(body: F) {
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--net", "--"]);
+    command.arg(env::current_exe().expect("the test binary has a path"));
+    let hint = " If namespaces cannot be made, allow them: user.max_user_namespaces > 0, \
+                kernel.unprivileged_userns_clone = 1, \
+                kernel.apparmor_restrict_unprivileged_userns = 0 (as far as they exist).";
+    let tested = || {
+        OpenOptions::new().read(true).write(true).open("/dev/net/tun").expect(
+            "these tests need /dev/net/tun: as root, `modprobe tun` and `chmod 0666 /dev/net/tun`",
+        );
+        body();
+    };
+    run_named(command, &test_name::<F>(), tested, hint);
+}
+
+fn run<F: FnOnce()>(command: Command, body: F, hint: &str) {
+    run_named(command, &test_name::<F>(), body, hint);
+}
+
+fn run_named(mut command: Command, test: &str, body: impl FnOnce(), hint: &str) {
+    if env::var(INSIDE).is_ok_and(|inside| inside == test) {
+        return body();
+    }
+    let output = command
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .env(INSIDE, test)
+        // A worker that may not open files cannot print one.
+        .env("RUST_BACKTRACE", "0")
+        .output()
+        .expect("the test can be started again: is `unshare` (util-linux) there?");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    // A binary that finds no test of the name succeeds too, so look for the one that passed.
+    assert!(
+        output.status.success() && stdout.contains("1 passed"),
+        "{test} failed in its process ({}).{hint}\n{stdout}{stderr}",
+        output.status
+    );
+    print!("{stdout}");
+}
+
+/// The harness' name of the test in which a closure is written: its path without the crate.
+fn test_name<F>() -> String {
+    let path = type_name::<F>().trim_end_matches("::{{closure}}");
+    let (_, test) = path.split_once("::").expect("a closure lives in a crate");
+    test.to_owned()
+}
+
+/// Runs `ip` with these words.
+pub fn ip(words: &str) {
+    let output = Command::new("ip")
+        .args(words.split_whitespace())
+        .output()
+        .expect("these tests need `ip`: install iproute2");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "ip {words}: {stderr}");
+}
+
+/// An error and its causes, as a user would be shown them.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", chain(source)),
+        None => error.to_string(),
+    }
+}
