@@ -80,7 +80,7 @@ impl Session {
 
     /// Measures latency, then each direction.
     pub(super) fn measure(mut self, options: &Options) -> Result<Report, DemoError> {
-        let round_trips = ping::measure(&mut self.guest, HOST, options.pings, &mut self.progress)?;
+        let answers = ping::measure(&mut self.guest, HOST, options.pings, &mut self.progress)?;
         let up = self.flow(transfer::upload, options.transfer())?;
         let down = self.flow(transfer::download, options.transfer())?;
         let mac = self.guest.mac();
@@ -90,8 +90,8 @@ impl Session {
             mac,
             offered: device.features(),
             negotiated: device.acked_features(),
-            pings: options.pings,
-            latency: Latency::of(round_trips),
+            pings: answers.sent,
+            latency: Latency::of(answers.times),
             up,
             down,
             counters: Counters::of(&*device),

@@ -45,7 +45,7 @@ pub enum GuestError {
     /// The driver stopped.
     #[error("guest driver")]
     Driver(#[from] DriverError),
-    /// The guest broke a ring, as the device sees it.
+    /// The device cannot go on: a broken ring, or a port that is gone.
     #[error("the device asks for a reset")]
     NeedsReset,
     /// The guest cannot sleep.
