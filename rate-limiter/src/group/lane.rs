@@ -1,7 +1,7 @@
-//! What one member holds of one meter. All of it is local: a take that it covers touches nothing
-//! that is shared.
+//! What one member holds of one meter. All of it is local: a take that it covers writes nothing that
+//! is shared.
 
-use super::meter::{Booking, Line, Meter, Order, Report, Stale};
+use super::meter::{Booking, Line, Meter, Order, Stale};
 use crate::bucket::Deadline;
 
 #[derive(Debug, Default)]
@@ -12,9 +12,9 @@ pub(super) struct Lane {
     allowance: u128,
     /// Bought, but not open yet.
     pending: Option<Booking>,
-    /// This member's part of the meter's `held`, in ns: at least what it has in hand and pending,
-    /// and what it used since it last reported.
-    reported: u64,
+    /// Bought and not yet reported as used, in ns: what is in hand or pending, and what was used
+    /// since the last report.
+    unreported: u64,
     /// When it last used tokens.
     spent_ns: u64,
 }
@@ -51,120 +51,136 @@ impl Lane {
         cost: u64,
         members: u64,
     ) -> Result<Option<Deadline>, Stale> {
-        if let Some(booking) = self.pending {
-            if self.covers(cost) {
-                return Ok(None);
-            }
-            if !meter.is_open(now, &booking) {
-                return Ok(Some(Deadline::at(meter.opens(&booking))));
+        if self.covers(cost) {
+            return Ok(None);
+        }
+        if let Some(mut booking) = self.pending {
+            if let Some(at) = meter.enter(now, &mut booking, members)? {
+                self.pending = Some(booking);
+                return Ok(Some(Deadline::at(at)));
             }
             self.pending = None;
             self.allowance += meter.line().parts_in(booking.ns);
         }
-        let need = self.missing(meter, cost);
-        if need == 0 {
+        self.take_one_time(meter, cost);
+        if self.covers(cost) {
             return Ok(None);
         }
-        let quantum = meter.quantum(members);
-        // Alone, the deadline is that of the frame in hand.
-        let turn = if members > 1 { quantum } else { 0 };
-        let order = Order {
-            need,
-            quantum,
-            turn,
-        };
-        let booking = meter.book(self.report(meter, now), order, &mut self.reported)?;
-        let open = meter.opens(&booking) <= now;
-        if open {
+        let booking = self.book(meter, now, cost, |need| meter.order(need, members))?;
+        if booking.due <= now {
             self.allowance += meter.line().parts_in(booking.ns);
-        } else {
-            self.pending = Some(booking);
+            return Ok(None);
         }
-        self.settle(meter)?;
-        Ok((!open).then(|| Deadline::at(meter.opens(&booking))))
+        self.pending = Some(booking);
+        Ok(Some(Deadline::at(booking.due)))
     }
 
     /// Makes the allowance cover `cost` in any case.
     pub(super) fn force(&mut self, meter: &Meter, now: u64, cost: u64) -> Result<(), Stale> {
-        let need = self.missing(meter, cost);
-        if need > 0 {
-            let order = Order {
-                need,
-                quantum: 0,
-                turn: 0,
-            };
-            let booking = meter.book(self.report(meter, now), order, &mut self.reported)?;
+        self.take_one_time(meter, cost);
+        if !self.covers(cost) {
+            let booking = self.book(meter, now, cost, Order::just)?;
             self.allowance += meter.line().parts_in(booking.ns);
         }
         Ok(())
     }
 
-    /// Puts back tokens that were spent but not used.
-    pub(super) fn refund(&mut self, meter: &Meter, cost: u64) -> Result<(), Stale> {
+    /// Buys one stretch for all of `cost`. What is in hand but does not pay it goes back, so that who
+    /// waits holds nothing.
+    fn book(
+        &mut self,
+        meter: &Meter,
+        now: u64,
+        cost: u64,
+        order: impl FnOnce(u64) -> Order,
+    ) -> Result<Booking, Stale> {
+        self.report(meter)?;
+        let line = meter.line();
+        let back = line.whole_ns(self.allowance);
+        let fraction = self.allowance - line.parts_in(back);
+        let need = line.ns(line.parts(cost).saturating_sub(fraction));
+        let booking = meter.book(now, back, order(need))?;
+        self.allowance = fraction;
+        self.unreported = self.holds(meter).saturating_add(booking.ns);
+        Ok(booking)
+    }
+
+    /// Puts back tokens that were spent but not used. What is more than one of `members` may hold
+    /// goes back to all; whether that was anything.
+    pub(super) fn refund(&mut self, meter: &Meter, cost: u64, members: u64) -> Result<bool, Stale> {
         self.allowance = self.allowance.saturating_add(meter.line().parts(cost));
-        // What was spent and not reported since must stay counted until the next sale.
-        let holds = self.holds(meter).max(self.reported);
-        meter.settle(&mut self.reported, holds)
+        let advance = meter.advance(members);
+        if self.holds(meter) > self.unreported {
+            self.report(meter)?;
+        }
+        self.give_back(meter, advance)
     }
 
     /// Gives back everything but the fraction of a nanosecond; whether that was anything.
     pub(super) fn release(&mut self, meter: &Meter, now: u64) -> Result<bool, Stale> {
-        let whole = meter.line().whole_ns(self.allowance);
-        let back = whole.saturating_add(self.pending.map_or(0, |booking| booking.ns));
-        if back == 0 && self.reported <= 1 {
+        self.report(meter)?;
+        let mut back = false;
+        if let Some(booking) = self.pending {
+            back = meter.cancel(now, &booking)?;
+            self.pending = None;
+            self.unreported = self.holds(meter);
+        }
+        Ok(self.give_back(meter, 0)? || back)
+    }
+
+    /// Gives back what is in hand beyond `keep` ns.
+    fn give_back(&mut self, meter: &Meter, keep: u64) -> Result<bool, Stale> {
+        let back = meter.line().whole_ns(self.allowance).saturating_sub(keep);
+        if back == 0 {
             return Ok(false);
         }
-        meter.give_back(self.report(meter, now), back)?;
-        self.pending = None;
-        self.allowance -= meter.line().parts_in(whole);
-        self.settle(meter)?;
-        Ok(back > 0)
+        meter.give_back(back)?;
+        self.allowance -= meter.line().parts_in(back);
+        self.unreported = self.unreported.saturating_sub(back);
+        Ok(true)
+    }
+
+    /// Lets go the fraction of a nanosecond as well, for good.
+    pub(super) fn close(&mut self, meter: &Meter) -> Result<(), Stale> {
+        self.allowance = 0;
+        self.report(meter)
     }
 
     /// Goes over to the meter that took the old one's place. The allowance stays; a place in the
     /// queue is given back, to be booked again at the new rate.
-    pub(super) fn migrate(&mut self, meter: Option<&Meter>, now: u64) -> Result<(), Stale> {
+    pub(super) fn migrate(&mut self, meter: Option<&Meter>) -> Result<(), Stale> {
         let (Some(old), Some(meter)) = (self.line, meter) else {
             *self = Self::new(meter);
             return Ok(());
         };
         let new = meter.line();
         let worth = |ns: u64| new.whole_ns(new.parts_from(old.parts_in(ns), old));
-        let report = Report {
-            now,
-            spent: self.spent_ns,
-            used: 0,
-        };
-        meter.give_back(report, worth(self.pending.map_or(0, |booking| booking.ns)))?;
+        let pending = worth(self.pending.map_or(0, |booking| booking.ns));
+        meter.give_back(pending)?;
         self.pending = None;
         self.allowance = new.parts_from(self.allowance, old);
-        self.reported = worth(self.reported);
+        self.unreported = worth(self.unreported).saturating_sub(pending);
         self.line = Some(new);
-        self.settle(meter)
+        self.report(meter)
     }
 
-    /// The time still to be bought for `cost`, after the one-time burst gave what it can.
-    fn missing(&mut self, meter: &Meter, cost: u64) -> u64 {
+    /// Adds what the one-time burst can give of what `cost` lacks.
+    fn take_one_time(&mut self, meter: &Meter, cost: u64) {
         let line = meter.line();
-        let parts = line.parts(cost);
-        if let Some(missing) = parts.checked_sub(self.allowance) {
-            self.allowance += line.parts(meter.take_one_time(line.tokens(missing)));
-        }
-        line.ns(parts.saturating_sub(self.allowance))
+        let missing = line.tokens(line.parts(cost).saturating_sub(self.allowance));
+        self.allowance += line.parts(meter.take_one_time(missing));
     }
 
-    fn settle(&mut self, meter: &Meter) -> Result<(), Stale> {
+    /// Reports as used what is neither in hand nor pending; or the other way round, what came back.
+    pub(super) fn report(&mut self, meter: &Meter) -> Result<(), Stale> {
         let holds = self.holds(meter);
-        meter.settle(&mut self.reported, holds)
-    }
-
-    fn report(&self, meter: &Meter, now: u64) -> Report {
-        let used = self.reported.saturating_sub(self.holds(meter));
-        Report {
-            now,
-            spent: self.spent_ns,
-            used,
+        if holds < self.unreported {
+            meter.report(self.spent_ns, self.unreported - holds)?;
+        } else if holds > self.unreported {
+            meter.withdraw(holds - self.unreported)?;
         }
+        self.unreported = holds;
+        Ok(())
     }
 
     fn holds(&self, meter: &Meter) -> u64 {

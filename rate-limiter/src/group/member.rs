@@ -64,22 +64,24 @@ impl Member {
     /// changed, it is woken. A deadline may be followed by another when a further group is short.
     #[inline]
     pub fn take(&mut self, now_ns: u64, bytes: u64, ops: u64) -> Result<(), Deadline> {
-        if let Some(deadline) = self.deadline(now_ns, bytes, ops) {
-            return Err(deadline);
+        self.last_ns = self.last_ns.max(now_ns);
+        if self.covers(bytes, ops) {
+            self.spend(bytes, ops);
+            Ok(())
+        } else {
+            self.take_slowly(bytes, ops)
         }
-        self.spend(bytes, ops);
-        Ok(())
     }
 
     /// When `bytes` and `ops` can be taken; `None` is now. Uses nothing, but keeps a place.
     #[inline]
     pub fn deadline(&mut self, now_ns: u64, bytes: u64, ops: u64) -> Option<Deadline> {
         self.last_ns = self.last_ns.max(now_ns);
-        let costs = costs(bytes, ops);
-        if self.blocked.is_none() && self.stages.iter().all(|stage| stage.covers(&costs)) {
-            return None;
+        if self.covers(bytes, ops) {
+            None
+        } else {
+            self.reserve_all(&costs(bytes, ops))
         }
-        self.reserve_all(&costs)
     }
 
     /// Takes `bytes` and `ops` at once; what is missing becomes debt of the groups.
@@ -92,7 +94,7 @@ impl Member {
         self.spend(bytes, ops);
     }
 
-    /// Gives back what was taken but not used, for this member's next frame or until it is idle.
+    /// Gives back what was taken but not used. A small part stays for this member's next frame.
     pub fn refund(&mut self, bytes: u64, ops: u64) {
         let costs = costs(bytes, ops);
         for stage in &mut self.stages {
@@ -110,6 +112,12 @@ impl Member {
     }
 
     #[inline]
+    fn covers(&self, bytes: u64, ops: u64) -> bool {
+        let costs = costs(bytes, ops);
+        self.blocked.is_none() && self.stages.iter().all(|stage| stage.covers(&costs))
+    }
+
+    #[inline]
     fn spend(&mut self, bytes: u64, ops: u64) {
         let costs = costs(bytes, ops);
         for stage in &mut self.stages {
@@ -120,6 +128,16 @@ impl Member {
     }
 
     #[cold]
+    fn take_slowly(&mut self, bytes: u64, ops: u64) -> Result<(), Deadline> {
+        if let Some(deadline) = self.reserve_all(&costs(bytes, ops)) {
+            return Err(deadline);
+        }
+        self.spend(bytes, ops);
+        // What is shared was touched anyway, and the others had better know.
+        self.stages.iter_mut().for_each(Stage::report);
+        Ok(())
+    }
+
     fn reserve_all(&mut self, costs: &[u64; KINDS]) -> Option<Deadline> {
         loop {
             let Some((short, deadline)) = self.reserve(costs) else {
@@ -162,7 +180,8 @@ impl Member {
 impl Drop for Member {
     fn drop(&mut self) {
         self.idle(self.last_ns);
-        for stage in &self.stages {
+        for stage in &mut self.stages {
+            stage.close();
             stage.node.leave(&self.slot);
         }
     }
@@ -194,7 +213,7 @@ impl Stage {
 
     fn reserve(&mut self, now: u64, costs: &[u64; KINDS]) -> Option<Deadline> {
         let members = self.node.members();
-        self.current(now, |stage| {
+        self.current(|stage| {
             for (meter, lane, cost) in stage.limited(costs) {
                 if let Some(deadline) = lane.reserve(meter, now, cost, members)? {
                     return Ok(Some(deadline));
@@ -205,29 +224,41 @@ impl Stage {
     }
 
     fn force(&mut self, now: u64, costs: &[u64; KINDS]) {
-        self.current(now, |stage| {
+        self.current(|stage| {
             let mut limited = stage.limited(costs);
             limited.try_for_each(|(meter, lane, cost)| lane.force(meter, now, cost))
         });
     }
 
+    fn report(&mut self) {
+        self.current(|stage| {
+            let mut limited = stage.limited(&[0; KINDS]);
+            limited.try_for_each(|(meter, lane, _)| lane.report(meter))
+        });
+    }
+
     fn refund(&mut self, now: u64, costs: &[u64; KINDS]) {
+        let members = self.node.members();
         let mut costs = *costs;
-        self.current(now, |stage| {
+        let woken = self.current(|stage| {
+            let mut woken = false;
             let lanes = stage.epoch.iter().zip(&mut stage.lanes).zip(&mut costs);
             for ((meter, lane), cost) in lanes {
                 // A second round, after an update, goes on where the first one stopped.
                 let cost = std::mem::take(cost);
                 if let Some(meter) = meter {
-                    lane.refund(meter, cost)?;
+                    woken |= lane.refund(meter, cost, members)? && meter.holds_all(now);
                 }
             }
-            Ok(())
+            Ok(woken)
         });
+        if woken {
+            self.node.wake_waiting();
+        }
     }
 
     fn release(&mut self, now: u64) {
-        let woken = self.current(now, |stage| {
+        let woken = self.current(|stage| {
             let mut woken = false;
             for (meter, lane, _) in stage.limited(&[0; KINDS]) {
                 woken |= lane.release(meter, now)? && meter.holds_all(now);
@@ -247,11 +278,19 @@ impl Stage {
         lanes.filter_map(|((meter, lane), cost)| Some((meter.as_ref()?, lane, *cost)))
     }
 
+    /// Lets go even the fractions.
+    fn close(&mut self) {
+        self.current(|stage| {
+            let mut limited = stage.limited(&[0; KINDS]);
+            limited.try_for_each(|(meter, lane, _)| lane.close(meter))
+        });
+    }
+
     /// Does `work` on the present meters: again, when an update comes in between.
-    fn current<T>(&mut self, now: u64, mut work: impl FnMut(&mut Self) -> Result<T, Stale>) -> T {
+    fn current<T>(&mut self, mut work: impl FnMut(&mut Self) -> Result<T, Stale>) -> T {
         let mut stale = self.generation != self.node.generation();
         loop {
-            if !(stale && self.migrate(now).is_err())
+            if !(stale && self.migrate().is_err())
                 && let Ok(done) = work(self)
             {
                 return done;
@@ -260,12 +299,13 @@ impl Stage {
         }
     }
 
-    fn migrate(&mut self, now: u64) -> Result<(), Stale> {
+    /// Follows an update. Every lane, even after one found its meter closed by the next update: they
+    /// must all be on the same epoch.
+    fn migrate(&mut self) -> Result<(), Stale> {
         (self.generation, self.epoch) = self.node.epoch();
-        // Every lane, or a stale one would be taken for a migrated one the next time.
         let mut done = Ok(());
         for (lane, meter) in self.lanes.iter_mut().zip(self.epoch.iter()) {
-            done = lane.migrate(meter.as_ref(), now).and(done);
+            done = lane.migrate(meter.as_ref()).and(done);
         }
         done
     }

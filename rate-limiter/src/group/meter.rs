@@ -1,46 +1,50 @@
-//! One shared bucket without a lock: a point on a line of time that members move on.
+//! One shared bucket without a lock: a line of time on which members buy stretches.
 //!
-//! A bucket with rate `r` and burst `B` is full when nobody has taken anything for `B / r`. So it is
-//! enough to know how much *time* has been sold. `position` is the point up to which the line is
-//! sold; tokens for `x` ns are the stretch `[position, position + x)`:
+//! A bucket with rate `r` and burst `B` fills in `B / r`. So tokens can be counted in nanoseconds,
+//! and then the rate is the clock itself. `sold` is the point up to which the line is sold; tokens
+//! for `x` ns are the stretch `[sold, sold + x)`:
 //!
 //! ```text
-//!            now              now + burst
-//!   ----------|--------------------|---------------------> ns
-//!        sold |xxxxxxxxxxxx|       |
-//!             |         position   |
-//!             |             '-room-'  what can be had at once
+//!         clock         clock + burst
+//!   --------|-----------------|---------------> ns
+//!     xxxxxxxxxxxxxxxxx|      |
+//!               used  sold    |
+//!                      '-room-'  what can be had at once
 //! ```
 //!
-//! A stretch opens when `now + burst` reaches its end (for one longer than the burst: when `now`
+//! A stretch opens when `clock + burst` reaches its end (for one longer than the burst: when `clock`
 //! reaches its start, the bucket being full). A member whose stretch is not open yet keeps it and
-//! comes back at exactly that time: it has its place in a queue that exists only as arithmetic. No
-//! other member can overtake it, so the wait is fair and its end is known.
+//! comes back at that time: it has its place in a queue that exists only as arithmetic. Nobody can
+//! overtake it, so the wait is fair and its end is known.
 //!
-//! `held` is the part of the line that was sold and is not known to be used. A full bucket stops
-//! filling; as tokens in the members' hands are still part of the budget, it is full when
-//! `position = now + held`, and not only at `position = now`. Every sale and return first raises
-//! `position` to that: as of the member's last use with this use still counted in `held`, and as of
-//! now without it. Only then the use is reported. So whatever of the tokens held at a time `t` is
-//! used later, `position` is at least `t + held(t)` before anything more is sold, and in any window
-//! at most `rate * window + burst` is used.
+//! A full bucket stops filling. What members hold but have not used is still part of the budget, so
+//! the bucket is full when `clock = used`, and then the clock of the line stands: `lost` counts for
+//! how long it stood, and `clock = now - lost`. Use is reported late, which can only make the line
+//! stand longer; and each report first lets it stand as of the time of the use. Hence at any time
+//! `clock <= used`, all that is used lies below `clock + burst`, and in a window of `w` the clock
+//! moves by at most `w`: at most `w + burst` is used in it.
+//!
+//! Members hold little but what they are about to use: an advance that is a small part of the burst,
+//! and a stretch while they wait for another meter. A frame that needs almost the whole burst does
+//! not wait for the advances, and nobody waits for a turn that was not taken up for a whole burst;
+//! so the bound is exceeded by what is held like that, where it is used after all.
 
 use crate::config::{KINDS, Limit};
 use crate::levels::Level;
 use crate::rate::{Quantity, Rate};
 use crate::sync::{AtomicU64, SeqCst};
 
-/// `position` of a meter that was replaced: go and look for the new one.
+/// `sold` and `used` of a meter that was replaced: go and look for the new one.
 const CLOSED: u64 = u64::MAX;
-/// Set in `held` of a meter that was replaced.
-const HELD_CLOSED: u64 = 1 << 63;
-/// Longest single stretch, 146 years.
-const LONGEST_NS: u64 = 1 << 62;
+/// Longest single stretch, 73 years.
+const LONGEST_NS: u64 = 1 << 61;
+/// Where a line starts: far enough from zero for its clock to be set back.
+const ORIGIN: u64 = LONGEST_NS;
 
-/// The most that a member takes in advance: few enough to be fair, enough to make the shared write
-/// rare. One largest frame, or one batch of frames.
-const QUANTUM_BYTES: u64 = 1 << 16;
-const QUANTUM_OPERATIONS: u64 = 64;
+/// The most that a member takes at a time: few enough not to make others wait long, enough to make
+/// the shared write rare. One largest frame, or one batch of frames.
+const TURN_BYTES: u64 = 1 << 16;
+const TURN_OPERATIONS: u64 = 64;
 
 /// The meters of a group under one configuration.
 pub(super) type Epoch = [Option<Meter>; KINDS];
@@ -54,62 +58,60 @@ pub(super) struct Stale;
 pub(super) struct Booking {
     start: u64,
     pub(super) ns: u64,
+    /// When it opens if the line does not stand in between.
+    pub(super) due: u64,
+    /// What was used when `due` was reckoned.
+    used: u64,
 }
 
-/// What a member tells with every change of the line.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Report {
-    pub(super) now: u64,
-    /// When it last used tokens.
-    pub(super) spent: u64,
-    /// How much of what is counted as held it has used, in ns.
-    pub(super) used: u64,
-}
-
-impl Report {
-    /// Where the line is sold up to, at least.
-    fn raise(&self, position: u64, held: u64) -> u64 {
-        let unused = held.saturating_sub(self.used);
-        let at_spent = self.spent.saturating_add(held);
-        position.max(at_spent).max(self.now.saturating_add(unused))
-    }
-}
-
-/// How much to book.
+/// How much to book, in ns.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Order {
     /// What the frame in hand needs.
-    pub(super) need: u64,
-    /// What to take in advance where it is there.
-    pub(super) quantum: u64,
+    need: u64,
+    /// What to take where there is more than enough, so that the next takes need not come here.
+    advance: u64,
     /// What to take where others wait, so that each turn is worth the same.
-    pub(super) turn: u64,
+    turn: u64,
+}
+
+impl Order {
+    /// Not a nanosecond more than needed.
+    pub(super) const fn just(need: u64) -> Self {
+        Self {
+            need,
+            advance: 0,
+            turn: 0,
+        }
+    }
 }
 
 #[derive(Debug)]
 pub(super) struct Meter {
     limit: Limit,
     burst_ns: u64,
-    quantum_ns: u64,
-    position: AtomicU64,
-    held: AtomicU64,
+    turn_ns: u64,
+    sold: AtomicU64,
+    used: AtomicU64,
+    lost: AtomicU64,
     one_time_burst: AtomicU64,
 }
 
 impl Meter {
     /// A full bucket.
     pub(super) fn new(limit: &Limit) -> Self {
-        let quantum = match limit.rate.quantity() {
-            Quantity::Bytes => QUANTUM_BYTES,
-            Quantity::Operations => QUANTUM_OPERATIONS,
+        let turn = match limit.rate.quantity() {
+            Quantity::Bytes => TURN_BYTES,
+            Quantity::Operations => TURN_OPERATIONS,
         };
         let line = Line::of(limit.rate);
         Self {
             limit: *limit,
             burst_ns: line.ns(line.parts(limit.size)),
-            quantum_ns: line.ns(line.parts(quantum)),
-            position: AtomicU64::new(0),
-            held: AtomicU64::new(0),
+            turn_ns: line.ns(line.parts(turn)),
+            sold: AtomicU64::new(ORIGIN),
+            used: AtomicU64::new(ORIGIN),
+            lost: AtomicU64::new(0),
             one_time_burst: AtomicU64::new(limit.one_time_burst.unwrap_or(0)),
         }
     }
@@ -117,24 +119,31 @@ impl Meter {
     /// What takes the place of `self`, which is closed: level and debt stay, as far as the new
     /// burst holds them, or are set to `level`.
     pub(super) fn replace(&self, now: u64, limit: &Limit, level: Option<&Level>) -> Self {
-        let (position, held) = self.close();
+        let clock = self.clock(now);
+        let (sold, used) = self.close();
         let left = self.one_time_burst.load(SeqCst);
-        let present = self.level_at(now, position, held, left);
+        let present = self.level_at(sold.saturating_sub(clock), left);
         let mut new = Self::new(limit);
         let one_time_burst = match level {
             Some(level) => left.min(level.one_time_burst),
             None => limit.one_time_burst.unwrap_or(left),
         };
+        // The new line starts now, with what was sold ahead and what of it is still held.
+        let held = new.line().ns_from(sold.saturating_sub(used), self.line());
+        let sold = new.ahead(level.unwrap_or(&present)).max(held);
         new.one_time_burst = AtomicU64::new(one_time_burst);
-        new.held = AtomicU64::new(new.line().ns_from(held, self.line()));
-        new.position = AtomicU64::new(new.position_of(now, level.unwrap_or(&present)));
+        new.sold = AtomicU64::new(ORIGIN + sold);
+        new.used = AtomicU64::new(ORIGIN + sold - held);
+        new.lost = AtomicU64::new(now);
         new
     }
 
-    /// Refuses everything from now on; what `position` and `held` were.
+    /// Refuses everything from now on; what `sold` and `used` were.
     pub(super) fn close(&self) -> (u64, u64) {
-        let position = self.position.swap(CLOSED, SeqCst);
-        (position, self.held.fetch_or(HELD_CLOSED, SeqCst))
+        (
+            self.sold.swap(CLOSED, SeqCst),
+            self.used.swap(CLOSED, SeqCst),
+        )
     }
 
     /// The limit, without a one-time burst to be granted again.
@@ -145,33 +154,49 @@ impl Meter {
         }
     }
 
+    /// How full the bucket is, with what members hold counted as used.
     pub(super) fn level(&self, now: u64) -> Level {
-        let (position, held) = (self.position.load(SeqCst), self.held.load(SeqCst));
-        self.level_at(now, position, held, self.one_time_burst.load(SeqCst))
+        let ahead = self.sold.load(SeqCst).saturating_sub(self.clock(now));
+        self.level_at(ahead, self.one_time_burst.load(SeqCst))
     }
 
-    /// The level, with what members hold counted as used.
-    fn level_at(&self, now: u64, position: u64, held: u64, one_time_burst: u64) -> Level {
-        let ahead = position.saturating_sub(now).max(held);
+    fn level_at(&self, ahead: u64, one_time_burst: u64) -> Level {
         let ns = i128::from(self.burst_ns) - i128::from(ahead);
         let parts = ns * i128::from(self.limit.rate.tokens());
         Level::from_parts(parts, self.limit.rate.period_ns(), one_time_burst)
     }
 
-    fn position_of(&self, now: u64, level: &Level) -> u64 {
+    /// How far the line is sold ahead of its clock at this level.
+    fn ahead(&self, level: &Level) -> u64 {
         let gain = i128::from(self.limit.rate.tokens());
         let ns = level.parts(self.limit.rate.period_ns()).div_euclid(gain);
-        let ahead = (i128::from(self.burst_ns) - ns).clamp(0, i128::from(LONGEST_NS));
-        now.saturating_add(ahead as u64).min(CLOSED - 1)
+        (i128::from(self.burst_ns) - ns).clamp(0, i128::from(LONGEST_NS)) as u64
     }
 
     pub(super) const fn line(&self) -> Line {
         Line::of(self.limit.rate)
     }
 
-    /// What one of `members` takes in advance: all together no more than half the burst.
-    pub(super) fn quantum(&self, members: u64) -> u64 {
-        (self.burst_ns / 2 / members.max(1)).min(self.quantum_ns)
+    /// What one of `members` that needs `need` had better take.
+    pub(super) fn order(&self, need: u64, members: u64) -> Order {
+        let turn = (self.burst_ns / 2 / members.max(1)).min(self.turn_ns);
+        // Alone, the deadline is that of the frame in hand.
+        let turn = if members > 1 { turn } else { 0 };
+        Order {
+            need,
+            advance: self.advance(members),
+            turn,
+        }
+    }
+
+    /// What one of `members` may hold without having to use it.
+    pub(super) fn advance(&self, members: u64) -> u64 {
+        (self.advances() / members.max(1)).min(self.turn_ns)
+    }
+
+    /// What all members may.
+    fn advances(&self) -> u64 {
+        self.burst_ns / 8
     }
 
     /// Up to `tokens` of the one-time burst.
@@ -186,105 +211,144 @@ impl Meter {
             .min(tokens)
     }
 
-    /// Sells a stretch. `reported` is the buyer's part of `held`, which grows by what it may get.
-    pub(super) fn book(
-        &self,
-        report: Report,
-        order: Order,
-        reported: &mut u64,
-    ) -> Result<Booking, Stale> {
+    /// Takes `back` ns back and sells a stretch at the end of what is sold.
+    pub(super) fn book(&self, now: u64, back: u64, order: Order) -> Result<Booking, Stale> {
         let need = order.need.min(LONGEST_NS);
-        let most = need.max(order.quantum).max(order.turn).min(LONGEST_NS);
-        self.hold(most)?;
-        *reported = reported.saturating_add(most);
-        loop {
-            let position = self.open_position()?;
-            let held = self.held.load(SeqCst).saturating_sub(most);
-            let start = report.raise(position, held);
-            let ns = match report.now.saturating_add(self.burst_ns).checked_sub(start) {
-                Some(room) if room >= need => need.max(order.quantum.min(room)),
+        let clock = self.clock(now);
+        let (mut start, mut ns) = (0, 0);
+        change(&self.sold, |sold| {
+            start = sold.saturating_sub(back);
+            ns = match clock.saturating_add(self.burst_ns).checked_sub(start) {
+                Some(room) if room >= need => need.max(order.advance.min(room)),
                 Some(_) => need,
-                None => need.max(order.turn),
+                // What goes back belongs to the last turn: it is not lost.
+                None => need.max(order.turn.saturating_add(back)),
             };
-            let end = start.saturating_add(ns).min(CLOSED - 1);
-            if self
-                .position
-                .compare_exchange(position, end, SeqCst, SeqCst)
-                .is_ok()
-            {
-                return Ok(Booking { start, ns });
-            }
+            start.saturating_add(ns)
+        })?;
+        let used = self.used.load(SeqCst);
+        let ahead = self.opens(start, ns).saturating_sub(clock);
+        Ok(Booking {
+            start,
+            ns,
+            due: ahead.saturating_add(now),
+            used,
+        })
+    }
+
+    /// When a stretch opens, on the clock of the line.
+    fn opens(&self, start: u64, ns: u64) -> u64 {
+        let early = ns.min(self.burst_ns);
+        start.saturating_add(early).saturating_sub(self.burst_ns)
+    }
+
+    /// Whether a member whose stretch was not open at first may use it: when it is open by now, or
+    /// when returns of others have made the bucket hold all that is sold. If not, when to try again.
+    ///
+    /// While the line stands, a stretch of almost the whole burst does not wait for what each of
+    /// `members` may have in advance or as a fraction of a nanosecond. None waits for ever for a turn
+    /// that nobody takes up.
+    pub(super) fn enter(
+        &self,
+        now: u64,
+        booking: &mut Booking,
+        members: u64,
+    ) -> Result<Option<u64>, Stale> {
+        let clock = self.clock(now);
+        let ahead = self.opens(booking.start, booking.ns).saturating_sub(clock);
+        let reach = clock.saturating_add(booking.ns.max(self.burst_ns));
+        if ahead == 0 || self.sold.load(SeqCst) <= reach {
+            return Ok(None);
         }
-    }
-
-    /// When `booking` opens.
-    pub(super) fn opens(&self, booking: &Booking) -> u64 {
-        let early = booking.ns.min(self.burst_ns);
-        booking
-            .start
-            .saturating_add(early)
-            .saturating_sub(self.burst_ns)
-    }
-
-    /// Whether `booking` may be used: it is open, or returns of others have made the bucket hold all
-    /// that is sold.
-    pub(super) fn is_open(&self, now: u64, booking: &Booking) -> bool {
-        self.opens(booking) <= now || self.holds_all(now)
+        let used = self.used.load(SeqCst);
+        if used == CLOSED {
+            return Err(Stale);
+        }
+        let stands = used <= clock;
+        let little = self.advances().saturating_add(members);
+        if stands && ahead <= little && booking.ns.saturating_add(little) > self.burst_ns {
+            return Ok(None);
+        }
+        let open = ahead.saturating_add(now);
+        if now < booking.due {
+            return Ok(Some(open));
+        }
+        if !stands || used != booking.used {
+            (booking.due, booking.used) = (open, used);
+            return Ok(Some(open));
+        }
+        // The line may go on at any moment: look now and then, a few times in all.
+        let again = open.max(now.saturating_add(self.advances()));
+        let last = booking.due.saturating_add(self.burst_ns);
+        Ok((now < last).then(|| again.min(last)))
     }
 
     /// Whether all that is sold could be used at once.
     pub(super) fn holds_all(&self, now: u64) -> bool {
-        self.position.load(SeqCst) <= now.saturating_add(self.burst_ns)
+        self.sold.load(SeqCst) <= self.clock(now).saturating_add(self.burst_ns)
     }
 
     /// Takes `ns` back from a member that does not need them.
-    pub(super) fn give_back(&self, report: Report, ns: u64) -> Result<(), Stale> {
-        loop {
-            let position = self.open_position()?;
-            let start = report.raise(position, self.held.load(SeqCst));
-            let end = start.saturating_sub(ns).min(CLOSED - 1);
-            if self
-                .position
-                .compare_exchange(position, end, SeqCst, SeqCst)
-                .is_ok()
-            {
-                return Ok(());
+    pub(super) fn give_back(&self, ns: u64) -> Result<(), Stale> {
+        change(&self.sold, |sold| sold.saturating_sub(ns))
+    }
+
+    /// Takes back a stretch that was not used. If others have bought behind it, it stays sold and
+    /// lapses, as they were told when theirs open; whether it came back.
+    pub(super) fn cancel(&self, now: u64, booking: &Booking) -> Result<bool, Stale> {
+        let end = booking.start.saturating_add(booking.ns);
+        let mut last = false;
+        change(&self.sold, |sold| {
+            last = sold <= end;
+            if last {
+                sold.saturating_sub(booking.ns)
+            } else {
+                sold
             }
+        })?;
+        if !last {
+            self.report(now, booking.ns)?;
         }
+        Ok(last)
     }
 
-    /// Makes a member's part of `held` what it `holds` now.
-    pub(super) fn settle(&self, reported: &mut u64, holds: u64) -> Result<(), Stale> {
-        if holds > *reported {
-            self.hold(holds - *reported)?;
-        } else if holds < *reported {
-            let less = *reported - holds;
-            self.change_held(|held| held.saturating_sub(less))?;
+    /// Counts `ns` as used at the time `spent`.
+    pub(super) fn report(&self, spent: u64, ns: u64) -> Result<(), Stale> {
+        self.clock(spent);
+        change(&self.used, |used| used.saturating_add(ns))
+    }
+
+    /// Counts `ns` as not used after all.
+    pub(super) fn withdraw(&self, ns: u64) -> Result<(), Stale> {
+        change(&self.used, |used| used.saturating_sub(ns))
+    }
+
+    /// The clock of the line, which stands while the bucket is full.
+    fn clock(&self, now: u64) -> u64 {
+        on_clock(now, self.lost(now))
+    }
+
+    /// For how long the line stood up to now.
+    fn lost(&self, now: u64) -> u64 {
+        let lost = on_clock(now, 0).saturating_sub(self.used.load(SeqCst));
+        if lost > self.lost.load(SeqCst) {
+            self.lost.fetch_max(lost, SeqCst);
         }
-        *reported = holds;
-        Ok(())
+        self.lost.load(SeqCst)
     }
+}
 
-    fn hold(&self, ns: u64) -> Result<(), Stale> {
-        self.change_held(|held| held.saturating_add(ns).min(HELD_CLOSED - 1))
-    }
+fn on_clock(now: u64, lost: u64) -> u64 {
+    ORIGIN.saturating_add(now).saturating_sub(lost)
+}
 
-    fn change_held(&self, change: impl Fn(u64) -> u64) -> Result<(), Stale> {
-        let open = |held: u64| (held < HELD_CLOSED).then(|| change(held));
-        self.held
-            .fetch_update(SeqCst, SeqCst, open)
-            .map(drop)
-            .map_err(|_| Stale)
-    }
-
-    fn open_position(&self) -> Result<u64, Stale> {
-        let position = self.position.load(SeqCst);
-        if position == CLOSED {
-            Err(Stale)
-        } else {
-            Ok(position)
-        }
-    }
+/// Changes a point of the line unless the meter was replaced.
+fn change(point: &AtomicU64, mut to: impl FnMut(u64) -> u64) -> Result<(), Stale> {
+    let open = |at: u64| (at != CLOSED).then(|| to(at).min(CLOSED - 1));
+    point
+        .fetch_update(SeqCst, SeqCst, open)
+        .map(drop)
+        .map_err(|_| Stale)
 }
 
 /// The exchange of tokens and time at one rate. Tokens are counted in `1 / period` of a token, of
@@ -347,6 +411,6 @@ impl Line {
             return ns;
         }
         let parts = self.parts_from(old.parts_in(ns), old).saturating_add(1);
-        self.ns(parts).min(HELD_CLOSED - 1)
+        self.ns(parts).min(LONGEST_NS)
     }
 }

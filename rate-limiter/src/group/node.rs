@@ -13,7 +13,7 @@ pub(super) struct Node {
     parent: Option<Arc<Node>>,
     /// Locked by updates, and by a member once after each.
     epoch: Mutex<Arc<Epoch>>,
-    /// Which epoch it is; changed under the lock.
+    /// Changes with the epoch, under the lock.
     generation: AtomicU64,
     slots: Mutex<Vec<Arc<Slot>>>,
     members: AtomicU64,

@@ -77,6 +77,14 @@ impl Judge {
         )
     }
 
+    /// For a group: each member may hold back a fraction of a nanosecond.
+    pub(crate) fn of_group(bucket: &TokenBucketConfig, largest: u64, members: i128) -> Self {
+        let mut judge = Self::of(bucket, largest);
+        judge.depth += members * judge.tokens;
+        judge.level = judge.depth;
+        judge
+    }
+
     pub(crate) fn saw(&mut self, now: u64, cost: u64) {
         assert!(now >= self.last, "the test's events are in order");
         let gained = i128::from(now - self.last) * self.tokens;
