@@ -46,18 +46,19 @@ fn serve(args: &ServeArgs) -> Result<(), Box<dyn Error>> {
     let termination = sys::Termination::new()?;
     let exit = EventFd::new(EFD_NONBLOCK)?;
     let worker_lost = File::from(sys::duplicate(exit.as_raw_fd())?);
-    let mut device = open_device(args, config)?.with_exit_event(exit);
-    if let Some(path) = &args.pcap {
-        let pcap = PcapFile::create(path)
-            .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-        device = device.map_backends(|_, backend| Box::new(Capture::new(backend, pcap.clone())));
-    }
+    // First what has no effect on the network if it fails. A front-end that comes early waits.
     let source = match (&args.socket_path, args.fd) {
         (Some(path), _) if args.client => Source::Client(path.clone()),
         (Some(path), _) => Source::listen(path)?,
         (None, Some(fd)) => Source::inherit(fd)?,
         (None, None) => return Ok(()),
     };
+    let mut device = open_device(args, config)?.with_exit_event(exit);
+    if let Some(path) = &args.pcap {
+        let pcap = PcapFile::create(path)
+            .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        device = device.map_backends(|_, backend| Box::new(Capture::new(backend, pcap.clone())));
+    }
     let _ = writeln!(io::stderr(), "vhost-user-net: {args}");
     Ok(Server::new(&mut device, &termination, &worker_lost).run(source)?)
 }

@@ -12,7 +12,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use log::{debug, info, warn};
-use net_device::NetDevice;
+use net_device::{NetDevice, VirtioDevice};
 
 use crate::connection::{Connection, ConnectionError, Message};
 use crate::session::{Session, SessionError};
@@ -238,9 +238,23 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// Serves one front-end to its end. What it does wrong goes to the log, on one line.
+    /// Serves one front-end, and says what the device has moved and dropped until then.
     fn converse(&mut self, socket: UnixStream) -> Result<End, ServeError> {
         info!("a front-end is there");
+        let end = self.converse_to_the_end(socket);
+        let counters = self.device.counters();
+        let counted = counters.iter().filter(|(_, count)| *count > 0);
+        let list: Vec<_> = counted
+            .map(|(name, count)| format!("{name} {count}"))
+            .collect();
+        if !list.is_empty() {
+            info!("since the start: {}", list.join(", "));
+        }
+        end
+    }
+
+    /// What the front-end does wrong goes to the log, on one line.
+    fn converse_to_the_end(&mut self, socket: UnixStream) -> Result<End, ServeError> {
         let mut connection = Connection::new(socket)?;
         let mut session = Session::new(self.device)?;
         let mut refusals = 0;
