@@ -4,7 +4,7 @@
 //!
 //! * libFuzzer, through `fuzz_targets/<name>.rs`, on nightly:
 //!   `cargo +nightly fuzz run <name> corpus/<name> seeds/<name> -- -max_total_time=60`, in this
-//!   folder, with `corpus/<name>` made before;
+//!   folder, with `corpus/<name>` made before; rings take `-max_len=1024` well;
 //! * `tests/replay.rs`, on stable: `cargo test --manifest-path fuzz/Cargo.toml`, over every file of
 //!   `seeds`, `regressions` and, where a fuzzer ran, `corpus`;
 //! * the same binaries on stable, with files as arguments, to look at one input.
@@ -16,8 +16,10 @@ pub mod arena;
 pub mod bytes;
 pub mod ctrl;
 pub mod hdr;
+pub mod packed;
 pub mod ports;
 pub mod ring;
+pub mod script;
 pub mod snapshot;
 pub mod split;
 
@@ -36,7 +38,13 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: &[Target] = &[ctrl::TARGET, hdr::TARGET, snapshot::TARGET, split::TARGET];
+pub const TARGETS: &[Target] = &[
+    ctrl::TARGET,
+    hdr::TARGET,
+    packed::TARGET,
+    snapshot::TARGET,
+    split::TARGET,
+];
 
 /// Entry of a target's binary: libFuzzer under cargo-fuzz, otherwise the files named as arguments.
 #[macro_export]

@@ -5,6 +5,7 @@ use net_queue::ring::{Cursor, Layout, RingAddrs, RingConfig};
 use crate::arena::Arena;
 use crate::bytes::Bytes;
 use crate::ring::{Desc, Driver, SIZE, Setup, exercise};
+use crate::script::{self, Script, TX};
 use crate::{Seed, Target};
 
 /// See the module.
@@ -81,7 +82,7 @@ impl Driver for SplitDriver {
         self.write_avail_idx(arena);
     }
 
-    fn used(&self, arena: &Arena, from: Cursor, to: Cursor) -> Vec<u32> {
+    fn used(&mut self, arena: &Arena, from: Cursor, to: Cursor) -> Vec<u32> {
         let (from, to) = (from.used.unwrap_or(0), to.used.unwrap_or(0));
         let count = to.wrapping_sub(from);
         let len = |n: u16| USED + 4 + 8 * slot(from.wrapping_add(n)) + 4;
@@ -91,174 +92,15 @@ impl Driver for SplitDriver {
             .collect()
     }
 
-    fn drained(&self, arena: &Arena, cursor: Cursor) -> bool {
-        u16::from_le_bytes(arena.read(AVAIL + 2)) == cursor.avail
-    }
-}
-
-/// Builds a script byte by byte.
-struct Script(Vec<u8>);
-
-impl Script {
-    /// `bits` and `more` as in [`Setup::take`]; all offloads; the ring starts just before its
-    /// index wraps.
-    fn new(bits: u8, more: u8, descs: &[Desc]) -> Self {
-        let mut script = vec![bits, more, 0x7f, 0xfe, 0xff, 0];
-        for index in 0..usize::from(SIZE) {
-            let desc = descs.get(index).copied().unwrap_or_default();
-            script.extend([desc.flags as u8, desc.next as u8]);
-            script.extend((desc.addr as u16).to_le_bytes());
-            script.extend((desc.len as u16).to_le_bytes());
-        }
-        Self(script)
-    }
-
-    fn post(self, head: u8) -> Self {
-        self.step(0, &[head])
-    }
-
-    fn run(self) -> Self {
-        self.step(1, &[8, 8])
-    }
-
-    fn write(self, gpa: u16, bytes: [u8; 8]) -> Self {
-        self.step(2, &[gpa.to_le_bytes().as_slice(), &bytes].concat())
-    }
-
-    fn deliver(self, len: u16) -> Self {
-        self.step(3, &[len.to_le_bytes().as_slice(), &[0; 12]].concat())
-    }
-
-    fn mood(self, mood: u8) -> Self {
-        self.step(4, &[mood])
-    }
-
-    fn arm(self) -> Self {
-        self.step(5, &[0])
-    }
-
-    fn restart(self) -> Self {
-        self.step(6, &[])
-    }
-
-    fn step(mut self, op: u8, operands: &[u8]) -> Self {
-        self.0.push(op);
-        self.0.extend(operands);
-        self
-    }
-}
-
-/// Role and bits of [`Setup::take`].
-const TX: u8 = 0;
-const CTRL: u8 = 1;
-const RX: u8 = 2;
-const EVENT_IDX: u8 = 0x04;
-const INDIRECT: u8 = 0x08;
-const IOMMU: u8 = 0x10;
-const MERGE: u8 = 0x20;
-
-/// A descriptor that goes on at `next`, unless that is 0.
-fn desc(addr: u64, len: u32, flags: u16, next: u16) -> Desc {
-    let goes_on = if next == 0 { 0 } else { Desc::NEXT };
-    Desc {
-        addr,
-        len,
-        flags: flags | goes_on,
-        next,
+    fn drained(&self, arena: &Arena, cursor: Cursor, clean: bool) -> bool {
+        let idx = u16::from_le_bytes(arena.read(AVAIL + 2));
+        cursor.avail == if clean { self.posted } else { idx }
     }
 }
 
 fn seeds() -> Vec<Seed> {
-    vec![
-        ("tx", tx(TX)),
-        ("tx_event_idx_iommu", tx(TX | EVENT_IDX | IOMMU)),
-        ("tx_indirect", tx_indirect()),
-        ("tx_backend_fails", tx_backend_fails()),
-        ("rx", rx(RX)),
-        ("rx_merge", rx(RX | MERGE | EVENT_IDX)),
-        ("rx_merge_iommu", rx(RX | MERGE | IOMMU)),
-        ("ctrl", ctrl()),
-        ("loop", looped()),
-        (
-            "avail_jump",
-            Script::new(TX, 0, &[]).write(0x100, [0xff; 8]).run().0,
-        ),
-    ]
-}
-
-/// Header and frame in one buffer, in two, and across the end of an IOMMU page.
-fn tx(bits: u8) -> Vec<u8> {
-    let descs = [
-        desc(0x900, 76, 0, 0),
-        desc(0xa00, 12, 0, 2),
-        desc(0xbf0, 1000, 0, 0),
-        desc(0x1800, 12, Desc::WRITE, 0),
-    ];
-    let script = Script::new(bits, 0, &descs).post(0).post(1).arm().run();
-    script.restart().post(3).post(0).run().0
-}
-
-fn tx_indirect() -> Vec<u8> {
-    let entry = Desc {
-        addr: 0xa00,
-        len: 512,
-        ..Desc::default()
-    };
-    let (addr, rest) = entry
-        .to_bytes()
-        .split_first_chunk()
-        .map(|(a, b)| (*a, b.to_vec()))
-        .unwrap_or_default();
-    let rest = std::array::from_fn(|i| rest.get(i).copied().unwrap_or(0));
-    let table = desc(0x900, 16, Desc::INDIRECT, 0);
-    let script = Script::new(TX | INDIRECT, 0, &[table]);
-    script.write(0x900, addr).write(0x908, rest).post(0).run().0
-}
-
-fn tx_backend_fails() -> Vec<u8> {
-    let script = Script::new(TX, 1, &[desc(0x900, 100, 0, 0)]).post(0);
-    [1, 0, 2, 0, 3]
-        .into_iter()
-        .fold(script, |script, mood| script.post(0).mood(mood).run())
-        .0
-}
-
-/// A frame that fits a chain, one that needs several, one for which there is no room.
-fn rx(bits: u8) -> Vec<u8> {
-    let descs = [
-        desc(0x800, 1000, Desc::WRITE, 0),
-        desc(0xc00, 600, Desc::WRITE, 2),
-        desc(0x1900, 600, Desc::WRITE, 0),
-    ];
-    let script = Script::new(bits, 0, &descs).deliver(60).run();
-    let script = script.post(0).post(1).run().deliver(2000).run().arm();
-    script
-        .restart()
-        .post(0)
-        .post(0)
-        .run()
-        .deliver(60)
-        .deliver(60)
-        .run()
-        .0
-}
-
-/// A command in two pieces with its answer behind, then one without room for an answer.
-fn ctrl() -> Vec<u8> {
-    let descs = [
-        desc(0x900, 2, 0, 1),
-        desc(0x902, 1, 0, 2),
-        desc(0x980, 1, Desc::WRITE, 0),
-    ];
-    let script = Script::new(CTRL, 0, &descs).write(0x900, [0, 0, 1, 0, 0, 0, 0, 0]);
-    script.post(0).run().post(1).run().post(2).run().restart().0
-}
-
-fn looped() -> Vec<u8> {
-    let descs = [
-        desc(0x900, 0, 0, 1),
-        desc(0x900, 0, 0, 2),
-        desc(0x900, 0, 0, 1),
-    ];
-    Script::new(TX, 0, &descs).post(0).run().run().0
+    let jump = Script::new(TX, 0, &[]).write(AVAIL as u16, [0xff; 8]).run();
+    let mut seeds = script::seeds();
+    seeds.push(("avail_jump", jump.0));
+    seeds
 }
