@@ -44,7 +44,7 @@ pub struct NetState {
     /// The driver was asked to announce itself and has not answered: VirtIO 1.4 §5.1.9.5.4
     /// (NET-CVQ-18).
     pub announce_pending: bool,
-    /// Queue pairs in use: VirtIO 1.4 §5.1.9.5.6 (NET-MQ-01).
+    /// Queue pairs the driver chose, 0 before it did: VirtIO 1.4 §5.1.9.5.6 (NET-MQ-01).
     pub active_pairs: u16,
     /// Receive offloads switched on, in the bits of GUEST_OFFLOADS_SET: VirtIO 1.4 §5.1.9.5.9
     /// (NET-CVQ-19).
