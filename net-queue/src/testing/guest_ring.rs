@@ -280,12 +280,11 @@ impl GuestRing {
         };
         let place = self.order.iter().position(|waiting| *waiting == id);
         place.map(|place| self.order.remove(place));
-        let full = pieces
-            .iter()
-            .filter(|piece| piece.writable)
-            .map(|p| p.len)
-            .sum();
-        let len = len.unwrap_or(full);
+        let full = || {
+            let writable = pieces.iter().filter(|piece| piece.writable);
+            writable.fold(0_u32, |sum, piece| sum.saturating_add(piece.len))
+        };
+        let len = len.unwrap_or_else(full);
         let count = slots.len();
         each!(&mut self.side, side => side.release(id, slots));
         (Used { id, len, pieces }, count)
@@ -300,9 +299,9 @@ impl GuestRing {
     #[must_use]
     pub fn bytes(&self, used: &Used) -> Vec<u8> {
         let writable: Vec<Piece> = used.pieces.iter().filter(|p| p.writable).copied().collect();
-        let room: u32 = writable.iter().map(|piece| piece.len).sum();
+        let room: u64 = writable.iter().map(|piece| u64::from(piece.len)).sum();
         assert!(
-            used.len <= room,
+            u64::from(used.len) <= room,
             "the device says it wrote more than there is room for"
         );
         self.memory.gather(&writable, used.len as usize)

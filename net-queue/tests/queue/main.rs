@@ -1,5 +1,7 @@
 //! The engines and rings against a scripted driver: one file per story, every story for every ring layout.
 
+mod ctrl;
+mod hostile;
 mod packed;
 mod pieces;
 mod rig;

@@ -96,6 +96,15 @@ impl TxRig {
         }
     }
 
+    /// A device alone, on a ring that is laid out already.
+    pub(crate) fn over(memory: &TestMemory, config: RingConfig) -> Self {
+        let mut rig = Self::new(RingConfig { size: 1, ..config });
+        let device = AnyRing::new(&memory.ram(), &config).expect("the ring was laid out for it");
+        let rules = TxRules::new(Offloads::all());
+        rig.engine = TxEngine::new(device, HdrSize::Base, rules, rig.counters.clone());
+        rig
+    }
+
     /// Adds `bytes` as one chain, cut after each offset in `cuts`, and publishes it.
     pub(crate) fn send(&mut self, bytes: &[u8], cuts: &[usize]) -> u16 {
         let pieces = self.guest.memory().cut(bytes, cuts);
@@ -219,6 +228,16 @@ impl RxRig {
         let stop = self.run().stop;
         let done = matches!(stop, RxStop::Drained | RxStop::NoBuffers);
         assert!(done && self.wire.waiting() == 0, "{stop:?}");
+    }
+
+    /// Receives one frame only.
+    pub(crate) fn drain_one(&mut self) {
+        let one = Budget {
+            frames: 1,
+            ..PLENTY
+        };
+        let stop = self.run_with(None, 0, one).stop;
+        assert!(matches!(stop, RxStop::Budget), "{stop:?}");
     }
 
     /// Takes the next delivered frame as a driver does: the header says how many chains it has. Returns header,

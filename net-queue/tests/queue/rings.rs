@@ -249,49 +249,6 @@ fn interrupts_of_batch(layout: Layout, start: u16, batch: u16, wanted: u16) -> b
     device.publish()
 }
 
-/// VQ-SPL-02: what cannot be a ring is refused, whatever the address.
-#[test]
-fn ring_outside_memory() {
-    every_layout(|layout| {
-        let memory = TestMemory::new();
-        let good = GuestRing::new(&memory, ring(layout, 256)).config();
-        let fails = |config: RingConfig| AnyRing::new(&memory.ram(), &config).err();
-        assert!(fails(good).is_none());
-        let lens = match layout {
-            Layout::Split => [256 * 16, 4 + 256 * 2, 4 + 256 * 8],
-            Layout::Packed => [256 * 16, 4, 4],
-        };
-        // Region edges: one with another region right behind it, the last, and the ends of the address space.
-        let edge = |region: usize| memory.regions()[region].0 + memory.regions()[region].1 as u64;
-        let ends = [edge(0), edge(1), edge(2), 0x1_0000_0000];
-        for (area, len) in lens.into_iter().enumerate() {
-            let with = |addr| {
-                let mut addrs = good.addrs;
-                *[&mut addrs.desc, &mut addrs.driver, &mut addrs.device][area] = addr;
-                RingConfig { addrs, ..good }
-            };
-            let align = [16, 2, 4][area];
-            for end in ends.into_iter().filter(|_| len > align) {
-                assert!(fails(with(end - len + align)).is_some(), "over {end:#x}");
-            }
-            for end in &ends[..3] {
-                let aligned = (end - len) & !15;
-                assert!(fails(with(aligned)).is_none(), "up to {end:#x}");
-            }
-            for addr in [0, 0x8000_0000, !15] {
-                assert!(fails(with(addr)).is_some(), "{addr:#x}");
-            }
-        }
-        for (desc, driver, device) in [(8, 0, 0), (0, 1, 0), (0, 0, 2), (0, 3, 0), (1, 0, 0)] {
-            let mut config = good;
-            config.addrs.desc += desc;
-            config.addrs.driver += driver;
-            config.addrs.device += device;
-            assert!(matches!(fails(config), Some(RingError::Alignment { .. })));
-        }
-    });
-}
-
 #[test]
 fn sizes_that_no_ring_has() {
     let memory = TestMemory::new();

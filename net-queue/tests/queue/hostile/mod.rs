@@ -1,0 +1,48 @@
+//! Hostile drivers: each known attack on this class of device by its name. Nothing may panic, spin, write where it
+//! must not, or lose a chain; the queue goes on, or says that it is broken and can still be stopped.
+
+mod chains;
+mod control;
+mod frames;
+mod racing;
+mod receive;
+
+use net_queue::TxStop;
+use net_queue::testing::Used;
+
+use crate::rig::{RxRig, TxRig, frame, packet};
+
+impl TxRig {
+    /// Runs; returns what was used and whether the queue is broken. If it is not, a good frame must pass.
+    fn survive(&mut self) -> (Vec<Used>, bool) {
+        let stop = self.run().stop;
+        let used = self.guest.poll_all();
+        if let TxStop::Fault(fault) = stop {
+            assert_eq!(self.engine.fault(), Some(fault));
+            assert!(matches!(self.run().stop, TxStop::Fault(_)), "a fault stays");
+            assert!(!self.engine.arm(), "a broken queue asks for no kick");
+            return (used, true);
+        }
+        assert!(matches!(stop, TxStop::Empty), "{stop:?}");
+        drop(self.wire.take_sent());
+        let good = packet(60, 99);
+        self.send(&good, &[12]);
+        assert_eq!(self.drain(), [good]);
+        assert_eq!(self.guest.poll_all().len(), 1);
+        (used, false)
+    }
+}
+
+impl RxRig {
+    /// Posts a good chain and expects a frame in it; returns the chains that came back before it.
+    fn survive(&mut self) -> Vec<Used> {
+        let good = self.post(&[2000]);
+        self.wire.inject(packet(60, 99));
+        self.drain();
+        let mut used = self.guest.poll_all();
+        let last = used.pop().expect("the good chain comes back");
+        assert_eq!(last.id, good);
+        assert_eq!(self.guest.bytes(&last)[12..], frame(60, 99));
+        used
+    }
+}
