@@ -103,6 +103,13 @@ impl Wire {
         self.state().recv_script.extend(answers);
     }
 
+    /// Forgets what is left of both scripts.
+    pub fn clear_scripts(&self) {
+        let mut state = self.state();
+        state.send_script.clear();
+        state.recv_script.clear();
+    }
+
     /// What [`FrameBackend::caps`] shall say.
     pub fn set_caps(&self, caps: Caps) {
         self.state().caps = caps;

@@ -1,7 +1,9 @@
 //! The engines and rings against a scripted driver: one file per story, every story for every ring layout.
 
 mod ctrl;
+mod differential;
 mod hostile;
+mod model;
 mod packed;
 mod pieces;
 mod rig;

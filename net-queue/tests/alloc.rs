@@ -1,0 +1,209 @@
+//! No heap allocation per frame: after the first rounds, moving frames allocates nothing at all.
+
+// A counting global allocator is `unsafe` by its trait.
+#![allow(unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout as Size, System};
+use std::cell::Cell;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixDatagram;
+use std::sync::Arc;
+
+use net_queue::hdr::{HdrSize, TxRules};
+use net_queue::ring::{Layout, RingConfig};
+use net_queue::testing::{GuestRing, LAYOUTS, Shape, TestMemory};
+use net_queue::{
+    Budget, Caps, CtrlEngine, FrameBackend, Gather, Handler, LinkConfig, Offloads, RecvError,
+    RxConfig, RxEngine, Scatter, SendError, TxEngine, Unlimited, ctrl,
+};
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+fn count() {
+    // At a thread's end the counter may be gone; then nobody counts.
+    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+}
+
+// SAFETY: every call is passed on to `System` unchanged; counting touches a thread-local integer only.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, size: Size) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(size) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, size: Size) {
+        // SAFETY: `at` came from `System` with this layout, as the caller vouches.
+        unsafe { System.dealloc(at, size) }
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, size: Size, new: usize) -> *mut u8 {
+        count();
+        // SAFETY: as for `dealloc`.
+        unsafe { System.realloc(at, size, new) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// Allocations of this thread in `work`.
+fn allocations(work: impl FnOnce()) -> u64 {
+    let before = ALLOCATIONS.get();
+    work();
+    ALLOCATIONS.get() - before
+}
+
+/// Swallows every frame, and has some of all lengths.
+struct Endless {
+    socket: UnixDatagram,
+    left: usize,
+    frame: Vec<u8>,
+}
+
+impl Endless {
+    fn new() -> Self {
+        Self {
+            socket: UnixDatagram::unbound().expect("a socket"),
+            left: 0,
+            frame: vec![0; 9000],
+        }
+    }
+}
+
+impl FrameBackend for Endless {
+    fn caps(&self) -> Caps {
+        Caps::default()
+    }
+
+    fn configure(&mut self, _: &LinkConfig) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn send(&mut self, frame: &Gather<'_>) -> Result<(), SendError> {
+        frame.copy_to(&mut self.frame);
+        Ok(())
+    }
+
+    fn recv(&mut self, room: &mut Scatter<'_>) -> Result<usize, RecvError> {
+        self.left = self.left.checked_sub(1).ok_or(RecvError::WouldBlock)?;
+        let len = 60 + self.left * 977 % 8000;
+        self.frame.fill(0);
+        Ok(room.write_at(0, &self.frame[..len]))
+    }
+
+    fn poll_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+const PLENTY: Budget = Budget {
+    frames: 10_000,
+    bytes: 1 << 40,
+};
+
+fn guest(layout: Layout) -> GuestRing {
+    let config = RingConfig {
+        layout,
+        size: 256,
+        event_idx: true,
+        indirect: true,
+        ..RingConfig::default()
+    };
+    GuestRing::new(&TestMemory::new(), config)
+}
+
+#[test]
+fn transmit_allocates_nothing_per_frame() {
+    for layout in LAYOUTS {
+        let mut guest = guest(layout);
+        let rules = TxRules::new(Offloads::empty());
+        let mut engine = TxEngine::new(guest.device(), HdrSize::Base, rules, Arc::default());
+        let mut backend = Endless::new();
+        for _ in 0..20 {
+            for shape in [Shape::Direct, Shape::Indirect, Shape::Direct] {
+                let pieces = guest.memory().cut(&[0; 3000], &[12, 100, 1000]);
+                guest.add_as(shape, &pieces);
+            }
+            // One that is dropped.
+            let short = guest.memory().cut(&[0; 5], &[]);
+            guest.add(&short);
+            guest.publish();
+            let count = allocations(|| {
+                engine.run(&mut backend, &mut Unlimited, 0, PLENTY);
+                engine.arm();
+                engine.disarm();
+            });
+            assert_eq!(count, 0, "{layout:?}");
+            assert_eq!(guest.poll_all().len(), 4);
+        }
+    }
+}
+
+#[test]
+fn receive_allocates_nothing_per_frame() {
+    for layout in LAYOUTS {
+        let mut guest = guest(layout);
+        let config = RxConfig {
+            size: HdrSize::Base,
+            offloads: Offloads::empty(),
+            merge: true,
+            mtu: None,
+            link_mtu: Some(1500),
+        };
+        let ram = guest.memory().ram();
+        let mut engine = RxEngine::new(guest.device(), 256, ram, config, Arc::default());
+        let mut backend = Endless::new();
+        for round in 0..100 {
+            while guest.free() >= 2 {
+                let pieces = [guest.memory().room(200), guest.memory().room(300)];
+                guest.add(&pieces);
+            }
+            guest.publish();
+            backend.left = round % 7;
+            let count = allocations(|| {
+                engine.run(&mut backend, &mut Unlimited, None, 0, PLENTY);
+                engine.arm();
+                if round % 10 == 9 {
+                    engine.settle(&mut Unlimited, 0);
+                }
+            });
+            assert_eq!(count, 0, "{layout:?}");
+            guest.poll_all();
+        }
+    }
+}
+
+struct Obedient;
+
+impl Handler for Obedient {
+    fn command(&mut self, _: &[u8]) -> ctrl::Ack {
+        ctrl::Ack::Ok
+    }
+}
+
+/// The control queue keeps its buffers, so it allocates for the longest command so far.
+#[test]
+fn control_allocates_for_the_longest_command_once() {
+    for layout in LAYOUTS {
+        let mut guest = guest(layout);
+        let ram = guest.memory().ram();
+        let mut engine = CtrlEngine::new(guest.device(), ram, Arc::default());
+        for round in 0..10 {
+            let mut pieces = guest.memory().cut(&[0; 1000], &[2, 500]);
+            pieces.push(guest.memory().room(1));
+            guest.add(&pieces);
+            guest.publish();
+            let count = allocations(|| {
+                engine.run(&mut Obedient, 10);
+            });
+            assert!(round == 0 || count == 0, "{layout:?}");
+            assert_eq!(guest.poll_all().len(), 1);
+        }
+    }
+}
