@@ -16,9 +16,10 @@ use crate::health::Health;
 use crate::limits::DirectionLimit;
 use crate::live::Live;
 use crate::pair::PairParts;
+use crate::persist::{RestoreError, Saved};
 use crate::port::Port;
 use crate::runtime::{Remains, Runtime, Terms};
-use crate::space::ConfigSpace;
+use crate::space::{ConfigSpace, LinkStatus};
 use crate::stats;
 use crate::traits::{
     Activation, Interrupt, InterruptSource, QueueSetup, VIRTIO_ID_NET, VirtioDevice,
@@ -52,6 +53,8 @@ pub struct NetDevice {
     /// One for each queue; the control queue's is the last.
     counters: Vec<Arc<QueueCounters>>,
     platform: Option<Arc<dyn AccessPlatform>>,
+    /// What the next activation goes on from.
+    restored: Option<Saved>,
     state: State,
 }
 
@@ -162,6 +165,7 @@ impl NetDevice {
             health: Arc::new(Health::new(&config.id)),
             counters: (0..=2 * pairs).map(|_| Arc::default()).collect(),
             platform: None,
+            restored: None,
             acked: Features::empty(),
             state: State::Inactive(remains),
             offered,
@@ -300,6 +304,10 @@ impl NetDevice {
             seccomp: self.config.seccomp,
         };
         let mut runtime = Runtime::new(live, terms, ram, self.counters.clone(), remains.parts);
+        if let Some(saved) = self.restored.take() {
+            runtime.restore(&saved);
+            queues.iter_mut().for_each(|setup| saved.place(setup));
+        }
         let started = runtime.configure().and_then(|()| {
             queues
                 .into_iter()
@@ -311,6 +319,66 @@ impl NetDevice {
             self.take_down();
         }
         started
+    }
+
+    pub(crate) fn queue_sizes(&self) -> &[u16] {
+        &self.queue_sizes
+    }
+
+    /// What the guest can tell of the device, which is paused or was never activated.
+    pub(crate) fn save(&mut self) -> Result<Saved, ActivateError> {
+        let mut saved = Saved {
+            acked: self.acked,
+            mac: self.space.mac(),
+            announce: self.space.status().contains(LinkStatus::ANNOUNCE),
+            generation: self.space.generation(),
+            needs_reset: self.health.needs_reset(),
+            offloads: self.acked.rx_offloads(),
+            ..Saved::default()
+        };
+        match &mut self.state {
+            State::Active(runtime) if !runtime.is_paused() => {
+                return Err(ActivateError::State("not paused"));
+            }
+            State::Active(runtime) => {
+                let live = runtime.live().clone();
+                let policy = live.policy();
+                saved.activated = true;
+                saved.offloads = policy.offloads;
+                saved.tables = policy
+                    .filter
+                    .as_ref()
+                    .map(|filter| filter.tables().clone())
+                    .unwrap_or_default();
+                saved.pairs = live.chosen_pairs();
+                saved.rings = runtime.cursors()?;
+                saved.limits = runtime.limits()?;
+            }
+            State::Inactive(remains) => {
+                let parts = (0..).zip(&mut remains.parts);
+                saved.limits = parts.flat_map(|(pair, parts)| parts.levels(pair)).collect();
+            }
+            State::Lost(lost) => return Err(lost.clone().into()),
+        }
+        Ok(saved)
+    }
+
+    /// Makes the next activation go on from `saved`.
+    pub(crate) fn load(&mut self, saved: Saved) -> Result<(), RestoreError> {
+        let State::Inactive(remains) = &mut self.state else {
+            return Err(RestoreError::Active);
+        };
+        for (queue, levels) in &saved.limits {
+            if let Some(parts) = remains.parts.get_mut(usize::from(queue / 2)) {
+                parts.restore(*queue, levels);
+            }
+        }
+        self.acked = saved.acked;
+        self.space
+            .restore(saved.mac, saved.announce, saved.generation);
+        self.health.restore(saved.needs_reset);
+        self.restored = saved.activated.then_some(saved);
+        Ok(())
     }
 
     /// Ends an activation. Returns the interrupt it had.
@@ -392,33 +460,31 @@ impl VirtioDevice for NetDevice {
     }
 
     fn activate(&mut self, activation: Activation) -> Result<(), ActivateError> {
-        let one_pair = |queues: &[QueueSetup]| {
-            [0, 1]
-                .iter()
-                .all(|index| queues.iter().any(|q| q.index == *index))
-        };
-        if !activation.queues.is_empty() && !one_pair(&activation.queues) {
-            return Err(ActivateError::Queues);
+        match &self.state {
+            State::Inactive(_) => {}
+            State::Active(_) => return Err(ActivateError::State("active already")),
+            State::Lost(lost) => return Err(lost.clone().into()),
         }
         if !self.acked.contains(Features::VIRTIO_F_VERSION_1) {
             return Err(ActivateError::State("not negotiated"));
         }
+        let there = |index| activation.queues.iter().any(|setup| setup.index == index);
+        if !activation.queues.is_empty() && !(there(0) && there(1)) {
+            return Err(ActivateError::Queues);
+        }
         let lost = State::Lost(WorkerLost(self.config.id.clone()));
         match std::mem::replace(&mut self.state, lost) {
             State::Inactive(remains) => self.start(remains, activation),
-            State::Active(runtime) => {
-                self.state = State::Active(runtime);
-                Err(ActivateError::State("active already"))
-            }
-            State::Lost(lost) => {
-                self.state = State::Lost(lost.clone());
-                Err(lost.into())
+            other => {
+                self.state = other;
+                Ok(())
             }
         }
     }
 
     fn reset(&mut self) -> Option<Arc<dyn Interrupt>> {
         let interrupt = self.take_down();
+        self.restored = None;
         self.acked = Features::empty();
         self.space.reset();
         self.health.clear();

@@ -73,6 +73,8 @@ bitflags! {
         const VIRTIO_F_VERSION_1 = 1 << 32;
         /// Addresses go through the platform's translation.
         const VIRTIO_F_ACCESS_PLATFORM = 1 << 33;
+        /// Virtqueues are packed.
+        const VIRTIO_F_RING_PACKED = 1 << 34;
         /// The driver takes unsegmented UDP over IPv4.
         const VIRTIO_NET_F_GUEST_USO4 = 1 << 54;
         /// The driver takes unsegmented UDP over IPv6.
@@ -162,6 +164,7 @@ const ALWAYS: Features = F::VIRTIO_NET_F_MRG_RXBUF
     .union(F::VIRTIO_NET_F_CTRL_GUEST_OFFLOADS)
     .union(F::VIRTIO_F_INDIRECT_DESC)
     .union(F::VIRTIO_F_EVENT_IDX)
+    .union(F::VIRTIO_F_RING_PACKED)
     .union(F::VIRTIO_F_VERSION_1);
 
 /// What an operator may switch off, under the name the command line and the configuration use.
@@ -190,6 +193,7 @@ pub const OPTIONAL: &[(&str, Features)] = &[
     ("ctrl-mac-addr", F::VIRTIO_NET_F_CTRL_MAC_ADDR),
     ("indirect-desc", F::VIRTIO_F_INDIRECT_DESC),
     ("event-idx", F::VIRTIO_F_EVENT_IDX),
+    ("ring-packed", F::VIRTIO_F_RING_PACKED),
     ("guest-uso4", F::VIRTIO_NET_F_GUEST_USO4),
     ("guest-uso6", F::VIRTIO_NET_F_GUEST_USO6),
     ("host-uso", F::VIRTIO_NET_F_HOST_USO),
@@ -309,6 +313,11 @@ impl Features {
     /// What the device may leave to the driver on receive.
     pub fn rx_offloads(self) -> Offloads {
         offloads_of(RX_OFFLOADS, self)
+    }
+
+    /// The features that stand for these receive offloads; as a mask, the operand of GUEST_OFFLOADS_SET.
+    pub fn from_rx_offloads(offloads: Offloads) -> Self {
+        features_of(RX_OFFLOADS, offloads)
     }
 
     /// Checks the mask of a GUEST_OFFLOADS_SET command against `self`, the accepted set.

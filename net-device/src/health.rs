@@ -43,6 +43,11 @@ impl Health {
         self.needs_reset.load(Ordering::Acquire)
     }
 
+    /// As it was saved; nothing is logged or told.
+    pub(crate) fn restore(&self, needs_reset: bool) {
+        self.needs_reset.store(needs_reset, Ordering::Release);
+    }
+
     pub(crate) fn clear(&self) {
         self.needs_reset.store(false, Ordering::Release);
     }

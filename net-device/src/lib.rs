@@ -32,6 +32,7 @@ mod limits;
 mod live;
 pub mod mac;
 mod pair;
+pub mod persist;
 mod poll;
 mod port;
 mod runtime;

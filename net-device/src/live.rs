@@ -9,6 +9,7 @@ use net_queue::Offloads;
 use crate::features::Features;
 use crate::filter::RxFilter;
 use crate::health::Health;
+use crate::persist::Saved;
 use crate::port::PortControl;
 use crate::space::ConfigSpace;
 use crate::traits::{Interrupt, InterruptSource};
@@ -261,6 +262,17 @@ impl Live {
             self.change_policy(|policy| policy.pairs = pairs);
         }
         done
+    }
+
+    /// Starts from what a saved driver had set, before any queue is there.
+    pub(crate) fn restore(&self, saved: &Saved) {
+        lock(&self.steering).chosen = saved.pairs;
+        self.change_policy(|policy| {
+            policy.offloads = saved.offloads;
+            if let Some(filter) = &mut policy.filter {
+                filter.set_tables(saved.tables.clone());
+            }
+        });
     }
 
     /// The pairs that the driver asked for, if it did.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use log::error;
 use net_queue::ring::{AnyRing, RingConfig};
 use net_queue::{Admit, Budget, FrameBackend, RxEngine, RxStop, TxEngine, TxStop};
+use rate_limiter::Levels;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::error::ActivateError;
@@ -87,6 +88,29 @@ pub(crate) struct PairParts {
     pub(crate) backend: Box<dyn FrameBackend>,
     pub(crate) rx_limit: QueueLimit,
     pub(crate) tx_limit: QueueLimit,
+}
+
+impl PairParts {
+    /// What is left of the pair's limits, by queue index.
+    pub(crate) fn levels(&mut self, pair: u16) -> Vec<(u16, Levels)> {
+        let limits = [&mut self.rx_limit, &mut self.tx_limit].into_iter();
+        let queues = (2 * pair..)
+            .zip(limits)
+            .filter(|(_, limit)| limit.timer.is_some());
+        queues
+            .map(|(queue, limit)| (queue, limit.limiter.levels(now_ns())))
+            .collect()
+    }
+
+    /// Sets what is left of one of them.
+    pub(crate) fn restore(&mut self, queue: u16, levels: &Levels) {
+        let limit = if queue.is_multiple_of(2) {
+            &mut self.rx_limit
+        } else {
+            &mut self.tx_limit
+        };
+        limit.limiter.restore(now_ns(), levels);
+    }
 }
 
 /// Moves the frames of one pair.

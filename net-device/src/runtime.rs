@@ -6,11 +6,14 @@ use net_queue::hdr::{HdrSize, TxRules};
 use net_queue::ring::{AnyRing, Cursor, Layout, RingConfig};
 use net_queue::{CtrlEngine, GuestRam, LinkConfig, QueueCounters, RxConfig, RxEngine, TxEngine};
 
+use rate_limiter::Levels;
+
 use crate::control::{CtrlQueue, CtrlWorker};
 use crate::error::{ActivateError, WorkerLost};
 use crate::features::Features;
 use crate::live::Live;
 use crate::pair::{PairParts, PairQueue, PairWorker, RxQueue, TxQueue};
+use crate::persist::Saved;
 use crate::port::PortControl;
 use crate::seccomp::{SeccompAction, ThreadKind};
 use crate::thread::{Slot, WorkerThread};
@@ -145,8 +148,13 @@ impl Runtime {
                 source: net_queue::ring::RingError::Size(size),
             });
         }
+        let packed = self.terms.features.contains(Features::VIRTIO_F_RING_PACKED);
         let config = RingConfig {
-            layout: Layout::Split,
+            layout: if packed {
+                Layout::Packed
+            } else {
+                Layout::Split
+            },
             size,
             addrs,
             event_idx: self.terms.features.contains(Features::VIRTIO_F_EVENT_IDX),
@@ -478,6 +486,25 @@ impl Runtime {
             self.worker(pair, index)?.tx = Some(tx);
         }
         Ok(())
+    }
+
+    /// Starts from what was saved, paused; to be called before any queue is there.
+    pub(crate) fn restore(&mut self, saved: &Saved) {
+        self.paused = true;
+        self.live.restore(saved);
+    }
+
+    /// What is left of every queue's limit. The device has to be paused.
+    pub(crate) fn limits(&mut self) -> Result<Vec<(u16, Levels)>, WorkerLost> {
+        let mut limits = Vec::new();
+        for (pair, state) in (0..).zip(&mut self.pairs) {
+            match state {
+                Pair::Idle(parts) => limits.extend(parts.levels(pair)),
+                Pair::Worker(slot) => limits.extend(slot.park()?.parts.levels(pair)),
+                Pair::Lost(lost) => return Err(lost.clone()),
+            }
+        }
+        Ok(limits)
     }
 
     /// Where every running queue stands. The device has to be paused.
