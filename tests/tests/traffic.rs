@@ -6,15 +6,13 @@ use net_device::net_queue::{Access, AccessPlatform, TranslateError};
 use net_device::{Features, NetConfig, NetDevice, VirtioDevice};
 use net_queue::hdr::HDR_LEN;
 use net_queue::testing::{Answer, Interrupts, Piece, Random};
-use tests::rig::{Rig, alone, body, frame, pause, process, socket_port, wait_readable};
+use tests::rig::{RINGS, Rig, alone, body, frame, pause, process, socket_port, wait_readable};
 
 type F = Features;
 
-const WITHOUT: [Features; 2] = [F::empty(), F::VIRTIO_F_EVENT_IDX];
-
 #[test]
 fn frames_go_out_in_order_and_unchanged_net_tx_15() {
-    for without in WITHOUT {
+    for without in RINGS {
         let mut rig = Rig::running(without);
         for round in 0..20 {
             for number in 0..32 {
@@ -38,7 +36,7 @@ fn frames_go_out_in_order_and_unchanged_net_tx_15() {
 
 #[test]
 fn frames_come_in_in_order_and_unchanged() {
-    for without in WITHOUT {
+    for without in RINGS {
         let mut rig = Rig::running(without);
         for round in 0..20 {
             rig.post(0, &[2048; 32]);
@@ -86,7 +84,7 @@ fn buffers_posted_before_driver_ok_are_used_and_nothing_is_before_dev_life_03_vq
 
 #[test]
 fn a_ping_pong_of_one_buffer_never_stalls_vq_ntf_06() {
-    for without in WITHOUT {
+    for without in RINGS {
         let mut rig = Rig::running(without);
         for round in 0..3000 {
             rig.send(0, &frame(60, round));
@@ -100,7 +98,7 @@ fn a_ping_pong_of_one_buffer_never_stalls_vq_ntf_06() {
 
 #[test]
 fn a_driver_that_wants_no_interrupts_gets_none_vq_ntf_01_02() {
-    for without in WITHOUT {
+    for without in RINGS {
         let mut rig = Rig::running(without);
         rig.queue(1).ring.ask(Interrupts::Never);
         let before = rig.irq.queue(1);
@@ -131,7 +129,7 @@ fn kicks_for_nothing_are_harmless_vq_ntf_05() {
 
 #[test]
 fn rx_full_then_refill_resumes_with_one_kick_net_rx_12() {
-    for without in WITHOUT {
+    for without in RINGS {
         let mut rig = Rig::running(without);
         rig.post(0, &[2048; 8]);
         for number in 0..1000 {

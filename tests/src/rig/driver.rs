@@ -7,16 +7,24 @@ use std::sync::Arc;
 use net_device::net_queue::Caps;
 use net_device::net_queue::ring::RingConfig;
 use net_device::{
-    ActivateError, Activation, Features, Interrupt, NetConfig, NetDevice, Pausable, Port,
+    ActivateError, Activation, Features, Interrupt, Layout, NetConfig, NetDevice, Pausable, Port,
     QueueSetup, VirtioDevice,
 };
 use net_queue::hdr::HDR_LEN;
-use net_queue::testing::{Piece, TestMemory, Used};
+use net_queue::testing::{Piece, SplitFields, TestMemory, Used};
 
 use crate::rig::{GUEST_MAC, Irq, Network, Queue, all_caps, bounded, port};
 
 /// Descriptors of each ring.
 const SIZE: u16 = 64;
+
+/// What a driver leaves out to get each kind of ring: packed and split, with and without event index.
+pub const RINGS: [Features; 4] = [
+    Features::empty(),
+    Features::VIRTIO_F_EVENT_IDX,
+    Features::VIRTIO_F_RING_PACKED,
+    Features::VIRTIO_F_RING_PACKED.union(Features::VIRTIO_F_EVENT_IDX),
+];
 
 /// A device that cannot hang a test when it is dropped.
 #[derive(Debug)]
@@ -174,7 +182,13 @@ impl Rig {
     /// How a ring of `size` is to be run under what was negotiated.
     #[must_use]
     pub fn ring_config(&self, size: u16) -> RingConfig {
+        let packed = self.accepted().contains(Features::VIRTIO_F_RING_PACKED);
         RingConfig {
+            layout: if packed {
+                Layout::Packed
+            } else {
+                Layout::Split
+            },
             size,
             event_idx: self.accepted().contains(Features::VIRTIO_F_EVENT_IDX),
             indirect: self.accepted().contains(Features::VIRTIO_F_INDIRECT_DESC),
@@ -341,4 +355,15 @@ pub fn pause(rig: &mut Rig) {
 /// Lets the device of `rig` go on.
 pub fn resume(rig: &mut Rig) {
     rig.device.resume().expect("the device resumes");
+}
+
+/// Makes more available on queue `index`, a split ring, than it has room for: the ring is broken (VQ-SPL-11).
+pub fn break_ring(rig: &mut Rig, index: u16) {
+    let memory = rig.memory.clone();
+    let queue = rig.queue(index);
+    let config = queue.ring.config();
+    let fields = SplitFields::of(&config);
+    let now: u16 = memory.load(fields.avail_idx());
+    memory.store(fields.avail_idx(), now.wrapping_add(config.size + 1));
+    queue.kick();
 }

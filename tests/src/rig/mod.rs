@@ -13,18 +13,22 @@
 mod bell;
 mod driver;
 mod frames;
+mod host;
 mod irq;
 mod namespace;
+mod plain;
 mod port;
 pub mod process;
 mod queue;
 mod socket;
 
 pub use bell::{Bell, bounded, wait_readable};
-pub use driver::{Held, Rig, pause, resume};
+pub use driver::{Held, RINGS, Rig, break_ring, pause, resume};
 pub use frames::{BROADCAST, GUEST_MAC, PEER_MAC, body, frame, frame_to, tagged};
+pub use host::{Host, without_ipv6};
 pub use irq::Irq;
 pub use namespace::{alone, chain, ip, isolated};
+pub use plain::plain_tap;
 pub use port::{Network, all_caps, port};
 pub use queue::{Interrupting, Queue};
 pub use socket::socket_port;

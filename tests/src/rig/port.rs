@@ -19,6 +19,7 @@ struct Shared {
     panic: AtomicBool,
     endless: AtomicBool,
     refuse: AtomicBool,
+    greeting: AtomicBool,
     receives: AtomicU64,
     attached: Mutex<Vec<bool>>,
     offloads: Mutex<Vec<Offloads>>,
@@ -53,7 +54,7 @@ pub fn port(caps: Caps) -> (Port, Network) {
         inner,
         shared: shared.clone(),
     };
-    let control = Steered(shared.clone());
+    let control = Steered(shared.clone(), wire.clone());
     let port = Port::new(Box::new(backend), Box::new(control));
     (port, Network { wire, shared })
 }
@@ -95,6 +96,11 @@ impl Network {
     /// Whether the frame at the head of the line comes again and again.
     pub fn set_endless(&self, on: bool) {
         self.shared.endless.store(on, Ordering::Release);
+    }
+
+    /// Whether a frame is there the moment that the link lets frames in.
+    pub fn set_greeting(&self, on: bool) {
+        self.shared.greeting.store(on, Ordering::Release);
     }
 
     /// Whether the link refuses to be changed.
@@ -171,7 +177,7 @@ impl FrameBackend for Observed {
     }
 }
 
-struct Steered(Arc<Shared>);
+struct Steered(Arc<Shared>, Wire);
 
 impl Steered {
     fn note<T>(&self, list: &Mutex<Vec<T>>, value: T) -> io::Result<()> {
@@ -187,7 +193,15 @@ impl Steered {
 
 impl PortControl for Steered {
     fn attach(&self, on: bool) -> io::Result<()> {
-        self.note(&self.0.attached, on)
+        self.note(&self.0.attached, on)?;
+        if on && self.0.greeting.load(Ordering::Acquire) {
+            self.1.inject(crate::rig::frame(60, 0));
+            // A worker that looks too early shall have its chance to.
+            for _ in 0..100 {
+                std::thread::yield_now();
+            }
+        }
+        Ok(())
     }
 
     fn set_offloads(&self, rx: Offloads) -> io::Result<()> {
