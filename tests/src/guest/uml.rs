@@ -17,6 +17,8 @@ const BOOT_LIMIT: Duration = Duration::from_secs(30);
 /// When the guest does not come up.
 pub fn boot(kernel: &Kernel, image: &Path, socket: Option<&Path>, folder: &Path) -> Result<Guest> {
     let mut command = Command::new(&kernel.image);
+    // `nohz=off`: an interrupt that comes between this kernel's last look for work and its sleep does not wake it,
+    // only its next timer does. Without a steady tick that may be half a second later.
     command
         .args([
             "mem=256M",
@@ -25,6 +27,7 @@ pub fn boot(kernel: &Kernel, image: &Path, socket: Option<&Path>, folder: &Path)
             "con=null",
             "con0=fd:0,fd:1",
             "quiet",
+            "nohz=off",
         ])
         .arg(format!("initrd={}", image.display()))
         .arg(format!("uml_dir={}/", folder.display()))
