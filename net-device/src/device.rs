@@ -15,6 +15,7 @@ use crate::features::{FeatureError, Features};
 use crate::health::Health;
 use crate::limits::DirectionLimit;
 use crate::live::Live;
+use crate::mac::MacAddr;
 use crate::pair::PairParts;
 use crate::persist::{RestoreError, Saved};
 use crate::port::Port;
@@ -42,6 +43,15 @@ enum State {
     Lost(WorkerLost),
 }
 
+/// The host's end of a device's link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostInterface {
+    /// Name of the interface.
+    pub name: String,
+    /// Its MAC address.
+    pub mac: MacAddr,
+}
+
 /// A virtio-net device. VirtIO 1.4 §5.1.
 pub struct NetDevice {
     pub(crate) config: NetConfig,
@@ -53,6 +63,7 @@ pub struct NetDevice {
     /// One for each queue; the control queue's is the last.
     counters: Vec<Arc<QueueCounters>>,
     platform: Option<Arc<dyn AccessPlatform>>,
+    host: Option<HostInterface>,
     /// What the next activation goes on from.
     restored: Option<Saved>,
     state: State,
@@ -104,11 +115,20 @@ impl NetDevice {
     /// The configuration is unusable, or the number of taps is not the number of pairs.
     pub fn from_taps(config: NetConfig, taps: Vec<Tap>) -> Result<Self, NewError> {
         let multi_queue = taps.len() > 1;
+        let host = taps.first().and_then(|tap| {
+            let mac = MacAddr::from(tap.mac().ok()?);
+            Some(HostInterface {
+                name: tap.name().ok()?,
+                mac,
+            })
+        });
         let ports = taps
             .into_iter()
             .map(|tap| tap_port(tap, multi_queue))
             .collect::<Result<_, _>>()?;
-        Self::from_ports(config, ports)
+        let mut device = Self::from_ports(config, ports)?;
+        device.host = host;
+        Ok(device)
     }
 
     /// Makes a device on tap descriptors, one for each pair. Each is duplicated, so the caller's stay valid, for
@@ -165,6 +185,7 @@ impl NetDevice {
             health: Arc::new(Health::new(&config.id)),
             counters: (0..=2 * pairs).map(|_| Arc::default()).collect(),
             platform: None,
+            host: None,
             restored: None,
             acked: Features::empty(),
             state: State::Inactive(remains),
@@ -196,6 +217,12 @@ impl NetDevice {
                 .collect();
         }
         self
+    }
+
+    /// The tap that it is made on, as the kernel named it.
+    #[must_use]
+    pub fn host_interface(&self) -> Option<&HostInterface> {
+        self.host.as_ref()
     }
 
     /// Its configuration; what was asked of the backend is filled in.

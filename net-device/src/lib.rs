@@ -43,7 +43,7 @@ mod thread;
 pub mod traits;
 
 pub use config::{NetConfig, TapConfig};
-pub use device::NetDevice;
+pub use device::{HostInterface, NetDevice};
 pub use error::{ActivateError, NewError};
 pub use features::{FeatureError, Features};
 pub use mac::MacAddr;

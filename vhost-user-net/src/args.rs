@@ -102,9 +102,7 @@ impl ServeArgs {
     /// # Errors
     /// There is no such device.
     pub fn device(&self) -> Result<NetConfig, ConfigError> {
-        let mut config = NetConfig::builder()
-            .id("vhost-user-net")
-            .disable(self.without.0);
+        let mut config = NetConfig::builder().id("vhost-net").disable(self.without.0);
         config = config
             .queue_pairs(self.queue_pairs)
             .queue_size(self.queue_size);
@@ -135,14 +133,10 @@ impl ServeArgs {
     }
 }
 
-/// What is served where, on one line.
+/// Where what is served, for the line that the daemon starts with.
 impl fmt::Display for ServeArgs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.tap {
-            Some(name) => write!(f, "tap {name}")?,
-            None => write!(f, "tap descriptors {:?}", self.tap_fd)?,
-        }
-        write!(f, ", queue pairs: {}, ", self.queue_pairs)?;
+        write!(f, "queue pairs: {}, ", self.queue_pairs)?;
         match (&self.socket_path, self.fd) {
             (Some(path), _) if self.client => write!(f, "for the front-end at {}", path.display()),
             (Some(path), _) => write!(f, "at {}", path.display()),

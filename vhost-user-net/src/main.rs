@@ -59,7 +59,12 @@ fn serve(args: &ServeArgs) -> Result<(), Box<dyn Error>> {
             .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
         device = device.map_backends(|_, backend| Box::new(Capture::new(backend, pcap.clone())));
     }
-    let _ = writeln!(io::stderr(), "vhost-user-net: {args}");
+    // The kernel completes a template, and an inherited tap has a name that nobody gave here.
+    let tap = device.host_interface().map_or_else(
+        || "an unnamed tap".into(),
+        |host| format!("tap {}", host.name),
+    );
+    let _ = writeln!(io::stderr(), "vhost-user-net: {tap}, {args}");
     Ok(Server::new(&mut device, &termination, &worker_lost).run(source)?)
 }
 
