@@ -34,12 +34,18 @@ impl<F: Fn() + Send + Sync> Wake for F {
 /// [`within`](Self::within) another: its members then take from both, all or nothing.
 ///
 /// - Exact: in any window all members together take at most `rate * window + burst` (where a cost is
-///   larger than the burst: `rate * window + cost`), and greedy ones take all of `rate * window`.
+///   larger than the burst, that cost instead of the burst), and greedy ones take all of
+///   `rate * window`. Two things count on top when they are used after all: the advances that members
+///   keep, an eighth of the burst at most, where a frame of almost the whole burst did not wait for
+///   them; and a turn that its member took up only a whole refill time late.
 /// - Fair: members that wait are served in turns, each worth the same number of tokens where the
 ///   burst is at least twice the largest frame for each member, else one frame. Members of several
 ///   groups inside one share it as members, not as groups.
-/// - No lost wake: a refused member knows the time at which its tokens are there for certain. Being
-///   woken earlier is a gain only when others give back.
+/// - No lost wake: a refused member knows when to try again without anyone telling it. Being woken
+///   earlier is a gain only when others give back or the limits change.
+///
+/// A member that has nothing to send says so with [`idle`](Member::idle), and one that was refused
+/// comes back at its deadline or is idle; otherwise it holds up others for up to a refill time.
 ///
 /// ```
 /// use std::sync::Arc;

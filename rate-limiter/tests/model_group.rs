@@ -426,3 +426,17 @@ fn dropping_a_member_gives_everything_back() {
     while queues.pop().is_some() {}
     assert_eq!(group.levels(0).bandwidth.unwrap().tokens, 99_995);
 }
+
+#[test]
+fn an_advance_that_was_kept_is_part_of_the_next_burst() {
+    let group = Group::new(&bandwidth(8000, 8)).unwrap();
+    let (mut first, mut second) = (member(&group), member(&group));
+    first.take(0, 1, 1).unwrap(); // and an advance, which is not given back
+    let later = 3_600_000 * MS;
+    let take = |member: &mut Member| {
+        (0..1000)
+            .take_while(|_| member.take(later, 50, 1).is_ok())
+            .count()
+    };
+    assert_eq!(take(&mut first) + take(&mut second), 8000 / 50);
+}

@@ -10,7 +10,7 @@ use crate::sync::Arc;
 
 /// One consumer of a [`Group`]: a queue, usually. It belongs to one thread at a time.
 ///
-/// It takes tokens from its group in small advances, and from these without touching anything shared.
+/// It takes tokens from its group in small advances, and from these without writing anything shared.
 /// What it holds goes back at [`idle`](Self::idle) and when it is dropped.
 #[derive(Debug)]
 pub struct Member {
@@ -61,7 +61,8 @@ impl Member {
     /// # Errors
     /// The [`Deadline`] at which to try again. Until then a place is kept for this member, which no
     /// other overtakes. If it can go on earlier because others gave tokens back or the limits were
-    /// changed, it is woken. A deadline may be followed by another when a further group is short.
+    /// changed, it is woken. A deadline may be followed by another: when a further group is short, or
+    /// when the bucket was full in between because others were late to use what they hold.
     #[inline]
     pub fn take(&mut self, now_ns: u64, bytes: u64, ops: u64) -> Result<(), Deadline> {
         self.last_ns = self.last_ns.max(now_ns);
@@ -73,7 +74,8 @@ impl Member {
         }
     }
 
-    /// When `bytes` and `ops` can be taken; `None` is now. Uses nothing, but keeps a place.
+    /// When `bytes` and `ops` can be taken; `None` is now. Uses nothing, but keeps a place until
+    /// [`idle`](Self::idle).
     #[inline]
     pub fn deadline(&mut self, now_ns: u64, bytes: u64, ops: u64) -> Option<Deadline> {
         self.last_ns = self.last_ns.max(now_ns);
@@ -102,7 +104,8 @@ impl Member {
         }
     }
 
-    /// Gives back everything held, the place in the queue as well: this member has nothing to send.
+    /// Gives back everything held: this member has nothing to send. A place in the queue lapses when
+    /// others wait behind it.
     pub fn idle(&mut self, now_ns: u64) {
         self.last_ns = self.last_ns.max(now_ns);
         self.unblock();

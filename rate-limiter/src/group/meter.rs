@@ -38,7 +38,7 @@ use crate::sync::{AtomicU64, SeqCst};
 const CLOSED: u64 = u64::MAX;
 /// Longest single stretch, 73 years.
 const LONGEST_NS: u64 = 1 << 61;
-/// Where a line starts: far enough from zero for its clock to be set back.
+/// Where a line starts: far enough from zero for a thread whose reading of the time is behind.
 const ORIGIN: u64 = LONGEST_NS;
 
 /// The most that a member takes at a time: few enough not to make others wait long, enough to make
