@@ -13,6 +13,7 @@ use crate::fd;
 use crate::features::Features;
 use crate::filter::RxFilter;
 use crate::live::Live;
+use crate::mac::MacAddr;
 use crate::poll::{Poller, Source};
 use crate::thread::Work;
 use crate::traits::InterruptSource;
@@ -143,11 +144,7 @@ impl Commands<'_> {
             Command::SetMacTable { unicast, multicast } => {
                 self.filter(|filter| filter.set_mac_table(unicast, multicast))
             }
-            Command::SetMacAddr(mac) => {
-                live.space.set_mac(mac.into());
-                self.filter(|filter| filter.set_mac(mac.into()));
-                true
-            }
+            Command::SetMacAddr(mac) => self.set_mac(mac.into()),
             Command::AddVlan(id) => self.filter(|filter| filter.set_vlan(id, true)),
             Command::DelVlan(id) => self.filter(|filter| filter.set_vlan(id, false)),
             Command::AckAnnounce => {
@@ -160,6 +157,15 @@ impl Commands<'_> {
                 .check_guest_offloads(mask)
                 .is_ok_and(|offloads| live.set_offloads(offloads).is_ok()),
         }
+    }
+
+    /// An address that no station can have would not be restored from a snapshot either.
+    fn set_mac(&self, mac: MacAddr) -> bool {
+        if mac.is_station() {
+            self.live.space.set_mac(mac);
+            self.filter(|filter| filter.set_mac(mac));
+        }
+        mac.is_station()
     }
 
     /// Changes the filter. Without one there is nothing to change.

@@ -1,30 +1,29 @@
 //! The device as a VMM holds it: what it is made from, and the states it goes through.
 
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use net_queue::ring::Cursor;
-use net_queue::{AccessPlatform, Caps, FrameBackend, GuestRam, Offloads, QueueCounters};
-use tap::{Tap, TapOptions};
+use net_queue::{AccessPlatform, FrameBackend, GuestRam, QueueCounters};
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::backend::tap_port;
-use crate::config::{NetConfig, TapConfig};
-use crate::error::{ActivateError, NewError, WorkerLost};
+use crate::config::NetConfig;
+use crate::engines::{Engines, Terms};
+use crate::error::{ActivateError, WorkerLost};
 use crate::features::{FeatureError, Features};
 use crate::health::Health;
-use crate::limits::DirectionLimit;
 use crate::live::Live;
-use crate::mac::MacAddr;
 use crate::pair::PairParts;
 use crate::persist::{RestoreError, Saved};
-use crate::port::Port;
-use crate::runtime::{Remains, Runtime, Terms};
+use crate::runtime::{Remains, Runtime};
 use crate::space::{ConfigSpace, LinkStatus};
 use crate::stats;
 use crate::traits::{
     Activation, Interrupt, InterruptSource, QueueSetup, VIRTIO_ID_NET, VirtioDevice,
 };
+
+mod constructors;
+
+pub use constructors::HostInterface;
 
 /// Which of its lives the device is in.
 ///
@@ -41,15 +40,6 @@ enum State {
     Active(Box<Runtime>),
     /// A worker took its port with it. Only a new device helps.
     Lost(WorkerLost),
-}
-
-/// The host's end of a device's link.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostInterface {
-    /// Name of the interface.
-    pub name: String,
-    /// Its MAC address.
-    pub mac: MacAddr,
 }
 
 /// A virtio-net device. VirtIO 1.4 §5.1.
@@ -85,115 +75,6 @@ impl std::fmt::Debug for NetDevice {
 }
 
 impl NetDevice {
-    /// Opens a tap, one queue for each pair, and makes a device on it. An interface that exists keeps its
-    /// addresses and MTU; a new one gets those of `tap` and the configuration's MTU.
-    ///
-    /// # Errors
-    /// The configuration is unusable, or the tap cannot be opened as asked.
-    pub fn from_tap_name(config: NetConfig, tap: &TapConfig) -> Result<Self, NewError> {
-        config.validate()?;
-        let mut options = TapOptions::new(tap.name.as_deref().unwrap_or("vmtap%d"));
-        options = options.queues(usize::from(config.queue_pairs)).up();
-        if let Some(mac) = tap.host_mac {
-            options = options.mac(mac.bytes());
-        }
-        if let Some(mtu) = config.mtu {
-            options = options.mtu(mtu);
-        }
-        if let Some(cidr) = tap.ipv4 {
-            options = options.ipv4(cidr.address(), cidr.prefix());
-        }
-        if let Some(cidr) = tap.ipv6 {
-            options = options.ipv6(cidr.address(), cidr.prefix());
-        }
-        Self::from_taps(config, options.open()?)
-    }
-
-    /// Makes a device on taps that are open, one queue of one interface for each pair.
-    ///
-    /// # Errors
-    /// The configuration is unusable, or the number of taps is not the number of pairs.
-    pub fn from_taps(config: NetConfig, taps: Vec<Tap>) -> Result<Self, NewError> {
-        let multi_queue = taps.len() > 1;
-        let host = taps.first().and_then(|tap| {
-            let mac = MacAddr::from(tap.mac().ok()?);
-            Some(HostInterface {
-                name: tap.name().ok()?,
-                mac,
-            })
-        });
-        let ports = taps
-            .into_iter()
-            .map(|tap| tap_port(tap, multi_queue))
-            .collect::<Result<_, _>>()?;
-        let mut device = Self::from_ports(config, ports)?;
-        device.host = host;
-        Ok(device)
-    }
-
-    /// Makes a device on tap descriptors, one for each pair. Each is duplicated, so the caller's stay valid, for
-    /// example over a reboot of the guest.
-    ///
-    /// # Errors
-    /// As for [`NetDevice::from_taps`], or a descriptor is not a tap with a virtio-net header; the error says what
-    /// differs.
-    pub fn from_tap_fds(config: NetConfig, fds: &[BorrowedFd<'_>]) -> Result<Self, NewError> {
-        let own = fds
-            .iter()
-            .map(BorrowedFd::try_clone_to_owned)
-            .collect::<Result<_, _>>();
-        Self::from_taps(config, Tap::from_fds(own.map_err(NewError::Duplicate)?)?)
-    }
-
-    /// Makes a device on ports of any kind, one for each pair.
-    ///
-    /// # Errors
-    /// The configuration is unusable, or the number of ports is not the number of pairs.
-    pub fn from_ports(mut config: NetConfig, ports: Vec<Port>) -> Result<Self, NewError> {
-        config.validate()?;
-        let pairs = usize::from(config.queue_pairs);
-        if ports.len() != pairs {
-            return Err(NewError::Ports {
-                ports: ports.len(),
-                pairs,
-            });
-        }
-        let caps = common_caps(&ports);
-        config.mtu = config.mtu.or(caps.mtu);
-        let offered = Features::offered(caps.tx, caps.rx, &config);
-        let rx = DirectionLimit::new(config.rx_limit.as_ref(), pairs)
-            .map_err(crate::config::ConfigError::RxLimit)?;
-        let tx = DirectionLimit::new(config.tx_limit.as_ref(), pairs)
-            .map_err(crate::config::ConfigError::TxLimit)?;
-        let mut remains = Remains {
-            parts: Vec::with_capacity(pairs),
-            controls: Vec::with_capacity(pairs),
-        };
-        for Port { backend, control } in ports {
-            let parts = PairParts {
-                backend,
-                rx_limit: rx.queue()?,
-                tx_limit: tx.queue()?,
-            };
-            remains.parts.push(parts);
-            remains.controls.push(control);
-        }
-        let control = usize::from(offered.contains(Features::VIRTIO_NET_F_CTRL_VQ));
-        Ok(Self {
-            queue_sizes: vec![config.queue_size; 2 * pairs + control],
-            space: Arc::new(ConfigSpace::new(&config, offered)),
-            health: Arc::new(Health::new(&config.id)),
-            counters: (0..=2 * pairs).map(|_| Arc::default()).collect(),
-            platform: None,
-            host: None,
-            restored: None,
-            acked: Features::empty(),
-            state: State::Inactive(remains),
-            offered,
-            config,
-        })
-    }
-
     /// The same device, signalling `event` when a worker panics.
     #[must_use]
     pub fn with_exit_event(self, event: EventFd) -> Self {
@@ -330,20 +211,31 @@ impl NetDevice {
             max_queue_size: self.config.queue_size,
             seccomp: self.config.seccomp,
         };
-        let mut runtime = Runtime::new(live, terms, ram, self.counters.clone(), remains.parts);
-        if let Some(saved) = self.restored.take() {
-            runtime.restore(&saved);
-            queues.iter_mut().for_each(|setup| saved.place(setup));
+        let engines = Engines {
+            live: live.clone(),
+            terms,
+            ram,
+            counters: self.counters.clone(),
+            pairs: self.config.queue_pairs,
+        };
+        let mut runtime = Runtime::new(live, engines, remains.parts);
+        let saved = self.restored.take();
+        if let Some(saved) = &saved {
+            runtime.restore(saved);
         }
         let started = runtime.configure().and_then(|()| {
-            queues
-                .into_iter()
-                .try_for_each(|setup| runtime.insert(setup))?;
+            for mut setup in queues {
+                if let Some(saved) = &saved {
+                    saved.place(&mut setup)?;
+                }
+                runtime.insert(setup)?;
+            }
             runtime.run()
         });
         self.state = State::Active(Box::new(runtime));
         if started.is_err() {
             self.take_down();
+            self.restored = saved;
         }
         started
     }
@@ -360,8 +252,11 @@ impl NetDevice {
             announce: self.space.status().contains(LinkStatus::ANNOUNCE),
             generation: self.space.generation(),
             needs_reset: self.health.needs_reset(),
-            offloads: self.acked.rx_offloads(),
-            ..Saved::default()
+            // What waits for its activation stays what it is.
+            ..self.restored.clone().unwrap_or_else(|| Saved {
+                offloads: self.acked.rx_offloads(),
+                ..Saved::default()
+            })
         };
         match &mut self.state {
             State::Active(runtime) if !runtime.is_paused() => {
@@ -392,8 +287,10 @@ impl NetDevice {
 
     /// Makes the next activation go on from `saved`.
     pub(crate) fn load(&mut self, saved: Saved) -> Result<(), RestoreError> {
-        let State::Inactive(remains) = &mut self.state else {
-            return Err(RestoreError::Active);
+        let remains = match &mut self.state {
+            State::Inactive(remains) => remains,
+            State::Active(_) => return Err(RestoreError::Active),
+            State::Lost(lost) => return Err(lost.clone().into()),
         };
         for (queue, levels) in &saved.limits {
             if let Some(parts) = remains.parts.get_mut(usize::from(queue / 2)) {
@@ -428,25 +325,6 @@ impl NetDevice {
     }
 }
 
-/// What all ports can do; the smallest MTU.
-fn common_caps(ports: &[Port]) -> Caps {
-    let all = Caps {
-        tx: Offloads::all(),
-        rx: Offloads::all(),
-        mtu: None,
-        multi_queue: true,
-    };
-    ports
-        .iter()
-        .map(|port| port.backend.caps())
-        .fold(all, |all, one| Caps {
-            tx: all.tx & one.tx,
-            rx: all.rx & one.rx,
-            mtu: all.mtu.into_iter().chain(one.mtu).min(),
-            multi_queue: all.multi_queue && one.multi_queue,
-        })
-}
-
 impl VirtioDevice for NetDevice {
     fn device_type(&self) -> u32 {
         VIRTIO_ID_NET
@@ -464,6 +342,9 @@ impl VirtioDevice for NetDevice {
         if matches!(self.state, State::Inactive(_)) {
             self.acked = Features::empty();
             self.acked = self.offered.check_accepted(features)?;
+            // A driver that wants something else is not the one that was saved.
+            let acked = self.acked;
+            self.restored = self.restored.take().filter(|saved| saved.acked == acked);
         }
         Ok(())
     }

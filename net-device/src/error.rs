@@ -49,6 +49,9 @@ pub enum ActivateError {
     /// The queue runs already.
     #[error("queue {0} runs already")]
     Running(u16),
+    /// The device was restored, and the queue is set up otherwise than the saved one.
+    #[error("queue {0} is not set up as it was saved")]
+    NotAsSaved(u16),
     /// The ring cannot be used.
     #[error("queue {index}")]
     Ring {

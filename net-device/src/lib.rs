@@ -23,6 +23,7 @@ pub mod backend;
 pub mod config;
 mod control;
 mod device;
+mod engines;
 pub mod error;
 mod fd;
 pub mod features;

@@ -7,12 +7,14 @@ use net_queue::Offloads;
 use net_queue::ring::{Cursor, Layout, RingAddrs, RingConfig};
 use rate_limiter::{Level, Levels};
 use snapshot::state::{
-    BucketState, ConfigState, ControlState, LimiterState, NetState, QueueLayout, QueueState,
+    BucketState, CoalesceState, ConfigState, ControlState, LimiterState, NetState, QueueLayout,
+    QueueState,
 };
 use snapshot::{Migratable, MigrateError, Snapshot, Snapshottable, Transportable};
 
 use crate::config::NetConfig;
 use crate::device::NetDevice;
+use crate::error::{ActivateError, WorkerLost};
 use crate::features::{FeatureError, Features};
 use crate::filter::{FilterTables, MAC_TABLE_MAX, MacList, RxModes};
 use crate::mac::MacAddr;
@@ -24,12 +26,26 @@ pub enum RestoreError {
     /// The device runs, or ran and was not reset.
     #[error("device is active")]
     Active,
+    /// A worker panicked earlier; only a new device helps.
+    #[error(transparent)]
+    Lost(#[from] WorkerLost),
     /// The features are not what this device and its backend offer.
     #[error("features_acked")]
-    Features(#[from] FeatureError),
+    Features(#[source] FeatureError),
+    /// The receive offloads that were on cannot be on under these features.
+    #[error("guest_offloads")]
+    GuestOffloads(#[source] FeatureError),
     /// A field has a value that no state of this device has.
     #[error("{0} is out of range")]
     Field(&'static str),
+}
+
+fn require(holds: bool, field: &'static str) -> Result<(), RestoreError> {
+    if holds {
+        Ok(())
+    } else {
+        Err(RestoreError::Field(field))
+    }
 }
 
 /// What a device is beyond its configuration and its backend: everything that the guest can tell.
@@ -52,12 +68,20 @@ pub(crate) struct Saved {
 }
 
 impl Saved {
-    /// Lets a queue that lies where it lay when it was saved go on from where it stood.
-    pub(crate) fn place(&self, setup: &mut QueueSetup) {
-        let same =
-            |(index, ring): &&(u16, RingConfig)| *index == setup.index && ring.addrs == setup.addrs;
-        if let Some((_, ring)) = self.rings.iter().find(same) {
-            setup.cursor = ring.cursor;
+    /// Lets a queue go on from where it stood when it was saved.
+    ///
+    /// # Errors
+    /// It did not run then, or lay elsewhere: from its start it would run over what the driver has in flight.
+    pub(crate) fn place(&self, setup: &mut QueueSetup) -> Result<(), ActivateError> {
+        let same = |(index, ring): &&(u16, RingConfig)| {
+            (*index, ring.size, ring.addrs) == (setup.index, setup.size, setup.addrs)
+        };
+        match self.rings.iter().find(same) {
+            Some((_, ring)) => {
+                setup.cursor = ring.cursor;
+                Ok(())
+            }
+            None => Err(ActivateError::NotAsSaved(setup.index)),
         }
     }
 
@@ -107,40 +131,27 @@ impl Saved {
         config: &NetConfig,
         offered: Features,
     ) -> Result<Self, RestoreError> {
-        use RestoreError::Field;
         let acked = match state.features_acked {
             0 if !state.activated => Features::empty(),
-            acked => offered.check_accepted(acked)?,
+            acked => offered
+                .check_accepted(acked)
+                .map_err(RestoreError::Features)?,
         };
-        let offloads = acked.check_guest_offloads(state.guest_offloads)?;
-        let mac = MacAddr::from(state.config.mac);
-        if acked.contains(Features::VIRTIO_NET_F_MAC) && !mac.is_station() {
-            return Err(Field("config.mac"));
-        }
-        if state.config.max_virtqueue_pairs != config.queue_pairs {
-            return Err(Field("config.max_virtqueue_pairs"));
-        }
+        let offloads = acked
+            .check_guest_offloads(state.guest_offloads)
+            .map_err(RestoreError::GuestOffloads)?;
+        let mac = mac(&state.config, config, offered)?;
         let mtu = acked.contains(Features::VIRTIO_NET_F_MTU);
-        if mtu && state.config.mtu != config.mtu.unwrap_or_default() {
-            return Err(Field("config.mtu"));
-        }
-        if state.active_pairs > config.queue_pairs {
-            return Err(Field("active_pairs"));
-        }
-        let queues = 2 * config.queue_pairs + 1;
-        let rings = state
-            .queues
-            .iter()
-            .map(|queue| ring_config(queue, queues, config, acked));
-        let limits = state.limiters.iter().map(|limiter| {
-            let known = limiter.queue < queues;
-            known
-                .then(|| (limiter.queue, levels(limiter)))
-                .ok_or(Field("limiters.queue"))
-        });
+        let same_mtu = state.config.mtu == config.mtu.unwrap_or_default();
+        require(!mtu || same_mtu, "config.mtu")?;
+        let most_pairs = match acked.contains(Features::VIRTIO_NET_F_MQ) {
+            true => config.queue_pairs,
+            false => 0,
+        };
+        require(state.active_pairs <= most_pairs, "active_pairs")?;
         Ok(Self {
             acked,
-            mac: mac.is_station().then_some(mac),
+            mac,
             announce: state.announce_pending,
             generation: state.config.generation,
             activated: state.activated,
@@ -148,10 +159,49 @@ impl Saved {
             offloads,
             tables: filter_tables(&state.control)?,
             pairs: (state.active_pairs > 0).then_some(state.active_pairs),
-            rings: rings.collect::<Result<_, _>>()?,
-            limits: limits.collect::<Result<_, _>>()?,
+            rings: rings(state, config, acked)?,
+            limits: limits(state, config)?,
         })
     }
+}
+
+/// The MAC address; a device that offers one has one.
+fn mac(
+    state: &ConfigState,
+    config: &NetConfig,
+    offered: Features,
+) -> Result<Option<MacAddr>, RestoreError> {
+    let mac = MacAddr::from(state.mac);
+    let none = mac == MacAddr::default() && !offered.contains(Features::VIRTIO_NET_F_MAC);
+    require(none || mac.is_station(), "config.mac")?;
+    let pairs = state.max_virtqueue_pairs;
+    require(pairs == config.queue_pairs, "config.max_virtqueue_pairs")?;
+    Ok((!none).then_some(mac))
+}
+
+fn rings(
+    state: &NetState,
+    config: &NetConfig,
+    acked: Features,
+) -> Result<Vec<(u16, RingConfig)>, RestoreError> {
+    let queues = &state.queues;
+    require(state.activated || queues.is_empty(), "queues")?;
+    for (at, queue) in queues.iter().enumerate() {
+        let twice = queues[..at].iter().any(|other| other.index == queue.index);
+        require(!twice, "queues.index")?;
+    }
+    queues
+        .iter()
+        .map(|queue| ring_config(queue, config, acked))
+        .collect()
+}
+
+fn limits(state: &NetState, config: &NetConfig) -> Result<Vec<(u16, Levels)>, RestoreError> {
+    let limit = |limiter: &LimiterState| {
+        require(limiter.queue < 2 * config.queue_pairs, "limiters.queue")?;
+        Ok((limiter.queue, levels(limiter)))
+    };
+    state.limiters.iter().map(limit).collect()
 }
 
 fn queue_state(index: u16, ring: &RingConfig, config: &NetConfig) -> QueueState {
@@ -179,7 +229,6 @@ fn queue_state(index: u16, ring: &RingConfig, config: &NetConfig) -> QueueState 
 /// The ring's own checks follow when it is made over the restored memory.
 fn ring_config(
     queue: &QueueState,
-    queues: u16,
     config: &NetConfig,
     acked: Features,
 ) -> Result<(u16, RingConfig), RestoreError> {
@@ -189,16 +238,18 @@ fn ring_config(
         QueueLayout::Packed if packed => Layout::Packed,
         _ => return Err(RestoreError::Field("queues.layout")),
     };
-    if queue.index >= queues {
-        return Err(RestoreError::Field("queues.index"));
-    }
-    if queue.size == 0 || queue.size > config.queue_size {
-        return Err(RestoreError::Field("queues.size"));
-    }
     let event_idx = acked.contains(Features::VIRTIO_F_EVENT_IDX);
-    if queue.event_idx != event_idx {
-        return Err(RestoreError::Field("queues.event_idx"));
-    }
+    let sizes = 1..=config.queue_size;
+    require(queue.index <= 2 * config.queue_pairs, "queues.index")?;
+    require(sizes.contains(&queue.size), "queues.size")?;
+    require(queue.ready, "queues.ready")?;
+    require(queue.event_idx == event_idx, "queues.event_idx")?;
+    // Chains are put back before a device is saved, and notifications do not wait.
+    require(queue.in_flight.is_empty(), "queues.in_flight")?;
+    require(
+        queue.coalesce == CoalesceState::default(),
+        "queues.coalesce",
+    )?;
     let ring = RingConfig {
         layout,
         size: queue.size,
@@ -240,6 +291,12 @@ fn control_state(tables: &FilterTables) -> ControlState {
 
 fn filter_tables(state: &ControlState) -> Result<FilterTables, RestoreError> {
     use RestoreError::Field;
+    // What these stand for is not offered.
+    let none = CoalesceState::default();
+    require(state.rss.is_none(), "control.rss")?;
+    require(state.hash_tunnel_types == 0, "control.hash_tunnel_types")?;
+    require(state.rx_coalesce == none, "control.rx_coalesce")?;
+    require(state.tx_coalesce == none, "control.tx_coalesce")?;
     let list = |macs: &[[u8; 6]], overflow: bool, field| match overflow {
         true => Ok(MacList::Overflow),
         false if macs.len() > MAC_TABLE_MAX => Err(Field(field)),

@@ -2,33 +2,21 @@
 
 use std::sync::Arc;
 
-use net_queue::hdr::{HdrSize, TxRules};
-use net_queue::ring::{AnyRing, Cursor, Layout, RingConfig};
-use net_queue::{CtrlEngine, GuestRam, LinkConfig, QueueCounters, RxConfig, RxEngine, TxEngine};
-
+use net_queue::hdr::HdrSize;
+use net_queue::ring::{Cursor, RingConfig};
+use net_queue::{GuestRam, LinkConfig};
 use rate_limiter::Levels;
 
 use crate::control::{CtrlQueue, CtrlWorker};
+use crate::engines::{Engines, QueueRole};
 use crate::error::{ActivateError, WorkerLost};
-use crate::features::Features;
 use crate::live::Live;
 use crate::pair::{PairParts, PairQueue, PairWorker, RxQueue, TxQueue};
 use crate::persist::Saved;
 use crate::port::PortControl;
-use crate::seccomp::{SeccompAction, ThreadKind};
+use crate::seccomp::ThreadKind;
 use crate::thread::{Slot, WorkerThread};
-use crate::traits::QueueSetup;
-
-/// What a queue index means. VirtIO 1.4 §5.1.2.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum QueueRole {
-    /// Receive queue of a pair.
-    Rx(u16),
-    /// Transmit queue of a pair.
-    Tx(u16),
-    /// The control queue.
-    Ctrl,
-}
+use crate::traits::{InterruptSource, QueueSetup};
 
 /// What is left of an activated device when it is taken down, for its next life.
 pub(crate) struct Remains {
@@ -43,47 +31,31 @@ enum Pair {
     Lost(WorkerLost),
 }
 
-/// How the device was configured and negotiated, as far as queues depend on it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Terms {
-    pub(crate) features: Features,
-    pub(crate) mtu: Option<u16>,
-    pub(crate) max_queue_size: u16,
-    pub(crate) seccomp: SeccompAction,
-}
-
 /// See the module's text.
 pub(crate) struct Runtime {
     live: Arc<Live>,
-    terms: Terms,
-    ram: GuestRam,
-    counters: Vec<Arc<QueueCounters>>,
+    engines: Engines,
     pairs: Vec<Pair>,
     control: Option<Slot<CtrlWorker>>,
     paused: bool,
+    /// Tell the driver when the device goes on: it comes from elsewhere, where the link may have been another.
+    interrupt_config: bool,
 }
 
 impl Runtime {
-    /// A device without queues, whose backends follow `terms`.
-    pub(crate) fn new(
-        live: Arc<Live>,
-        terms: Terms,
-        ram: GuestRam,
-        counters: Vec<Arc<QueueCounters>>,
-        parts: Vec<PairParts>,
-    ) -> Self {
+    /// A device without queues, whose queues `engines` makes.
+    pub(crate) fn new(live: Arc<Live>, engines: Engines, parts: Vec<PairParts>) -> Self {
         let pairs = parts
             .into_iter()
             .map(|parts| Pair::Idle(Box::new(parts)))
             .collect();
         Self {
             live,
-            terms,
-            ram,
-            counters,
+            engines,
             pairs,
             control: None,
             paused: false,
+            interrupt_config: false,
         }
     }
 
@@ -115,59 +87,14 @@ impl Runtime {
         Ok(())
     }
 
-    fn role(&self, index: u16) -> Result<QueueRole, ActivateError> {
-        // Without a control queue a VMM that has one of its own starts as many pairs as it likes.
-        let one =
-            self.terms.features & (Features::VIRTIO_NET_F_CTRL_VQ | Features::VIRTIO_NET_F_MQ);
-        let one = one == Features::VIRTIO_NET_F_CTRL_VQ;
-        let pairs = if one { 1 } else { self.pairs.len() as u16 };
-        match index {
-            _ if index == 2 * pairs
-                && self.terms.features.contains(Features::VIRTIO_NET_F_CTRL_VQ) =>
-            {
-                Ok(QueueRole::Ctrl)
-            }
-            _ if index >= 2 * pairs => Err(ActivateError::Index(index)),
-            _ if index.is_multiple_of(2) => Ok(QueueRole::Rx(index / 2)),
-            _ => Ok(QueueRole::Tx(index / 2)),
-        }
-    }
-
     /// Puts a queue in; its worker does not run before [`Runtime::run`].
     pub(crate) fn insert(&mut self, setup: QueueSetup) -> Result<(), ActivateError> {
-        let QueueSetup {
-            index,
-            size,
-            addrs,
-            cursor,
-            kick,
-        } = setup;
-        if size > self.terms.max_queue_size {
-            return Err(ActivateError::Ring {
-                index,
-                source: net_queue::ring::RingError::Size(size),
-            });
-        }
-        let packed = self.terms.features.contains(Features::VIRTIO_F_RING_PACKED);
-        let config = RingConfig {
-            layout: if packed {
-                Layout::Packed
-            } else {
-                Layout::Split
-            },
-            size,
-            addrs,
-            event_idx: self.terms.features.contains(Features::VIRTIO_F_EVENT_IDX),
-            indirect: self
-                .terms
-                .features
-                .contains(Features::VIRTIO_F_INDIRECT_DESC),
-            in_order: false,
-            cursor,
-        };
-        match self.role(index)? {
+        let QueueSetup { index, cursor, .. } = setup;
+        let config = self.engines.ring_config(&setup)?;
+        let kick = setup.kick;
+        match self.engines.role(index)? {
             QueueRole::Rx(pair) => {
-                let engine = self.rx_engine(index, &config)?;
+                let engine = self.engines.rx(index, &config)?;
                 let worker = self.worker(pair, index)?;
                 if worker.rx.is_some() {
                     return Err(ActivateError::Running(index));
@@ -178,7 +105,7 @@ impl Runtime {
                     .queue_changed(|running| running.rx[usize::from(pair)] = true);
             }
             QueueRole::Tx(pair) => {
-                let engine = self.tx_engine(index, &config)?;
+                let engine = self.engines.tx(index, &config)?;
                 let worker = self.worker(pair, index)?;
                 if worker.tx.is_some() {
                     return Err(ActivateError::Running(index));
@@ -190,7 +117,7 @@ impl Runtime {
             }
             QueueRole::Ctrl => self.insert_control(CtrlQueue {
                 index,
-                engine: self.ctrl_engine(index, &config)?,
+                engine: self.engines.ctrl(index, &config)?,
                 kick,
                 config,
             })?,
@@ -218,7 +145,7 @@ impl Runtime {
         kind: ThreadKind,
         index: u16,
     ) -> Result<WorkerThread<W>, ActivateError> {
-        WorkerThread::spawn(name, kind, self.terms.seccomp, self.live.clone())
+        WorkerThread::spawn(name, kind, self.engines.terms.seccomp, self.live.clone())
             .map_err(|source| ActivateError::Spawn { index, source })
     }
 
@@ -242,64 +169,6 @@ impl Runtime {
             Pair::Lost(lost) => Err(lost.clone().into()),
             Pair::Idle(_) => Err(ActivateError::Index(index)),
         }
-    }
-
-    fn ring(&self, index: u16, config: &RingConfig) -> Result<AnyRing, ActivateError> {
-        AnyRing::new(&self.ram, config).map_err(|source| ActivateError::Ring { index, source })
-    }
-
-    fn rx_engine(
-        &self,
-        index: u16,
-        config: &RingConfig,
-    ) -> Result<RxEngine<AnyRing>, ActivateError> {
-        let features = self.terms.features;
-        let rx = RxConfig {
-            size: HdrSize::Base,
-            offloads: self.live.policy().offloads,
-            merge: features.contains(Features::VIRTIO_NET_F_MRG_RXBUF),
-            mtu: self
-                .terms
-                .mtu
-                .filter(|_| features.contains(Features::VIRTIO_NET_F_MTU)),
-            link_mtu: self.terms.mtu,
-        };
-        let ring = self.ring(index, config)?;
-        Ok(RxEngine::new(
-            ring,
-            config.size,
-            self.ram.clone(),
-            rx,
-            self.counters[usize::from(index)].clone(),
-        ))
-    }
-
-    fn tx_engine(
-        &self,
-        index: u16,
-        config: &RingConfig,
-    ) -> Result<TxEngine<AnyRing>, ActivateError> {
-        let rules = TxRules::new(self.terms.features.tx_offloads());
-        let ring = self.ring(index, config)?;
-        Ok(TxEngine::new(
-            ring,
-            HdrSize::Base,
-            rules,
-            self.counters[usize::from(index)].clone(),
-        ))
-    }
-
-    fn ctrl_engine(
-        &self,
-        index: u16,
-        config: &RingConfig,
-    ) -> Result<CtrlEngine<AnyRing>, ActivateError> {
-        let counters = self.counters.last().cloned().unwrap_or_default();
-        Ok(CtrlEngine::new(
-            self.ring(index, config)?,
-            self.ram.clone(),
-            counters,
-        ))
     }
 
     /// Lets every worker run that has a queue, unless the device is paused.
@@ -355,7 +224,7 @@ impl Runtime {
 
     /// Takes a queue out. Afterwards its memory is not touched any more; the result is where it stood.
     pub(crate) fn remove(&mut self, index: u16) -> Result<Option<Cursor>, ActivateError> {
-        let role = self.role(index)?;
+        let role = self.engines.role(index)?;
         let cursor = match role {
             QueueRole::Rx(pair) => {
                 let rx = self.existing(pair)?.and_then(|worker| worker.rx.take());
@@ -424,6 +293,9 @@ impl Runtime {
         self.paused = false;
         let done = self.run();
         self.paused = done.is_err();
+        if done.is_ok() && std::mem::take(&mut self.interrupt_config) {
+            self.live.trigger(InterruptSource::Config);
+        }
         done
     }
 
@@ -431,7 +303,7 @@ impl Runtime {
     pub(crate) fn rebind(&mut self, ram: GuestRam) -> Result<(), ActivateError> {
         let was_paused = self.paused;
         self.pause()?;
-        self.ram = ram;
+        self.engines.ram = ram;
         for at in 0..self.pairs.len() {
             self.rebind_pair(at)?;
         }
@@ -441,7 +313,7 @@ impl Runtime {
                 cursor: queue.engine.cursor(),
                 ..queue.config
             };
-            let engine = self.ctrl_engine(queue.index, &config)?;
+            let engine = self.engines.ctrl(queue.index, &config)?;
             slot.park()?.queue.engine = engine;
             self.control = Some(slot);
         }
@@ -467,7 +339,7 @@ impl Runtime {
                 cursor: engine.cursor(),
                 ..config
             };
-            let rx = RxQueue::new(index, self.rx_engine(index, &config)?, kick, config);
+            let rx = RxQueue::new(index, self.engines.rx(index, &config)?, kick, config);
             self.worker(pair, index)?.rx = Some(rx);
         }
         if let Some(PairQueue {
@@ -482,7 +354,7 @@ impl Runtime {
                 cursor: engine.cursor(),
                 ..config
             };
-            let tx = TxQueue::new(index, self.tx_engine(index, &config)?, kick, config);
+            let tx = TxQueue::new(index, self.engines.tx(index, &config)?, kick, config);
             self.worker(pair, index)?.tx = Some(tx);
         }
         Ok(())
@@ -491,6 +363,7 @@ impl Runtime {
     /// Starts from what was saved, paused; to be called before any queue is there.
     pub(crate) fn restore(&mut self, saved: &Saved) {
         self.paused = true;
+        self.interrupt_config = true;
         self.live.restore(saved);
     }
 

@@ -1,0 +1,160 @@
+//! What it takes to make a queue's engine: what was negotiated, the guest's memory, the counters.
+
+use std::sync::Arc;
+
+use net_queue::hdr::{HdrSize, TxRules};
+use net_queue::ring::{AnyRing, Layout, RingConfig, RingError};
+use net_queue::{CtrlEngine, GuestRam, QueueCounters, RxConfig, RxEngine, TxEngine};
+
+use crate::error::ActivateError;
+use crate::features::Features;
+use crate::live::Live;
+use crate::seccomp::SeccompAction;
+use crate::traits::QueueSetup;
+
+/// What a queue index means. VirtIO 1.4 §5.1.2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum QueueRole {
+    /// Receive queue of a pair.
+    Rx(u16),
+    /// Transmit queue of a pair.
+    Tx(u16),
+    /// The control queue.
+    Ctrl,
+}
+
+/// How the device was configured and negotiated, as far as queues depend on it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    pub(crate) features: Features,
+    pub(crate) mtu: Option<u16>,
+    pub(crate) max_queue_size: u16,
+    pub(crate) seccomp: SeccompAction,
+}
+
+/// See the module's text.
+pub(crate) struct Engines {
+    pub(crate) live: Arc<Live>,
+    pub(crate) terms: Terms,
+    pub(crate) ram: GuestRam,
+    /// One for each queue; the control queue's is the last.
+    pub(crate) counters: Vec<Arc<QueueCounters>>,
+    /// How many pairs the device has.
+    pub(crate) pairs: u16,
+}
+
+impl Engines {
+    /// The role of a queue; without MQ the control queue follows the first pair (NET-CVQ-01).
+    pub(crate) fn role(&self, index: u16) -> Result<QueueRole, ActivateError> {
+        // Without a control queue a VMM that has one of its own starts as many pairs as it likes.
+        let one =
+            self.terms.features & (Features::VIRTIO_NET_F_CTRL_VQ | Features::VIRTIO_NET_F_MQ);
+        let one = one == Features::VIRTIO_NET_F_CTRL_VQ;
+        let pairs = if one { 1 } else { self.pairs };
+        match index {
+            _ if index == 2 * pairs
+                && self.terms.features.contains(Features::VIRTIO_NET_F_CTRL_VQ) =>
+            {
+                Ok(QueueRole::Ctrl)
+            }
+            _ if index >= 2 * pairs => Err(ActivateError::Index(index)),
+            _ if index.is_multiple_of(2) => Ok(QueueRole::Rx(index / 2)),
+            _ => Ok(QueueRole::Tx(index / 2)),
+        }
+    }
+
+    /// What the ring of `setup` is made from.
+    pub(crate) fn ring_config(&self, setup: &QueueSetup) -> Result<RingConfig, ActivateError> {
+        let QueueSetup {
+            index,
+            size,
+            addrs,
+            cursor,
+            ..
+        } = *setup;
+        if size > self.terms.max_queue_size {
+            return Err(ActivateError::Ring {
+                index,
+                source: RingError::Size(size),
+            });
+        }
+        let packed = self.terms.features.contains(Features::VIRTIO_F_RING_PACKED);
+        Ok(RingConfig {
+            layout: if packed {
+                Layout::Packed
+            } else {
+                Layout::Split
+            },
+            size,
+            addrs,
+            event_idx: self.terms.features.contains(Features::VIRTIO_F_EVENT_IDX),
+            indirect: self
+                .terms
+                .features
+                .contains(Features::VIRTIO_F_INDIRECT_DESC),
+            in_order: false,
+            cursor,
+        })
+    }
+
+    fn ring(&self, index: u16, config: &RingConfig) -> Result<AnyRing, ActivateError> {
+        AnyRing::new(&self.ram, config).map_err(|source| ActivateError::Ring { index, source })
+    }
+
+    /// The engine of a receive queue.
+    pub(crate) fn rx(
+        &self,
+        index: u16,
+        config: &RingConfig,
+    ) -> Result<RxEngine<AnyRing>, ActivateError> {
+        let features = self.terms.features;
+        let rx = RxConfig {
+            size: HdrSize::Base,
+            offloads: self.live.policy().offloads,
+            merge: features.contains(Features::VIRTIO_NET_F_MRG_RXBUF),
+            mtu: self
+                .terms
+                .mtu
+                .filter(|_| features.contains(Features::VIRTIO_NET_F_MTU)),
+            link_mtu: self.terms.mtu,
+        };
+        let ring = self.ring(index, config)?;
+        Ok(RxEngine::new(
+            ring,
+            config.size,
+            self.ram.clone(),
+            rx,
+            self.counters[usize::from(index)].clone(),
+        ))
+    }
+
+    /// The engine of a transmit queue.
+    pub(crate) fn tx(
+        &self,
+        index: u16,
+        config: &RingConfig,
+    ) -> Result<TxEngine<AnyRing>, ActivateError> {
+        let rules = TxRules::new(self.terms.features.tx_offloads());
+        let ring = self.ring(index, config)?;
+        Ok(TxEngine::new(
+            ring,
+            HdrSize::Base,
+            rules,
+            self.counters[usize::from(index)].clone(),
+        ))
+    }
+
+    /// The engine of the control queue.
+    pub(crate) fn ctrl(
+        &self,
+        index: u16,
+        config: &RingConfig,
+    ) -> Result<CtrlEngine<AnyRing>, ActivateError> {
+        let counters = self.counters.last().cloned().unwrap_or_default();
+        Ok(CtrlEngine::new(
+            self.ring(index, config)?,
+            self.ram.clone(),
+            counters,
+        ))
+    }
+}
