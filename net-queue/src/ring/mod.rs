@@ -5,6 +5,7 @@
 //! [`QueueFault`] for the ring.
 
 mod any;
+mod batch;
 mod cursor;
 pub(crate) mod layout;
 mod packed;
@@ -30,6 +31,8 @@ pub struct Chain {
     pub(crate) id: u16,
     /// Descriptors of the ring that it takes; those of an indirect table do not count.
     pub(crate) slots: u16,
+    /// Bytes of its writable buffers, as far as they were looked at.
+    pub(crate) room: u64,
 }
 
 /// What a ring hands out: the chain, and whether its content can be used.

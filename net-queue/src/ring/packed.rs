@@ -16,6 +16,7 @@ use std::sync::atomic::{Ordering, fence};
 
 use crate::fault::{DropCause, QueueFault};
 use crate::ram::{Access, GuestRam};
+use crate::ring::batch::{Batch, Element};
 use crate::ring::layout::{Area, DESC_SIZE, Desc};
 use crate::ring::walk::{PieceSink, indirect_table};
 use crate::ring::{Chain, Cursor, Popped, Ring, RingConfig, RingError};
@@ -122,6 +123,7 @@ pub struct PackedRing {
     first_flags: Option<u16>,
     /// Slots given back since the last publish.
     unpublished: u16,
+    batch: Batch,
 }
 
 impl PackedRing {
@@ -151,6 +153,7 @@ impl PackedRing {
             held: next.since(used, size).unwrap_or(0),
             first_flags: None,
             unpublished: 0,
+            batch: Batch::new(config.in_order),
         })
     }
 
@@ -163,61 +166,81 @@ impl PackedRing {
         self.next.is_available(flags)
     }
 
-    /// Reads the list that begins at `next`; returns its length in slots and its buffer id.
+    /// Hands the pieces of the list that begins at `next` to `sink`.
     ///
     /// A list whose content is of no use is read to its end all the same, since only its last descriptor has the id
     /// that the driver knows it by (VQ-PKD-07).
     #[inline]
-    fn walk<S: PieceSink>(
-        &self,
-        sink: &mut S,
-    ) -> Result<(Chain, Result<(), DropCause>), QueueFault> {
+    fn walk<S: PieceSink>(&self, sink: &mut S) -> Result<Popped, QueueFault> {
         let mut content = Ok(());
+        let mut chain = Chain {
+            id: 0,
+            slots: 0,
+            room: 0,
+        };
         // What the driver has outstanding can never exceed the ring, whether or not it was taken already.
-        for slots in 1..=self.size - self.held {
-            let at = self.next.forward(slots - 1, self.size);
+        while chain.slots < self.size - self.held {
+            let at = self.next.forward(chain.slots, self.size);
             let desc = self.desc.desc(usize::from(at.slot)).map(Desc::packed);
             let desc = desc
-                .filter(|desc| slots == 1 || at.is_available(desc.flags))
+                .filter(|desc| chain.slots == 0 || at.is_available(desc.flags))
                 .ok_or(QueueFault::NotAvailable)?;
+            chain.slots += 1;
             let ends = !desc.has(Desc::NEXT);
             if content.is_ok() {
                 content = if desc.has(Desc::INDIRECT) {
-                    self.walk_indirect(&desc, ends && slots == 1, sink)
+                    self.walk_indirect(&desc, ends, sink, &mut chain)
                 } else {
-                    sink.piece(&self.ram, desc.addr, desc.len, desc.has(Desc::WRITE))
+                    chain.piece(&desc, &self.ram, sink)
                 };
             }
             if ends {
-                return Ok((
-                    Chain {
-                        id: desc.next,
-                        slots,
-                    },
-                    content,
-                ));
+                chain.id = desc.next;
+                return Ok((chain, content));
             }
         }
         Err(QueueFault::DescriptorLoop)
     }
 
-    /// VirtIO 1.4 §2.8.7: every entry counts, of its flags only WRITE does. A table is a whole list (`alone`).
+    /// VirtIO 1.4 §2.8.7: every entry counts, of its flags only WRITE does. A table is a whole list.
     fn walk_indirect<S: PieceSink>(
         &self,
         desc: &Desc,
-        alone: bool,
+        ends: bool,
         sink: &mut S,
+        chain: &mut Chain,
     ) -> Result<(), DropCause> {
-        if !self.indirect || !alone {
+        if !self.indirect || !ends || chain.slots > 1 {
             return Err(DropCause::IndirectTable);
         }
         let (table, entries) = indirect_table(&self.ram, desc, self.size)?;
         for index in 0..entries {
             let entry = table.desc(index).map(Desc::packed);
             let entry = entry.ok_or(DropCause::IndirectTable)?;
-            sink.piece(&self.ram, entry.addr, entry.len, entry.has(Desc::WRITE))?;
+            chain.piece(&entry, &self.ram, sink)?;
         }
         Ok(())
+    }
+
+    /// Writes a used descriptor at the place of the first chain that it stands for.
+    #[inline]
+    fn write_used(&mut self, element: Element) {
+        let offset = self.used.offset();
+        self.desc.store32(offset + LEN, element.written);
+        self.desc
+            .store16(offset + ID, element.id, Ordering::Relaxed);
+        let mut flags = if self.used.wrap { AVAIL | USED } else { 0 };
+        if element.written > 0 {
+            flags |= Desc::WRITE;
+        }
+        if self.first_flags.is_none() {
+            self.first_flags = Some(flags);
+        } else {
+            self.desc.store16(offset + FLAGS, flags, Ordering::Relaxed);
+        }
+        self.mark_used(offset + LEN, DESC_SIZE - LEN);
+        self.used = self.used.forward(element.slots, self.size);
+        self.unpublished += element.slots;
     }
 
     fn mark_used(&self, offset: usize, len: usize) {
@@ -294,25 +317,16 @@ impl Ring for PackedRing {
 
     #[inline]
     fn push_used(&mut self, chain: Chain, written: u32) {
-        let offset = self.used.offset();
-        self.desc.store32(offset + LEN, written);
-        self.desc.store16(offset + ID, chain.id, Ordering::Relaxed);
-        let mut flags = if self.used.wrap { AVAIL | USED } else { 0 };
-        if written > 0 {
-            flags |= Desc::WRITE;
-        }
-        if self.first_flags.is_none() {
-            self.first_flags = Some(flags);
-        } else {
-            self.desc.store16(offset + FLAGS, flags, Ordering::Relaxed);
-        }
-        self.mark_used(offset + LEN, DESC_SIZE - LEN);
-        self.used = self.used.forward(chain.slots, self.size);
         self.held -= chain.slots;
-        self.unpublished += chain.slots;
+        if let Some(element) = self.batch.add(chain, written) {
+            self.write_used(element);
+        }
     }
 
     fn publish(&mut self) -> bool {
+        if let Some(element) = self.batch.take() {
+            self.write_used(element);
+        }
         let Some(flags) = self.first_flags.take() else {
             return false;
         };

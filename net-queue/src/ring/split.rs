@@ -4,6 +4,7 @@ use std::sync::atomic::{Ordering, fence};
 
 use crate::fault::{DropCause, QueueFault};
 use crate::ram::{Access, GuestRam};
+use crate::ring::batch::{Batch, Element};
 use crate::ring::layout::{Area, DESC_SIZE, Desc};
 use crate::ring::walk::{PieceSink, indirect_table};
 use crate::ring::{Chain, Cursor, Popped, Ring, RingConfig, RingError};
@@ -37,6 +38,7 @@ pub struct SplitRing {
     next_used: u16,
     /// Used index as the driver sees it.
     published: u16,
+    batch: Batch,
 }
 
 impl SplitRing {
@@ -82,6 +84,7 @@ impl SplitRing {
             seen_avail: next_avail,
             next_used,
             published: next_used,
+            batch: Batch::new(config.in_order),
         })
     }
 
@@ -114,25 +117,28 @@ impl SplitRing {
         Ok(idx != self.next_avail)
     }
 
-    /// Hands the chain's pieces to `sink`; returns how many descriptors it read, and what became of them.
+    /// Hands the pieces of the chain at `head` to `sink`.
     #[inline]
-    fn walk<S: PieceSink>(
-        &self,
-        head: u16,
-        sink: &mut S,
-    ) -> Result<(u16, Result<(), DropCause>), QueueFault> {
+    fn walk<S: PieceSink>(&self, head: u16, sink: &mut S) -> Result<Popped, QueueFault> {
+        let mut chain = Chain {
+            id: head,
+            slots: 0,
+            room: 0,
+        };
         let mut index = head;
         // A chain cannot be longer than the table; one that is runs in a circle (VQ-SPL-10).
-        for slots in 1..=self.size {
+        for _ in 0..self.size {
             let Some(desc) = self.desc.desc(usize::from(index)) else {
                 return Err(QueueFault::DescriptorIndex);
             };
+            chain.slots += 1;
             if desc.has(Desc::INDIRECT) {
-                return Ok((slots, self.walk_indirect(&desc, sink)?));
+                let content = self.walk_indirect(&desc, sink, &mut chain)?;
+                return Ok((chain, content));
             }
-            let piece = sink.piece(&self.ram, desc.addr, desc.len, desc.has(Desc::WRITE));
+            let piece = chain.piece(&desc, &self.ram, sink);
             if piece.is_err() || !desc.has(Desc::NEXT) {
-                return Ok((slots, piece));
+                return Ok((chain, piece));
             }
             index = desc.next;
         }
@@ -144,6 +150,7 @@ impl SplitRing {
         &self,
         desc: &Desc,
         sink: &mut S,
+        chain: &mut Chain,
     ) -> Result<Result<(), DropCause>, QueueFault> {
         if !self.indirect || desc.has(Desc::NEXT) {
             return Ok(Err(DropCause::IndirectTable));
@@ -160,16 +167,23 @@ impl SplitRing {
             let Some(entry) = entry else {
                 return Ok(Err(DropCause::IndirectTable));
             };
-            if let Err(cause) = sink.piece(&self.ram, entry.addr, entry.len, entry.has(Desc::WRITE))
-            {
-                return Ok(Err(cause));
-            }
-            if !entry.has(Desc::NEXT) {
-                return Ok(Ok(()));
+            let piece = chain.piece(&entry, &self.ram, sink);
+            if piece.is_err() || !entry.has(Desc::NEXT) {
+                return Ok(piece);
             }
             index = usize::from(entry.next);
         }
         Err(QueueFault::DescriptorLoop)
+    }
+
+    /// Writes a used element at the place of the first chain that it stands for.
+    #[inline]
+    fn write_used(&mut self, element: Element) {
+        let offset = ELEMENTS + self.slot(self.next_used) * USED_ELEMENT;
+        let id = u32::from(element.id);
+        self.used.store32x2(offset, id, element.written);
+        self.mark_used(offset, USED_ELEMENT);
+        self.next_used = self.next_used.wrapping_add(element.chains);
     }
 
     fn mark_used(&self, offset: usize, len: usize) {
@@ -192,9 +206,9 @@ impl Ring for SplitRing {
         if head >= self.size {
             return Err(QueueFault::DescriptorIndex);
         }
-        let (slots, content) = self.walk(head, sink)?;
+        let popped = self.walk(head, sink)?;
         self.next_avail = self.next_avail.wrapping_add(1);
-        Ok(Some((Chain { id: head, slots }, content)))
+        Ok(Some(popped))
     }
 
     fn undo_pop(&mut self, _chain: Chain) {
@@ -203,13 +217,15 @@ impl Ring for SplitRing {
 
     #[inline]
     fn push_used(&mut self, chain: Chain, written: u32) {
-        let offset = ELEMENTS + self.slot(self.next_used) * USED_ELEMENT;
-        self.used.store32x2(offset, u32::from(chain.id), written);
-        self.mark_used(offset, USED_ELEMENT);
-        self.next_used = self.next_used.wrapping_add(1);
+        if let Some(element) = self.batch.add(chain, written) {
+            self.write_used(element);
+        }
     }
 
     fn publish(&mut self) -> bool {
+        if let Some(element) = self.batch.take() {
+            self.write_used(element);
+        }
         let (old, new) = (self.published, self.next_used);
         if old == new {
             return false;

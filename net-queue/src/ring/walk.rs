@@ -2,6 +2,7 @@
 
 use crate::fault::DropCause;
 use crate::ram::{BadAddress, GuestRam, Hint};
+use crate::ring::Chain;
 use crate::ring::layout::{Area, DESC_SIZE, Desc};
 
 /// Receives the pieces of a chain in order.
@@ -17,6 +18,23 @@ pub trait PieceSink {
         len: u32,
         writable: bool,
     ) -> Result<(), DropCause>;
+}
+
+impl Chain {
+    /// Hands one buffer of this chain to `sink`.
+    #[inline]
+    pub(super) fn piece<S: PieceSink>(
+        &mut self,
+        desc: &Desc,
+        ram: &GuestRam,
+        sink: &mut S,
+    ) -> Result<(), DropCause> {
+        let writable = desc.has(Desc::WRITE);
+        if writable {
+            self.room += u64::from(desc.len);
+        }
+        sink.piece(ram, desc.addr, desc.len, writable)
+    }
 }
 
 impl From<BadAddress> for DropCause {

@@ -3,6 +3,7 @@
 mod ctrl;
 mod differential;
 mod hostile;
+mod in_order;
 mod model;
 mod packed;
 mod pieces;

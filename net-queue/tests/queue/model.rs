@@ -15,19 +15,22 @@ fn any_ring() -> impl Strategy<Value = RingConfig> {
     let split = (2_u32..7, any::<u16>()).prop_map(|(log, start)| (Layout::Split, 1 << log, start));
     let packed =
         (5_u16..60, any::<u16>()).prop_map(|(size, start)| (Layout::Packed, size, start % size));
-    (prop_oneof![split, packed], any::<bool>(), any::<bool>()).prop_map(|(at, event_idx, wrap)| {
-        let (layout, size, start) = at;
-        RingConfig {
-            event_idx,
-            cursor: Cursor {
-                avail: start,
-                used: Some(start),
-                avail_wrap: wrap,
-                used_wrap: wrap,
-            },
-            ..ring(layout, size)
-        }
-    })
+    (prop_oneof![split, packed], any::<[bool; 3]>()).prop_map(
+        |(at, [event_idx, in_order, wrap])| {
+            let (layout, size, start) = at;
+            RingConfig {
+                event_idx,
+                in_order,
+                cursor: Cursor {
+                    avail: start,
+                    used: Some(start),
+                    avail_wrap: wrap,
+                    used_wrap: wrap,
+                },
+                ..ring(layout, size)
+            }
+        },
+    )
 }
 
 fn any_shape() -> impl Strategy<Value = Shape> {

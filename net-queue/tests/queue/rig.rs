@@ -36,13 +36,14 @@ pub(crate) fn every_layout(test: impl Fn(Layout)) {
     }
 }
 
-/// Runs `test` for each layout, with and without `EVENT_IDX`.
+/// Runs `test` for each layout, with and without `EVENT_IDX` and `IN_ORDER`.
 pub(crate) fn every_ring(size: u16, test: impl Fn(RingConfig)) {
     every_layout(|layout| {
-        for event_idx in [false, true] {
-            println!("event_idx: {event_idx}");
+        for (event_idx, in_order) in [(false, false), (true, false), (false, true), (true, true)] {
+            println!("event_idx: {event_idx}, in_order: {in_order}");
             test(RingConfig {
                 event_idx,
+                in_order,
                 ..ring(layout, size)
             });
         }
