@@ -31,7 +31,7 @@ pub struct Chain {
     pub(crate) id: u16,
     /// Descriptors of the ring that it takes; those of an indirect table do not count.
     pub(crate) slots: u16,
-    /// Bytes of its writable buffers, as far as they were looked at.
+    /// Bytes of its writable buffers; beyond any count when it cannot be used.
     pub(crate) room: u64,
 }
 

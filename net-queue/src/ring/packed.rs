@@ -196,7 +196,7 @@ impl PackedRing {
             }
             if ends {
                 chain.id = desc.next;
-                return Ok((chain, content));
+                return Ok(chain.looked_at(content));
             }
         }
         Err(QueueFault::DescriptorLoop)

@@ -134,11 +134,11 @@ impl SplitRing {
             chain.slots += 1;
             if desc.has(Desc::INDIRECT) {
                 let content = self.walk_indirect(&desc, sink, &mut chain)?;
-                return Ok((chain, content));
+                return Ok(chain.looked_at(content));
             }
             let piece = chain.piece(&desc, &self.ram, sink);
             if piece.is_err() || !desc.has(Desc::NEXT) {
-                return Ok((chain, piece));
+                return Ok(chain.looked_at(piece));
             }
             index = desc.next;
         }

@@ -2,8 +2,8 @@
 
 use crate::fault::DropCause;
 use crate::ram::{BadAddress, GuestRam, Hint};
-use crate::ring::Chain;
 use crate::ring::layout::{Area, DESC_SIZE, Desc};
+use crate::ring::{Chain, Popped};
 
 /// Receives the pieces of a chain in order.
 pub trait PieceSink {
@@ -21,6 +21,15 @@ pub trait PieceSink {
 }
 
 impl Chain {
+    /// The chain with what became of its content. Of one that cannot be used nobody knows the room.
+    #[inline]
+    pub(super) fn looked_at(mut self, content: Result<(), DropCause>) -> Popped {
+        if content.is_err() {
+            self.room = u64::MAX;
+        }
+        (self, content)
+    }
+
     /// Hands one buffer of this chain to `sink`.
     #[inline]
     pub(super) fn piece<S: PieceSink>(

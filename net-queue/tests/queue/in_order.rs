@@ -99,6 +99,21 @@ fn refused_chain_is_not_taken_for_a_full_one() {
     });
 }
 
+/// Nor one whose writable part nobody came to look at.
+#[test]
+fn malformed_chain_is_not_taken_for_a_full_one() {
+    every_layout(|layout| {
+        let mut rig = TxRig::new(config(layout, 64));
+        let memory = rig.guest.memory().clone();
+        let hole = Piece::readable(0x8000_0000, 60);
+        rig.guest.add(&[hole, memory.room(100)]);
+        rig.send(&packet(60, 1), &[]);
+        rig.drain();
+        let lens: Vec<_> = rig.guest.poll_all().iter().map(|used| used.len).collect();
+        assert_eq!(lens, [0, 0]);
+    });
+}
+
 /// Batches over the ring's end, lap after lap.
 #[test]
 fn batches_cross_the_end() {
