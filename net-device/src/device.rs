@@ -377,7 +377,7 @@ impl VirtioDevice for NetDevice {
             return Err(ActivateError::State("not negotiated"));
         }
         let there = |index| activation.queues.iter().any(|setup| setup.index == index);
-        if !activation.queues.is_empty() && !(there(0) && there(1)) {
+        if !(activation.queues.is_empty() || there(0) && there(1)) {
             return Err(ActivateError::Queues);
         }
         let lost = State::Lost(WorkerLost(self.config.id.clone()));

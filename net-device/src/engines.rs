@@ -92,7 +92,7 @@ impl Engines {
                 .terms
                 .features
                 .contains(Features::VIRTIO_F_INDIRECT_DESC),
-            in_order: false,
+            in_order: self.terms.features.contains(Features::VIRTIO_F_IN_ORDER),
             cursor,
         })
     }

@@ -75,6 +75,8 @@ bitflags! {
         const VIRTIO_F_ACCESS_PLATFORM = 1 << 33;
         /// Virtqueues are packed.
         const VIRTIO_F_RING_PACKED = 1 << 34;
+        /// Buffers are used in the order in which they were made available.
+        const VIRTIO_F_IN_ORDER = 1 << 35;
         /// The driver takes unsegmented UDP over IPv4.
         const VIRTIO_NET_F_GUEST_USO4 = 1 << 54;
         /// The driver takes unsegmented UDP over IPv6.
@@ -165,6 +167,7 @@ const ALWAYS: Features = F::VIRTIO_NET_F_MRG_RXBUF
     .union(F::VIRTIO_F_INDIRECT_DESC)
     .union(F::VIRTIO_F_EVENT_IDX)
     .union(F::VIRTIO_F_RING_PACKED)
+    .union(F::VIRTIO_F_IN_ORDER)
     .union(F::VIRTIO_F_VERSION_1);
 
 /// What an operator may switch off, under the name the command line and the configuration use.
@@ -194,6 +197,7 @@ pub const OPTIONAL: &[(&str, Features)] = &[
     ("indirect-desc", F::VIRTIO_F_INDIRECT_DESC),
     ("event-idx", F::VIRTIO_F_EVENT_IDX),
     ("ring-packed", F::VIRTIO_F_RING_PACKED),
+    ("in-order", F::VIRTIO_F_IN_ORDER),
     ("guest-uso4", F::VIRTIO_NET_F_GUEST_USO4),
     ("guest-uso6", F::VIRTIO_NET_F_GUEST_USO6),
     ("host-uso", F::VIRTIO_NET_F_HOST_USO),

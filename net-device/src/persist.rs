@@ -260,13 +260,13 @@ fn ring_config(
         },
         event_idx,
         indirect: acked.contains(Features::VIRTIO_F_INDIRECT_DESC),
+        in_order: acked.contains(Features::VIRTIO_F_IN_ORDER),
         cursor: Cursor {
             avail: queue.avail,
             used: queue.used,
             avail_wrap: queue.avail_wrap,
             used_wrap: queue.used_wrap,
         },
-        ..RingConfig::default()
     };
     Ok((queue.index, ring))
 }

@@ -30,7 +30,10 @@ fn bits_have_the_numbers_of_the_specification() {
         .collect();
     let expected: Vec<_> = [0, 1, 2, 3, 5].into_iter().chain(7..=23).collect();
     assert_eq!(numbers[..expected.len()], expected);
-    assert_eq!(numbers[expected.len()..], [28, 29, 32, 33, 54, 55, 56, 63]);
+    assert_eq!(
+        numbers[expected.len()..],
+        [28, 29, 32, 33, 34, 35, 54, 55, 56, 63]
+    );
 }
 
 #[test]
