@@ -1,0 +1,167 @@
+//! What the engines and rings cost by themselves: a backend that does nothing, time measured without the driver's
+//! part.
+
+use std::hint::black_box;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use net_queue::hdr::{HDR_LEN, HdrSize, NetHdr, RawHdr, TxRules};
+use net_queue::ring::{AnyRing, Layout, RingConfig};
+use net_queue::testing::{GuestRing, LAYOUTS, Piece, TestMemory};
+use net_queue::{
+    Budget, Caps, FrameBackend, Gather, LinkConfig, Offloads, RecvError, RxConfig, RxEngine,
+    Scatter, SendError, TxEngine, Unlimited,
+};
+
+const SIZE: u16 = 256;
+const BATCHES: [u16; 3] = [1, 32, 256];
+const BUDGET: Budget = Budget {
+    frames: SIZE as u32,
+    bytes: u64::MAX,
+};
+
+/// Takes every frame; delivers frames of so many bytes with an empty header.
+struct Null(usize);
+
+impl FrameBackend for Null {
+    fn caps(&self) -> Caps {
+        Caps::default()
+    }
+
+    fn configure(&mut self, _link: &LinkConfig) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn send(&mut self, frame: &Gather<'_>) -> Result<(), SendError> {
+        black_box(frame.as_iovecs());
+        Ok(())
+    }
+
+    fn recv(&mut self, room: &mut Scatter<'_>) -> Result<usize, RecvError> {
+        black_box(room.as_iovecs());
+        Ok(HDR_LEN + self.0)
+    }
+
+    fn poll_fd(&self) -> BorrowedFd<'_> {
+        unreachable!("nothing waits for it")
+    }
+}
+
+/// A driver with one buffer per descriptor.
+struct Driver {
+    ring: GuestRing,
+    buffers: Vec<Piece>,
+    next: usize,
+}
+
+impl Driver {
+    fn new(layout: Layout, len: usize, writable: bool) -> Self {
+        let memory = TestMemory::new();
+        let config = RingConfig {
+            layout,
+            size: SIZE,
+            event_idx: true,
+            ..RingConfig::default()
+        };
+        let ring = GuestRing::new(&memory, config);
+        let buffer = |_| Piece {
+            addr: memory.alloc(len, 64),
+            len: len as u32,
+            writable,
+        };
+        Self {
+            ring,
+            buffers: (0..SIZE).map(buffer).collect(),
+            next: 0,
+        }
+    }
+
+    /// Makes `batch` chains available, times `work` on them, and takes them back.
+    fn round(&mut self, batch: u16, work: impl FnOnce()) -> Duration {
+        for _ in 0..batch {
+            self.ring.add(&[self.buffers[self.next]]);
+            self.next = (self.next + 1) % self.buffers.len();
+        }
+        self.ring.publish();
+        let start = Instant::now();
+        work();
+        let time = start.elapsed();
+        let used = std::iter::from_fn(|| self.ring.poll()).count();
+        assert_eq!(used, usize::from(batch), "every chain is used");
+        time
+    }
+}
+
+fn tx(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("tx");
+    for (layout, frame, batch) in cases() {
+        let mut driver = Driver::new(layout, HDR_LEN + frame, false);
+        let ring: AnyRing = driver.ring.device();
+        let rules = TxRules::new(Offloads::CSUM);
+        let mut engine = TxEngine::new(ring, HdrSize::Base, rules, Arc::default());
+        let id = BenchmarkId::new(format!("{layout:?}/{frame}"), batch);
+        group.throughput(Throughput::Elements(batch.into()));
+        group.bench_function(id, |bencher| {
+            bencher.iter_custom(|rounds| {
+                let mut work = || {
+                    let done = engine.run(&mut Null(frame), &mut Unlimited, 0, BUDGET);
+                    black_box(done.interrupt);
+                };
+                (0..rounds).map(|_| driver.round(batch, &mut work)).sum()
+            });
+        });
+    }
+}
+
+fn rx(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("rx");
+    for (layout, frame, batch) in cases() {
+        let mut driver = Driver::new(layout, 1536, true);
+        let ring: AnyRing = driver.ring.device();
+        let config = RxConfig {
+            size: HdrSize::Base,
+            offloads: Offloads::empty(),
+            merge: true,
+            mtu: Some(1500),
+            link_mtu: Some(1500),
+        };
+        let ram = driver.ring.memory().ram();
+        let mut engine = RxEngine::new(ring, SIZE, ram, config, Arc::default());
+        let id = BenchmarkId::new(format!("{layout:?}/{frame}"), batch);
+        group.throughput(Throughput::Elements(batch.into()));
+        group.bench_function(id, |bencher| {
+            bencher.iter_custom(|rounds| {
+                let mut work = || {
+                    let done = engine.run(&mut Null(frame), &mut Unlimited, None, 0, BUDGET);
+                    black_box(done.interrupt);
+                };
+                (0..rounds).map(|_| driver.round(batch, &mut work)).sum()
+            });
+        });
+    }
+}
+
+/// Layouts, frame lengths, batches.
+fn cases() -> impl Iterator<Item = (Layout, usize, u16)> {
+    let frames = [64, 1514];
+    let sizes = move |layout| frames.map(|frame| BATCHES.map(|batch| (layout, frame, batch)));
+    LAYOUTS.into_iter().flat_map(sizes).flatten()
+}
+
+fn header(criterion: &mut Criterion) {
+    let rules = TxRules::new(Offloads::CSUM | Offloads::TSO4);
+    let plain = RawHdr::from([0; HDR_LEN]);
+    let gso = RawHdr::from([1, 1, 54, 0, 0xa8, 5, 34, 0, 16, 0, 0, 0]);
+    let mut group = criterion.benchmark_group("header");
+    for (name, raw, len) in [("plain", plain, 64), ("gso", gso, 65_174)] {
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| NetHdr::check_tx(black_box(&raw), black_box(len), black_box(rules)));
+        });
+    }
+}
+
+criterion_group!(benches, tx, rx, header);
+criterion_main!(benches);

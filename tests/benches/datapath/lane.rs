@@ -1,0 +1,118 @@
+//! A driver's ring with buffers of its own, and the engine that serves it.
+
+use net_device::net_queue::ring::RingConfig;
+use net_device::net_queue::{Budget, FrameBackend, LinkConfig, Offloads};
+use net_device::tap::Tap;
+use net_device::{Layout, Port};
+use net_queue::hdr::HDR_LEN;
+use net_queue::testing::{GuestRing, Piece, TestMemory};
+use vm_memory::{GuestAddress, GuestMemoryBackend};
+
+use crate::host;
+
+/// Descriptors of each ring.
+pub(crate) const SIZE: u16 = 256;
+/// What a worker lets an engine do at once.
+pub(crate) const WORKER_BUDGET: u32 = 128;
+const WORKER_BYTES: u64 = 1 << 20;
+
+/// The worker's budget for at most `frames` frames.
+pub(crate) fn budget(frames: u32) -> Budget {
+    Budget {
+        frames: frames.min(WORKER_BUDGET),
+        bytes: WORKER_BYTES,
+    }
+}
+
+/// A ring and as many buffers.
+pub(crate) struct Lane {
+    /// The memory of both.
+    pub(crate) memory: TestMemory,
+    /// The driver's end.
+    pub(crate) ring: GuestRing,
+    /// The buffers as the driver posts them.
+    pub(crate) pieces: Vec<Piece>,
+    /// The same as the kernel gets them.
+    pub(crate) iovecs: Vec<libc::iovec>,
+    next: usize,
+    next_bare: usize,
+}
+
+impl Lane {
+    /// A lane whose buffers have `len` bytes each.
+    pub(crate) fn new(layout: Layout, len: usize, writable: bool) -> Self {
+        let memory = TestMemory::new();
+        let config = RingConfig {
+            layout,
+            size: SIZE,
+            event_idx: true,
+            indirect: true,
+            ..RingConfig::default()
+        };
+        let ring = GuestRing::new(&memory, config);
+        let place = |_| Piece {
+            addr: memory.alloc(len, 64),
+            len: len as u32,
+            writable,
+        };
+        let pieces: Vec<Piece> = (0..SIZE).map(place).collect();
+        let host = |piece: &Piece| {
+            let host = memory.mmap().get_host_address(GuestAddress(piece.addr));
+            host::iovec(host.expect("a buffer is mapped"), len)
+        };
+        let iovecs = pieces.iter().map(host).collect();
+        Self {
+            memory,
+            ring,
+            pieces,
+            iovecs,
+            next: 0,
+            next_bare: 0,
+        }
+    }
+
+    /// Makes the next `count` buffers available.
+    pub(crate) fn post(&mut self, count: u16) {
+        for _ in 0..count {
+            self.ring.add(&[self.pieces[self.next]]);
+            self.next = (self.next + 1) % self.pieces.len();
+        }
+        self.ring.publish();
+    }
+
+    /// The next `count` buffers for a bare loop: it goes round all of them as the driver does.
+    pub(crate) fn bare(&mut self, count: u16) -> impl Iterator<Item = &libc::iovec> + use<'_> {
+        let start = self.next_bare;
+        self.next_bare = (start + usize::from(count)) % self.iovecs.len();
+        self.iovecs.iter().cycle().skip(start).take(count.into())
+    }
+
+    /// Takes `count` used chains, which must be all.
+    pub(crate) fn collect(&mut self, count: u16) {
+        let used = std::iter::from_fn(|| self.ring.poll()).count();
+        assert_eq!(used, usize::from(count), "every chain is used");
+    }
+}
+
+/// The backend that a device puts in front of `tap`, set up for all offloads.
+pub(crate) fn backend(tap: Tap) -> Box<dyn FrameBackend> {
+    let port = net_device::backend::tap_port(tap, false).expect("a tap makes a port");
+    let mut backend = None;
+    // A port opens only for a decorator, so this one swaps the backend for nothing.
+    let _: Port = port.map(|inner| {
+        backend = Some(inner);
+        Box::new(crate::ring::Null)
+    });
+    let mut backend = backend.expect("a port has a backend");
+    let link = LinkConfig {
+        hdr_len: HDR_LEN,
+        rx: offloads(),
+    };
+    backend.configure(&link).expect("a tap can be configured");
+    backend
+}
+
+/// What both sides may leave undone here.
+pub(crate) fn offloads() -> Offloads {
+    Offloads::CSUM | Offloads::TSO4 | Offloads::TSO6
+}

@@ -1,0 +1,73 @@
+//! What the device adds to the system calls that move frames through a tap.
+//!
+//! Everything runs in one process in a user and network namespace of its own, on real taps. A measurement is a
+//! contest: the device and a bare loop of the same system calls do the same frames over the same buffers in turn,
+//! in slices of less than a millisecond, so that whatever else the machine does hits both. Printed are medians of
+//! the ratios of the rounds with their quartiles; nanoseconds are only for orientation.
+//!
+//! ```text
+//!   contest    two sides in turn, medians                     lane       a driver's ring and buffers over an engine
+//!   host       namespace, packet socket, bare calls           tx, rx     the contests on the tap
+//!   alloc      counts allocations                             ring       the engines over a backend that does nothing
+//!   frames     what travels                                   calls      other system calls for the same
+//!   report     the table                                      echo       round trips through the real worker thread
+//!                                                             pairs      two pairs against one
+//! ```
+//!
+//! `cargo bench -p tests --bench datapath -- [tx] [rx] [ring] [calls] [echo] [pairs]`; no word means all of them. The table of
+//! `tx` and `rx` is written to `target/bench/datapath.json` too.
+
+mod alloc;
+mod calls;
+mod contest;
+mod echo;
+mod frames;
+mod host;
+mod lane;
+mod pairs;
+mod report;
+mod ring;
+mod rx;
+mod tx;
+
+use report::Report;
+
+/// Chains that the driver makes available at once.
+const BATCHES: [u16; 3] = [1, 32, 256];
+
+fn main() {
+    let words: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|word| !word.starts_with('-'))
+        .collect();
+    let wanted = |name: &str| words.is_empty() || words.iter().any(|word| word == name);
+    if let Err(error) = host::enter_private_network() {
+        eprintln!("datapath: no private network namespace: {error}");
+        std::process::exit(1);
+    }
+    let mut report = Report::default();
+    if wanted("tx") {
+        tx::run(&mut report);
+    }
+    if wanted("rx") {
+        rx::run(&mut report);
+    }
+    if !report.is_empty() {
+        match report.save() {
+            Ok(path) => println!("\nwritten to {}", path.display()),
+            Err(error) => eprintln!("datapath: the figures cannot be written: {error}"),
+        }
+    }
+    if wanted("ring") {
+        ring::run();
+    }
+    if wanted("calls") {
+        calls::run();
+    }
+    if wanted("echo") {
+        echo::run();
+    }
+    if wanted("pairs") {
+        pairs::run();
+    }
+}

@@ -1,0 +1,233 @@
+//! The engines alone, over a backend that does nothing, beside the same work done through the `virtio-queue` crate.
+
+use std::hint::black_box;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use net_device::Layout;
+use net_device::net_queue::hdr::{HDR_LEN, HdrSize, NetHdr, RawHdr, RxRules, TxRules};
+use net_device::net_queue::ring::AnyRing;
+use net_device::net_queue::{
+    Budget, Caps, FrameBackend, Gather, LinkConfig, RecvError, RxConfig, RxEngine, Scatter,
+    SendError, TxEngine, TxStop, Unlimited,
+};
+use net_queue::testing::LAYOUTS;
+use virtio_queue::{Queue, QueueT};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
+
+use crate::contest::{quartiles, timed};
+use crate::host;
+use crate::lane::{self, Lane, SIZE};
+use crate::report::layout_name;
+
+const FRAME: usize = 64;
+const ROUNDS: usize = 200;
+const TURNS: usize = 15;
+
+/// Takes every frame and looks at where it lies; delivers one with an empty header whenever it is asked.
+#[derive(Debug, Default)]
+pub(crate) struct Null;
+
+impl FrameBackend for Null {
+    fn caps(&self) -> Caps {
+        Caps::default()
+    }
+
+    fn configure(&mut self, _link: &LinkConfig) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn send(&mut self, frame: &Gather<'_>) -> Result<(), SendError> {
+        black_box(frame.as_iovecs());
+        Ok(())
+    }
+
+    fn recv(&mut self, room: &mut Scatter<'_>) -> Result<usize, RecvError> {
+        black_box(room.as_iovecs());
+        Ok(HDR_LEN + FRAME)
+    }
+
+    fn poll_fd(&self) -> BorrowedFd<'_> {
+        unreachable!("nothing waits for it")
+    }
+}
+
+const WHOLE_RING: Budget = Budget {
+    frames: SIZE as u32,
+    bytes: u64::MAX,
+};
+
+fn tx(layout: Layout) -> f64 {
+    let mut lane = Lane::new(layout, HDR_LEN + FRAME, false);
+    let rules = TxRules::new(lane::offloads());
+    let mut engine: TxEngine<AnyRing> =
+        TxEngine::new(lane.ring.device(), HdrSize::Base, rules, Arc::default());
+    per_frame(|| {
+        lane.post(SIZE);
+        let time = timed(|| {
+            let done = engine.run(&mut Null, &mut Unlimited, 0, WHOLE_RING);
+            assert!(matches!(done.stop, TxStop::Budget | TxStop::Empty));
+        });
+        lane.collect(SIZE);
+        time
+    })
+}
+
+fn rx(layout: Layout) -> f64 {
+    let mut lane = Lane::new(layout, 1536, true);
+    let config = RxConfig {
+        size: HdrSize::Base,
+        offloads: lane::offloads(),
+        merge: true,
+        mtu: Some(1500),
+        link_mtu: Some(1500),
+    };
+    let ring: AnyRing = lane.ring.device();
+    let mut engine = RxEngine::new(ring, SIZE, lane.memory.ram(), config, Arc::default());
+    per_frame(|| {
+        lane.post(SIZE);
+        let time = timed(|| {
+            black_box(
+                engine
+                    .run(&mut Null, &mut Unlimited, None, 0, WHOLE_RING)
+                    .interrupt,
+            );
+        });
+        lane.collect(SIZE);
+        time
+    })
+}
+
+/// The queue as `virtio-queue` has it, over the ring of `lane`.
+fn queue(lane: &Lane) -> Queue {
+    let addrs = lane.ring.config().addrs;
+    let mut queue = Queue::new(SIZE).expect("a queue of this size can be");
+    queue.set_size(SIZE);
+    queue
+        .try_set_desc_table_address(GuestAddress(addrs.desc))
+        .expect("it is aligned");
+    queue
+        .try_set_avail_ring_address(GuestAddress(addrs.driver))
+        .expect("it is aligned");
+    queue
+        .try_set_used_ring_address(GuestAddress(addrs.device))
+        .expect("it is aligned");
+    queue.set_event_idx(true);
+    queue.set_ready(true);
+    queue
+}
+
+/// Walks each chain, checks a copy of its header, finds the host addresses of its buffers, gives it back.
+fn tx_by_crate() -> f64 {
+    let mut lane = Lane::new(Layout::Split, HDR_LEN + FRAME, false);
+    let memory = &host::untracked(&lane.memory);
+    let mut queue = queue(&lane);
+    let rules = TxRules::new(lane::offloads());
+    let mut pieces = Vec::with_capacity(usize::from(SIZE));
+    per_frame(|| {
+        lane.post(SIZE);
+        let time = timed(|| {
+            while let Some(chain) = queue.pop_descriptor_chain(memory) {
+                let head = chain.head_index();
+                let mut header = [0; HDR_LEN];
+                pieces.clear();
+                for desc in chain {
+                    if pieces.is_empty() {
+                        memory
+                            .read_slice(&mut header, desc.addr())
+                            .expect("it is guest memory");
+                    }
+                    let slice = memory
+                        .get_slice(desc.addr(), desc.len() as usize)
+                        .expect("it is guest memory");
+                    pieces.push(host::iovec(slice.ptr_guard_mut().as_ptr(), slice.len()));
+                }
+                black_box(NetHdr::check_tx(&RawHdr::from(header), FRAME as u32, rules).is_ok());
+                black_box(&pieces);
+                queue.add_used(memory, head, 0).expect("the ring is there");
+            }
+            black_box(queue.needs_notification(memory).expect("the ring is there"));
+        });
+        lane.collect(SIZE);
+        time
+    })
+}
+
+/// Walks each chain, finds the host addresses of its buffers, writes a checked header, gives it back.
+fn rx_by_crate() -> f64 {
+    let mut lane = Lane::new(Layout::Split, 1536, true);
+    let memory = &host::untracked(&lane.memory);
+    let mut queue = queue(&lane);
+    let rules = RxRules::new(lane::offloads());
+    let mut pieces = Vec::with_capacity(usize::from(SIZE));
+    per_frame(|| {
+        lane.post(SIZE);
+        let time = timed(|| {
+            while let Some(chain) = queue.pop_descriptor_chain(memory) {
+                let head = chain.head_index();
+                pieces.clear();
+                let mut first = None;
+                for desc in chain {
+                    let slice = memory
+                        .get_slice(desc.addr(), desc.len() as usize)
+                        .expect("it is guest memory");
+                    pieces.push(host::iovec(slice.ptr_guard_mut().as_ptr(), slice.len()));
+                    first.get_or_insert(desc.addr());
+                }
+                black_box(&pieces);
+                let mut header = [0; HDR_LEN];
+                let at = first.expect("a chain has a buffer");
+                memory
+                    .read_slice(&mut header, at)
+                    .expect("it is guest memory");
+                let checked = NetHdr::check_rx(&RawHdr::from(header), FRAME as u32, rules)
+                    .expect("it is empty");
+                memory
+                    .write_slice(&checked.to_bytes(), at)
+                    .expect("it is guest memory");
+                queue
+                    .add_used(memory, head, (HDR_LEN + FRAME) as u32)
+                    .expect("the ring is there");
+            }
+            black_box(queue.needs_notification(memory).expect("the ring is there"));
+        });
+        lane.collect(SIZE);
+        time
+    })
+}
+
+/// All of them, in turn and again: a neighbour's load hits whoever runs.
+pub(crate) fn run() {
+    println!("\nring work alone, ns a frame (batches of {SIZE})");
+    let mut figures: [Vec<f64>; 6] = Default::default();
+    for _ in 0..TURNS {
+        for (at, layout) in LAYOUTS.into_iter().enumerate() {
+            figures[at].push(tx(layout));
+            figures[2 + at].push(rx(layout));
+        }
+        figures[4].push(tx_by_crate());
+        figures[5].push(rx_by_crate());
+    }
+    let [tx_split, tx_packed, rx_split, rx_packed, tx_crate, rx_crate] =
+        figures.map(|times| quartiles(times)[1]);
+    for (dir, split, packed, by_crate) in [
+        ("TX", tx_split, tx_packed, tx_crate),
+        ("RX", rx_split, rx_packed, rx_crate),
+    ] {
+        println!(
+            "{dir}  {} {split:6.1}   {} {packed:6.1}   virtio-queue (split) {by_crate:6.1}   share {:.3} {:.3}",
+            layout_name(Layout::Split),
+            layout_name(Layout::Packed),
+            split / by_crate,
+            packed / by_crate
+        );
+    }
+}
+
+fn per_frame(mut round: impl FnMut() -> u64) -> f64 {
+    let times = (0..ROUNDS)
+        .map(|_| round() as f64 / f64::from(SIZE))
+        .collect();
+    quartiles(times)[1]
+}

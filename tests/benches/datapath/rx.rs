@@ -1,0 +1,164 @@
+//! Receive: the device against one `readv` into one buffer per frame.
+//!
+//! Both sides read as many frames as there are and do not look for more: the call that finds the tap empty is one a
+//! batch for either, and would only hide the difference.
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+
+use net_device::Layout;
+use net_device::net_queue::hdr::HdrSize;
+use net_device::net_queue::ring::AnyRing;
+use net_device::net_queue::{FrameBackend, QueueCounters, RxConfig, RxEngine, RxStop};
+use net_device::rate_limiter::Limiter;
+use net_device::tap::Tap;
+use net_queue::hdr::HDR_LEN;
+use net_queue::testing::LAYOUTS;
+
+use crate::contest::{self, Contest, timed};
+use crate::frames::Kind;
+use crate::host::PacketSocket;
+use crate::lane::{self, Lane, SIZE};
+use crate::report::{Case, Cost, Report};
+use crate::{BATCHES, host};
+
+/// Frames of 64 KB whose buffers of 1536 bytes fit the ring.
+const MERGED_BATCHES: [u16; 2] = [1, 5];
+
+struct Rx {
+    lane: Lane,
+    engine: RxEngine<AnyRing>,
+    counters: Arc<QueueCounters>,
+    backend: Box<dyn FrameBackend>,
+    bare: Tap,
+    /// Buffers of whole frames for the bare side, where the driver's are too short.
+    whole: Option<Lane>,
+    sender: PacketSocket,
+    frame: Vec<u8>,
+    /// Chains that a frame takes.
+    chains: u16,
+    batch: u16,
+}
+
+impl Rx {
+    fn new(kind: Kind, layout: Layout, batch: u16) -> Self {
+        let mut lane = Lane::new(layout, kind.room(), true);
+        let tap = host::open_taps(1).remove(0);
+        let bare = tap.try_clone().expect("a descriptor can be duplicated");
+        let sender = PacketSocket::open(&tap, 0).expect("a packet socket can be opened");
+        let config = RxConfig {
+            size: HdrSize::Base,
+            offloads: lane::offloads(),
+            merge: true,
+            mtu: Some(1500),
+            link_mtu: Some(1500),
+        };
+        let counters = Arc::<QueueCounters>::default();
+        let ring = lane.ring.device();
+        let engine = RxEngine::new(ring, SIZE, lane.memory.ram(), config, counters.clone());
+        lane.post(SIZE);
+        let chains = (kind.len() + HDR_LEN).div_ceil(kind.room()) as u16;
+        Self {
+            lane,
+            engine,
+            counters,
+            backend: lane::backend(tap),
+            bare,
+            whole: (chains > 1).then(|| Lane::new(layout, Kind::Gso.room(), true)),
+            sender,
+            frame: kind.bytes(),
+            chains,
+            batch,
+        }
+    }
+
+    fn feed(&self) {
+        for _ in 0..self.batch {
+            self.sender.send(&self.frame);
+        }
+    }
+
+    /// What a worker does when the tap became readable.
+    fn step(&mut self) {
+        let mut limit = Limiter::Unlimited;
+        let end = self.counters.frames() + u64::from(self.batch);
+        loop {
+            let left = end - self.counters.frames();
+            if left == 0 {
+                break;
+            }
+            self.engine.disarm();
+            let budget = lane::budget(left as u32);
+            let done = self
+                .engine
+                .run(&mut *self.backend, &mut limit, None, 0, budget);
+            assert!(
+                matches!(done.stop, RxStop::Budget),
+                "the engine stopped: {:?}",
+                done.stop
+            );
+        }
+    }
+
+    /// The driver takes what was received and posts the buffers again.
+    fn recycle(&mut self) {
+        self.lane.collect(self.batch * self.chains);
+        self.lane.post(self.batch * self.chains);
+    }
+
+    fn cost(&mut self) -> Cost {
+        self.feed();
+        let cost = Cost::of(u32::from(self.batch), || self.step());
+        self.recycle();
+        cost
+    }
+}
+
+impl Contest for Rx {
+    fn device(&mut self) -> u64 {
+        self.feed();
+        let time = timed(|| self.step());
+        self.recycle();
+        time
+    }
+
+    fn bare(&mut self) -> u64 {
+        self.feed();
+        let fd = self.bare.as_fd().as_raw_fd();
+        let lane = self.whole.as_mut().unwrap_or(&mut self.lane);
+        let len = self.frame.len() as isize;
+        let buffers: Vec<_> = lane.bare(self.batch).collect();
+        timed(|| {
+            for buffer in buffers {
+                assert_eq!(
+                    host::readv(fd, std::slice::from_ref(buffer)),
+                    len,
+                    "the frame is there"
+                );
+            }
+        })
+    }
+}
+
+/// Every kind of frame, layout and batch.
+pub(crate) fn run(report: &mut Report) {
+    for kind in Kind::ALL.into_iter().chain([Kind::GsoMerged]) {
+        let batches = match kind {
+            Kind::GsoMerged => &MERGED_BATCHES[..],
+            _ => &BATCHES,
+        };
+        for layout in LAYOUTS {
+            for &batch in batches {
+                let mut rx = Rx::new(kind, layout, batch);
+                let score = contest::hold(&mut rx, batch, kind.rounds());
+                let case = Case {
+                    dir: "RX",
+                    kind,
+                    layout,
+                    batch,
+                };
+                report.add(case, score, rx.cost());
+            }
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Transmit: the device against one `writev` of one buffer per frame.
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+
+use net_device::Layout;
+use net_device::net_queue::hdr::{HdrSize, TxRules};
+use net_device::net_queue::ring::AnyRing;
+use net_device::net_queue::{FrameBackend, TxEngine, TxStop};
+use net_device::rate_limiter::Limiter;
+use net_device::tap::Tap;
+use net_queue::testing::LAYOUTS;
+
+use crate::contest::{self, Contest, timed};
+use crate::frames::Kind;
+use crate::lane::{self, Lane, WORKER_BUDGET};
+use crate::report::{Case, Cost, Report};
+use crate::{BATCHES, host};
+
+struct Tx {
+    lane: Lane,
+    engine: TxEngine<AnyRing>,
+    backend: Box<dyn FrameBackend>,
+    bare: Tap,
+    batch: u16,
+}
+
+impl Tx {
+    fn new(kind: Kind, layout: Layout, batch: u16) -> Self {
+        let bytes = kind.bytes();
+        let lane = Lane::new(layout, bytes.len(), false);
+        for piece in &lane.pieces {
+            lane.memory.write(piece.addr, &bytes);
+        }
+        let tap = host::open_taps(1).remove(0);
+        let bare = tap.try_clone().expect("a descriptor can be duplicated");
+        let rules = TxRules::new(lane::offloads());
+        Self {
+            engine: TxEngine::new(lane.ring.device(), HdrSize::Base, rules, Arc::default()),
+            lane,
+            backend: lane::backend(tap),
+            bare,
+            batch,
+        }
+    }
+
+    /// What a worker does from a kick until it waits again.
+    fn step(&mut self) {
+        let mut limit = Limiter::Unlimited;
+        loop {
+            self.engine.disarm();
+            let done = self.engine.run(
+                &mut *self.backend,
+                &mut limit,
+                0,
+                lane::budget(WORKER_BUDGET),
+            );
+            match done.stop {
+                TxStop::Budget => {}
+                TxStop::Empty if self.engine.arm() => {}
+                TxStop::Empty => break,
+                stop => panic!("the engine stopped: {stop:?}"),
+            }
+        }
+    }
+
+    fn cost(&mut self) -> Cost {
+        self.lane.post(self.batch);
+        let cost = Cost::of(u32::from(self.batch), || self.step());
+        self.lane.collect(self.batch);
+        cost
+    }
+}
+
+impl Contest for Tx {
+    fn device(&mut self) -> u64 {
+        self.lane.post(self.batch);
+        let time = timed(|| self.step());
+        self.lane.collect(self.batch);
+        time
+    }
+
+    fn bare(&mut self) -> u64 {
+        let fd = self.bare.as_fd().as_raw_fd();
+        let buffers: Vec<_> = self.lane.bare(self.batch).collect();
+        timed(|| {
+            for buffer in buffers {
+                let sent = host::writev(fd, std::slice::from_ref(buffer));
+                assert_eq!(sent, buffer.iov_len as isize, "the kernel takes the frame");
+            }
+        })
+    }
+}
+
+/// Every kind of frame, layout and batch.
+pub(crate) fn run(report: &mut Report) {
+    for kind in Kind::ALL {
+        for layout in LAYOUTS {
+            for batch in BATCHES {
+                let mut tx = Tx::new(kind, layout, batch);
+                let score = contest::hold(&mut tx, batch, kind.rounds());
+                let case = Case {
+                    dir: "TX",
+                    kind,
+                    layout,
+                    batch,
+                };
+                report.add(case, score, tx.cost());
+            }
+        }
+    }
+}
