@@ -161,9 +161,7 @@ impl SplitRing {
         };
         let mut index = 0;
         for _ in 0..entries {
-            let entry = table
-                .desc(index)
-                .filter(|entry| index < entries && !entry.has(Desc::INDIRECT));
+            let entry = table.desc(index).filter(|entry| !entry.has(Desc::INDIRECT));
             let Some(entry) = entry else {
                 return Ok(Err(DropCause::IndirectTable));
             };
