@@ -4,18 +4,8 @@ use std::path::Path;
 
 use super::{Error, Result};
 
-/// Programs and the packages that bring them. Each is looked up in [`SEARCH`].
-const PROGRAMS: &[(&str, &str)] = &[
-    ("linux.uml", "user-mode-linux"),
-    ("busybox", "busybox-static"),
-    ("ethtool", "ethtool"),
-    ("iperf3", "iperf3"),
-    ("ip", "iproute2"),
-    ("ping", "iputils-ping"),
-    ("qemu-system-x86_64", "qemu-system-x86"),
-    ("unshare", "util-linux"),
-    ("ldd", "libc-bin"),
-];
+/// A program and the package that brings it on each line. Each is looked up in [`SEARCH`].
+const PROGRAMS: &str = include_str!("../../guest/packages.txt");
 
 const SEARCH: &[&str] = &["/usr/bin", "/usr/sbin", "/bin", "/sbin"];
 
@@ -32,10 +22,11 @@ pub fn program(name: &str) -> Result<String> {
 /// # Errors
 /// [`Error::Missing`] with the command that installs what is not.
 pub fn check() -> Result<()> {
-    let missing: Vec<_> = PROGRAMS
-        .iter()
+    let lines = PROGRAMS.lines().filter(|line| !line.starts_with('#'));
+    let missing: Vec<_> = lines
+        .filter_map(|line| line.split_once(' '))
         .filter(|(program, _)| find(program).is_none())
-        .map(|(_, package)| *package)
+        .map(|(_, package)| package)
         .collect();
     if missing.is_empty() {
         return Ok(());
