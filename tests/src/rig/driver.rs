@@ -18,12 +18,21 @@ use crate::rig::{GUEST_MAC, Irq, Network, Queue, all_caps, bounded, port};
 /// Descriptors of each ring.
 const SIZE: u16 = 64;
 
-/// What a driver leaves out to get each kind of ring: packed and split, with and without event index.
-pub const RINGS: [Features; 4] = [
+const EVENT_IDX: Features = Features::VIRTIO_F_EVENT_IDX;
+const PACKED: Features = Features::VIRTIO_F_RING_PACKED;
+const IN_ORDER: Features = Features::VIRTIO_F_IN_ORDER;
+
+/// What a driver leaves out to get each kind of ring: packed and split, with and without event index, in order and
+/// not.
+pub const RINGS: [Features; 8] = [
     Features::empty(),
-    Features::VIRTIO_F_EVENT_IDX,
-    Features::VIRTIO_F_RING_PACKED,
-    Features::VIRTIO_F_RING_PACKED.union(Features::VIRTIO_F_EVENT_IDX),
+    EVENT_IDX,
+    PACKED,
+    PACKED.union(EVENT_IDX),
+    IN_ORDER,
+    IN_ORDER.union(EVENT_IDX),
+    IN_ORDER.union(PACKED),
+    IN_ORDER.union(PACKED).union(EVENT_IDX),
 ];
 
 /// A device that cannot hang a test when it is dropped.
@@ -136,6 +145,15 @@ impl Rig {
         rig
     }
 
+    /// Moves the guest, its memory and its queues, over to the device of `next`, in another VMM.
+    #[must_use]
+    pub fn move_to(self, mut next: Self) -> Self {
+        next.memory = self.memory;
+        next.queues = self.queues;
+        next.queues.values_mut().for_each(Queue::rewire);
+        next
+    }
+
     /// What the device offers.
     #[must_use]
     pub fn offered(&self) -> Features {
@@ -192,6 +210,7 @@ impl Rig {
             size,
             event_idx: self.accepted().contains(Features::VIRTIO_F_EVENT_IDX),
             indirect: self.accepted().contains(Features::VIRTIO_F_INDIRECT_DESC),
+            in_order: self.accepted().contains(IN_ORDER),
             ..RingConfig::default()
         }
     }

@@ -60,6 +60,11 @@ impl Queue {
         }
     }
 
+    /// Gives the queue an event of its own in another VMM; what the old one holds is lost.
+    pub fn rewire(&mut self) {
+        self.kick = EventFd::new(EFD_NONBLOCK).expect("an eventfd can be made");
+    }
+
     /// Tells the device, whether or not it asked for it.
     pub fn kick(&self) {
         self.kick.write(1).expect("a kick does not overflow");
