@@ -360,7 +360,8 @@ impl Snapshottable for NetDevice {
     }
 
     /// Puts a state into a device that is not activated. What the saved device had activated has to be
-    /// activated again by the VMM, with its memory and descriptors; it is paused then.
+    /// activated again by the VMM, with its memory, new descriptors, and each queue where it lay; it is paused
+    /// then. A reset, or a driver that accepts other features, ends that.
     fn restore(&mut self, snapshot: Snapshot) -> Result<(), MigrateError> {
         let refused = |error: snapshot::BoxError| MigrateError::Restore(error);
         let state = snapshot.open().map_err(|error| refused(error.into()))?;
