@@ -23,6 +23,17 @@ pub const MIN_MTU: u16 = 68;
 /// Highest speed that is a number (VirtIO 1.4 §5.1.4.1, NET-CFG-13).
 pub const MAX_SPEED_MBPS: u32 = 0x7fff_ffff;
 
+/// Whose a limit is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LimitScope {
+    /// The pairs of a device share one budget for each direction.
+    #[default]
+    Device,
+    /// Each queue has the whole budget of its direction.
+    Queue,
+}
+
 /// A virtio-net device, whatever carries its frames.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -47,6 +58,8 @@ pub struct NetConfig {
     pub rx_limit: Option<RateLimiterConfig>,
     /// Limit for frames from the guest.
     pub tx_limit: Option<RateLimiterConfig>,
+    /// Whose these limits are.
+    pub limit_scope: LimitScope,
     /// Features not to offer, by the names in [`OPTIONAL`](crate::features::OPTIONAL).
     pub disabled: Features,
 }
@@ -64,6 +77,7 @@ impl Default for NetConfig {
             seccomp: SeccompAction::default(),
             rx_limit: None,
             tx_limit: None,
+            limit_scope: LimitScope::default(),
             disabled: Features::empty(),
         }
     }
@@ -216,6 +230,12 @@ impl NetConfigBuilder {
     /// Limit for frames from the guest.
     pub fn tx_limit(mut self, limit: RateLimiterConfig) -> Self {
         self.0.tx_limit = Some(limit);
+        self
+    }
+
+    /// Whose the limits are.
+    pub fn limit_scope(mut self, scope: LimitScope) -> Self {
+        self.0.limit_scope = scope;
         self
     }
 

@@ -22,8 +22,10 @@ use crate::traits::{
 };
 
 mod constructors;
+mod limits;
 
 pub use constructors::HostInterface;
+use limits::LimitGroups;
 
 /// Which of its lives the device is in.
 ///
@@ -54,6 +56,8 @@ pub struct NetDevice {
     counters: Vec<Arc<QueueCounters>>,
     platform: Option<Arc<dyn AccessPlatform>>,
     host: Option<HostInterface>,
+    /// Budgets that it shares with others.
+    limit_groups: LimitGroups,
     /// What the next activation goes on from.
     restored: Option<Saved>,
     state: State,

@@ -18,12 +18,9 @@ pub enum NewError {
     /// A descriptor cannot be duplicated.
     #[error("cannot duplicate a tap descriptor")]
     Duplicate(#[source] std::io::Error),
-    /// A timer for a limit was not to be had.
-    #[error("cannot make a timer")]
-    Timer(#[source] std::io::Error),
     /// A limit cannot be set up.
-    #[error("unusable limit")]
-    Limit(#[from] rate_limiter::ConfigError),
+    #[error("cannot limit")]
+    Limit(#[from] LimitError),
     /// There is not one port for each pair.
     #[error("{ports} ports for {pairs} queue pairs")]
     Ports {
@@ -91,4 +88,27 @@ pub enum ActivateError {
     /// Guest memory cannot be used.
     #[error("unusable guest memory")]
     Ram(#[from] RamError),
+}
+
+/// Why limits cannot be set up or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum LimitError {
+    /// They are not usable limits; nothing was changed.
+    #[error("unusable configuration")]
+    Config(#[from] ConfigError),
+    /// No limiter can be made of them.
+    #[error("unusable limit")]
+    Limiter(#[from] rate_limiter::ConfigError),
+    /// A timer was not to be had; nothing was changed.
+    #[error("cannot make a timer")]
+    Timer(#[source] std::io::Error),
+    /// Workers cannot go on after the change.
+    #[error("workers cannot go on")]
+    Worker(#[from] ActivateError),
+}
+
+impl From<WorkerLost> for LimitError {
+    fn from(lost: WorkerLost) -> Self {
+        ActivateError::from(lost).into()
+    }
 }

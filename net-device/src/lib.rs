@@ -43,9 +43,9 @@ mod stats;
 mod thread;
 pub mod traits;
 
-pub use config::{NetConfig, TapConfig};
+pub use config::{LimitScope, NetConfig, TapConfig};
 pub use device::{HostInterface, NetDevice};
-pub use error::{ActivateError, NewError};
+pub use error::{ActivateError, LimitError, NewError};
 pub use features::{FeatureError, Features};
 pub use mac::MacAddr;
 pub use net_queue::ring::{Cursor, Layout, RingAddrs};

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use rate_limiter::{ConfigError, Group, Limiter, RateLimiter, RateLimiterConfig, Wake};
 use vmm_sys_util::timerfd::TimerFd;
 
-use crate::error::NewError;
+use crate::config::LimitScope;
+use crate::error::LimitError;
 
 /// Nanoseconds on the clock that all limits of the process share, so that budgets can be shared too.
 pub(crate) fn now_ns() -> u64 {
@@ -59,46 +60,92 @@ pub(crate) struct QueueLimit {
     pub(crate) timer: Option<Arc<LimitTimer>>,
 }
 
-/// The limit of one direction of a device, shared by its queues.
-#[derive(Debug)]
-pub(crate) enum DirectionLimit {
-    /// None.
-    Unlimited,
-    /// One queue has it all.
-    Single(RateLimiterConfig),
-    /// Several queues share it.
-    Shared(Group),
-}
-
-impl DirectionLimit {
-    pub(crate) fn new(
-        config: Option<&RateLimiterConfig>,
-        queues: usize,
-    ) -> Result<Self, ConfigError> {
-        Ok(match config {
-            None => Self::Unlimited,
-            Some(config) if queues == 1 => Self::Single(*config),
-            Some(config) => Self::Shared(Group::new(config)?),
+impl QueueLimit {
+    fn own(config: &RateLimiterConfig) -> Result<Self, LimitError> {
+        Ok(Self {
+            limiter: Limiter::Own(RateLimiter::new(config)?),
+            timer: Some(Self::timer()?),
         })
     }
 
-    /// The limiter of one more queue.
-    pub(crate) fn queue(&self) -> Result<QueueLimit, NewError> {
-        let timer = || LimitTimer::new().map(Arc::new).map_err(NewError::Timer);
-        Ok(match self {
-            Self::Unlimited => QueueLimit::default(),
-            Self::Single(config) => QueueLimit {
-                limiter: Limiter::Own(RateLimiter::new(config)?),
-                timer: Some(timer()?),
-            },
-            Self::Shared(group) => {
-                let timer = timer()?;
-                let limiter = Limiter::Shared(group.member(timer.clone()));
-                QueueLimit {
-                    limiter,
-                    timer: Some(timer),
-                }
-            }
+    fn shared(group: &Group) -> Result<Self, LimitError> {
+        let timer = Self::timer()?;
+        Ok(Self {
+            limiter: Limiter::Shared(group.member(timer.clone())),
+            timer: Some(timer),
         })
+    }
+
+    fn timer() -> Result<Arc<LimitTimer>, LimitError> {
+        LimitTimer::new().map(Arc::new).map_err(LimitError::Timer)
+    }
+}
+
+/// What the limiters of one direction of a device are made from.
+pub(crate) struct Budget<'a> {
+    pub(crate) config: Option<RateLimiterConfig>,
+    pub(crate) scope: LimitScope,
+    /// What others share as well.
+    pub(crate) outer: Option<&'a Group>,
+}
+
+impl Budget<'_> {
+    /// The limiters of `queues` queues.
+    pub(crate) fn limiters(&self, queues: usize) -> Result<Vec<QueueLimit>, LimitError> {
+        if !self.is_limited() {
+            return Ok((0..queues).map(|_| QueueLimit::default()).collect());
+        }
+        if self.scope == LimitScope::Device && queues > 1 {
+            let group = self.group()?;
+            return (0..queues).map(|_| QueueLimit::shared(&group)).collect();
+        }
+        let one = |_| match (self.outer, self.config) {
+            // Alone in its bucket: cheaper than a group.
+            (None, Some(config)) => QueueLimit::own(&config),
+            _ => QueueLimit::shared(&self.group()?),
+        };
+        (0..queues).map(one).collect()
+    }
+
+    /// How limiters that were made from this come to follow `next`.
+    pub(crate) fn change(&self, next: &Self, queues: usize) -> Result<Change, LimitError> {
+        if self.is_limited() && next.is_limited() {
+            Ok(Change::Update(next.config.unwrap_or_default()))
+        } else {
+            Ok(Change::Replace(next.limiters(queues)?))
+        }
+    }
+
+    /// A group of the device's own, even if it limits nothing: what is saved and changed is never the outer one.
+    fn group(&self) -> Result<Group, LimitError> {
+        let config = self.config.unwrap_or_default();
+        Ok(match self.outer {
+            Some(outer) => outer.within(&config)?,
+            None => Group::new(&config)?,
+        })
+    }
+
+    fn is_limited(&self) -> bool {
+        self.outer.is_some() || self.config.is_some()
+    }
+}
+
+/// What happens to the limiters of one direction.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// The buckets that are there go on, tokens and debt included, under these numbers.
+    Update(RateLimiterConfig),
+    /// Others, one for each queue.
+    Replace(Vec<QueueLimit>),
+}
+
+impl Change {
+    /// Changes one queue's limiter. Members of one group change it one after the other, to the same.
+    pub(crate) fn apply(&mut self, limit: &mut QueueLimit) -> Result<(), ConfigError> {
+        match self {
+            Self::Update(config) => limit.limiter.update(now_ns(), config)?,
+            Self::Replace(others) => *limit = others.pop().unwrap_or_default(),
+        }
+        Ok(())
     }
 }

@@ -11,7 +11,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::error::ActivateError;
 use crate::fd;
-use crate::limits::{QueueLimit, now_ns};
+use crate::limits::{Change, QueueLimit, now_ns};
 use crate::live::{Live, PolicyReader};
 use crate::poll::{Poller, Ready, Source};
 use crate::thread::Work;
@@ -110,6 +110,16 @@ impl PairParts {
             &mut self.tx_limit
         };
         limit.limiter.restore(now_ns(), levels);
+    }
+
+    /// Changes its limits.
+    pub(crate) fn change_limits(
+        &mut self,
+        rx: &mut Change,
+        tx: &mut Change,
+    ) -> Result<(), rate_limiter::ConfigError> {
+        rx.apply(&mut self.rx_limit)?;
+        tx.apply(&mut self.tx_limit)
     }
 }
 

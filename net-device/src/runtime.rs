@@ -9,7 +9,8 @@ use rate_limiter::Levels;
 
 use crate::control::{CtrlQueue, CtrlWorker};
 use crate::engines::{Engines, QueueRole};
-use crate::error::{ActivateError, WorkerLost};
+use crate::error::{ActivateError, LimitError, WorkerLost};
+use crate::limits::Change;
 use crate::live::Live;
 use crate::pair::{PairParts, PairQueue, PairWorker, RxQueue, TxQueue};
 use crate::persist::Saved;
@@ -29,6 +30,17 @@ enum Pair {
     Idle(Box<PairParts>),
     Worker(Slot<PairWorker>),
     Lost(WorkerLost),
+}
+
+impl Pair {
+    /// What its worker, which is parked for it, works with.
+    fn parts(&mut self) -> Result<&mut PairParts, WorkerLost> {
+        match self {
+            Self::Idle(parts) => Ok(parts),
+            Self::Worker(slot) => Ok(&mut slot.park()?.parts),
+            Self::Lost(lost) => Err(lost.clone()),
+        }
+    }
 }
 
 /// See the module's text.
@@ -74,12 +86,7 @@ impl Runtime {
             rx: self.live.policy().offloads,
         };
         for pair in &mut self.pairs {
-            let parts = match pair {
-                Pair::Idle(parts) => parts.as_mut(),
-                Pair::Worker(slot) => &mut slot.park()?.parts,
-                Pair::Lost(lost) => return Err(lost.clone().into()),
-            };
-            parts
+            pair.parts()?
                 .backend
                 .configure(&link)
                 .map_err(ActivateError::Backend)?;
@@ -371,13 +378,28 @@ impl Runtime {
     pub(crate) fn limits(&mut self) -> Result<Vec<(u16, Levels)>, WorkerLost> {
         let mut limits = Vec::new();
         for (pair, state) in (0..).zip(&mut self.pairs) {
-            match state {
-                Pair::Idle(parts) => limits.extend(parts.levels(pair)),
-                Pair::Worker(slot) => limits.extend(slot.park()?.parts.levels(pair)),
-                Pair::Lost(lost) => return Err(lost.clone()),
-            }
+            limits.extend(state.parts()?.levels(pair));
         }
         Ok(limits)
+    }
+
+    /// Changes every pair's limits between two frames. Who waits for a limit tries again.
+    pub(crate) fn change_limits(
+        &mut self,
+        mut rx: Change,
+        mut tx: Change,
+    ) -> Result<(), LimitError> {
+        let mut result = Ok(());
+        for pair in &mut self.pairs {
+            // A pair that is lost keeps none of the others from going on.
+            let changed = pair.parts().map_err(LimitError::from).and_then(|parts| {
+                parts.change_limits(&mut rx, &mut tx)?;
+                Ok(())
+            });
+            result = result.and(changed);
+        }
+        self.run_or_fail()?;
+        result
     }
 
     /// Where every running queue stands. The device has to be paused.

@@ -15,7 +15,7 @@ fn text_and_builder_say_the_same() {
     let text = r#"{
         "id": "net0", "mac": "52:54:00:12:34:56", "mtu": 9000, "speed_mbps": 10000,
         "queue_pairs": 4, "queue_size": 1024, "iommu": true, "seccomp": "log",
-        "tx_limit": {"ops": {"size": 10, "refill_time": 100}},
+        "tx_limit": {"ops": {"size": 10, "refill_time": 100}}, "limit_scope": "queue",
         "disabled": ["event-idx", "guest-uso4"]
     }"#;
     let ops = TokenBucketConfig {
@@ -36,6 +36,7 @@ fn text_and_builder_say_the_same() {
             ops: Some(ops),
             ..Default::default()
         })
+        .limit_scope(LimitScope::Queue)
         .disable(Features::VIRTIO_F_EVENT_IDX)
         .disable(Features::VIRTIO_NET_F_GUEST_USO4)
         .build();

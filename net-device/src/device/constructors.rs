@@ -6,13 +6,13 @@ use std::sync::Arc;
 use net_queue::{Caps, Offloads};
 use tap::{Tap, TapOptions};
 
+use super::limits::LimitGroups;
 use super::{NetDevice, State};
 use crate::backend::tap_port;
 use crate::config::{NetConfig, TapConfig};
 use crate::error::NewError;
 use crate::features::Features;
 use crate::health::Health;
-use crate::limits::DirectionLimit;
 use crate::mac::MacAddr;
 use crate::pair::PairParts;
 use crate::port::Port;
@@ -105,19 +105,18 @@ impl NetDevice {
         let caps = common_caps(&ports);
         config.mtu = config.mtu.or(caps.mtu);
         let offered = Features::offered(caps.tx, caps.rx, &config);
-        let rx = DirectionLimit::new(config.rx_limit.as_ref(), pairs)
-            .map_err(crate::config::ConfigError::RxLimit)?;
-        let tx = DirectionLimit::new(config.tx_limit.as_ref(), pairs)
-            .map_err(crate::config::ConfigError::TxLimit)?;
+        let limit_groups = LimitGroups::default();
+        let (rx, tx) = limit_groups.budgets(&config);
+        let limits = rx.limiters(pairs)?.into_iter().zip(tx.limiters(pairs)?);
         let mut remains = Remains {
             parts: Vec::with_capacity(pairs),
             controls: Vec::with_capacity(pairs),
         };
-        for Port { backend, control } in ports {
+        for (Port { backend, control }, (rx_limit, tx_limit)) in ports.into_iter().zip(limits) {
             let parts = PairParts {
                 backend,
-                rx_limit: rx.queue()?,
-                tx_limit: tx.queue()?,
+                rx_limit,
+                tx_limit,
             };
             remains.parts.push(parts);
             remains.controls.push(control);
@@ -130,6 +129,7 @@ impl NetDevice {
             counters: (0..=2 * pairs).map(|_| Arc::default()).collect(),
             platform: None,
             host: None,
+            limit_groups,
             restored: None,
             acked: Features::empty(),
             state: State::Inactive(remains),

@@ -1,0 +1,98 @@
+//! Limits that change while the device lives, and budgets that it shares with other devices.
+
+use rate_limiter::{Group, RateLimiter, RateLimiterConfig};
+
+use super::{NetDevice, State};
+use crate::config::NetConfig;
+use crate::error::LimitError;
+use crate::limits::{Budget, Change};
+
+/// The budgets around a device's own, by direction.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LimitGroups {
+    rx: Option<Group>,
+    tx: Option<Group>,
+}
+
+impl LimitGroups {
+    /// What both directions of a device with this configuration may use.
+    pub(super) fn budgets(&self, config: &NetConfig) -> (Budget<'_>, Budget<'_>) {
+        let budget = |limit: Option<RateLimiterConfig>, outer| Budget {
+            config: limit.filter(limits_something),
+            scope: config.limit_scope,
+            outer,
+        };
+        (
+            budget(config.rx_limit, self.rx.as_ref()),
+            budget(config.tx_limit, self.tx.as_ref()),
+        )
+    }
+}
+
+/// Zeros mean "no limit", which is cheaper without a limiter.
+fn limits_something(config: &RateLimiterConfig) -> bool {
+    !RateLimiter::new(config).is_ok_and(|limiter| limiter.is_unlimited())
+}
+
+impl NetDevice {
+    /// Limits the device from now on, in whatever state it is; `None` lifts a limit. Where a bucket goes on, its
+    /// tokens and its debt do too. A queue that waits for a limit tries again at once.
+    ///
+    /// # Errors
+    /// The limits are unusable or cannot be set up, and the present ones stay; or a worker is lost.
+    pub fn set_limits(
+        &mut self,
+        rx: Option<RateLimiterConfig>,
+        tx: Option<RateLimiterConfig>,
+    ) -> Result<(), LimitError> {
+        let config = NetConfig {
+            rx_limit: rx,
+            tx_limit: tx,
+            ..self.config.clone()
+        };
+        config.validate()?;
+        let queues = usize::from(config.queue_pairs);
+        let (old_rx, old_tx) = self.limit_groups.budgets(&self.config);
+        let (new_rx, new_tx) = self.limit_groups.budgets(&config);
+        let rx = old_rx.change(&new_rx, queues)?;
+        let tx = old_tx.change(&new_tx, queues)?;
+        self.config = config;
+        self.change_limits(rx, tx)
+    }
+
+    /// The same device within budgets that it shares with others: each frame also takes from the group of its
+    /// direction, if there is one, and waits for it. The order is queue, device (see [`LimitScope`]), group.
+    /// The device starts with full buckets of its own, so this comes before any activation.
+    ///
+    /// [`LimitScope`]: crate::LimitScope
+    ///
+    /// # Errors
+    /// A timer was not to be had.
+    pub fn with_limit_group(
+        mut self,
+        rx: Option<Group>,
+        tx: Option<Group>,
+    ) -> Result<Self, LimitError> {
+        let groups = LimitGroups { rx, tx };
+        let queues = usize::from(self.config.queue_pairs);
+        let (rx, tx) = groups.budgets(&self.config);
+        let rx = Change::Replace(rx.limiters(queues)?);
+        let tx = Change::Replace(tx.limiters(queues)?);
+        self.limit_groups = groups;
+        self.change_limits(rx, tx)?;
+        Ok(self)
+    }
+
+    fn change_limits(&mut self, mut rx: Change, mut tx: Change) -> Result<(), LimitError> {
+        match &mut self.state {
+            State::Active(runtime) => runtime.change_limits(rx, tx),
+            State::Inactive(remains) => {
+                for parts in &mut remains.parts {
+                    parts.change_limits(&mut rx, &mut tx)?;
+                }
+                Ok(())
+            }
+            State::Lost(lost) => Err(lost.clone().into()),
+        }
+    }
+}
