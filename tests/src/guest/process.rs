@@ -16,6 +16,9 @@ const TAIL_BYTES: usize = 4096;
 /// How often a condition that brings no event of its own is looked at again.
 const TICK: Duration = Duration::from_millis(10);
 
+/// How long the kernel may take to end a program and to close its pipes.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
+
 enum Event {
     Output(Vec<u8>),
     Exited(ExitStatus),
@@ -141,15 +144,16 @@ impl Process {
     pub fn kill(&mut self) -> Result<()> {
         if self.is_running() {
             self.signal("KILL");
-            self.wait_exit(Duration::from_secs(10))?;
+            self.wait_exit(KILL_LIMIT)?;
         }
         Ok(())
     }
 
-    /// Everything the program has printed that was not read yet.
+    /// Everything the program has printed that was not read yet, after its end.
     #[must_use]
     pub fn take_output(&mut self) -> String {
-        while let Ok(event) = self.events.recv_timeout(TICK) {
+        // The pipes close with the program, unless it has left a child behind that still holds them.
+        while let Ok(event) = self.events.recv_timeout(KILL_LIMIT) {
             self.take(event);
         }
         String::from_utf8_lossy(&std::mem::take(&mut self.unread)).into_owned()

@@ -191,6 +191,7 @@ pub(super) fn guest_link(lab: &mut Lab) -> Result<String> {
         // Meanwhile frames arrive at the tap.
         let _unanswered = host::run(&format!("ping -q -c 5 -i 0.01 -W 1 {GUEST}"));
         lab.guest.expect(&format!("ip link set {NIC} up"))?;
+        traffic::settle()?;
         traffic::ping(&mut lab.guest)?;
     }
     Ok(format!(
@@ -210,6 +211,7 @@ pub(super) fn tap_link(lab: &mut Lab) -> Result<String> {
             reply.output
         );
         host::run(&format!("ip link set {TAP} up"))?;
+        traffic::settle()?;
         traffic::ping(&mut lab.guest)?;
     }
     lab.daemon.expect_alive()?;
