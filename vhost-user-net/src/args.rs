@@ -7,9 +7,11 @@ use std::sync::LazyLock;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
 use net_device::config::{Cidr, CidrParseError, ConfigError};
 use net_device::features::OPTIONAL;
+use net_device::rate_limiter::RateError;
 use net_device::{Features, MacAddr, NetConfig, TapConfig};
 
 use crate::demo;
+use crate::limits::Limits;
 
 #[cfg(test)]
 mod tests;
@@ -34,6 +36,17 @@ pub enum Task {
     Demo(demo::Options),
     /// Give the device to virtual machines over vhost-user
     Serve(Box<ServeArgs>),
+}
+
+/// Why there is no such device.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// Its configuration is unusable.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A limit is beyond what a bucket can have.
+    #[error("unusable limit")]
+    Limit(#[from] RateError),
 }
 
 /// How to serve.
@@ -91,6 +104,14 @@ pub struct ServeArgs {
     #[arg(long, value_name = "FILE")]
     pub pcap: Option<PathBuf>,
 
+    /// Socket for commands to the running daemon: line by line, "help" lists them
+    #[arg(long, value_name = "PATH")]
+    pub control_path: Option<PathBuf>,
+
+    /// Rate limits.
+    #[command(flatten)]
+    pub limits: Limits,
+
     /// Features not to offer.
     #[command(flatten)]
     pub without: Without,
@@ -101,7 +122,7 @@ impl ServeArgs {
     ///
     /// # Errors
     /// There is no such device.
-    pub fn device(&self) -> Result<NetConfig, ConfigError> {
+    pub fn device(&self) -> Result<NetConfig, DeviceError> {
         let mut config = NetConfig::builder().id("vhost-net").disable(self.without.0);
         config = config
             .queue_pairs(self.queue_pairs)
@@ -112,7 +133,13 @@ impl ServeArgs {
         if let Some(mtu) = self.mtu {
             config = config.mtu(mtu);
         }
-        config.build()
+        let config = NetConfig {
+            rx_limit: self.limits.rx()?,
+            tx_limit: self.limits.tx()?,
+            ..config.build()?
+        };
+        config.validate()?;
+        Ok(config)
     }
 
     /// The tap that is asked for by name.

@@ -19,6 +19,8 @@
 //! | module | knows |
 //! |---|---|
 //! | [`args`] | the command line |
+//! | [`limits`] | rate limits as words |
+//! | [`control`] | an operator's commands to the running daemon |
 //! | [`serve`] | where front-ends come from, one conversation after the other, the thread's one wait |
 //! | [`connection`] | one socket: messages in pieces, replies that wait |
 //! | [`wire`] | the format: every request, every field checked |
@@ -39,8 +41,10 @@
 
 pub mod args;
 pub mod connection;
+pub mod control;
 pub mod demo;
 pub mod interrupts;
+pub mod limits;
 pub mod log;
 pub mod memory;
 pub mod pcap;

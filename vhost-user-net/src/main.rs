@@ -10,6 +10,7 @@ use clap::{CommandFactory, Parser};
 use net_device::net_queue::decorate::Capture;
 use net_device::{NetConfig, NetDevice};
 use vhost_user_net::args::{CommandLine, ServeArgs, Task};
+use vhost_user_net::control::Control;
 use vhost_user_net::pcap::PcapFile;
 use vhost_user_net::serve::{Server, Source, chain};
 use vhost_user_net::{demo, sys};
@@ -53,6 +54,9 @@ fn serve(args: &ServeArgs) -> Result<(), Box<dyn Error>> {
         (None, Some(fd)) => Source::inherit(fd)?,
         (None, None) => return Ok(()),
     };
+    let control = args.control_path.as_ref();
+    let control = control.map(|path| Control::listen(path, args.limits));
+    let control = control.transpose()?;
     let mut device = open_device(args, config)?.with_exit_event(exit);
     if let Some(path) = &args.pcap {
         let pcap = PcapFile::create(path)
@@ -65,7 +69,8 @@ fn serve(args: &ServeArgs) -> Result<(), Box<dyn Error>> {
         |host| format!("tap {}", host.name),
     );
     let _ = writeln!(io::stderr(), "vhost-user-net: {tap}, {args}");
-    Ok(Server::new(&mut device, &termination, &worker_lost).run(source)?)
+    let mut server = Server::new(&mut device, &termination, &worker_lost).with_control(control);
+    Ok(server.run(source)?)
 }
 
 fn open_device(args: &ServeArgs, config: NetConfig) -> Result<NetDevice, Box<dyn Error>> {

@@ -1,6 +1,7 @@
 //! Where front-ends come from, and one conversation after the other with them.
 //!
-//! The main thread has one wait, for everything that can happen to it: a signal to end, a front-end, the device.
+//! The main thread has one wait, for everything that can happen to it: a signal to end, a front-end, the device, an
+//! operator.
 //! Nothing else in this crate blocks, so SIGTERM is answered at once whatever a front-end does or leaves undone.
 
 use std::error::Error;
@@ -15,6 +16,7 @@ use log::{debug, info, warn};
 use net_device::{NetDevice, VirtioDevice};
 
 use crate::connection::{Connection, ConnectionError, Message};
+use crate::control::Control;
 use crate::session::{Session, SessionError};
 use crate::sys::{self, Interest, SocketKind, Termination};
 use crate::wire::Answer;
@@ -83,6 +85,23 @@ pub struct BoundListener {
     path: Option<PathBuf>,
 }
 
+impl BoundListener {
+    /// Listens at `path` for this user only.
+    pub(crate) fn private(path: &Path) -> Result<Self, ServeError> {
+        claim(path)?;
+        let listener = sys::listen_privately(path).map_err(|source| ServeError::Listen {
+            path: path.to_owned(),
+            source,
+        })?;
+        let path = Some(path.to_owned());
+        Ok(Self { listener, path })
+    }
+
+    pub(crate) fn listener(&self) -> &UnixListener {
+        &self.listener
+    }
+}
+
 impl Drop for BoundListener {
     fn drop(&mut self) {
         if let Some(path) = &self.path {
@@ -97,24 +116,11 @@ impl Source {
     /// # Errors
     /// Somebody listens, the path is something else, or cannot be made.
     pub fn listen(path: &Path) -> Result<Self, ServeError> {
+        claim(path)?;
         let failed = |source| ServeError::Listen {
             path: path.to_owned(),
             source,
         };
-        match std::fs::symlink_metadata(path) {
-            Ok(metadata) if !metadata.file_type().is_socket() => {
-                return Err(ServeError::NotASocket(path.to_owned()));
-            }
-            Ok(_) => match UnixStream::connect(path) {
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                    std::fs::remove_file(path).map_err(failed)?;
-                }
-                Ok(_) => return Err(ServeError::InUse(path.to_owned())),
-                Err(error) => return Err(failed(error)),
-            },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed(error)),
-        }
         let listener = UnixListener::bind(path).map_err(failed)?;
         Self::listener(listener, Some(path.to_owned()))
     }
@@ -149,6 +155,29 @@ enum End {
     Terminated,
 }
 
+/// Makes sure that nothing is at `path`. A socket that nobody listens on any more is removed.
+fn claim(path: &Path) -> Result<(), ServeError> {
+    let failed = |source| ServeError::Listen {
+        path: path.to_owned(),
+        source,
+    };
+    match std::fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(ServeError::NotASocket(path.to_owned()));
+        }
+        Ok(_) => match UnixStream::connect(path) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                std::fs::remove_file(path).map_err(failed)?;
+            }
+            Ok(_) => return Err(ServeError::InUse(path.to_owned())),
+            Err(error) => return Err(failed(error)),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    Ok(())
+}
+
 /// The daemon: a device, and whoever uses it.
 #[derive(Debug)]
 pub struct Server<'a> {
@@ -156,6 +185,7 @@ pub struct Server<'a> {
     termination: &'a Termination,
     /// Becomes readable when a worker of the device dies.
     worker_lost: &'a File,
+    control: Option<Control>,
 }
 
 impl<'a> Server<'a> {
@@ -169,7 +199,15 @@ impl<'a> Server<'a> {
             device,
             termination,
             worker_lost,
+            control: None,
         }
+    }
+
+    /// The same daemon, which does what is asked at a control socket.
+    #[must_use]
+    pub fn with_control(mut self, control: Option<Control>) -> Self {
+        self.control = control;
+        self
     }
 
     /// Serves front-ends until a signal ends it, or until there cannot be another one.
@@ -191,12 +229,17 @@ impl<'a> Server<'a> {
                 self.worker_lost.as_fd(),
                 listener.as_fd(),
             ];
-            let [terminated, lost, _] = sys::wait(wanted.map(|fd| (fd, Interest::Readable)), None)?;
+            let others: Vec<_> = self.control.iter().flat_map(Control::wanted).collect();
+            let wanted = wanted.map(|fd| (fd, Interest::Readable));
+            let ([terminated, lost, _], asked) = sys::wait_with(wanted, &others, None)?;
             if terminated {
                 return Ok(());
             }
             if lost {
                 return Err(ServeError::WorkerLost);
+            }
+            if asked && let Some(control) = &mut self.control {
+                control.serve(self.device);
             }
             match listener.accept() {
                 Ok((socket, _)) => {
@@ -228,12 +271,14 @@ impl<'a> Server<'a> {
                 }
                 Err(_) => {}
             }
-            let [terminated] = sys::wait(
-                [(self.termination.as_fd(), Interest::Readable)],
-                Some(RECONNECT_MS),
-            )?;
+            let others: Vec<_> = self.control.iter().flat_map(Control::wanted).collect();
+            let wanted = [(self.termination.as_fd(), Interest::Readable)];
+            let ([terminated], asked) = sys::wait_with(wanted, &others, Some(RECONNECT_MS))?;
             if terminated {
                 return Ok(());
+            }
+            if asked && let Some(control) = &mut self.control {
+                control.serve(self.device);
             }
         }
     }
@@ -259,7 +304,8 @@ impl<'a> Server<'a> {
         let mut session = Session::new(self.device)?;
         let mut refusals = 0;
         loop {
-            let [terminated, lost, changed, ready] = sys::wait(
+            let others: Vec<_> = self.control.iter().flat_map(Control::wanted).collect();
+            let ([terminated, lost, changed, ready], asked) = sys::wait_with(
                 [
                     (self.termination.as_fd(), Interest::Readable),
                     (self.worker_lost.as_fd(), Interest::Readable),
@@ -269,6 +315,7 @@ impl<'a> Server<'a> {
                     ),
                     (connection.as_fd(), connection.interest()),
                 ],
+                &others,
                 None,
             )?;
             if terminated {
@@ -279,6 +326,9 @@ impl<'a> Server<'a> {
             }
             if changed {
                 session.config_changed();
+            }
+            if asked && let Some(control) = &mut self.control {
+                control.serve(session.device());
             }
             if !ready {
                 continue;
@@ -323,8 +373,8 @@ fn step(
     }
 }
 
-/// Errors of `accept` that say nothing about the listener.
-fn is_transient(error: &io::Error) -> bool {
+/// Errors that say nothing about the socket.
+pub(crate) fn is_transient(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted

@@ -150,6 +150,11 @@ impl<'a> Session<'a> {
         &self.interrupts
     }
 
+    /// The device, for what is none of the front-end's business.
+    pub fn device(&mut self) -> &mut NetDevice {
+        self.device
+    }
+
     /// Does what a request asks.
     ///
     /// # Errors

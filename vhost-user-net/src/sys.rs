@@ -1,10 +1,14 @@
 //! The system calls that the standard library has no safe door to: the only `unsafe` of this crate.
 #![allow(unsafe_code)]
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
 use std::mem::{MaybeUninit, size_of, size_of_val};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::ptr;
 
 /// Most file descriptors that one message may carry.
@@ -227,6 +231,9 @@ pub enum Interest {
     Writable,
 }
 
+/// What to wait for, and where.
+pub type Wanted<'a> = (BorrowedFd<'a>, Interest);
+
 /// Waits until one of `wanted` is ready (errors and hang-ups count), and says which.
 ///
 /// `timeout_ms` of `None` waits for ever; when time is up, nothing is ready.
@@ -234,26 +241,84 @@ pub enum Interest {
 /// # Errors
 /// What the kernel says; an interruption by a signal is not an error.
 pub fn wait<const N: usize>(
-    wanted: [(BorrowedFd<'_>, Interest); N],
+    wanted: [Wanted<'_>; N],
     timeout_ms: Option<u16>,
 ) -> io::Result<[bool; N]> {
-    let mut fds = wanted.map(|(fd, interest)| libc::pollfd {
+    wait_with(wanted, &[], timeout_ms).map(|(ready, _)| ready)
+}
+
+/// As [`wait`], for `others` as well; says whether one of these is ready, too.
+///
+/// # Errors
+/// As for [`wait`].
+pub fn wait_with<const N: usize>(
+    wanted: [Wanted<'_>; N],
+    others: &[Wanted<'_>],
+    timeout_ms: Option<u16>,
+) -> io::Result<([bool; N], bool)> {
+    let poll = |(fd, interest): &Wanted<'_>| libc::pollfd {
         fd: fd.as_raw_fd(),
         events: match interest {
             Interest::Readable => libc::POLLIN,
             Interest::Writable => libc::POLLOUT,
         },
         revents: 0,
-    });
+    };
+    let mut fds: Vec<_> = wanted.iter().chain(others).map(poll).collect();
     let timeout = timeout_ms.map_or(-1, libc::c_int::from);
     loop {
-        // SAFETY: `fds` is an array of N pollfds that lives through the call.
-        if unsafe { libc::poll(fds.as_mut_ptr(), N as libc::nfds_t, timeout) } >= 0 {
-            return Ok(fds.map(|fd| fd.revents != 0));
+        // SAFETY: `fds` holds as many pollfds as the call is told, and lives through it.
+        if unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout) } >= 0 {
+            let ready = |fd: &libc::pollfd| fd.revents != 0;
+            return Ok((
+                std::array::from_fn(|at| ready(&fds[at])),
+                fds[N..].iter().any(ready),
+            ));
         }
         let error = io::Error::last_os_error();
         if !interrupted(&error) {
             return Err(error);
         }
     }
+}
+
+/// Connections that may wait to be accepted.
+const BACKLOG: libc::c_int = 8;
+
+/// Listens at `path`, which only this user may connect to from its first moment on. Accepting does not block.
+///
+/// # Errors
+/// What the kernel says; `InvalidInput` when the path is too long for a socket.
+pub fn listen_privately(path: &Path) -> io::Result<UnixListener> {
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: socket takes three ints and touches no memory.
+    let fd = unsafe { libc::socket(libc::AF_UNIX, kind, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made `fd`, and nobody else knows it.
+    let socket = unsafe { File::from_raw_fd(fd) };
+    // The path gets the mode that the socket has when it is bound.
+    socket.set_permissions(Permissions::from_mode(0o600))?;
+    // SAFETY: all-zero bytes are a valid sockaddr_un.
+    let mut address: libc::sockaddr_un = unsafe { MaybeUninit::zeroed().assume_init() };
+    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    let bytes = path.as_os_str().as_bytes();
+    // One zero has to follow, and none may be within.
+    if bytes.len() >= address.sun_path.len() || bytes.contains(&0) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    for (to, from) in address.sun_path.iter_mut().zip(bytes) {
+        *to = *from as libc::c_char;
+    }
+    let len = size_of_val(&address) as libc::socklen_t;
+    // SAFETY: `address` is alive for the call, and `len` is its size.
+    if unsafe { libc::bind(fd, (&raw const address).cast(), len) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: listen takes two ints and touches no memory.
+    if unsafe { libc::listen(fd, BACKLOG) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(OwnedFd::from(socket).into())
 }

@@ -53,6 +53,22 @@ fn descriptors_are_listed() {
 }
 
 #[test]
+fn rates_are_limits_of_the_device() {
+    let args = serve(
+        "--fd 7 --tap t --rx-rate 1Gbit --tx-rate 8Mbit --rx-pps 20kpps --burst 256KiB --control-path /run/net.ctl",
+    );
+    let device = args.device().unwrap();
+    let (rx, tx) = (device.rx_limit.unwrap(), device.tx_limit.unwrap());
+    assert_eq!(rx.bandwidth.unwrap().size, 1_250_000);
+    assert_eq!(rx.ops.unwrap().size, 200);
+    assert_eq!(tx.bandwidth.unwrap().size, 263_000);
+    assert_eq!(tx.ops, None);
+    assert!(args.control_path.is_some());
+    let unlimited = serve("--fd 7 --tap t --burst 1MB").device().unwrap();
+    assert_eq!((unlimited.rx_limit, unlimited.tx_limit), (None, None));
+}
+
+#[test]
 fn every_optional_feature_has_its_flag() {
     for (name, feature) in OPTIONAL {
         let args = serve(&format!("--fd 7 --tap t --no-{name}"));
@@ -82,6 +98,10 @@ fn what_makes_no_sense_is_a_usage_error() {
         "serve --fd 3 --tap t --tap-addr 10.0.0.1",
         "serve --fd 3 --tap t --no-version-1",
         "serve --fd 3 --tap t --queue-pairs -1",
+        "serve --fd 3 --tap t --rx-rate 5pps",
+        "serve --fd 3 --tap t --tx-pps 1Gbit",
+        "serve --fd 3 --tap t --tx-rate fast",
+        "serve --fd 3 --tap t --burst 1MB/s",
         "server",
     ] {
         assert_eq!(parse(words).unwrap_err().exit_code(), 2, "{words}");
@@ -95,6 +115,7 @@ fn a_device_that_cannot_be_is_refused() {
         "--queue-size 100",
         "--mtu 10",
         "--mac ff:ff:ff:ff:ff:ff",
+        "--rx-rate 0.00000001bit",
     ] {
         assert!(
             serve(&format!("--fd 3 --tap t {words}")).device().is_err(),
