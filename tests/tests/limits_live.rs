@@ -136,10 +136,12 @@ fn a_receive_limit_is_changed_as_well() {
         rig.networks[0].wire.inject(frame(60, number));
     }
     assert!(rig.receive(0, 3).len() >= 3);
+    pause(&mut rig);
+    // One more at most was taken off the wire before the limit held it.
+    assert!(rig.networks[0].wire.waiting() >= 6);
+    resume(&mut rig);
     rig.device.set_limits(None, None).expect("it runs");
     rig.networks[0].wait_drained();
-    pause(&mut rig);
-    assert!(rig.counter("rx_limited") >= 1);
 }
 
 #[test]
