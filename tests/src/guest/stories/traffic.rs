@@ -1,6 +1,7 @@
 //! Traffic between the host and the guest.
 
 use std::fmt;
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::thread;
@@ -123,13 +124,46 @@ fn rate_in(line: &str) -> Option<Rate> {
     Some(Rate(megabits * 1e6))
 }
 
-/// UDP at a fixed rate: received packets and the share that was lost, in per cent.
-pub(super) fn udp(guest: &mut Guest, options: &str) -> Result<(f64, f64)> {
+/// What became of the datagrams of one measurement.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Datagrams {
+    pub(super) sent: f64,
+    /// Lost anywhere.
+    pub(super) lost: f64,
+    /// Lost at the end, because the program that receives did not get to run.
+    pub(super) unread: f64,
+}
+
+/// UDP at a fixed rate.
+pub(super) fn udp(guest: &mut Guest, options: &str) -> Result<Datagrams> {
+    let unread_before = unread_datagrams(guest)?;
     let report = iperf(guest, GUEST, &format!("-u {options}"))?;
-    Ok((
-        number(&report, "/end/sum/packets")?,
-        number(&report, "/end/sum/lost_percent")?,
-    ))
+    Ok(Datagrams {
+        sent: number(&report, "/end/sum/packets")?,
+        lost: number(&report, "/end/sum/lost_packets")?,
+        unread: unread_datagrams(guest)? - unread_before,
+    })
+}
+
+/// Datagrams that came but found a full socket, on the host and in the guest.
+fn unread_datagrams(guest: &mut Guest) -> Result<f64> {
+    const TABLE: &str = "/proc/net/snmp";
+    let here = fs::read_to_string(TABLE).map_err(Error::io(format!("reading {TABLE}")))?;
+    let there = guest.expect(&format!("cat {TABLE}"))?;
+    Ok([here, there]
+        .iter()
+        .filter_map(|table| snmp(table, "Udp:", "RcvbufErrors"))
+        .sum())
+}
+
+/// A counter of the kernel's table: a line of names stands above each line of values.
+pub(super) fn snmp(table: &str, protocol: &str, counter: &str) -> Option<f64> {
+    let mut lines = table.lines().filter(|line| line.starts_with(protocol));
+    let column = lines
+        .next()?
+        .split_whitespace()
+        .position(|name| name == counter)?;
+    lines.next()?.split_whitespace().nth(column)?.parse().ok()
 }
 
 /// Sends data to an echo in the guest and compares what comes back, byte by byte.
