@@ -2,10 +2,12 @@
 //!
 //! Each kind of thread has one list, each system call in it a reason; what is not listed ends the
 //! process (or is logged). Of `ioctl` only the tap requests of the control thread pass, of `fcntl`
-//! only the question whether a descriptor is open. The filter
-//! covers the thread that installs it and those it starts, so a VMM's own threads stay free; but
-//! what a VMM does in its interrupt callback runs here, so it should be an event descriptor.
-//! No file can be opened: a backtrace of a panic (`RUST_BACKTRACE`) is not to be had with `Trap`.
+//! only the question whether a descriptor is open. The filter covers the thread that installs it
+//! and those it starts, so a VMM's own threads stay free; but what a VMM does in its interrupt
+//! callback runs here, so it should be an event descriptor.
+//!
+//! No file can be opened, but to try does not end the process: libraries do so on their own
+//! account and can do without. The backtrace of a panic (`RUST_BACKTRACE`) lacks its names.
 
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction as Verdict, SeccompCmpArgLen, SeccompCmpOp,
@@ -106,6 +108,23 @@ const QUEUE_PAIR: &[i64] = &[
     libc::SYS_recvfrom,
 ];
 
+/// What libraries try on their own account and can do without: it fails, with `EACCES`. The C
+/// library's allocator reads `/proc/sys/vm/overcommit_memory` the first time it shrinks a thread's
+/// heap; a panic looks for the symbols of its backtrace.
+const REFUSED: &[i64] = &[
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_open,
+    libc::SYS_openat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_readlink,
+    libc::SYS_readlinkat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_stat,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+    libc::SYS_getcwd,
+];
+
 /// The tap requests that commands of the driver lead to.
 #[allow(
     clippy::unnecessary_cast,
@@ -146,13 +165,20 @@ pub fn install(kind: ThreadKind, action: SeccompAction) -> Result<(), SeccompErr
         SeccompAction::Log => Verdict::Log,
         SeccompAction::Allow => return Ok(()),
     };
-    let program = compile(kind, verdict).map_err(SeccompError::Compile)?;
+    // The refusals come first: the other filter lets no further one be installed.
+    if matches!(verdict, Verdict::Trap) {
+        apply(compile_refusals())?;
+    }
+    apply(compile(kind, verdict))
+}
+
+fn apply(program: Result<BpfProgram, BackendError>) -> Result<(), SeccompError> {
+    let program = program.map_err(SeccompError::Compile)?;
     seccompiler::apply_filter(&program).map_err(SeccompError::Install)
 }
 
 fn compile(kind: ThreadKind, verdict: Verdict) -> Result<BpfProgram, BackendError> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        allowed(kind).map(|call| (call, Vec::new())).collect();
+    let mut rules = unconditional(allowed(kind));
     // A call without rules would pass with any argument.
     if !allowed_ioctls(kind).is_empty() {
         let requests = allowed_ioctls(kind)
@@ -162,8 +188,27 @@ fn compile(kind: ThreadKind, verdict: Verdict) -> Result<BpfProgram, BackendErro
     }
     // With debug assertions the standard library looks before it closes.
     rules.insert(libc::SYS_fcntl, vec![second_is(libc::F_GETFD as u64)?]);
+    // Of two filters the kernel follows the stricter one: what this one traps no other can refuse.
+    if matches!(verdict, Verdict::Trap) {
+        rules.extend(unconditional(REFUSED.iter().copied()));
+    }
+    program(rules, verdict, Verdict::Allow)
+}
+
+fn compile_refusals() -> Result<BpfProgram, BackendError> {
+    let rules = unconditional(REFUSED.iter().copied());
+    program(rules, Verdict::Allow, Verdict::Errno(libc::EACCES as u32))
+}
+
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+fn unconditional(calls: impl Iterator<Item = i64>) -> Rules {
+    calls.map(|call| (call, Vec::new())).collect()
+}
+
+fn program(rules: Rules, others: Verdict, listed: Verdict) -> Result<BpfProgram, BackendError> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
-    SeccompFilter::new(rules, verdict, Verdict::Allow, arch)?.try_into()
+    SeccompFilter::new(rules, others, listed, arch)?.try_into()
 }
 
 /// The second argument, which the kernel takes as 32 bits, is `value`.

@@ -15,6 +15,7 @@ fn lists_name_each_call_once_and_compile() {
         let distinct: BTreeSet<_> = calls.iter().copied().collect();
         assert_eq!(calls.len(), distinct.len());
         assert!(!distinct.contains(&libc::SYS_ioctl));
+        assert!(REFUSED.iter().all(|call| !distinct.contains(call)));
         for verdict in [Verdict::Trap, Verdict::Log] {
             assert!(compile(kind, verdict).is_ok());
         }
@@ -37,7 +38,7 @@ fn run(role: &str) -> ExitStatus {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "seccomp::tests::child", "--nocapture"])
         .env(ROLE, role)
-        .env("RUST_BACKTRACE", "0")
+        .env("RUST_BACKTRACE", "full")
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status()
@@ -53,9 +54,9 @@ fn child() {
     let (kind, action, forbidden) = match role.as_str() {
         "pair" => (ThreadKind::QueuePair, SeccompAction::Trap, false),
         "control" => (ThreadKind::Control, SeccompAction::Trap, false),
-        "pair-open" => (ThreadKind::QueuePair, SeccompAction::Trap, true),
-        "control-open" => (ThreadKind::Control, SeccompAction::Trap, true),
-        "log-open" => (ThreadKind::QueuePair, SeccompAction::Log, true),
+        "pair-socket" => (ThreadKind::QueuePair, SeccompAction::Trap, true),
+        "control-socket" => (ThreadKind::Control, SeccompAction::Trap, true),
+        "log-socket" => (ThreadKind::QueuePair, SeccompAction::Log, true),
         _ => (ThreadKind::QueuePair, SeccompAction::Allow, true),
     };
     let worker = std::thread::spawn(move || {
@@ -63,27 +64,56 @@ fn child() {
         let lock = Mutex::new(vec![0u8; 1 << 22]);
         lock.lock().unwrap().resize(1 << 23, 1);
         assert!(catch_unwind(|| panic!("caught")).is_err());
+        let opened = std::fs::File::open("/dev/null").map_err(|error| error.raw_os_error());
+        match action {
+            SeccompAction::Trap => assert_eq!(opened.err(), Some(Some(libc::EACCES))),
+            SeccompAction::Log | SeccompAction::Allow => assert!(opened.is_ok()),
+        }
         if forbidden {
-            drop(std::fs::File::open("/dev/null"));
+            drop(std::net::UdpSocket::bind("127.0.0.1:0"));
         }
     });
     worker.join().unwrap();
 }
 
 #[test]
-fn a_worker_can_lock_allocate_panic_and_end() {
+fn a_worker_can_lock_allocate_panic_with_a_backtrace_fail_to_open_a_file_and_end() {
     assert!(run("pair").success());
     assert!(run("control").success());
 }
 
 #[test]
-fn a_worker_cannot_open_a_file() {
-    assert_eq!(run("pair-open").signal(), Some(libc::SIGSYS));
-    assert_eq!(run("control-open").signal(), Some(libc::SIGSYS));
+fn a_worker_cannot_make_a_socket() {
+    assert_eq!(run("pair-socket").signal(), Some(libc::SIGSYS));
+    assert_eq!(run("control-socket").signal(), Some(libc::SIGSYS));
 }
 
 #[test]
 fn log_and_allow_let_it_pass() {
-    assert!(run("log-open").success());
-    assert!(run("allow-open").success());
+    assert!(run("log-socket").success());
+    assert!(run("allow-socket").success());
+}
+
+/// A thread's heap that grew and shrinks makes the C library's allocator open a file, once in a process.
+#[test]
+fn a_worker_can_give_memory_back_to_the_heap() {
+    if std::env::var(ROLE).is_ok_and(|role| role == "shrink") {
+        let worker = std::thread::spawn(|| {
+            install(ThreadKind::QueuePair, SeccompAction::Trap).unwrap();
+            let blocks: Vec<Vec<u8>> = (0..400).map(|_| vec![1; 10_000]).collect();
+            drop(blocks);
+        });
+        worker.join().unwrap();
+        return;
+    }
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "seccomp::tests::a_worker_can_give_memory_back_to_the_heap",
+        ])
+        .env(ROLE, "shrink")
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success(), "{status}");
 }
