@@ -35,7 +35,7 @@ fn workers_and_no_other_threads_are_confined() {
         for thread in process::threads() {
             if thread.name.starts_with("net_") {
                 assert_eq!(thread.status("Seccomp").as_deref(), Some("2"));
-                assert_eq!(filters(&thread), outside + 1);
+                assert!(filters(&thread) > outside);
                 names.push(thread.name);
             } else {
                 assert_eq!(filters(&thread), outside, "{}", thread.name);

@@ -1,12 +1,19 @@
 //! Frames both ways through real worker threads, woken by kicks and events alone.
 
-use std::sync::Arc;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use net_device::net_queue::{Access, AccessPlatform, TranslateError};
-use net_device::{Features, NetConfig, NetDevice, VirtioDevice};
+use net_device::{
+    Activation, Features, Interrupt, InterruptSource, NetConfig, NetDevice, VirtioDevice,
+};
 use net_queue::hdr::HDR_LEN;
 use net_queue::testing::{Answer, Interrupts, Piece, Random};
-use tests::rig::{RINGS, Rig, alone, body, frame, pause, process, socket_port, wait_readable};
+use tests::rig::{
+    Interrupting, Irq, Queue, RINGS, Rig, alone, body, frame, pause, process, socket_port,
+    wait_readable,
+};
 
 type F = Features;
 
@@ -93,6 +100,100 @@ fn a_ping_pong_of_one_buffer_never_stalls_vq_ntf_06() {
             rig.networks[0].wire.inject(frame(60, round));
             assert_eq!(rig.receive(0, 1).len(), 1);
         }
+    }
+}
+
+/// Spins for a moment that is another one each time: too short to be a time, long enough to hit every gap.
+fn dawdle(random: &mut Random) {
+    let most = 16 << random.below(9);
+    for _ in 0..random.below(most) {
+        std::hint::spin_loop();
+    }
+}
+
+#[test]
+fn what_is_posted_while_the_device_goes_to_sleep_is_not_forgotten_vq_ntf_06() {
+    for without in RINGS {
+        let mut rig = Rig::running(without);
+        rig.networks[0].set_endless(true);
+        let mut random = Random::new(17);
+        let sent = rig.memory.filled(&frame(60, 1));
+        let room = rig.memory.room(256);
+        let command = [rig.memory.filled(&[0, 1, 0]), rig.memory.room(1)];
+        for round in 0..1500 {
+            let count = 1 + random.below(4) as usize;
+            let (index, pieces) = match round % 3 {
+                0 => (0, &[room][..]),
+                1 => (1, &[sent][..]),
+                _ => (2, &command[..]),
+            };
+            for _ in 0..count {
+                dawdle(&mut random);
+                rig.queue(index).post(pieces);
+            }
+            let irq = rig.irq.clone();
+            let queue = rig.queue(index);
+            let mut used = 0;
+            while used < count {
+                used += queue.wait_used(&irq, 1).len();
+            }
+        }
+    }
+}
+
+/// A driver that posts one more chain from its interrupt handler, which is before the device asks for kicks again.
+struct Reentrant {
+    irq: Arc<Irq>,
+    chain: Vec<Piece>,
+    queue: Mutex<Queue>,
+    posted: AtomicBool,
+}
+
+impl Interrupt for Reentrant {
+    fn trigger(&self, source: InterruptSource) -> io::Result<()> {
+        let mut queue = self.queue.lock().expect("nobody panicked");
+        let mine = source == InterruptSource::Queue(queue.index);
+        if mine && !self.posted.swap(true, Ordering::AcqRel) {
+            queue.post(&self.chain);
+        }
+        self.irq.trigger(source)
+    }
+}
+
+#[test]
+fn what_is_posted_from_an_interrupt_handler_is_not_forgotten_vq_ntf_06() {
+    for (without, index) in RINGS.into_iter().flat_map(|it| [(it, 0), (it, 1), (it, 2)]) {
+        println!("without {without}, queue {index}");
+        let mut rig = Rig::new(Rig::config(1));
+        rig.negotiate(without);
+        rig.lay_out(16);
+        rig.networks[0].set_endless(true);
+        let chain = match index {
+            0 => vec![rig.memory.room(256)],
+            1 => vec![rig.memory.filled(&frame(60, 1))],
+            _ => vec![rig.memory.filled(&[0, 1, 0]), rig.memory.room(1)],
+        };
+        let setups = rig.setups();
+        let mut queue = rig.queues.remove(&index).expect("it was laid out");
+        // Without a kick: one that is still to be seen would do for the chain that follows.
+        queue.ring.ask(Interrupts::Always);
+        queue.ring.add(&chain);
+        queue.ring.publish();
+        let handler = Arc::new(Reentrant {
+            irq: rig.irq.clone(),
+            chain,
+            queue: Mutex::new(queue),
+            posted: AtomicBool::new(false),
+        });
+        let activation = Activation {
+            interrupt: handler.clone(),
+            ..rig.activation(setups)
+        };
+        rig.device.activate(activation).expect("it can be used");
+        rig.irq.wait_until("both chains to be used", || {
+            let mut queue = handler.queue.lock().expect("nobody panicked");
+            queue.look(2, Interrupting::Yes)
+        });
     }
 }
 

@@ -45,8 +45,8 @@ fn run_named(mut command: Command, test: &str, body: impl FnOnce(), hint: &str) 
     let output = command
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(INSIDE, test)
-        // A worker that may not open files cannot print one.
-        .env("RUST_BACKTRACE", "0")
+        // What a panic tries for a backtrace must not end the process either.
+        .env("RUST_BACKTRACE", "1")
         .output()
         .expect("the test can be started again: is `unshare` (util-linux) there?");
     let stdout = String::from_utf8_lossy(&output.stdout);
