@@ -1,9 +1,9 @@
 //! Receive: from the backend into the driver's buffers.
 //!
-//! The room that is offered for a frame is the pooled chains and, behind them, a spill buffer of this side whenever
-//! a frame could be longer than those chains. So nothing is ever cut silently, a frame need not wait until the
-//! driver has posted room for the longest one, and a small frame costs one short scatter list. What lands in the
-//! spill buffer is copied on into further chains, or waits there until the driver posts them.
+//! A frame arrives in private memory, is checked there, and is copied into as many chains as it takes. So nothing is
+//! ever cut, a frame need not wait until the driver has posted room for the longest one, and the system call gets one
+//! buffer. Where frames are so long that the copy would cost more than that saves, the pooled chains are offered in
+//! front of the private memory, which then takes only what does not fit.
 
 use std::io;
 use std::sync::Arc;
@@ -11,18 +11,19 @@ use std::sync::Arc;
 use crate::backend::{Admit, Budget, FrameBackend, Limit, Outcome, RecvError};
 use crate::counters::QueueCounters;
 use crate::fault::{DropCause, QueueFault};
-use crate::hdr::{ETH_HDR_LEN, HdrSize, NetHdr, RawHdr, RxRules, gso};
+use crate::hdr::{ETH_HDR_LEN, HDR_LEN, HDR_MAX, HdrSize, NetHdr, RawHdr, RxRules, gso};
 use crate::iovec::{HostSlice, Scatter};
 use crate::offload::Offloads;
 use crate::ram::GuestRam;
 use crate::ring::{Cursor, Ring};
 use crate::rx_pool::{Pull, RxPool};
-use crate::tx::MAX_FRAME;
+use crate::tx::{COPIED, MAX_FRAME};
 
 /// Bytes of a frame's start that a filter may look at: Ethernet header and VLAN tag.
 const HEAD: usize = 18;
-/// For how many small frames after a long one room for a long one is still offered directly.
-const LONG_FRAMES_EXPECTED: u32 = 64;
+/// After so many short frames a long one is not expected any more: to receive a short one directly costs about a tenth
+/// of what it costs to copy a long one.
+const LONG_FRAMES_EXPECTED: u32 = 16;
 
 /// Why [`RxEngine::run`] returned.
 #[derive(Debug)]
@@ -57,6 +58,11 @@ pub struct RxConfig {
 }
 
 impl RxConfig {
+    /// The most bytes of a frame and its header.
+    fn most(&self) -> usize {
+        self.size.bytes() + MAX_FRAME
+    }
+
     /// The most bytes, header included, that the backend is expected to deliver at once.
     fn expected(&self) -> usize {
         let segments =
@@ -65,9 +71,17 @@ impl RxConfig {
             Some(mtu) if !self.offloads.intersects(segments) => {
                 self.size.bytes() + usize::from(mtu) + HEAD
             }
-            _ => self.size.bytes() + MAX_FRAME,
+            _ => self.most(),
         }
     }
+}
+
+/// A frame that was received: `len` bytes with its header. The first `direct` of them lie in the pool's chains, the
+/// rest in private memory.
+#[derive(Clone, Copy, Debug)]
+struct Arrived {
+    len: usize,
+    direct: usize,
 }
 
 /// A frame that was received and could not be delivered yet.
@@ -75,8 +89,8 @@ impl RxConfig {
 enum Held {
     /// It lies in the pool's chains; the limiter said no.
     Limited { len: usize },
-    /// All but its first `direct` bytes lie in the spill buffer; there are too few chains.
-    Spilled { len: usize, direct: usize },
+    /// There are too few chains.
+    Short(Arrived),
 }
 
 /// What a refill left.
@@ -101,7 +115,7 @@ pub struct RxEngine<R> {
     /// The most bytes that one frame is expected to have; sticks at the maximum once a frame was longer.
     expected: usize,
     long_frames: u32,
-    spill: Vec<u8>,
+    private: Vec<u8>,
     held: Option<Held>,
     supply: Supply,
     counters: Arc<QueueCounters>,
@@ -124,8 +138,9 @@ impl<R: Ring> RxEngine<R> {
             ring_size: usize::from(ring_size),
             expected: config.expected(),
             long_frames: 0,
-            // Zeroed memory is mapped lazily: a queue that never spills never pays for it.
-            spill: vec![0; HdrSize::Base.bytes().max(config.size.bytes()) + MAX_FRAME],
+            // One more, so that a frame that was cut shows. Zeroed memory is mapped lazily: a queue that sees no
+            // long frames never pays for them.
+            private: vec![0; config.most() + 1],
             held: None,
             supply: Supply::Open,
             counters,
@@ -159,10 +174,7 @@ impl<R: Ring> RxEngine<R> {
     {
         let (mut frames, mut bytes) = (0, 0);
         let stop = loop {
-            if let Err(stop) = self.fill(&mut budget) {
-                break stop;
-            }
-            let len = match self.next_frame(backend, filter) {
+            let len = match self.next_frame(backend, filter, &mut budget) {
                 Ok(Some(len)) => len,
                 Ok(None) if budget.spend(0) => continue,
                 Ok(None) => break RxStop::Budget,
@@ -188,18 +200,15 @@ impl<R: Ring> RxEngine<R> {
         }
     }
 
-    /// Takes chains from the ring until the longest expected frame has room, and refuses those of no use.
+    /// Takes chains from the ring until they have room for `want` bytes, and refuses those of no use.
     #[inline]
-    fn fill(&mut self, budget: &mut Budget) -> Result<(), RxStop> {
-        if let Some(fault) = self.fault {
-            return Err(RxStop::Fault(fault));
-        }
-        // Without merging only the first chain counts, and it must hold at least the shortest frame.
+    fn fill(&mut self, want: usize, budget: &mut Budget) -> Result<(), RxStop> {
         let header = self.config.size.bytes();
-        let (want, least) = match self.held {
-            Some(Held::Spilled { len, .. }) => (len, header),
-            _ if self.config.merge => (self.expected, header),
-            _ => (1, header + ETH_HDR_LEN as usize),
+        // Without merging only the first chain counts, and it must hold at least the shortest frame.
+        let (want, least) = if self.config.merge {
+            (want, header)
+        } else {
+            (1, header + ETH_HDR_LEN as usize)
         };
         self.supply = Supply::Open;
         while self.pool.room() < want {
@@ -228,11 +237,7 @@ impl<R: Ring> RxEngine<R> {
                 }
             }
         }
-        if self.pool.chains() == 0 {
-            Err(RxStop::NoBuffers)
-        } else {
-            Ok(())
-        }
+        Ok(())
     }
 
     /// The length, header included, of a frame that lies in the pool's chains ready to be delivered; `None` when one
@@ -242,26 +247,29 @@ impl<R: Ring> RxEngine<R> {
         &mut self,
         backend: &mut B,
         filter: Option<&dyn Admit>,
+        budget: &mut Budget,
     ) -> Result<Option<usize>, RxStop>
     where
         B: FrameBackend + ?Sized,
     {
-        let len = match self.held.take() {
+        if let Some(fault) = self.fault {
+            return Err(RxStop::Fault(fault));
+        }
+        let frame = match self.held.take() {
             // It passed all checks before it was held.
             Some(Held::Limited { len }) => return Ok(Some(len)),
-            Some(Held::Spilled { len, direct }) => {
-                if !self.unspill(len, direct)? {
-                    return Ok(None);
-                }
-                len
-            }
-            None => match self.receive(backend)? {
-                Some(len) => len,
+            Some(Held::Short(frame)) => frame,
+            None => match self.receive(backend, budget)? {
+                Some(frame) => frame,
                 None => return Ok(None),
             },
         };
-        match self.check(len, filter) {
-            Ok(()) => Ok(Some(len)),
+        let placed = match self.check(frame, filter) {
+            Ok(header) => self.place(frame, header, budget)?,
+            Err(cause) => Err(cause),
+        };
+        match placed {
+            Ok(()) => Ok(Some(frame.len)),
             Err(cause) => {
                 self.counters.add_drop(cause);
                 Ok(None)
@@ -269,21 +277,26 @@ impl<R: Ring> RxEngine<R> {
         }
     }
 
-    /// Receives one frame and returns its length; `None` when it was lost, or spilled and is held.
+    /// Receives one frame once there is a chain for it; `None` when it was lost.
     #[inline]
-    fn receive<B>(&mut self, backend: &mut B) -> Result<Option<usize>, RxStop>
+    fn receive<B>(
+        &mut self,
+        backend: &mut B,
+        budget: &mut Budget,
+    ) -> Result<Option<Arrived>, RxStop>
     where
         B: FrameBackend + ?Sized,
     {
-        let want = if self.config.merge && self.long_frames > 0 {
-            self.expected
-        } else {
-            1
-        };
-        let (pieces, direct) = self.pool.front(want);
-        let spill = (direct <= self.expected).then(|| HostSlice::of_buffer(&mut self.spill).io());
-        let room = direct.saturating_add(spill.map_or(0, |spill| spill.len()));
-        let received = self.pool.with_pieces(pieces, spill, |pieces| {
+        let long = self.long_frames > 0;
+        let want = if long { self.expected } else { 1 };
+        self.fill(want, budget)?;
+        if self.pool.chains() == 0 {
+            return Err(RxStop::NoBuffers);
+        }
+        let (pieces, direct) = if long { self.pool.front(want) } else { (0, 0) };
+        let room = direct.saturating_add(self.private.len());
+        let private = HostSlice::of_buffer(&mut self.private).io();
+        let received = self.pool.with_pieces(pieces, private, |pieces| {
             backend.recv(&mut Scatter::new(pieces, room))
         });
         let len = match received {
@@ -295,105 +308,108 @@ impl<R: Ring> RxEngine<R> {
             }
             Err(RecvError::Dead(error)) => return Err(RxStop::Dead(error)),
         };
-        // Room that is filled to the last byte may have been too little.
-        if len > direct || (len == direct && spill.is_none()) {
-            self.outgrown(len, direct, spill.is_some());
+        self.expect(len);
+        if len > self.config.most() {
+            self.counters.add_drop(DropCause::TooLong);
             return Ok(None);
         }
-        self.expect_long(len > self.pool.first_len());
-        Ok(Some(len))
+        let direct = direct.min(len);
+        Ok(Some(Arrived { len, direct }))
     }
 
+    /// Learns from a frame of `len` bytes what the next ones may be like.
     #[inline]
-    fn expect_long(&mut self, long: bool) {
-        self.long_frames = if long {
-            LONG_FRAMES_EXPECTED
+    fn expect(&mut self, len: usize) {
+        if len > COPIED {
+            self.long_frames = LONG_FRAMES_EXPECTED;
         } else {
-            self.long_frames.saturating_sub(1)
-        };
-    }
-
-    /// Holds or drops a frame that went beyond the chains offered to it.
-    #[cold]
-    fn outgrown(&mut self, len: usize, direct: usize, whole: bool) {
+            self.long_frames = self.long_frames.saturating_sub(1);
+        }
         if len > self.expected {
             // The link's MTU has grown.
-            self.expected = self.spill.len();
-        }
-        if len > self.spill.len() {
-            self.counters.add_drop(DropCause::TooLong);
-        } else if self.config.merge && whole {
-            self.expect_long(true);
-            self.held = Some(Held::Spilled { len, direct });
-        } else {
-            self.counters.add_drop(DropCause::NoRoom);
+            self.expected = self.config.most();
         }
     }
 
-    /// Copies what spilled on into further chains; false when the frame had to be dropped.
-    #[cold]
-    fn unspill(&mut self, len: usize, direct: usize) -> Result<bool, RxStop> {
-        if self.pool.room() >= len {
-            self.pool.poke(direct, &self.spill[..len - direct]);
-            return Ok(true);
-        }
-        // The driver may still post more, unless it has nothing left to post.
-        if self.supply == Supply::Open && self.pool.slots() < self.ring_size {
-            self.held = Some(Held::Spilled { len, direct });
-            return Err(RxStop::NoBuffers);
-        }
-        if self.supply == Supply::Blocked {
-            // Or else one bad chain would keep all long frames out.
-            self.pool.discard(&mut self.ring);
-        }
-        self.counters.add_drop(DropCause::NoRoom);
-        Ok(false)
-    }
-
-    /// Decides whether the driver may see the frame of `len` bytes at the pool's front, and sanitises its header.
+    /// Decides whether the driver may see `frame`, and with which header.
     ///
-    /// The header is read back from where the backend put it. The driver could change it meanwhile, and would
-    /// deceive nobody but itself.
+    /// What was received directly is read back from where the backend put it. The driver could change it meanwhile,
+    /// and would deceive nobody but itself.
     #[inline]
-    fn check(&mut self, len: usize, filter: Option<&dyn Admit>) -> Result<(), DropCause> {
+    fn check(&self, frame: Arrived, filter: Option<&dyn Admit>) -> Result<NetHdr, DropCause> {
         let header = self.config.size.bytes();
-        let frame_len = len.checked_sub(header).ok_or(DropCause::TooShort)?;
-        let mut raw = RawHdr::new(self.config.size);
-        self.pool.peek(0, raw.as_mut_bytes());
-        let mut checked = NetHdr::check_rx(&raw, frame_len as u32, self.rules)?;
+        let frame_len = frame.len.checked_sub(header).ok_or(DropCause::TooShort)?;
+        let mut buffer = [0; HDR_MAX + HEAD];
+        let count = frame.len.min(header + HEAD);
+        let head = if frame.direct == 0 {
+            &self.private[..count]
+        } else {
+            let direct = self.pool.peek(0, &mut buffer[..frame.direct.min(count)]);
+            buffer[direct..count].copy_from_slice(&self.private[..count - direct]);
+            &buffer[..count]
+        };
+        let (raw, head) = head.split_at(header);
+        let mut base = [0; HDR_LEN];
+        base.copy_from_slice(&raw[..HDR_LEN]);
+        let checked = NetHdr::check_rx(&RawHdr::from(base), frame_len as u32, self.rules)?;
         if let Some(mtu) = self.config.mtu
             && frame_len > usize::from(mtu) + ETH_HDR_LEN as usize
             && checked.gso_type() == gso::NONE
         {
-            self.check_mtu(frame_len, usize::from(mtu))?;
+            check_mtu(head, frame_len, usize::from(mtu))?;
         }
-        if let Some(filter) = filter {
-            let mut head = [0; HEAD];
-            let count = self.pool.peek(header, &mut head[..HEAD.min(frame_len)]);
-            if !filter.admit(&head[..count]) {
-                return Err(DropCause::Filtered);
-            }
+        if filter.is_some_and(|filter| !filter.admit(head)) {
+            return Err(DropCause::Filtered);
         }
-        if self.config.merge {
-            checked.set_num_buffers(self.pool.span(len) as u16);
-        }
-        self.pool
-            .poke(0, checked.to_raw(self.config.size).as_bytes());
-        Ok(())
+        Ok(checked)
     }
 
-    /// A VLAN tag does not count towards the MTU; anything else above it does.
-    #[cold]
-    fn check_mtu(&self, frame_len: usize, mtu: usize) -> Result<(), DropCause> {
-        let mut ethertype = [0; 2];
-        self.pool
-            .peek(self.config.size.bytes() + 12, &mut ethertype);
-        let tagged = matches!(u16::from_be_bytes(ethertype), 0x8100 | 0x88a8);
-        if tagged && frame_len <= mtu + HEAD {
-            Ok(())
-        } else {
-            Err(DropCause::Mtu)
+    /// Puts `frame` with its checked header into the pool's chains. The inner error drops it.
+    #[inline]
+    fn place(
+        &mut self,
+        frame: Arrived,
+        mut header: NetHdr,
+        budget: &mut Budget,
+    ) -> Result<Result<(), DropCause>, RxStop> {
+        let Arrived { len, direct } = frame;
+        if self.pool.room() < len && !self.make_room(frame, budget)? {
+            return Ok(Err(DropCause::NoRoom));
         }
+        if self.config.merge {
+            header.set_num_buffers(self.pool.span(len) as u16);
+        }
+        let raw = header.to_raw(self.config.size);
+        if direct == 0 {
+            self.private[..raw.as_bytes().len()].copy_from_slice(raw.as_bytes());
+            self.pool.poke(0, &self.private[..len]);
+        } else {
+            self.pool.poke(direct, &self.private[..len - direct]);
+            self.pool.poke(0, raw.as_bytes());
+        }
+        Ok(Ok(()))
+    }
+
+    /// Gets chains for all of `frame`; false when there is no way to get enough of them.
+    #[cold]
+    fn make_room(&mut self, frame: Arrived, budget: &mut Budget) -> Result<bool, RxStop> {
+        if !self.config.merge {
+            return Ok(false);
+        }
+        // So it is not lost if this stops here.
+        self.held = Some(Held::Short(frame));
+        self.fill(frame.len, budget)?;
+        let enough = self.pool.room() >= frame.len;
+        // The driver may still post more, unless it has nothing left to post.
+        if !enough && self.supply == Supply::Open && self.pool.slots() < self.ring_size {
+            return Err(RxStop::NoBuffers);
+        }
+        self.held = None;
+        if !enough && self.supply == Supply::Blocked {
+            // Or else one bad chain would keep all long frames out.
+            self.pool.discard(&mut self.ring);
+        }
+        Ok(enough)
     }
 
     /// Gives the chains that hold the frame of `len` bytes to the driver, with the next publish.
@@ -420,7 +436,7 @@ impl<R: Ring> RxEngine<R> {
                 self.deliver(len);
                 self.counters.add_batch(1, frame);
             }
-            Some(Held::Spilled { .. }) => self.counters.add_drop(DropCause::Stopped),
+            Some(Held::Short(_)) => self.counters.add_drop(DropCause::Stopped),
             None => {}
         }
         self.pool.give_back(&mut self.ring);
@@ -447,5 +463,16 @@ impl<R: Ring> RxEngine<R> {
     /// The fault that stopped this queue, if any.
     pub fn fault(&self) -> Option<QueueFault> {
         self.fault
+    }
+}
+
+/// A VLAN tag does not count towards the MTU; anything else above it does.
+#[cold]
+fn check_mtu(head: &[u8], frame_len: usize, mtu: usize) -> Result<(), DropCause> {
+    let tagged = matches!(head.get(12..14), Some([0x81, 0x00] | [0x88, 0xa8]));
+    if tagged && frame_len <= mtu + HEAD {
+        Ok(())
+    } else {
+        Err(DropCause::Mtu)
     }
 }

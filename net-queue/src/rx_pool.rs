@@ -129,12 +129,6 @@ impl RxPool {
         self.slots + usize::from(last).saturating_sub(1)
     }
 
-    /// Bytes of the first chain, 0 when there is none.
-    #[inline]
-    pub(crate) fn first_len(&self) -> usize {
-        self.posted.front().map_or(0, |posted| posted.len)
-    }
-
     /// Takes one more chain from `ring`. Chains below `least` bytes are refused.
     pub(crate) fn pull<R: Ring>(&mut self, ring: &mut R, least: usize) -> Result<Pull, QueueFault> {
         if self.posted.len() == MOST_PIECES {
@@ -220,13 +214,13 @@ impl RxPool {
     pub(crate) fn with_pieces<T>(
         &mut self,
         count: usize,
-        extra: Option<IoVec>,
+        extra: IoVec,
         f: impl FnOnce(&[IoVec]) -> T,
     ) -> T {
+        if count == 0 {
+            return f(&[extra]);
+        }
         let (start, end) = (self.start, self.start + count);
-        let Some(extra) = extra else {
-            return f(&self.pieces[start..end]);
-        };
         if end == self.pieces.len() {
             self.pieces.push(extra);
             let result = f(&self.pieces[start..]);

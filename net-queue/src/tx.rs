@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::backend::{Budget, FrameBackend, Limit, Outcome, SendError};
 use crate::counters::QueueCounters;
 use crate::fault::{DropCause, QueueFault};
-use crate::hdr::{HDR_MAX, HdrSize, NetHdr, RawHdr, TxRules};
+use crate::hdr::{HDR_LEN, HDR_MAX, HdrSize, NetHdr, RawHdr, TxRules};
 use crate::iovec::{Gather, HostSlice, IoVec, MAX_PIECES, copy_from};
 use crate::ram::GuestRam;
 use crate::ring::walk::Resolver;
@@ -14,6 +14,10 @@ use crate::ring::{Chain, Cursor, PieceSink, Ring};
 
 /// The longest frame that is passed on: a full IP packet behind an Ethernet header with one VLAN tag.
 pub const MAX_FRAME: usize = 65535 + 18;
+
+/// Frames up to this length, header included, pass through private memory; longer ones go straight from and to the
+/// guest's. A system call on one buffer is cheaper than one on two by more than the copy costs, up to here.
+pub(crate) const COPIED: usize = 4096;
 
 /// Why [`TxEngine::run`] returned.
 #[derive(Debug)]
@@ -32,7 +36,7 @@ pub enum TxStop {
     Dead(io::Error),
 }
 
-/// One chain's readable pieces. Slot 0 stays free, so that the checked header can stand in front of the first
+/// One chain's readable pieces. Slot 0 stays free, so that what this side has checked can stand in front of the first
 /// piece without moving any.
 #[derive(Debug)]
 struct TxPieces {
@@ -82,8 +86,9 @@ pub struct TxEngine<R> {
     pieces: TxPieces,
     size: HdrSize,
     rules: TxRules,
-    /// The checked header on its way out. Boxed: pieces point to it while the engine may move.
-    header: Box<[u8; HDR_MAX]>,
+    /// The checked header on its way out, and a short frame behind it. Boxed: pieces point to it while the engine may
+    /// move.
+    private: Box<[u8; COPIED]>,
     counters: Arc<QueueCounters>,
     fault: Option<QueueFault>,
 }
@@ -103,7 +108,7 @@ impl<R: Ring> TxEngine<R> {
             pieces,
             size,
             rules,
-            header: Box::new([0; HDR_MAX]),
+            private: Box::new([0; COPIED]),
             counters,
             fault: None,
         }
@@ -137,7 +142,7 @@ impl<R: Ring> TxEngine<R> {
                     continue;
                 }
             };
-            let sent = content.and_then(|()| self.take_header());
+            let sent = content.and_then(|()| self.take_in());
             let frame_len = match sent {
                 Ok(frame_len) => frame_len,
                 Err(cause) => {
@@ -178,29 +183,36 @@ impl<R: Ring> TxEngine<R> {
         }
     }
 
-    /// Copies the header out once, checks it, and puts the checked copy in front of the frame's pieces.
+    /// Copies the header out once, and with it the rest of a short frame; checks the copy and sanitises it.
     /// Returns the frame's bytes. (NET-TX-02, NET-TX-11)
     #[inline]
-    fn take_header(&mut self) -> Result<u64, DropCause> {
+    fn take_in(&mut self) -> Result<u64, DropCause> {
         let header = self.size.bytes();
-        let frame_len = self
-            .pieces
-            .len
-            .checked_sub(header as u64)
-            .ok_or(DropCause::TooShort)?;
-        let mut raw = RawHdr::new(self.size);
-        // Slot 0 may still hold the header of the frame before.
-        copy_from(&self.pieces.pieces[1..], 0, raw.as_mut_bytes());
-        let checked = NetHdr::check_tx(&raw, frame_len as u32, self.rules)?.to_raw(self.size);
-        self.header[..header].copy_from_slice(checked.as_bytes());
-        Ok(frame_len)
+        let len = self.pieces.len as usize;
+        let frame_len = len.checked_sub(header).ok_or(DropCause::TooShort)?;
+        let copied = if len <= COPIED { len } else { header };
+        // Slot 0 may still hold what was sent before.
+        copy_from(&self.pieces.pieces[1..], 0, &mut self.private[..copied]);
+        let (base, rest) = self.private[..header].split_at_mut(HDR_LEN);
+        let mut raw = [0; HDR_LEN];
+        raw.copy_from_slice(base);
+        let checked = NetHdr::check_tx(&RawHdr::from(raw), frame_len as u32, self.rules)?;
+        base.copy_from_slice(&checked.to_bytes());
+        // Nothing behind the base header means anything on transmit.
+        rest.fill(0);
+        Ok(frame_len as u64)
     }
 
-    /// The frame as the backend gets it. The header replaces its own bytes in the chain.
+    /// The frame as the backend gets it: all of it from private memory, or its header from there and the rest from
+    /// where the guest left it.
     #[inline]
     fn gather(&mut self) -> Gather<'_> {
-        let header = self.size.bytes();
+        let (header, len) = (self.size.bytes(), self.pieces.len as usize);
         let pieces = &mut self.pieces.pieces;
+        if len <= COPIED {
+            pieces[0] = HostSlice::of_buffer(&mut self.private[..len]).io();
+            return Gather::new(&pieces[..1], header, len);
+        }
         let (mut left, mut at) = (header, 1);
         while let Some(piece) = pieces.get_mut(at) {
             if piece.len() > left {
@@ -210,8 +222,8 @@ impl<R: Ring> TxEngine<R> {
             left -= piece.len();
             at += 1;
         }
-        pieces[at - 1] = HostSlice::of_buffer(&mut self.header[..header]).io();
-        Gather::new(&pieces[at - 1..], header, self.pieces.len as usize)
+        pieces[at - 1] = HostSlice::of_buffer(&mut self.private[..header]).io();
+        Gather::new(&pieces[at - 1..], header, len)
     }
 
     /// Deals with a frame that the backend did not take; says whether that is a reason to stop.

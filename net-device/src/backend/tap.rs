@@ -9,10 +9,6 @@ use tap::Tap;
 
 use crate::port::{Port, PortControl};
 
-/// Frames up to this size, header included, are cheaper to copy into one buffer and `write` than to hand to the
-/// kernel in pieces.
-const COPY_LIMIT: usize = 256;
-
 /// The two crates' names for one thing; neither knows the other.
 const OFFLOADS: [(Offloads, tap::Offloads); 7] = [
     (Offloads::CSUM, tap::Offloads::CSUM),
@@ -84,12 +80,14 @@ impl FrameBackend for TapBackend {
 
     #[inline]
     fn send(&mut self, frame: &Gather<'_>) -> Result<(), SendError> {
-        let sent = if frame.len() <= COPY_LIMIT {
-            let mut buffer = [0u8; COPY_LIMIT];
-            let len = frame.copy_to(&mut buffer);
-            self.tap.write(&buffer[..len])
+        let (pieces, count) = frame.as_iovecs();
+        let sent = if count == 1 {
+            // SAFETY: one piece, valid for reading its description and its bytes while `frame` is borrowed.
+            unsafe {
+                self.tap
+                    .write_raw((*pieces).iov_base.cast(), (*pieces).iov_len)
+            }
         } else {
-            let (pieces, count) = frame.as_iovecs();
             // SAFETY: the pieces are valid for reading while `frame` is borrowed.
             unsafe { self.tap.writev_raw(pieces, count) }
         };

@@ -10,6 +10,7 @@ mod pieces;
 mod rig;
 mod rings;
 mod rx;
+mod rx_direct;
 mod rx_limits;
 mod split;
 mod tx;
