@@ -76,6 +76,11 @@ pub(super) fn tcp(guest: &mut Guest, options: &str) -> Result<Throughput> {
     tcp_at(guest, GUEST, options)
 }
 
+/// TCP from the host to the guest alone.
+pub(super) fn tcp_to_guest(guest: &mut Guest) -> Result<()> {
+    iperf(guest, GUEST, "").map(|_report| ())
+}
+
 /// The best of three measurements for each direction: other work on the machine only ever takes away.
 pub(super) fn best_tcp(guest: &mut Guest) -> Result<Throughput> {
     let mut best = tcp(guest, "")?;

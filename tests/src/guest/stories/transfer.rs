@@ -157,7 +157,9 @@ fn best_tcp_and_length(lab: &mut Lab) -> Result<(traffic::Throughput, f64)> {
     let received = |lab: &mut Lab| -> Result<[f64; 2]> {
         let read = format!("cd /sys/class/net/{NIC}/statistics && cat rx_bytes rx_packets");
         let report = lab.guest.expect(&read)?;
-        let mut numbers = report.split_whitespace().filter_map(|word| word.parse().ok());
+        let mut numbers = report
+            .split_whitespace()
+            .filter_map(|word| word.parse().ok());
         match (numbers.next(), numbers.next()) {
             (Some(bytes), Some(packets)) => Ok([bytes, packets]),
             _ => Err(Error::Unexpected(format!("no counters: {report}"))),
