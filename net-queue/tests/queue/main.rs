@@ -4,6 +4,7 @@ mod ctrl;
 mod differential;
 mod hostile;
 mod in_order;
+mod memory;
 mod model;
 mod packed;
 mod pieces;

@@ -1,0 +1,202 @@
+//! Guest memory behind the rings: what is found, what is translated, who is told.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use net_queue::hdr::{HdrSize, TxRules};
+use net_queue::ring::{AnyRing, RingConfig, RingError};
+use net_queue::testing::{GuestRing, Piece, Shape, TestMemory};
+use net_queue::{
+    Access, AccessPlatform, DropCause, GuestRam, RamError, RxEngine, TranslateError, TxEngine,
+};
+use vm_memory::GuestMemoryMmap;
+
+use crate::rig::{MERGE, RxRig, TxRig, every_layout, frame, packet, ring};
+
+#[test]
+fn memory_without_regions_is_refused() {
+    let empty = Arc::new(GuestMemoryMmap::<()>::new());
+    assert!(matches!(GuestRam::new(empty), Err(RamError::Empty)));
+}
+
+#[test]
+fn regions_are_listed() {
+    let text = format!("{:?}", TestMemory::new().ram());
+    assert!(text.contains("0x10000..0x1010000"), "{text}");
+}
+
+const PAGE: u64 = 4096;
+
+/// Maps pages one by one; knows what it was asked for.
+#[derive(Default)]
+struct Iommu {
+    /// Page number to guest page number, and whether it may be written.
+    pages: HashMap<u64, (u64, bool)>,
+    /// The most bytes that one answer covers.
+    step: u64,
+    writes: Mutex<Vec<u64>>,
+}
+
+impl AccessPlatform for Iommu {
+    fn translate(&self, iova: u64, len: u64, access: Access) -> Result<(u64, u64), TranslateError> {
+        let refused = TranslateError { iova };
+        let (page, writable) = *self.pages.get(&(iova / PAGE)).ok_or(refused)?;
+        if access == Access::Write {
+            self.writes.lock().expect("no panic before").push(iova);
+            if !writable {
+                return Err(refused);
+            }
+        }
+        let at = iova % PAGE;
+        assert!(len > 0, "nothing is asked for nothing");
+        Ok((page * PAGE + at, (PAGE - at).min(self.step)))
+    }
+}
+
+impl Iommu {
+    /// Maps `count` pages from `iova` to pages from `gpa` on, in steps of `stride` pages.
+    fn map(&mut self, iova: u64, gpa: u64, count: u64, stride: u64, writable: bool) {
+        for n in 0..count {
+            let page = gpa / PAGE + n * stride;
+            self.pages.insert(iova / PAGE + n, (page, writable));
+        }
+    }
+}
+
+/// Where the scattered buffer pages are seen by the device.
+const IOVA: u64 = 0x7000_0000;
+
+/// An IOMMU that maps rings to themselves and buffers to every third page.
+fn iommu(memory: &TestMemory, step: u64) -> Iommu {
+    let [(rings, _), _, (buffers, _)] = memory.regions();
+    let mut iommu = Iommu {
+        step: u64::MAX,
+        ..Iommu::default()
+    };
+    iommu.map(rings, rings, 16, 1, true);
+    // The driver's indirect tables come from the same region as its buffers.
+    iommu.map(buffers, buffers, 16, 1, true);
+    iommu.map(IOVA, buffers + 64 * PAGE, 8, 3, true);
+    iommu.step = step;
+    iommu
+}
+
+/// The guest address of `offset` in the scattered pages.
+fn scattered(memory: &TestMemory, offset: u64) -> u64 {
+    memory.regions()[2].0 + (64 + 3 * (offset / PAGE)) * PAGE + offset % PAGE
+}
+
+#[test]
+fn transmit_buffers_are_translated() {
+    every_layout(|layout| {
+        for (step, shape) in [
+            (u64::MAX, Shape::Direct),
+            (1000, Shape::Direct),
+            (u64::MAX, Shape::Indirect),
+        ] {
+            let mut rig = TxRig::new(ring(layout, 16));
+            let memory = rig.guest.memory().clone();
+            let ram = memory
+                .ram()
+                .with_access_platform(Arc::new(iommu(&memory, step)));
+            let device = AnyRing::new(&ram, &rig.guest.config()).expect("it is small");
+            let rules = TxRules::default();
+            rig.engine = TxEngine::new(device, HdrSize::Base, rules, rig.counters.clone());
+
+            let bytes = packet(9000, 5);
+            let start = 4000;
+            for (n, byte) in bytes.iter().enumerate() {
+                memory.write(scattered(&memory, start + n as u64), &[*byte]);
+            }
+            let pieces = [
+                Piece::readable(IOVA + start, 100),
+                Piece::readable(IOVA + start + 100, bytes.len() as u32 - 100),
+            ];
+            rig.guest.add_as(shape, &pieces);
+            rig.guest.publish();
+            assert_eq!(rig.drain(), [bytes], "steps of {step}");
+        }
+    });
+}
+
+#[test]
+fn receive_buffers_are_translated_for_writing() {
+    every_layout(|layout| {
+        let memory = TestMemory::new();
+        let platform = Arc::new(iommu(&memory, u64::MAX));
+        let ram = memory.ram().with_access_platform(platform.clone());
+        let mut rig = RxRig::over(memory.clone(), ram, ring(layout, 16), MERGE);
+        rig.guest.add(&[Piece::writable(IOVA + 4000, 9000)]);
+        rig.guest.publish();
+        platform.writes.lock().expect("no panic before").clear();
+        rig.wire.inject(packet(5000, 6));
+        rig.drain();
+        assert_eq!(rig.guest.poll().expect("the chain").len, 5012);
+        let byte = |n: u64| memory.read(scattered(&memory, 4012 + n), 1)[0];
+        let received: Vec<_> = (0..5000).map(byte).collect();
+        assert_eq!(received, frame(5000, 6));
+        let asked = platform.writes.lock().expect("no panic before").clone();
+        assert!(asked.contains(&(IOVA + 4000)), "{asked:x?}");
+    });
+}
+
+/// What the IOMMU refuses costs the chain; what lies beyond memory does whatever the IOMMU says.
+#[test]
+fn untranslated_buffers_are_refused() {
+    every_layout(|layout| {
+        let memory = TestMemory::new();
+        let mut platform = iommu(&memory, u64::MAX);
+        platform.map(0x9000_0000, memory.regions()[2].0, 1, 1, false);
+        platform.map(0xa000_0000, 0x8000_0000, 2, 1, true);
+        let ram = memory.ram().with_access_platform(Arc::new(platform));
+        let guest = GuestRing::new(&memory, ring(layout, 16));
+        let device = AnyRing::new(&ram, &guest.config()).expect("the ring is mapped");
+        let counters = Arc::<net_queue::QueueCounters>::default();
+        let mut rig = RxRig::new(ring(layout, 16), MERGE);
+        rig.engine = RxEngine::new(device, 16, ram, MERGE, counters.clone());
+        rig.guest = guest;
+        let bad = [
+            (IOVA + 7 * PAGE, 2 * PAGE),
+            (IOVA + 9 * PAGE, 100),
+            (0x9000_0000, 100),
+            (0xa000_0000, 100),
+            (u64::MAX - 50, 100),
+        ];
+        for (addr, len) in bad {
+            rig.guest.add(&[Piece::writable(addr, len as u32)]);
+        }
+        rig.guest.add(&[Piece::writable(IOVA, 100)]);
+        rig.guest.publish();
+        rig.wire.inject(packet(60, 1));
+        rig.drain();
+        let lens: Vec<_> = rig.guest.poll_all().iter().map(|used| used.len).collect();
+        assert_eq!(lens, [0, 0, 0, 0, 0, 72]);
+        assert_eq!(counters.drops(DropCause::BadAddress), 5);
+    });
+}
+
+/// A ring that is mapped piecemeal cannot be run, nor one that may not be written.
+#[test]
+fn rings_must_be_mapped_in_one_piece() {
+    every_layout(|layout| {
+        let memory = TestMemory::new();
+        let config = GuestRing::new(&memory, ring(layout, 16)).config();
+        let made = |platform: Iommu, config: &RingConfig| {
+            let ram = memory.ram().with_access_platform(Arc::new(platform));
+            AnyRing::new(&ram, config)
+        };
+        assert!(made(iommu(&memory, u64::MAX), &config).is_ok());
+        // Answers that are too short, or no progress at all.
+        for step in [0, 1] {
+            let ring = made(iommu(&memory, step), &config);
+            assert!(matches!(ring, Err(RingError::Address(_))));
+        }
+        let mut read_only = iommu(&memory, u64::MAX);
+        let rings = memory.regions()[0].0;
+        read_only.map(rings, rings, 16, 1, false);
+        assert!(matches!(
+            made(read_only, &config),
+            Err(RingError::Address(_))
+        ));
+    });
+}
