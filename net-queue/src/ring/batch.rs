@@ -63,7 +63,6 @@ impl Batch {
     /// The element that is left.
     #[inline]
     pub(super) fn take(&mut self) -> Option<Element> {
-        self.full = false;
         self.open.take()
     }
 }

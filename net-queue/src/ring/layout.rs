@@ -146,10 +146,15 @@ impl Area {
             };
             return Some(Desc::from_words(addr, rest));
         }
-        // An indirect table may start at any address (VQ-SPL-08).
+        Some(Self::unaligned_desc(slice))
+    }
+
+    /// An indirect table may start at any address (VQ-SPL-08).
+    #[cold]
+    fn unaligned_desc(slice: HostSlice) -> Desc {
         let mut bytes = [0u8; DESC_SIZE];
-        for (at, byte) in bytes.iter_mut().enumerate() {
-            // SAFETY: within the sixteen mapped bytes; a volatile byte read has no alignment to keep.
+        for (at, byte) in bytes.iter_mut().enumerate().take(slice.len()) {
+            // SAFETY: within the mapped bytes; a volatile byte read has no alignment to keep.
             *byte = unsafe { slice.as_ptr().add(at).read_volatile() };
         }
         let (addr, rest) = bytes.split_at(8);
@@ -158,6 +163,6 @@ impl Area {
                 .rev()
                 .fold(0u64, |word, byte| word << 8 | u64::from(*byte))
         };
-        Some(Desc::from_words(word(addr).to_le(), word(rest).to_le()))
+        Desc::from_words(word(addr).to_le(), word(rest).to_le())
     }
 }

@@ -295,40 +295,6 @@ fn dirty_marks_are_exact() {
     });
 }
 
-/// Every byte of a ring that changes is marked: used elements, index or flags, event words.
-#[test]
-fn dirty_marks_cover_all_ring_writes() {
-    every_ring(16, |config| {
-        let memory = TestMemory::new();
-        let marks = Arc::new(DirtyRanges::default());
-        let ram = memory.ram().with_dirty_log(Some(marks.clone()));
-        let mut rig = RxRig::over(memory.clone(), ram, config, MERGE);
-        let rings = memory.regions()[0].0;
-        for n in 0..40 {
-            while rig.guest.free() > 0 {
-                rig.post(&[100]);
-            }
-            rig.wire.inject(packet(150 + n as usize, n));
-            let before = memory.read(rings, 4096);
-            rig.drain();
-            rig.engine.arm();
-            let armed = memory.read(rings, 4096);
-            rig.engine.disarm();
-            let after = memory.read(rings, 4096);
-            let marked = marks.take();
-            for (at, bytes) in before.iter().zip(&armed).zip(&after).enumerate() {
-                let addr = rings + at as u64;
-                let ((old, armed), new) = bytes;
-                let told = marked
-                    .iter()
-                    .any(|(from, len)| (*from..from + len).contains(&addr));
-                assert!(told || (old == armed && armed == new), "{at}");
-            }
-            rig.guest.poll_all();
-        }
-    });
-}
-
 /// The used ring is guest memory too.
 #[test]
 fn ring_writes_are_marked_in_the_bitmaps() {
