@@ -92,7 +92,7 @@ fn ring_outside_memory_and_other_failures_leave_nothing_started_vq_spl_01_02() {
                 Ok(()) => panic!("{name} was accepted"),
             };
             println!("{name}: {refused}");
-            assert!(process::threads_named("net_").is_empty(), "{name}");
+            process::await_threads("net_", 0);
             assert_eq!(process::open_fds(), fds, "{name}");
             assert_eq!(rig.irq.all(), 0, "{name}");
         }
@@ -460,7 +460,7 @@ fn a_worker_that_panics_fails_its_device_and_nothing_else() {
         assert!(rig.device.resume().is_err());
         assert!(rig.device.reset().is_none());
         drop(rig);
-        assert!(process::threads_named("net_").is_empty());
+        process::await_threads("net_", 0);
         // The VMM goes on.
         let mut other = Rig::running(F::empty());
         check_traffic(&mut other, 1);
@@ -481,7 +481,7 @@ fn dropping_a_running_device_ends_its_threads() {
             }
             assert_eq!(process::threads_named("net_").len(), 4);
             drop(rig);
-            assert!(process::threads_named("net_").is_empty());
+            process::await_threads("net_", 0);
             assert_eq!(process::open_fds(), fds);
         }
     });
@@ -497,7 +497,7 @@ fn two_hundred_lives_leak_no_thread_and_no_descriptor() {
             check_traffic(&mut rig, round as u64);
             rig.device.reset();
             rig.queues.clear();
-            assert_eq!(process::threads().len(), threads, "life {round}");
+            process::await_threads("", threads);
             assert_eq!(process::open_fds(), fds, "life {round}");
         }
     });

@@ -523,6 +523,6 @@ fn only_the_queues_of_a_device_have_threads() {
         let names: Vec<_> = threads.iter().map(|thread| thread.name.as_str()).collect();
         assert_eq!(names, ["net_ctrl", "net_qp0"]);
         drop(rig);
-        assert!(process::threads_named("net_").is_empty());
+        process::await_threads("net_", 0);
     });
 }

@@ -1,6 +1,10 @@
 //! What the kernel knows of this process.
 
-use std::fs;
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+/// How long the kernel may take to forget a thread.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// One thread of this process.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,6 +82,25 @@ pub fn threads_named(prefix: &str) -> Vec<Thread> {
     let mut threads = threads();
     threads.retain(|thread| thread.name.starts_with(prefix));
     threads
+}
+
+/// Returns when this process has `count` threads whose names begin with `prefix`.
+///
+/// The kernel wakes whoever joins a thread before it takes the thread out of its list: a look right after the join may
+/// still see it.
+///
+/// # Panics
+/// There are others after ten seconds.
+pub fn await_threads(prefix: &str, count: usize) {
+    let begin = Instant::now();
+    loop {
+        let threads = threads_named(prefix);
+        if threads.len() == count {
+            return;
+        }
+        assert!(begin.elapsed() < LIMIT, "not {count} but {threads:?}");
+        thread::yield_now();
+    }
 }
 
 /// How many descriptors are open.
