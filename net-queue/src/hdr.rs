@@ -10,6 +10,8 @@
 //! `NEEDS_CSUM` is set and inside the frame if it is; a GSO type only if its offload is on, and
 //! then with `NEEDS_CSUM`, a usable segment size, whole headers and a bounded number of segments.
 
+use std::fmt;
+
 use crate::offload::Offloads;
 use thiserror::Error;
 
@@ -112,8 +114,14 @@ impl RawHdr {
         &mut self.bytes[..self.size.bytes()]
     }
 
-    const fn u16_at(&self, at: usize) -> u16 {
-        u16::from_le_bytes([self.bytes[at], self.bytes[at + 1]])
+    /// The base header, unchecked, as it travels within this module.
+    #[inline]
+    const fn base(&self) -> NetHdr {
+        let [b0, b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, ..] = self.bytes;
+        NetHdr {
+            low: u64::from_le_bytes([b0, b1, b2, b3, b4, b5, b6, b7]),
+            high: u32::from_le_bytes([b8, b9, b10, b11]),
+        }
     }
 }
 
@@ -216,28 +224,43 @@ impl HdrError {
 }
 
 /// A checked header, every field of it sanitised.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+///
+/// It is kept as the words that it has on the wire: fields stored one by one and read back as a whole would make the
+/// CPU wait, for each frame.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct NetHdr {
-    flags: u8,
-    gso_type: u8,
-    hdr_len: u16,
-    gso_size: u16,
-    csum_start: u16,
-    csum_offset: u16,
-    num_buffers: u16,
+    /// From the lowest byte on: `flags`, `gso_type`, `hdr_len`, `gso_size`, `csum_start`.
+    low: u64,
+    /// `csum_offset`, `num_buffers`.
+    high: u32,
+}
+
+impl fmt::Debug for NetHdr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NetHdr")
+            .field("flags", &self.flags())
+            .field("gso_type", &self.gso_type())
+            .field("hdr_len", &self.hdr_len())
+            .field("gso_size", &self.gso_size())
+            .field("csum_start", &self.csum_start())
+            .field("csum_offset", &self.csum_offset())
+            .field("num_buffers", &self.num_buffers())
+            .finish()
+    }
 }
 
 impl NetHdr {
     /// The header of a complete frame: nothing is left to be done.
-    pub const PLAIN: Self = Self {
-        flags: 0,
-        gso_type: gso::NONE,
-        hdr_len: 0,
-        gso_size: 0,
-        csum_start: 0,
-        csum_offset: 0,
-        num_buffers: 0,
-    };
+    pub const PLAIN: Self = Self { low: 0, high: 0 };
+
+    /// With these flags and number of buffers, nothing else.
+    #[inline]
+    const fn plain(flags: u8, num_buffers: u16) -> Self {
+        Self {
+            low: flags as u64,
+            high: (num_buffers as u32) << 16,
+        }
+    }
 
     /// Checks what a driver wrote in front of a frame of `frame_len` bytes (header not counted).
     ///
@@ -249,8 +272,9 @@ impl NetHdr {
     /// The frame is to be dropped and counted under the returned cause.
     #[inline]
     pub fn check_tx(raw: &RawHdr, frame_len: u32, rules: TxRules) -> Result<Self, HdrError> {
-        let flags = raw.bytes[0] & flags::NEEDS_CSUM;
-        Self::check(raw, flags, 0, frame_len, rules.offloads)
+        let raw = raw.base();
+        let plain = Self::plain(raw.flags() & flags::NEEDS_CSUM, 0);
+        Self::check(raw, plain, frame_len, rules.offloads)
     }
 
     /// Checks what a backend wrote in front of a frame of `frame_len` bytes (header not counted).
@@ -268,24 +292,22 @@ impl NetHdr {
         } else {
             flags::NEEDS_CSUM
         };
-        Self::check(raw, raw.bytes[0] & seen, 1, frame_len, rules.offloads)
+        let raw = raw.base();
+        let plain = Self::plain(raw.flags() & seen, 1);
+        Self::check(raw, plain, frame_len, rules.offloads)
     }
 
     /// Number of receive buffers the frame takes (NET-RX-01, NET-RX-02).
     #[inline]
     pub fn set_num_buffers(&mut self, count: u16) {
-        self.num_buffers = count;
+        self.high = self.high & 0xffff | u32::from(count) << 16;
     }
 
     /// The base header on the wire.
     #[inline]
     pub const fn to_bytes(self) -> [u8; HDR_LEN] {
-        let [b2, b3] = self.hdr_len.to_le_bytes();
-        let [b4, b5] = self.gso_size.to_le_bytes();
-        let [b6, b7] = self.csum_start.to_le_bytes();
-        let [b8, b9] = self.csum_offset.to_le_bytes();
-        let [b10, b11] = self.num_buffers.to_le_bytes();
-        let (b0, b1) = (self.flags, self.gso_type);
+        let [b0, b1, b2, b3, b4, b5, b6, b7] = self.low.to_le_bytes();
+        let [b8, b9, b10, b11] = self.high.to_le_bytes();
         [b0, b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11]
     }
 
@@ -300,102 +322,96 @@ impl NetHdr {
     }
 
     /// See [`flags`].
+    #[inline]
     pub const fn flags(self) -> u8 {
-        self.flags
+        self.low as u8
     }
 
     /// See [`gso`].
+    #[inline]
     pub const fn gso_type(self) -> u8 {
-        self.gso_type
+        (self.low >> 8) as u8
     }
 
     /// Bytes of all headers, a hint; 0 when not segmented.
+    #[inline]
     pub const fn hdr_len(self) -> u16 {
-        self.hdr_len
+        (self.low >> 16) as u16
     }
 
     /// Most payload bytes per segment; 0 when not segmented.
+    #[inline]
     pub const fn gso_size(self) -> u16 {
-        self.gso_size
+        (self.low >> 32) as u16
     }
 
     /// Frame offset from which the checksum is taken; 0 without `NEEDS_CSUM`.
+    #[inline]
     pub const fn csum_start(self) -> u16 {
-        self.csum_start
+        (self.low >> 48) as u16
     }
 
     /// Offset from `csum_start` at which the checksum is stored; 0 without `NEEDS_CSUM`.
+    #[inline]
     pub const fn csum_offset(self) -> u16 {
-        self.csum_offset
+        self.high as u16
     }
 
     /// Receive buffers taken; 0 on transmit.
+    #[inline]
     pub const fn num_buffers(self) -> u16 {
-        self.num_buffers
+        (self.high >> 16) as u16
     }
 
-    /// Both directions: `flags` are those that the receiver may see.
+    /// Both directions: `plain` is all that is left of the header when nothing is to be done to the frame.
     #[inline]
-    fn check(
-        raw: &RawHdr,
-        flags: u8,
-        num_buffers: u16,
-        frame_len: u32,
-        on: Offloads,
-    ) -> Result<Self, HdrError> {
+    fn check(raw: Self, plain: Self, frame_len: u32, on: Offloads) -> Result<Self, HdrError> {
         if frame_len < ETH_HDR_LEN {
             return Err(HdrError::ShortFrame);
         }
-        if flags & flags::NEEDS_CSUM != 0 || raw.bytes[1] != gso::NONE {
-            return Self::check_offload(raw, flags, num_buffers, frame_len, on);
+        if plain.flags() & flags::NEEDS_CSUM != 0 || raw.gso_type() != gso::NONE {
+            return Self::check_offload(raw, plain, frame_len, on);
         }
-        Ok(Self {
-            flags,
-            num_buffers,
-            ..Self::PLAIN
-        })
+        Ok(plain)
     }
 
     /// The slow half: something is left to be done to the frame.
     fn check_offload(
-        raw: &RawHdr,
-        flags: u8,
-        num_buffers: u16,
+        raw: Self,
+        plain: Self,
         frame_len: u32,
         on: Offloads,
     ) -> Result<Self, HdrError> {
-        let gso_type = raw.bytes[1];
-        let segmented = Segmented::of(gso_type)?;
-        if segmented.is_some_and(|gso| !gso.allowed(gso_type, on)) {
+        let segmented = Segmented::of(raw.gso_type())?;
+        if segmented.is_some_and(|gso| !gso.allowed(raw.gso_type(), on)) {
             return Err(HdrError::GsoNotNegotiated);
         }
-        if flags & flags::NEEDS_CSUM == 0 {
+        if plain.flags() & flags::NEEDS_CSUM == 0 {
             return Err(HdrError::GsoWithoutCsum);
         }
         if !on.contains(Offloads::CSUM) {
             return Err(HdrError::CsumNotNegotiated);
         }
-        let (csum_start, csum_offset) = (raw.u16_at(6), raw.u16_at(8));
+        let (csum_start, csum_offset) = (raw.csum_start(), raw.csum_offset());
         let end = u32::from(csum_start) + u32::from(csum_offset) + 2;
         if end > frame_len || !(MIN_L4_START..=MAX_L4_START).contains(&csum_start) {
             return Err(HdrError::CsumRange);
         }
         let partial = Self {
-            flags,
-            csum_start,
-            csum_offset,
-            num_buffers,
-            ..Self::PLAIN
+            low: plain.low | u64::from(csum_start) << 48,
+            high: plain.high | u32::from(csum_offset),
         };
         let Some(segmented) = segmented else {
             return Ok(partial);
         };
         segmented.check(raw, frame_len)?;
-        let hdr_len = u32::from(raw.u16_at(2)).min(frame_len) as u16;
+        let hdr_len = u32::from(raw.hdr_len()).min(frame_len) as u16;
+        let (gso_type, gso_size) = (raw.gso_type(), raw.gso_size());
         Ok(Self {
-            gso_type,
-            hdr_len,
-            gso_size: raw.u16_at(4),
+            low: partial.low
+                | u64::from(gso_type) << 8
+                | u64::from(hdr_len) << 16
+                | u64::from(gso_size) << 32,
             ..partial
         })
     }
@@ -458,8 +474,8 @@ impl Segmented {
         on.intersects(self.any_of) && ecn_ok
     }
 
-    fn check(self, raw: &RawHdr, frame_len: u32) -> Result<(), HdrError> {
-        let (size, start, offset) = (raw.u16_at(4), raw.u16_at(6), raw.u16_at(8));
+    fn check(self, raw: NetHdr, frame_len: u32) -> Result<(), HdrError> {
+        let (size, start, offset) = (raw.gso_size(), raw.csum_start(), raw.csum_offset());
         if size == 0 || size == GSO_BY_FRAGS {
             return Err(HdrError::GsoSize);
         }

@@ -170,6 +170,21 @@ pub(crate) fn copy_into(pieces: &[IoVec], mut skip: usize, src: &[u8]) -> usize 
     done
 }
 
+/// Copies a header to the front of `pieces`, in registers when the first piece has room for it.
+#[inline]
+pub(crate) fn put_front<const N: usize>(pieces: &[IoVec], header: &[u8; N]) {
+    match pieces.first() {
+        // SAFETY: the piece has `N` bytes, it is mapped (module invariant) and `header` is this process's own. An array
+        // of bytes has no alignment to keep.
+        Some(piece) if piece.len() >= N => unsafe {
+            piece.0.iov_base.cast::<[u8; N]>().write(*header);
+        },
+        _ => {
+            copy_into(pieces, 0, header);
+        }
+    }
+}
+
 /// A frame on its way out: the checked header, then the frame's bytes where the guest left them.
 #[derive(Debug)]
 pub struct Gather<'a> {

@@ -69,6 +69,7 @@ pub struct BadAddress {
     pub len: u64,
 }
 
+#[derive(Clone, Copy, Debug)]
 struct Region {
     gpa: u64,
     host: HostSlice,
@@ -86,6 +87,13 @@ impl Region {
             self.host.sub(offset, rest)
         }
     }
+
+    /// The `len` bytes at `gpa`, if they lie in the region.
+    #[inline]
+    fn part(&self, gpa: u64, len: usize) -> Option<HostSlice> {
+        let offset = usize::try_from(gpa.checked_sub(self.gpa)?).ok()?;
+        self.host.sub(offset, len)
+    }
 }
 
 struct Inner {
@@ -101,12 +109,16 @@ struct Inner {
 /// It keeps the mapping alive, so a pointer made from it cannot dangle while a clone of it is held. When the
 /// memory map changes, make a new one and rebind the device; the old one goes with its last user.
 #[derive(Clone)]
-pub struct GuestRam(Arc<Inner>);
+pub struct GuestRam {
+    inner: Arc<Inner>,
+    /// Whether `inner` has a dirty log, known without looking there.
+    tracks: bool,
+}
 
 impl fmt::Debug for GuestRam {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ranges = self
-            .0
+            .inner
             .regions
             .iter()
             .map(|r| r.gpa..r.gpa + r.host.len() as u64);
@@ -116,9 +128,23 @@ impl fmt::Debug for GuestRam {
     }
 }
 
-/// The region that the last address was found in: buffers tend to be neighbours.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Hint(usize);
+/// The region that the last address was found in, of the memory it was found in: buffers tend to be neighbours, and
+/// what is at hand here need not be fetched from there.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Hint(Option<(GuestRam, Region)>);
+
+impl Hint {
+    /// The `len` bytes at the driver's address `addr` of `ram`, if they are known to lie there.
+    #[inline]
+    fn part(&self, ram: &GuestRam, addr: u64, len: usize) -> Option<HostSlice> {
+        let (known, region) = self.0.as_ref()?;
+        if Arc::ptr_eq(&known.inner, &ram.inner) {
+            region.part(addr, len)
+        } else {
+            None
+        }
+    }
+}
 
 impl GuestRam {
     /// Resolves `memory`, which stays alive as long as any clone of the result.
@@ -150,24 +176,31 @@ impl GuestRam {
         }
         let marks = TypeId::of::<<M::R as GuestMemoryRegion>::B>() != TypeId::of::<()>();
         let dirty = marks.then(|| Arc::new(Bitmaps(memory.clone())) as Arc<dyn DirtyLog>);
-        Ok(Self(Arc::new(Inner {
+        Ok(Self::of(Inner {
             regions,
             dirty,
             platform: None,
             mapping: memory,
-        })))
+        }))
+    }
+
+    fn of(inner: Inner) -> Self {
+        Self {
+            tracks: inner.dirty.is_some(),
+            inner: Arc::new(inner),
+        }
     }
 
     /// The same memory with writes told to `log` (`None`: to nobody).
     #[must_use]
     pub fn with_dirty_log(&self, log: Option<Arc<dyn DirtyLog>>) -> Self {
-        self.with(log, self.0.platform.clone())
+        self.with(log, self.inner.platform.clone())
     }
 
     /// The same memory behind `platform`: every address that the driver gives is translated first.
     #[must_use]
     pub fn with_access_platform(&self, platform: Arc<dyn AccessPlatform>) -> Self {
-        self.with(self.0.dirty.clone(), Some(platform))
+        self.with(self.inner.dirty.clone(), Some(platform))
     }
 
     fn with(
@@ -175,51 +208,35 @@ impl GuestRam {
         dirty: Option<Arc<dyn DirtyLog>>,
         platform: Option<Arc<dyn AccessPlatform>>,
     ) -> Self {
-        let regions = self
-            .0
-            .regions
-            .iter()
-            .map(|r| Region {
-                gpa: r.gpa,
-                host: r.host,
-            })
-            .collect();
-        Self(Arc::new(Inner {
-            regions,
+        Self::of(Inner {
+            regions: self.inner.regions.clone(),
             dirty,
             platform,
-            mapping: self.0.mapping.clone(),
-        }))
+            mapping: self.inner.mapping.clone(),
+        })
     }
 
     /// Whether anyone wants to know of writes.
     #[inline]
     pub(crate) fn tracks_writes(&self) -> bool {
-        self.0.dirty.is_some()
+        self.tracks
     }
 
     /// Tells the dirty log of a write.
     #[inline]
     pub(crate) fn mark(&self, gpa: u64, len: u64) {
-        if let Some(dirty) = &self.0.dirty
+        if let Some(dirty) = &self.inner.dirty
             && len > 0
         {
             dirty.mark(gpa, len);
         }
     }
 
-    /// The bytes from guest-physical `gpa` to the end of its region.
-    #[inline]
-    fn find(&self, hint: &mut Hint, gpa: u64) -> Option<HostSlice> {
-        let regions = &self.0.regions;
-        if let Some(found) = regions.get(hint.0).and_then(|region| region.from(gpa)) {
-            return Some(found);
-        }
-        let index = regions
-            .partition_point(|region| region.gpa <= gpa)
-            .checked_sub(1)?;
-        hint.0 = index;
-        regions[index].from(gpa)
+    /// The region in which guest-physical `gpa` may lie.
+    fn find(&self, gpa: u64) -> Option<&Region> {
+        let regions = &self.inner.regions;
+        let index = regions.partition_point(|region| region.gpa <= gpa);
+        regions.get(index.checked_sub(1)?)
     }
 
     /// Calls `piece(host, gpa)` for each host-contiguous part of `len` bytes at the driver's address `addr`.
@@ -232,17 +249,15 @@ impl GuestRam {
         access: Access,
         mut piece: impl FnMut(HostSlice, u64) -> Result<(), E>,
     ) -> Result<(), E> {
-        let len = u64::from(len);
-        if self.0.platform.is_none()
-            && let Some(host) = self.find(hint, addr)
-            && let Some(part) = host.sub(0, len as usize)
-        {
+        if let Some(part) = hint.part(self, addr, len as usize) {
             return piece(part, addr);
         }
+        let len = u64::from(len);
         self.resolve_slow(hint, BadAddress { addr, len }, access, &mut piece)
     }
 
-    /// Ranges that straddle regions or pass an IOMMU.
+    /// Ranges elsewhere, that straddle regions, or pass an IOMMU.
+    #[cold]
     fn resolve_slow<E: From<BadAddress>>(
         &self,
         hint: &mut Hint,
@@ -254,7 +269,11 @@ impl GuestRam {
         let mut at = want.addr;
         while at < end {
             let (gpa, contiguous) = self.translate(at, end - at, access).ok_or(want)?;
-            let host = self.find(hint, gpa).ok_or(want)?;
+            let region = self.find(gpa).ok_or(want)?;
+            let host = region.from(gpa).ok_or(want)?;
+            if self.inner.platform.is_none() {
+                hint.0 = Some((self.clone(), *region));
+            }
             let count = contiguous.min(end - at).min(host.len() as u64);
             let part = host.sub(0, count as usize).ok_or(want)?;
             piece(part, gpa)?;
@@ -264,7 +283,7 @@ impl GuestRam {
     }
 
     fn translate(&self, addr: u64, len: u64, access: Access) -> Option<(u64, u64)> {
-        match &self.0.platform {
+        match &self.inner.platform {
             None => Some((addr, len)),
             Some(platform) => platform
                 .translate(addr, len, access)

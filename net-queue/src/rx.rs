@@ -212,32 +212,42 @@ impl<R: Ring> RxEngine<R> {
         };
         self.supply = Supply::Open;
         while self.pool.room() < want {
-            match self.pool.pull(&mut self.ring, least) {
-                Ok(Pull::Added) => {}
-                Ok(Pull::Refused((chain, cause))) => {
-                    self.counters.add_drop(cause);
-                    self.ring.push_used(chain, 0);
-                    // A driver that keeps posting useless chains must not keep this call from returning.
-                    if !budget.spend(0) {
-                        return Err(RxStop::Budget);
-                    }
-                }
-                Ok(Pull::Empty) => break,
-                Ok(Pull::Full) => {
-                    self.supply = Supply::Full;
-                    break;
-                }
-                Ok(Pull::Blocked) => {
-                    self.supply = Supply::Blocked;
-                    break;
-                }
-                Err(fault) => {
-                    self.fault = Some(fault);
-                    return Err(RxStop::Fault(fault));
-                }
+            let pulled = self.pool.pull(&mut self.ring, least);
+            if !matches!(pulled, Ok(Pull::Added)) && !self.not_pulled(pulled, budget)? {
+                break;
             }
         }
         Ok(())
+    }
+
+    /// Deals with what the pool did not take; false when there is no use in asking for more.
+    #[cold]
+    fn not_pulled(
+        &mut self,
+        pulled: Result<Pull, QueueFault>,
+        budget: &mut Budget,
+    ) -> Result<bool, RxStop> {
+        match pulled {
+            Ok(Pull::Added) => return Ok(true),
+            Ok(Pull::Refused((chain, cause))) => {
+                self.counters.add_drop(cause);
+                self.ring.push_used(chain, 0);
+                // A driver that keeps posting useless chains must not keep this call from returning.
+                return if budget.spend(0) {
+                    Ok(true)
+                } else {
+                    Err(RxStop::Budget)
+                };
+            }
+            Ok(Pull::Empty) => {}
+            Ok(Pull::Full) => self.supply = Supply::Full,
+            Ok(Pull::Blocked) => self.supply = Supply::Blocked,
+            Err(fault) => {
+                self.fault = Some(fault);
+                return Err(RxStop::Fault(fault));
+            }
+        }
+        Ok(false)
     }
 
     /// The length, header included, of a frame that lies in the pool's chains ready to be delivered; `None` when one
@@ -301,12 +311,7 @@ impl<R: Ring> RxEngine<R> {
         });
         let len = match received {
             Ok(len) => len.min(room),
-            Err(RecvError::WouldBlock) => return Err(RxStop::Drained),
-            Err(RecvError::Lost) => {
-                self.counters.add_drop(DropCause::Refused);
-                return Ok(None);
-            }
-            Err(RecvError::Dead(error)) => return Err(RxStop::Dead(error)),
+            Err(error) => return self.not_received(error),
         };
         self.expect(len);
         if len > self.config.most() {
@@ -315,6 +320,18 @@ impl<R: Ring> RxEngine<R> {
         }
         let direct = direct.min(len);
         Ok(Some(Arrived { len, direct }))
+    }
+
+    #[cold]
+    fn not_received<T>(&self, error: RecvError) -> Result<Option<T>, RxStop> {
+        match error {
+            RecvError::WouldBlock => Err(RxStop::Drained),
+            RecvError::Lost => {
+                self.counters.add_drop(DropCause::Refused);
+                Ok(None)
+            }
+            RecvError::Dead(error) => Err(RxStop::Dead(error)),
+        }
     }
 
     /// Learns from a frame of `len` bytes what the next ones may be like.
@@ -379,13 +396,17 @@ impl<R: Ring> RxEngine<R> {
         if self.config.merge {
             header.set_num_buffers(self.pool.span(len) as u16);
         }
-        let raw = header.to_raw(self.config.size);
-        if direct == 0 {
-            self.private[..raw.as_bytes().len()].copy_from_slice(raw.as_bytes());
-            self.pool.poke(0, &self.private[..len]);
-        } else {
-            self.pool.poke(direct, &self.private[..len - direct]);
-            self.pool.poke(0, raw.as_bytes());
+        self.pool.poke(direct, &self.private[..len - direct]);
+        self.pool.put_header(&header.to_bytes());
+        if let Some(rest) = self
+            .config
+            .size
+            .bytes()
+            .checked_sub(HDR_LEN)
+            .filter(|rest| *rest > 0)
+        {
+            // No hash, no tunnel.
+            self.pool.poke(HDR_LEN, &[0; HDR_MAX][..rest]);
         }
         Ok(Ok(()))
     }

@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 
 use crate::fault::{DropCause, QueueFault};
-use crate::iovec::{IoVec, MAX_PIECES, copy_from, copy_into};
+use crate::iovec::{IoVec, MAX_PIECES, copy_from, copy_into, put_front};
 use crate::ram::GuestRam;
 use crate::ring::walk::Resolver;
 use crate::ring::{Chain, PieceSink, Ring};
@@ -27,7 +27,14 @@ const ALLOCATED: usize = 2 * MAX_PIECES;
 struct Posted {
     chain: Chain,
     pieces: usize,
-    len: usize,
+}
+
+impl Posted {
+    /// Bytes of all its pieces.
+    #[inline]
+    fn len(&self) -> usize {
+        self.chain.room as usize
+    }
 }
 
 /// A chain that was refused when it was looked at, with the cause.
@@ -54,7 +61,7 @@ pub(crate) enum Pull {
 pub(crate) struct RxPool {
     resolver: Resolver,
     pieces: Vec<IoVec>,
-    /// Guest-physical address of each piece, kept only for the dirty log.
+    /// Guest-physical address of each piece; none unless there is a dirty log.
     gpas: Vec<u64>,
     posted: VecDeque<Posted>,
     start: usize,
@@ -64,10 +71,7 @@ pub(crate) struct RxPool {
 }
 
 /// Puts one chain's pieces behind those of the pool.
-struct PoolSink<'a> {
-    pool: &'a mut RxPool,
-    len: usize,
-}
+struct PoolSink<'a>(&'a mut RxPool);
 
 impl PieceSink for PoolSink<'_> {
     #[inline]
@@ -81,16 +85,17 @@ impl PieceSink for PoolSink<'_> {
         if !writable {
             return Err(DropCause::Direction);
         }
-        // Beyond what any frame needs, a chain's length changes nothing but the sums.
-        self.len = self.len.saturating_add(len as usize);
-        let pool = &mut *self.pool;
+        let pool = &mut *self.0;
         let (pieces, gpas, limit) = (&mut pool.pieces, &mut pool.gpas, pool.start + MOST_PIECES);
+        let marks = pool.ram.tracks_writes();
         pool.resolver.resolve(ram, addr, len, true, |host, gpa| {
             if pieces.len() == limit {
                 return Err(DropCause::Pieces);
             }
             pieces.push(host.io());
-            gpas.push(gpa);
+            if marks {
+                gpas.push(gpa);
+            }
             Ok(())
         })
     }
@@ -130,50 +135,49 @@ impl RxPool {
     }
 
     /// Takes one more chain from `ring`. Chains below `least` bytes are refused.
+    #[inline]
     pub(crate) fn pull<R: Ring>(&mut self, ring: &mut R, least: usize) -> Result<Pull, QueueFault> {
         if self.posted.len() == MOST_PIECES {
             return Ok(Pull::Full);
         }
         self.make_space();
         let before = self.pieces.len();
-        let mut sink = PoolSink { pool: self, len: 0 };
-        let popped = ring.pop(&mut sink);
-        let len = sink.len;
-        let (chain, content) = match popped {
-            Ok(Some(popped)) => popped,
-            Ok(None) => return Ok(Pull::Empty),
-            Err(fault) => {
-                self.cut(before);
-                return Err(fault);
-            }
+        let Some((chain, content)) = ring
+            .pop(&mut PoolSink(self))
+            .inspect_err(|_| self.cut(before))?
+        else {
+            return Ok(Pull::Empty);
         };
-        match content {
-            Ok(()) if len >= least => {
-                self.slots += usize::from(chain.slots);
-                self.posted.push_back(Posted {
-                    chain,
-                    pieces: self.pieces.len() - before,
-                    len,
-                });
-                self.room = self.room.saturating_add(len);
-                Ok(Pull::Added)
+        let content = content.and_then(|()| {
+            let enough = chain.room >= least as u64;
+            if enough {
+                Ok(())
+            } else {
+                Err(DropCause::TooShort)
             }
-            refused if !self.posted.is_empty() => {
-                self.cut(before);
-                ring.undo_pop(chain);
-                Ok(if refused == Err(DropCause::Pieces) {
-                    Pull::Full
-                } else {
-                    Pull::Blocked
-                })
-            }
-            refused => {
-                self.cut(before);
-                Ok(Pull::Refused((
-                    chain,
-                    refused.err().unwrap_or(DropCause::TooShort),
-                )))
-            }
+        });
+        if let Err(cause) = content {
+            self.cut(before);
+            return Ok(self.not_pulled(ring, chain, cause));
+        }
+        self.slots += usize::from(chain.slots);
+        self.room += chain.room as usize;
+        let pieces = self.pieces.len() - before;
+        self.posted.push_back(Posted { chain, pieces });
+        Ok(Pull::Added)
+    }
+
+    /// What becomes of a chain that cannot be used.
+    #[cold]
+    fn not_pulled<R: Ring>(&mut self, ring: &mut R, chain: Chain, cause: DropCause) -> Pull {
+        if self.posted.is_empty() {
+            return Pull::Refused((chain, cause));
+        }
+        ring.undo_pop(chain);
+        if cause == DropCause::Pieces {
+            Pull::Full
+        } else {
+            Pull::Blocked
         }
     }
 
@@ -190,7 +194,7 @@ impl RxPool {
             self.start = 0;
         } else if self.start + MOST_PIECES > ALLOCATED {
             self.pieces.drain(..self.start);
-            self.gpas.drain(..self.start);
+            self.gpas.drain(..self.start.min(self.gpas.len()));
             self.start = 0;
         }
     }
@@ -201,7 +205,7 @@ impl RxPool {
         let (mut pieces, mut len) = (0, 0usize);
         for posted in &self.posted {
             pieces += posted.pieces;
-            len = len.saturating_add(posted.len);
+            len += posted.len();
             if len >= want {
                 break;
             }
@@ -245,6 +249,12 @@ impl RxPool {
         copy_into(&self.pieces[self.start..], skip, src)
     }
 
+    /// Writes a header to the pool's front.
+    #[inline]
+    pub(crate) fn put_header<const N: usize>(&mut self, header: &[u8; N]) {
+        put_front(&self.pieces[self.start..], header);
+    }
+
     /// How many chains a frame of `len` bytes with its header takes.
     #[inline]
     pub(crate) fn span(&self, len: usize) -> usize {
@@ -252,7 +262,7 @@ impl RxPool {
         let mut count = 0;
         for posted in &self.posted {
             count += 1;
-            sum = sum.saturating_add(posted.len);
+            sum += posted.len();
             if sum >= len {
                 break;
             }
@@ -267,15 +277,19 @@ impl RxPool {
             let Some(posted) = self.posted.pop_front() else {
                 break;
             };
-            let written = len.min(posted.len);
+            let written = len.min(posted.len());
             if self.ram.tracks_writes() {
                 self.mark(posted.pieces, written);
             }
             self.start += posted.pieces;
-            self.room -= posted.len;
+            self.room -= posted.len();
             self.slots -= usize::from(posted.chain.slots);
             len -= written;
             ring.push_used(posted.chain, written as u32);
+        }
+        if self.posted.is_empty() {
+            // Begins at the front again, where the cache still has it.
+            self.posted.clear();
         }
     }
 
