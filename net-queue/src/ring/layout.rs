@@ -4,11 +4,10 @@
 //! the width the specification gives it, and a value is loaded once and then used from a local copy.
 #![allow(unsafe_code)]
 
-use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
-
 use crate::iovec::HostSlice;
 use crate::ram::{Access, GuestRam};
 use crate::ring::RingError;
+use crate::ring::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// Bytes of one descriptor, in rings of both layouts and in indirect tables. VirtIO 1.4 §2.7.5, §2.8.13.
 pub(crate) const DESC_SIZE: usize = 16;
@@ -95,7 +94,7 @@ impl Area {
             .as_ptr()
             .addr()
             .is_multiple_of(2)
-            .then(|| unsafe { AtomicU16::from_ptr(slice.as_ptr().cast()) })
+            .then(|| unsafe { &*slice.as_ptr().cast::<AtomicU16>() })
     }
 
     /// Loads the little-endian word at `offset`; 0 beyond the area, which no caller asks for.
@@ -119,10 +118,10 @@ impl Area {
         let Some(slice) = self.host.sub(offset, 4) else {
             return;
         };
-        let ptr = slice.as_ptr().cast::<u32>();
+        let ptr = slice.as_ptr().cast::<AtomicU32>();
         if ptr.is_aligned() {
             // SAFETY: four mapped, aligned bytes (checked above), accessed by atomics only.
-            unsafe { AtomicU32::from_ptr(ptr) }.store(value.to_le(), Ordering::Relaxed);
+            unsafe { &*ptr }.store(value.to_le(), Ordering::Relaxed);
         }
     }
 
@@ -137,12 +136,12 @@ impl Area {
     #[inline]
     pub(crate) fn desc(&self, index: usize) -> Option<Desc> {
         let slice = self.host.sub(index * DESC_SIZE, DESC_SIZE)?;
-        let ptr = slice.as_ptr().cast::<u64>();
+        let ptr = slice.as_ptr().cast::<AtomicU64>();
         if ptr.is_aligned() {
             // SAFETY: sixteen mapped, aligned bytes (checked above), read by atomics only.
             let (addr, rest) = unsafe {
-                let rest = AtomicU64::from_ptr(ptr.add(1)).load(Ordering::Relaxed);
-                (AtomicU64::from_ptr(ptr).load(Ordering::Relaxed), rest)
+                let rest = (*ptr.add(1)).load(Ordering::Relaxed);
+                ((*ptr).load(Ordering::Relaxed), rest)
             };
             return Some(Desc::from_words(addr, rest));
         }

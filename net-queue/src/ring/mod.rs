@@ -9,7 +9,10 @@ mod batch;
 mod cursor;
 pub(crate) mod layout;
 mod packed;
+#[cfg(test)]
+mod race;
 mod split;
+mod sync;
 pub(crate) mod walk;
 
 pub use any::AnyRing;

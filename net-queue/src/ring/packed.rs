@@ -12,12 +12,11 @@
 //!
 //! A batch becomes visible at once: its first descriptor gets its flags last, at the publish (VQ-PKD-16).
 
-use std::sync::atomic::{Ordering, fence};
-
 use crate::fault::{DropCause, QueueFault};
 use crate::ram::{Access, GuestRam};
 use crate::ring::batch::{Batch, Element};
 use crate::ring::layout::{Area, DESC_SIZE, Desc};
+use crate::ring::sync::{Ordering, fence};
 use crate::ring::walk::{PieceSink, indirect_table};
 use crate::ring::{Chain, Cursor, Popped, Ring, RingConfig, RingError};
 

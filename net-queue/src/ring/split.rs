@@ -1,11 +1,10 @@
 //! The split virtqueue. VirtIO 1.4 §2.7.
 
-use std::sync::atomic::{Ordering, fence};
-
 use crate::fault::{DropCause, QueueFault};
 use crate::ram::{Access, GuestRam};
 use crate::ring::batch::{Batch, Element};
 use crate::ring::layout::{Area, DESC_SIZE, Desc};
+use crate::ring::sync::{Ordering, fence};
 use crate::ring::walk::{PieceSink, indirect_table};
 use crate::ring::{Chain, Cursor, Popped, Ring, RingConfig, RingError};
 

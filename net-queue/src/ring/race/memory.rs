@@ -1,0 +1,198 @@
+//! Memory as weakly ordered CPUs may show it, for threads under `shuttle`.
+//!
+//! A word is the list of all values that were ever stored to it. A thread knows of each word the oldest value that it
+//! may still see; a load takes that one or any later one, at random. What a thread learns otherwise:
+//!
+//! - an acquire load of what a release store put there shows all that the storing thread had seen;
+//! - a `SeqCst` fence shows all that any thread had seen before a `SeqCst` fence of its own;
+//! - a [`Note`] (a kick, an interrupt) shows all that its sender had seen.
+//!
+//! So a store that waits in a buffer, a load that was done ahead of time and two stores that change places all
+//! look as they do on a real machine: as a value that is older than one would think. These are the relaxed,
+//! release and acquire accesses and fences of the C++ model, but for stores to one word, which never change places.
+//! Accesses wider than 16 bits may be torn. Nothing here reads or writes the memory that a word lies in; its address
+//! is but its name, and at first it is 0.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{self, Ordering};
+use std::sync::{Mutex, MutexGuard};
+
+use shuttle::rand::{Rng, thread_rng};
+use shuttle::sync::atomic::AtomicBool;
+use shuttle::thread::{self, ThreadId};
+
+macro_rules! words {
+    ($($name:ident: $value:ty;)*) => {$(
+        /// A word that is a name in the model.
+        #[repr(transparent)]
+        pub(in crate::ring) struct $name(atomic::$name);
+
+        #[allow(dead_code, reason = "rings load some widths and store others")]
+        impl $name {
+            pub(in crate::ring) fn load(&self, order: Ordering) -> $value {
+                let mut bytes = [0; size_of::<$value>()];
+                lock().load(std::ptr::from_ref(&self.0).addr(), &mut bytes, order);
+                <$value>::from_ne_bytes(bytes)
+            }
+
+            pub(in crate::ring) fn store(&self, value: $value, order: Ordering) {
+                let bytes = value.to_ne_bytes();
+                lock().store(std::ptr::from_ref(&self.0).addr(), &bytes, order);
+            }
+        }
+    )*};
+}
+
+words! {
+    AtomicU16: u16;
+    AtomicU32: u32;
+    AtomicU64: u64;
+}
+
+pub(in crate::ring) fn fence(order: Ordering) {
+    assert_eq!(order, Ordering::SeqCst, "the one fence that rings use");
+    lock().fence();
+}
+
+/// What a thread has seen, on its way to another one.
+#[derive(Debug)]
+pub(super) struct Note(View);
+
+impl Note {
+    pub(super) fn write() -> Self {
+        Self(lock().me().seen.clone())
+    }
+
+    pub(super) fn read(self) {
+        lock().me().seen.join(&self.0);
+    }
+}
+
+shuttle::lazy_static! {
+    /// New for each run of a test.
+    static ref MEMORY: Mutex<Memory> = Mutex::default();
+    static ref TURN: AtomicBool = AtomicBool::default();
+}
+
+/// Every access is a place where another thread may go first: each operation of `shuttle` is one.
+fn lock() -> MutexGuard<'static, Memory> {
+    TURN.load(Ordering::Relaxed);
+    MEMORY.lock().expect("a thread failed before")
+}
+
+/// For each word the first of its values that may be seen; 0 for words it does not reach to.
+#[derive(Clone, Debug, Default)]
+struct View(Vec<usize>);
+
+impl View {
+    fn of(&self, word: usize) -> usize {
+        self.0.get(word).copied().unwrap_or(0)
+    }
+
+    fn raise(&mut self, word: usize, place: usize) {
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        self.0[word] = self.0[word].max(place);
+    }
+
+    fn join(&mut self, other: &Self) {
+        for (word, place) in other.0.iter().enumerate() {
+            self.raise(word, *place);
+        }
+    }
+}
+
+/// A stored value, and what becomes visible to who acquires it.
+#[derive(Debug, Default)]
+struct Stored {
+    bytes: [u8; 2],
+    shows: View,
+}
+
+#[derive(Debug, Default)]
+struct Thread {
+    seen: View,
+    /// What relaxed loads would have shown, were there a fence behind them.
+    behind: View,
+    /// What relaxed stores show, because of the fence before them.
+    fenced: View,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    names: BTreeMap<usize, usize>,
+    words: Vec<Vec<Stored>>,
+    threads: Vec<(ThreadId, Thread)>,
+    /// What all fences together have shown.
+    fences: View,
+}
+
+impl Memory {
+    fn me(&mut self) -> &mut Thread {
+        let id = thread::current().id();
+        let known = self.threads.iter().position(|(other, _)| *other == id);
+        let place = known.unwrap_or(self.threads.len());
+        if known.is_none() {
+            self.threads.push((id, Thread::default()));
+        }
+        &mut self.threads[place].1
+    }
+
+    fn word(&mut self, addr: usize) -> usize {
+        let next = self.words.len();
+        let word = *self.names.entry(addr).or_insert(next);
+        if word == next {
+            self.words.push(vec![Stored::default()]);
+        }
+        word
+    }
+
+    fn load(&mut self, addr: usize, bytes: &mut [u8], order: Ordering) {
+        for (at, half) in bytes.chunks_mut(2).enumerate() {
+            let word = self.word(addr + 2 * at);
+            let (oldest, newest) = (self.me().seen.of(word), self.words[word].len() - 1);
+            let mut random = thread_rng();
+            let place = if oldest == newest || random.gen_bool(0.5) {
+                newest
+            } else {
+                random.gen_range(oldest..=newest)
+            };
+            let stored = &self.words[word][place];
+            half.copy_from_slice(&stored.bytes);
+            let shows = stored.shows.clone();
+            let me = self.me();
+            me.seen.raise(word, place);
+            match order {
+                Ordering::Relaxed => me.behind.join(&shows),
+                _ => me.seen.join(&shows),
+            }
+        }
+    }
+
+    fn store(&mut self, addr: usize, bytes: &[u8], order: Ordering) {
+        for (at, half) in bytes.chunks(2).enumerate() {
+            let word = self.word(addr + 2 * at);
+            let place = self.words[word].len();
+            let me = self.me();
+            me.seen.raise(word, place);
+            let mut shows = match order {
+                Ordering::Relaxed => me.fenced.clone(),
+                _ => me.seen.clone(),
+            };
+            shows.raise(word, place);
+            let bytes = [half[0], half[1]];
+            self.words[word].push(Stored { bytes, shows });
+        }
+    }
+
+    fn fence(&mut self) {
+        let mut fences = std::mem::take(&mut self.fences);
+        let me = self.me();
+        me.seen.join(&me.behind);
+        fences.join(&me.seen);
+        me.seen = fences.clone();
+        me.fenced = fences.clone();
+        self.fences = fences;
+    }
+}
