@@ -1,0 +1,236 @@
+//! What a limit costs that never says no: the same engine on the same tap, with one and without, in turn.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Instant;
+
+use net_device::Layout;
+use net_device::net_queue::hdr::{HdrSize, TxRules};
+use net_device::net_queue::ring::AnyRing;
+use net_device::net_queue::{
+    FrameBackend, QueueCounters, RxConfig, RxEngine, RxStop, TxEngine, TxStop,
+};
+use net_device::rate_limiter::{Limiter, RateLimiter, RateLimiterConfig, TokenBucketConfig};
+use net_device::tap::Tap;
+
+use crate::contest::{self, Contest, timed};
+use crate::frames::Kind;
+use crate::host::{self, PacketSocket};
+use crate::lane::{self, Lane, SIZE, WORKER_BUDGET};
+
+/// What a limit may cost, as a ratio of medians.
+const DEAREST: f64 = 1.02;
+/// Chains that the driver makes available at once, and whether the cost is judged there. A limiter needs the time once
+/// a batch: for a single frame that counts whole here, where waking up for it does not count at all.
+const BATCHES: [(u16, bool); 2] = [(1, false), (32, true)];
+const KINDS: [Kind; 2] = [Kind::Plain(64), Kind::Plain(1514)];
+/// So many that the median stands still to a part of a percent.
+const ROUNDS: usize = 1001;
+
+/// Bytes without end, which are counted all the same; frames too, if asked for.
+fn limited(frames: bool) -> Limiter {
+    let bucket = |size| TokenBucketConfig {
+        size,
+        one_time_burst: None,
+        refill_time: 100,
+    };
+    let config = RateLimiterConfig {
+        bandwidth: Some(bucket(1 << 50)),
+        ops: frames.then(|| bucket(1 << 40)),
+        ..RateLimiterConfig::default()
+    };
+    RateLimiter::new(&config).expect("a usable limit").into()
+}
+
+/// The time for a limiter, as the worker looks at it: only where there is one.
+fn now(limit: &Limiter) -> u64 {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    match limit {
+        Limiter::Unlimited => 0,
+        _ => START.elapsed().as_nanos() as u64,
+    }
+}
+
+/// One batch by a worker with its own ring.
+trait Side {
+    fn turn(&mut self, batch: u16) -> u64;
+}
+
+struct Tx {
+    lane: Lane,
+    engine: TxEngine<AnyRing>,
+    backend: Box<dyn FrameBackend>,
+    limit: Limiter,
+}
+
+impl Tx {
+    fn new(kind: Kind, tap: &Tap, limit: Limiter) -> Self {
+        let bytes = kind.bytes();
+        let lane = Lane::new(Layout::Split, bytes.len(), false);
+        for piece in &lane.pieces {
+            lane.memory.write(piece.addr, &bytes);
+        }
+        let rules = TxRules::new(lane::offloads());
+        Self {
+            engine: TxEngine::new(lane.ring.device(), HdrSize::Base, rules, Arc::default()),
+            lane,
+            backend: backend(tap),
+            limit,
+        }
+    }
+
+    fn step(&mut self) {
+        loop {
+            self.engine.disarm();
+            let now = now(&self.limit);
+            let budget = lane::budget(WORKER_BUDGET);
+            let done = self
+                .engine
+                .run(&mut *self.backend, &mut self.limit, now, budget);
+            match done.stop {
+                TxStop::Budget => {}
+                TxStop::Empty if self.engine.arm() => {}
+                TxStop::Empty => break,
+                stop => panic!("the engine stopped: {stop:?}"),
+            }
+        }
+    }
+}
+
+impl Side for Tx {
+    fn turn(&mut self, batch: u16) -> u64 {
+        self.lane.post(batch);
+        let time = timed(|| self.step());
+        self.lane.collect(batch);
+        time
+    }
+}
+
+struct Rx {
+    lane: Lane,
+    engine: RxEngine<AnyRing>,
+    counters: Arc<QueueCounters>,
+    backend: Box<dyn FrameBackend>,
+    limit: Limiter,
+    sender: PacketSocket,
+    frame: Vec<u8>,
+}
+
+impl Rx {
+    fn new(kind: Kind, tap: &Tap, limit: Limiter) -> Self {
+        let mut lane = Lane::new(Layout::Split, kind.room(), true);
+        let config = RxConfig {
+            size: HdrSize::Base,
+            offloads: lane::offloads(),
+            merge: true,
+            mtu: Some(1500),
+            link_mtu: Some(1500),
+        };
+        let counters = Arc::<QueueCounters>::default();
+        let ring = lane.ring.device();
+        let engine = RxEngine::new(ring, SIZE, lane.memory.ram(), config, counters.clone());
+        lane.post(SIZE);
+        Self {
+            lane,
+            engine,
+            counters,
+            backend: backend(tap),
+            limit,
+            sender: PacketSocket::open(tap, 0).expect("a packet socket can be opened"),
+            frame: kind.bytes(),
+        }
+    }
+
+    fn step(&mut self, batch: u16) {
+        let end = self.counters.frames() + u64::from(batch);
+        while self.counters.frames() < end {
+            self.engine.disarm();
+            let now = now(&self.limit);
+            let budget = lane::budget((end - self.counters.frames()) as u32);
+            let done = self
+                .engine
+                .run(&mut *self.backend, &mut self.limit, None, now, budget);
+            assert!(
+                matches!(done.stop, RxStop::Budget),
+                "the engine stopped: {:?}",
+                done.stop
+            );
+        }
+    }
+}
+
+impl Side for Rx {
+    fn turn(&mut self, batch: u16) -> u64 {
+        for _ in 0..batch {
+            self.sender.send(&self.frame);
+        }
+        let time = timed(|| self.step(batch));
+        self.lane.collect(batch);
+        self.lane.post(batch);
+        time
+    }
+}
+
+fn backend(tap: &Tap) -> Box<dyn FrameBackend> {
+    lane::backend(tap.try_clone().expect("a descriptor can be duplicated"))
+}
+
+/// Two workers that differ in nothing but the limit.
+struct Match<S> {
+    limited: S,
+    unlimited: S,
+    batch: u16,
+}
+
+impl<S: Side> Contest for Match<S> {
+    fn device(&mut self) -> u64 {
+        self.limited.turn(self.batch)
+    }
+
+    fn bare(&mut self) -> u64 {
+        self.unlimited.turn(self.batch)
+    }
+}
+
+fn hold<S: Side>(dir: &str, kind: Kind, side: fn(Kind, &Tap, Limiter) -> S) -> bool {
+    let tap = host::open_taps(1).remove(0);
+    let mut good = true;
+    for (batch, judged) in BATCHES {
+        for frames in [false, true] {
+            let mut contest = Match {
+                limited: side(kind, &tap, limited(frames)),
+                unlimited: side(kind, &tap, Limiter::Unlimited),
+                batch,
+            };
+            let score = contest::hold(&mut contest, batch, ROUNDS);
+            let [low, ratio, high] = score.ratio;
+            let dear = judged && ratio > DEAREST;
+            good &= !dear;
+            println!(
+                "{dir:<3} {:>5} {batch:>5} {:<12} {:>10.1} {:>10.1} {ratio:>7.3}   {low:.3}-{high:.3}{}",
+                kind.len(),
+                if frames { "bytes+frames" } else { "bytes" },
+                score.device,
+                score.bare,
+                if dear { " too dear" } else { "" }
+            );
+        }
+    }
+    good
+}
+
+/// Both directions, short and long frames; whether no limit is too dear.
+pub(crate) fn run() -> bool {
+    if let Err(error) = host::enter_private_network() {
+        eprintln!("limits: no private network namespace: {error}");
+        return false;
+    }
+    println!(
+        "\n{:<3} {:>5} {:>5} {:<12} {:>10} {:>10} {:>7}   quartiles",
+        "dir", "frame", "batch", "limit of", "ns limited", "ns without", "ratio"
+    );
+    KINDS.into_iter().fold(true, |good, kind| {
+        let tx = hold("TX", kind, Tx::new);
+        let rx = hold("RX", kind, Rx::new);
+        good && tx && rx
+    })
+}
