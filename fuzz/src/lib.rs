@@ -17,11 +17,13 @@ pub mod bytes;
 pub mod ctrl;
 pub mod hdr;
 pub mod packed;
+pub mod pair;
 pub mod ports;
 pub mod ring;
 pub mod script;
 pub mod snapshot;
 pub mod split;
+pub mod tx_rx;
 
 /// One input with its file name.
 pub type Seed = (&'static str, Vec<u8>);
@@ -44,6 +46,7 @@ pub const TARGETS: &[Target] = &[
     packed::TARGET,
     snapshot::TARGET,
     split::TARGET,
+    tx_rx::TARGET,
 ];
 
 /// Entry of a target's binary: libFuzzer under cargo-fuzz, otherwise the files named as arguments.

@@ -34,6 +34,12 @@ pub struct Port {
     pub frames: VecDeque<Vec<u8>>,
     /// Calls since it was last set to 0.
     pub calls: u32,
+    /// Frames sent, header first, when it keeps them.
+    pub sent: Vec<Vec<u8>>,
+    /// Whether it does.
+    pub keeps: bool,
+    /// What the driver does during the next call.
+    pub meanwhile: Option<Box<dyn FnOnce() + Send>>,
     size: HdrSize,
     rules: TxRules,
     fd: Stdin,
@@ -46,9 +52,19 @@ impl Port {
             mood: Mood::default(),
             frames: VecDeque::new(),
             calls: 0,
+            sent: Vec::new(),
+            keeps: false,
+            meanwhile: None,
             size,
             rules: TxRules::new(offloads),
             fd: io::stdin(),
+        }
+    }
+
+    fn call(&mut self) {
+        self.calls += 1;
+        if let Some(meanwhile) = self.meanwhile.take() {
+            meanwhile();
         }
     }
 }
@@ -63,7 +79,7 @@ impl FrameBackend for Port {
     }
 
     fn send(&mut self, frame: &Gather<'_>) -> Result<(), SendError> {
-        self.calls += 1;
+        self.call();
         let header = self.size.bytes();
         let mut bytes = vec![0; frame.len()];
         assert!(frame.len() <= MAX_FRAME + header && frame.header_len() == header);
@@ -75,7 +91,12 @@ impl FrameBackend for Port {
         let hdr = hdr.expect("sent what the check refuses");
         assert_eq!(hdr.to_raw(self.size).as_bytes(), raw.as_bytes());
         match self.mood {
-            Mood::Willing => Ok(()),
+            Mood::Willing => {
+                if self.keeps {
+                    self.sent.push(bytes);
+                }
+                Ok(())
+            }
             Mood::Busy => Err(SendError::WouldBlock),
             Mood::Picky => Err(SendError::Refused),
             Mood::Gone => Err(SendError::Dead(io::ErrorKind::BrokenPipe.into())),
@@ -83,7 +104,7 @@ impl FrameBackend for Port {
     }
 
     fn recv(&mut self, room: &mut Scatter<'_>) -> Result<usize, RecvError> {
-        self.calls += 1;
+        self.call();
         assert!(!room.is_empty() && room.as_iovecs().1 <= MAX_PIECES);
         match self.mood {
             Mood::Gone => return Err(RecvError::Dead(io::ErrorKind::BrokenPipe.into())),

@@ -291,7 +291,7 @@ impl<'a, D: Driver> World<'a, D> {
 }
 
 /// The device holds no chain.
-fn at_rest(cursor: Cursor) -> bool {
+pub(crate) fn at_rest(cursor: Cursor) -> bool {
     Some(cursor.avail) == cursor.used && cursor.avail_wrap == cursor.used_wrap
 }
 

@@ -1,0 +1,276 @@
+//! The two sides of a queue pair: an engine, the driver of its ring, and what both have promised each other so far.
+
+use std::collections::VecDeque;
+use std::mem::take;
+use std::sync::Arc;
+
+use net_queue::hdr::{HdrSize, NetHdr, RawHdr, RxRules, TxRules};
+use net_queue::ring::{AnyRing, Cursor, RingConfig};
+use net_queue::testing::GuestRing;
+use net_queue::{
+    Budget, MAX_FRAME, Offloads, Outcome, QueueCounters, RxConfig, RxEngine, RxStop, TxEngine,
+    TxStop,
+};
+
+use crate::ports::{Gate, Mood, Port};
+use crate::ring::at_rest;
+
+/// The device's end of `guest`'s ring, at `cursor`.
+fn device(guest: &GuestRing, cursor: Cursor) -> AnyRing {
+    let config = RingConfig {
+        cursor,
+        ..guest.config()
+    };
+    AnyRing::new(&guest.memory().ram(), &config).expect("a ring in memory, at a cursor of its own")
+}
+
+/// The base header of `frame`, and the length of what is behind its header.
+fn header(frame: &[u8], size: HdrSize) -> Option<(RawHdr, u32)> {
+    let len = frame.len().checked_sub(size.bytes())?;
+    let mut raw = RawHdr::new(size);
+    raw.as_mut_bytes().copy_from_slice(&frame[..size.bytes()]);
+    Some((raw, len as u32))
+}
+
+/// Transmit.
+pub struct TxSide {
+    /// The driver.
+    pub guest: GuestRing,
+    engine: TxEngine<AnyRing>,
+    counters: Arc<QueueCounters>,
+    size: HdrSize,
+    rules: TxRules,
+    /// Chains in order, with the frame that goes out for it, if one does.
+    waiting: VecDeque<(u16, Option<Vec<u8>>)>,
+    /// Frames and bytes sent, chains dropped.
+    passed: (u64, u64, u64),
+    stop: Option<TxStop>,
+}
+
+impl TxSide {
+    /// An engine on the ring of `guest`.
+    pub fn new(guest: GuestRing, size: HdrSize, offloads: Offloads) -> Self {
+        let (counters, rules) = (Arc::<QueueCounters>::default(), TxRules::new(offloads));
+        let device = device(&guest, guest.config().cursor);
+        Self {
+            engine: TxEngine::new(device, size, rules, counters.clone()),
+            guest,
+            counters,
+            size,
+            rules,
+            waiting: VecDeque::new(),
+            passed: (0, 0, 0),
+            stop: None,
+        }
+    }
+
+    /// The driver has added `bytes` as chain `id`.
+    pub fn expect(&mut self, id: u16, bytes: &[u8]) {
+        let frame = header(bytes, self.size).and_then(|(raw, len)| {
+            let hdr = NetHdr::check_tx(&raw, len, self.rules).ok()?;
+            let raw = hdr.to_raw(self.size);
+            let whole = || [raw.as_bytes(), &bytes[self.size.bytes()..]].concat();
+            (len as usize <= MAX_FRAME).then(whole)
+        });
+        self.waiting.push_back((id, frame));
+    }
+
+    /// Lets the engine work.
+    pub fn run(&mut self, port: &mut Port, gate: &mut Gate, budget: Budget) {
+        let Outcome { stop, interrupt } = self.engine.run(port, gate, 0, budget);
+        assert!(at_rest(self.engine.cursor()), "a chain was kept");
+        let fault = self.engine.fault();
+        assert_eq!(fault.is_some(), matches!(stop, TxStop::Fault(_)));
+        if fault.is_some() {
+            let again = self.engine.run(port, gate, 0, budget);
+            assert_eq!((self.engine.fault(), again.interrupt), (fault, false));
+        }
+        assert!(!interrupt || self.counters.interrupts() > 0, "not counted");
+        self.stop = Some(stop);
+    }
+
+    /// Compares what went out and came back with what the driver posted.
+    pub fn check(&mut self, port: &mut Port) {
+        let sent = take(&mut port.sent);
+        let used = self.guest.poll_all();
+        let done: Vec<_> = self.waiting.drain(..used.len()).collect();
+        let ids = used.iter().map(|used| (used.id, used.len));
+        assert!(ids.eq(done.iter().map(|(id, _)| (*id, 0))), "used chains");
+        let frames: Vec<_> = done.into_iter().filter_map(|(_, frame)| frame).collect();
+        match port.mood {
+            Mood::Willing => assert!(sent == frames, "sent frames"),
+            Mood::Picky => assert!(sent.is_empty()),
+            Mood::Busy | Mood::Gone => assert!(sent.is_empty() && frames.is_empty()),
+        }
+        self.passed.0 += sent.len() as u64;
+        let bytes = |frame: &Vec<u8>| (frame.len() - self.size.bytes()) as u64;
+        self.passed.1 += sent.iter().map(bytes).sum::<u64>();
+        self.passed.2 += (used.len() - sent.len()) as u64;
+        let counters = &self.counters;
+        let counted = (counters.frames(), counters.bytes(), counters.dropped());
+        assert_eq!(counted, self.passed, "counters");
+        if matches!(self.stop, Some(TxStop::Empty)) {
+            self.is_done();
+        }
+    }
+
+    /// All that the driver posted is done.
+    pub fn is_done(&self) {
+        assert!(self.waiting.is_empty(), "{:?}", self.stop);
+    }
+
+    /// Asks for kicks or not.
+    pub fn arm(&mut self, on: bool) {
+        if on {
+            self.engine.arm();
+        } else {
+            self.engine.disarm();
+        }
+    }
+
+    /// Goes on with another engine.
+    pub fn restart(&mut self) {
+        let device = device(&self.guest, self.engine.cursor());
+        self.engine = TxEngine::new(device, self.size, self.rules, self.counters.clone());
+    }
+}
+
+/// Receive.
+pub struct RxSide {
+    /// The driver.
+    pub guest: GuestRing,
+    /// Frames given to the backend that did not come out yet, and how many there ever were.
+    arriving: VecDeque<Vec<u8>>,
+    arrived: u64,
+    engine: RxEngine<AnyRing>,
+    counters: Arc<QueueCounters>,
+    config: RxConfig,
+    /// Frames and bytes delivered.
+    passed: (u64, u64),
+    stop: Option<RxStop>,
+}
+
+impl RxSide {
+    /// An engine on the ring of `guest`.
+    pub fn new(guest: GuestRing, config: RxConfig) -> Self {
+        let counters = Arc::<QueueCounters>::default();
+        let device = device(&guest, guest.config().cursor);
+        Self {
+            engine: engine(&guest, device, config, &counters),
+            guest,
+            arriving: VecDeque::new(),
+            arrived: 0,
+            counters,
+            config,
+            passed: (0, 0),
+            stop: None,
+        }
+    }
+
+    /// The backend will deliver `frame`.
+    pub fn expect(&mut self, frame: Vec<u8>) {
+        self.arriving.push_back(frame);
+        self.arrived += 1;
+    }
+
+    /// Lets the engine work.
+    pub fn run(&mut self, port: &mut Port, gate: &mut Gate, budget: Budget) {
+        let outcome = self.engine.run(port, gate, None, 0, budget);
+        let fault = self.engine.fault();
+        assert_eq!(fault.is_some(), matches!(outcome.stop, RxStop::Fault(_)));
+        if fault.is_some() {
+            let again = self.engine.run(port, gate, None, 0, budget);
+            assert_eq!((self.engine.fault(), again.interrupt), (fault, false));
+        }
+        self.stop = Some(outcome.stop);
+    }
+
+    /// Compares what the driver got with what arrived.
+    pub fn check(&mut self, port: &Port) {
+        while let Some((header, frame)) = self.next_frame() {
+            let size = self.config.size.bytes();
+            let arrived = loop {
+                let arrived = self.arriving.pop_front().expect("a frame that arrived");
+                if arrived[size..] == frame {
+                    break arrived;
+                }
+            };
+            let (raw, len) = self::header(&arrived, self.config.size).expect("behind a header");
+            let rules = RxRules::new(self.config.offloads);
+            let mut hdr = NetHdr::check_rx(&raw, len, rules).expect("a header that may pass");
+            hdr.set_num_buffers(u16::from_le_bytes([header[10], header[11]]));
+            assert_eq!(hdr.to_raw(self.config.size).as_bytes(), header, "header");
+            assert!(
+                self.config
+                    .mtu
+                    .is_none_or(|mtu| frame.len() <= usize::from(mtu) + 18)
+            );
+            self.passed.0 += 1;
+            self.passed.1 += frame.len() as u64;
+        }
+        let counted = (self.counters.frames(), self.counters.bytes());
+        assert_eq!(counted, self.passed, "counters");
+        let taken = self.arrived - port.frames.len() as u64;
+        let held = taken.checked_sub(self.passed.0 + self.counters.dropped());
+        // Only an engine that asked the backend for more holds no frame.
+        let most = u64::from(!matches!(self.stop, Some(RxStop::Drained)));
+        assert!(
+            held.is_some_and(|held| held <= most),
+            "{held:?} frames are held"
+        );
+    }
+
+    /// All that arrived is with the driver, as far as it has buffers.
+    pub fn is_done(&self, port: &Port) {
+        match self.stop {
+            Some(RxStop::Drained) => assert!(port.frames.is_empty()),
+            Some(RxStop::NoBuffers) => {}
+            ref stop => panic!("{stop:?}"),
+        }
+    }
+
+    /// The next frame that the driver was given: header and content.
+    fn next_frame(&mut self) -> Option<(Vec<u8>, Vec<u8>)> {
+        let first = self.guest.poll()?;
+        let mut bytes = self.guest.bytes(&first);
+        let count = u16::from_le_bytes([bytes[10], bytes[11]]);
+        assert!(
+            count == 1 || self.config.merge && count > 1,
+            "num_buffers {count}"
+        );
+        for _ in 1..count {
+            let more = self.guest.poll().expect("as many as the header says");
+            bytes.extend(self.guest.bytes(&more));
+        }
+        let frame = bytes.split_off(self.config.size.bytes());
+        Some((bytes, frame))
+    }
+
+    /// Asks for kicks or not.
+    pub fn arm(&mut self, on: bool) {
+        if on {
+            self.engine.arm();
+        } else {
+            self.engine.disarm();
+        }
+    }
+
+    /// Stops as for a snapshot, and goes on with another engine.
+    pub fn restart(&mut self, gate: &mut Gate) {
+        self.engine.settle(gate, 0);
+        let cursor = self.engine.cursor();
+        assert!(at_rest(cursor), "a chain was kept");
+        let device = device(&self.guest, cursor);
+        self.engine = engine(&self.guest, device, self.config, &self.counters);
+    }
+}
+
+fn engine(
+    guest: &GuestRing,
+    device: AnyRing,
+    config: RxConfig,
+    counters: &Arc<QueueCounters>,
+) -> RxEngine<AnyRing> {
+    let ram = guest.memory().ram();
+    RxEngine::new(device, guest.config().size, ram, config, counters.clone())
+}
