@@ -136,7 +136,7 @@ pub(crate) struct Hint(Option<(GuestRam, Region)>);
 impl Hint {
     /// The `len` bytes at the driver's address `addr` of `ram`, if they are known to lie there.
     #[inline]
-    fn part(&self, ram: &GuestRam, addr: u64, len: usize) -> Option<HostSlice> {
+    pub(crate) fn part(&self, ram: &GuestRam, addr: u64, len: usize) -> Option<HostSlice> {
         let (known, region) = self.0.as_ref()?;
         if Arc::ptr_eq(&known.inner, &ram.inner) {
             region.part(addr, len)
@@ -239,32 +239,19 @@ impl GuestRam {
         regions.get(index.checked_sub(1)?)
     }
 
-    /// Calls `piece(host, gpa)` for each host-contiguous part of `len` bytes at the driver's address `addr`.
-    #[inline]
+    /// Calls `piece(host, gpa)` for each host-contiguous part of `len` bytes at the driver's address `addr`, which may
+    /// straddle regions or pass an IOMMU. What is found leaves a `hint`.
+    #[cold]
     pub(crate) fn resolve<E: From<BadAddress>>(
         &self,
         hint: &mut Hint,
         addr: u64,
         len: u32,
         access: Access,
-        mut piece: impl FnMut(HostSlice, u64) -> Result<(), E>,
-    ) -> Result<(), E> {
-        if let Some(part) = hint.part(self, addr, len as usize) {
-            return piece(part, addr);
-        }
-        let len = u64::from(len);
-        self.resolve_slow(hint, BadAddress { addr, len }, access, &mut piece)
-    }
-
-    /// Ranges elsewhere, that straddle regions, or pass an IOMMU.
-    #[cold]
-    fn resolve_slow<E: From<BadAddress>>(
-        &self,
-        hint: &mut Hint,
-        want: BadAddress,
-        access: Access,
         piece: &mut dyn FnMut(HostSlice, u64) -> Result<(), E>,
     ) -> Result<(), E> {
+        let len = u64::from(len);
+        let want = BadAddress { addr, len };
         let end = want.addr.checked_add(want.len).ok_or(want)?;
         let mut at = want.addr;
         while at < end {
@@ -305,13 +292,19 @@ impl GuestRam {
         };
         let mut found = None;
         let size = u32::try_from(len).map_err(|_| bad)?;
-        self.resolve(&mut Hint::default(), addr, size, access, |host, gpa| {
-            if found.replace((host, gpa)).is_some() {
-                Err(bad)
-            } else {
-                Ok(())
-            }
-        })?;
+        self.resolve(
+            &mut Hint::default(),
+            addr,
+            size,
+            access,
+            &mut |host, gpa| {
+                if found.replace((host, gpa)).is_some() {
+                    Err(bad)
+                } else {
+                    Ok(())
+                }
+            },
+        )?;
         found.ok_or(bad)
     }
 }

@@ -1,29 +1,19 @@
 //! Receive: from the backend into the driver's buffers.
-//!
-//! A frame arrives in private memory, is checked there, and is copied into as many chains as it takes. So nothing is
-//! ever cut, a frame need not wait until the driver has posted room for the longest one, and the system call gets one
-//! buffer. Where frames are so long that the copy would cost more than that saves, the pooled chains are offered in
-//! front of the private memory, which then takes only what does not fit.
+
+mod lane;
 
 use std::io;
 use std::sync::Arc;
 
-use crate::backend::{Admit, Budget, FrameBackend, Limit, Outcome, RecvError};
+use crate::backend::{Admit, Budget, FrameBackend, Limit, Outcome};
 use crate::counters::QueueCounters;
-use crate::fault::{DropCause, QueueFault};
-use crate::hdr::{ETH_HDR_LEN, HDR_LEN, HDR_MAX, HdrSize, NetHdr, RawHdr, RxRules, gso};
-use crate::iovec::{HostSlice, Scatter};
+use crate::fault::QueueFault;
+use crate::hdr::HdrSize;
 use crate::offload::Offloads;
 use crate::ram::GuestRam;
-use crate::ring::{Cursor, Ring};
-use crate::rx_pool::{Pull, RxPool};
-use crate::tx::{COPIED, MAX_FRAME};
-
-/// Bytes of a frame's start that a filter may look at: Ethernet header and VLAN tag.
-const HEAD: usize = 18;
-/// After so many short frames a long one is not expected any more: to receive a short one directly costs about a tenth
-/// of what it costs to copy a long one.
-const LONG_FRAMES_EXPECTED: u32 = 16;
+use crate::ring::{Cursor, Ring, RingTask};
+use crate::tx::MAX_FRAME;
+use lane::{HEAD, RxLane};
 
 /// Why [`RxEngine::run`] returned.
 #[derive(Debug)]
@@ -76,50 +66,11 @@ impl RxConfig {
     }
 }
 
-/// A frame that was received: `len` bytes with its header. The first `direct` of them lie in the pool's chains, the
-/// rest in private memory.
-#[derive(Clone, Copy, Debug)]
-struct Arrived {
-    len: usize,
-    direct: usize,
-}
-
-/// A frame that was received and could not be delivered yet.
-#[derive(Clone, Copy, Debug)]
-enum Held {
-    /// It lies in the pool's chains; the limiter said no.
-    Limited { len: usize },
-    /// There are too few chains.
-    Short(Arrived),
-}
-
-/// What a refill left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Supply {
-    /// The driver may post more.
-    Open,
-    /// The pool can take no more chain.
-    Full,
-    /// A chain of no use is next.
-    Blocked,
-}
-
 /// Moves frames from a backend to a driver's ring.
 #[derive(Debug)]
 pub struct RxEngine<R> {
     ring: R,
-    pool: RxPool,
-    config: RxConfig,
-    rules: RxRules,
-    ring_size: usize,
-    /// The most bytes that one frame is expected to have; sticks at the maximum once a frame was longer.
-    expected: usize,
-    long_frames: u32,
-    private: Vec<u8>,
-    held: Option<Held>,
-    supply: Supply,
-    counters: Arc<QueueCounters>,
-    fault: Option<QueueFault>,
+    lane: RxLane,
 }
 
 impl<R: Ring> RxEngine<R> {
@@ -131,29 +82,13 @@ impl<R: Ring> RxEngine<R> {
         config: RxConfig,
         counters: Arc<QueueCounters>,
     ) -> Self {
-        Self {
-            ring,
-            pool: RxPool::new(ram),
-            rules: RxRules::new(config.offloads),
-            ring_size: usize::from(ring_size),
-            expected: config.expected(),
-            long_frames: 0,
-            // One more, so that a frame that was cut shows. Zeroed memory is mapped lazily: a queue that sees no
-            // long frames never pays for them.
-            private: vec![0; config.most() + 1],
-            held: None,
-            supply: Supply::Open,
-            counters,
-            config,
-            fault: None,
-        }
+        let lane = RxLane::new(ring_size, ram, config, counters);
+        Self { ring, lane }
     }
 
     /// Changes the work that frames may carry undone (`GUEST_OFFLOADS_SET`, NET-CVQ-19).
     pub fn set_offloads(&mut self, offloads: Offloads) {
-        self.config.offloads = offloads;
-        self.rules = RxRules::new(offloads);
-        self.expected = self.config.expected();
+        self.lane.set_offloads(offloads);
     }
 
     /// Delivers what the backend has, until there is a reason to stop.
@@ -166,312 +101,36 @@ impl<R: Ring> RxEngine<R> {
         limit: &mut L,
         filter: Option<&dyn Admit>,
         now: u64,
-        mut budget: Budget,
+        budget: Budget,
     ) -> Outcome<RxStop>
     where
         B: FrameBackend + ?Sized,
         L: Limit + ?Sized,
     {
-        let (mut frames, mut bytes) = (0, 0);
-        let stop = loop {
-            let len = match self.next_frame(backend, filter, &mut budget) {
-                Ok(Some(len)) => len,
-                Ok(None) if budget.spend(0) => continue,
-                Ok(None) => break RxStop::Budget,
-                Err(stop) => break stop,
-            };
-            let frame = (len - self.config.size.bytes()) as u64;
-            if let Err(deadline) = limit.take(now, frame) {
-                self.held = Some(Held::Limited { len });
-                self.counters.add_limited();
-                break RxStop::Limited(deadline);
-            }
-            self.deliver(len);
-            frames += 1;
-            bytes += frame;
-            if !budget.spend(frame) {
-                break RxStop::Budget;
-            }
-        };
-        self.counters.add_batch(frames, bytes);
-        Outcome {
-            stop,
-            interrupt: self.publish(),
-        }
-    }
-
-    /// Takes chains from the ring until they have room for `want` bytes, and refuses those of no use.
-    #[inline]
-    fn fill(&mut self, want: usize, budget: &mut Budget) -> Result<(), RxStop> {
-        let header = self.config.size.bytes();
-        // Without merging only the first chain counts, and it must hold at least the shortest frame.
-        let (want, least) = if self.config.merge {
-            (want, header)
-        } else {
-            (1, header + ETH_HDR_LEN as usize)
-        };
-        self.supply = Supply::Open;
-        while self.pool.room() < want {
-            let pulled = self.pool.pull(&mut self.ring, least);
-            if !matches!(pulled, Ok(Pull::Added)) && !self.not_pulled(pulled, budget)? {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Deals with what the pool did not take; false when there is no use in asking for more.
-    #[cold]
-    fn not_pulled(
-        &mut self,
-        pulled: Result<Pull, QueueFault>,
-        budget: &mut Budget,
-    ) -> Result<bool, RxStop> {
-        match pulled {
-            Ok(Pull::Added) => return Ok(true),
-            Ok(Pull::Refused((chain, cause))) => {
-                self.counters.add_drop(cause);
-                self.ring.push_used(chain, 0);
-                // A driver that keeps posting useless chains must not keep this call from returning.
-                return if budget.spend(0) {
-                    Ok(true)
-                } else {
-                    Err(RxStop::Budget)
-                };
-            }
-            Ok(Pull::Empty) => {}
-            Ok(Pull::Full) => self.supply = Supply::Full,
-            Ok(Pull::Blocked) => self.supply = Supply::Blocked,
-            Err(fault) => {
-                self.fault = Some(fault);
-                return Err(RxStop::Fault(fault));
-            }
-        }
-        Ok(false)
-    }
-
-    /// The length, header included, of a frame that lies in the pool's chains ready to be delivered; `None` when one
-    /// was dropped.
-    #[inline]
-    fn next_frame<B>(
-        &mut self,
-        backend: &mut B,
-        filter: Option<&dyn Admit>,
-        budget: &mut Budget,
-    ) -> Result<Option<usize>, RxStop>
-    where
-        B: FrameBackend + ?Sized,
-    {
-        if let Some(fault) = self.fault {
-            return Err(RxStop::Fault(fault));
-        }
-        let frame = match self.held.take() {
-            // It passed all checks before it was held.
-            Some(Held::Limited { len }) => return Ok(Some(len)),
-            Some(Held::Short(frame)) => frame,
-            None => match self.receive(backend, budget)? {
-                Some(frame) => frame,
-                None => return Ok(None),
-            },
-        };
-        let placed = match self.check(frame, filter) {
-            Ok(header) => self.place(frame, header, budget)?,
-            Err(cause) => Err(cause),
-        };
-        match placed {
-            Ok(()) => Ok(Some(frame.len)),
-            Err(cause) => {
-                self.counters.add_drop(cause);
-                Ok(None)
-            }
-        }
-    }
-
-    /// Receives one frame once there is a chain for it; `None` when it was lost.
-    #[inline]
-    fn receive<B>(
-        &mut self,
-        backend: &mut B,
-        budget: &mut Budget,
-    ) -> Result<Option<Arrived>, RxStop>
-    where
-        B: FrameBackend + ?Sized,
-    {
-        let long = self.long_frames > 0;
-        let want = if long { self.expected } else { 1 };
-        self.fill(want, budget)?;
-        if self.pool.chains() == 0 {
-            return Err(RxStop::NoBuffers);
-        }
-        let (pieces, direct) = if long { self.pool.front(want) } else { (0, 0) };
-        let room = direct.saturating_add(self.private.len());
-        let private = HostSlice::of_buffer(&mut self.private).io();
-        let received = self.pool.with_pieces(pieces, private, |pieces| {
-            backend.recv(&mut Scatter::new(pieces, room))
-        });
-        let len = match received {
-            Ok(len) => len.min(room),
-            Err(error) => return self.not_received(error),
-        };
-        self.expect(len);
-        if len > self.config.most() {
-            self.counters.add_drop(DropCause::TooLong);
-            return Ok(None);
-        }
-        let direct = direct.min(len);
-        Ok(Some(Arrived { len, direct }))
-    }
-
-    #[cold]
-    fn not_received<T>(&self, error: RecvError) -> Result<Option<T>, RxStop> {
-        match error {
-            RecvError::WouldBlock => Err(RxStop::Drained),
-            RecvError::Lost => {
-                self.counters.add_drop(DropCause::Refused);
-                Ok(None)
-            }
-            RecvError::Dead(error) => Err(RxStop::Dead(error)),
-        }
-    }
-
-    /// Learns from a frame of `len` bytes what the next ones may be like.
-    #[inline]
-    fn expect(&mut self, len: usize) {
-        if len > COPIED {
-            self.long_frames = LONG_FRAMES_EXPECTED;
-        } else {
-            self.long_frames = self.long_frames.saturating_sub(1);
-        }
-        if len > self.expected {
-            // The link's MTU has grown.
-            self.expected = self.config.most();
-        }
-    }
-
-    /// Decides whether the driver may see `frame`, and with which header.
-    ///
-    /// What was received directly is read back from where the backend put it. The driver could change it meanwhile,
-    /// and would deceive nobody but itself.
-    #[inline]
-    fn check(&self, frame: Arrived, filter: Option<&dyn Admit>) -> Result<NetHdr, DropCause> {
-        let header = self.config.size.bytes();
-        let frame_len = frame.len.checked_sub(header).ok_or(DropCause::TooShort)?;
-        let mut buffer = [0; HDR_MAX + HEAD];
-        let count = frame.len.min(header + HEAD);
-        let head = if frame.direct == 0 {
-            &self.private[..count]
-        } else {
-            let direct = self.pool.peek(0, &mut buffer[..frame.direct.min(count)]);
-            buffer[direct..count].copy_from_slice(&self.private[..count - direct]);
-            &buffer[..count]
-        };
-        let (raw, head) = head.split_at(header);
-        let mut base = [0; HDR_LEN];
-        base.copy_from_slice(&raw[..HDR_LEN]);
-        let checked = NetHdr::check_rx(&RawHdr::from(base), frame_len as u32, self.rules)?;
-        if let Some(mtu) = self.config.mtu
-            && frame_len > usize::from(mtu) + ETH_HDR_LEN as usize
-            && checked.gso_type() == gso::NONE
-        {
-            check_mtu(head, frame_len, usize::from(mtu))?;
-        }
-        if filter.is_some_and(|filter| !filter.admit(head)) {
-            return Err(DropCause::Filtered);
-        }
-        Ok(checked)
-    }
-
-    /// Puts `frame` with its checked header into the pool's chains. The inner error drops it.
-    #[inline]
-    fn place(
-        &mut self,
-        frame: Arrived,
-        mut header: NetHdr,
-        budget: &mut Budget,
-    ) -> Result<Result<(), DropCause>, RxStop> {
-        let Arrived { len, direct } = frame;
-        if self.pool.room() < len && !self.make_room(frame, budget)? {
-            return Ok(Err(DropCause::NoRoom));
-        }
-        if self.config.merge {
-            header.set_num_buffers(self.pool.span(len) as u16);
-        }
-        self.pool.poke(direct, &self.private[..len - direct]);
-        self.pool.put_header(&header.to_bytes());
-        if let Some(rest) = self
-            .config
-            .size
-            .bytes()
-            .checked_sub(HDR_LEN)
-            .filter(|rest| *rest > 0)
-        {
-            // No hash, no tunnel.
-            self.pool.poke(HDR_LEN, &[0; HDR_MAX][..rest]);
-        }
-        Ok(Ok(()))
-    }
-
-    /// Gets chains for all of `frame`; false when there is no way to get enough of them.
-    #[cold]
-    fn make_room(&mut self, frame: Arrived, budget: &mut Budget) -> Result<bool, RxStop> {
-        if !self.config.merge {
-            return Ok(false);
-        }
-        // So it is not lost if this stops here.
-        self.held = Some(Held::Short(frame));
-        self.fill(frame.len, budget)?;
-        let enough = self.pool.room() >= frame.len;
-        // The driver may still post more, unless it has nothing left to post.
-        if !enough && self.supply == Supply::Open && self.pool.slots() < self.ring_size {
-            return Err(RxStop::NoBuffers);
-        }
-        self.held = None;
-        if !enough && self.supply == Supply::Blocked {
-            // Or else one bad chain would keep all long frames out.
-            self.pool.discard(&mut self.ring);
-        }
-        Ok(enough)
-    }
-
-    /// Gives the chains that hold the frame of `len` bytes to the driver, with the next publish.
-    #[inline]
-    fn deliver(&mut self, len: usize) {
-        self.pool.commit(&mut self.ring, len);
-    }
-
-    fn publish(&mut self) -> bool {
-        let interrupt = self.ring.publish();
-        if interrupt {
-            self.counters.add_interrupt();
-        }
-        interrupt
+        self.ring.with(RxBatch {
+            lane: &mut self.lane,
+            backend,
+            limit,
+            filter,
+            now,
+            budget,
+        })
     }
 
     /// Brings the ring into a state that its cursor tells all of: a held frame is delivered or dropped, pooled
     /// chains are given back. Returns whether the driver asks for an interrupt. The engine can go on afterwards.
     pub fn settle<L: Limit + ?Sized>(&mut self, limit: &mut L, now: u64) -> bool {
-        match self.held.take() {
-            Some(Held::Limited { len }) => {
-                let frame = (len - self.config.size.bytes()) as u64;
-                limit.force(now, frame);
-                self.deliver(len);
-                self.counters.add_batch(1, frame);
-            }
-            Some(Held::Short(_)) => self.counters.add_drop(DropCause::Stopped),
-            None => {}
-        }
-        self.pool.give_back(&mut self.ring);
-        self.publish()
+        self.lane.settle(&mut self.ring, limit, now)
     }
 
     /// Asks the driver for kicks; true when buffers are there already and `run` must be called first.
     pub fn arm(&mut self) -> bool {
-        self.fault.is_none() && self.ring.arm()
+        self.lane.fault().is_none() && self.ring.arm()
     }
 
     /// Tells the driver that it need not kick for now.
     pub fn disarm(&mut self) {
-        if self.fault.is_none() {
+        if self.lane.fault().is_none() {
             self.ring.disarm();
         }
     }
@@ -483,17 +142,52 @@ impl<R: Ring> RxEngine<R> {
 
     /// The fault that stopped this queue, if any.
     pub fn fault(&self) -> Option<QueueFault> {
-        self.fault
+        self.lane.fault()
     }
 }
 
-/// A VLAN tag does not count towards the MTU; anything else above it does.
-#[cold]
-fn check_mtu(head: &[u8], frame_len: usize, mtu: usize) -> Result<(), DropCause> {
-    let tagged = matches!(head.get(12..14), Some([0x81, 0x00] | [0x88, 0xa8]));
-    if tagged && frame_len <= mtu + HEAD {
-        Ok(())
-    } else {
-        Err(DropCause::Mtu)
+/// One call of [`RxEngine::run`].
+struct RxBatch<'a, B: ?Sized, L: ?Sized> {
+    lane: &'a mut RxLane,
+    backend: &'a mut B,
+    limit: &'a mut L,
+    filter: Option<&'a dyn Admit>,
+    now: u64,
+    budget: Budget,
+}
+
+impl<B, L> RingTask for RxBatch<'_, B, L>
+where
+    B: FrameBackend + ?Sized,
+    L: Limit + ?Sized,
+{
+    type Output = Outcome<RxStop>;
+
+    fn run<R: Ring>(mut self, ring: &mut R) -> Outcome<RxStop> {
+        let (mut frames, mut bytes) = (0, 0);
+        let stop = loop {
+            let next = self
+                .lane
+                .next_frame(ring, self.backend, self.filter, &mut self.budget);
+            let len = match next {
+                Ok(Some(len)) => len,
+                Ok(None) if self.budget.spend(0) => continue,
+                Ok(None) => break RxStop::Budget,
+                Err(stop) => break stop,
+            };
+            let frame = self.lane.frame_len(len);
+            if let Err(deadline) = self.limit.take(self.now, frame) {
+                self.lane.hold(len);
+                break RxStop::Limited(deadline);
+            }
+            self.lane.deliver(ring, len);
+            frames += 1;
+            bytes += frame;
+            if !self.budget.spend(frame) {
+                break RxStop::Budget;
+            }
+        };
+        let interrupt = self.lane.publish(ring, frames, bytes);
+        Outcome { stop, interrupt }
     }
 }

@@ -9,12 +9,12 @@
 //!
 //! A frame takes chains from the front; what is not taken can be given back from the rear.
 
-use std::collections::VecDeque;
+use std::mem;
 
 use crate::fault::{DropCause, QueueFault};
-use crate::iovec::{IoVec, MAX_PIECES, copy_from, copy_into, put_front};
+use crate::iovec::{HostSlice, IoVec, MAX_PIECES, copy_from, copy_into, put_front};
 use crate::ram::GuestRam;
-use crate::ring::walk::Resolver;
+use crate::ring::walk::{HostParts, Resolver};
 use crate::ring::{Chain, PieceSink, Ring};
 
 /// Pieces in the pool: one system call's worth, less the one for what does not fit.
@@ -30,10 +30,16 @@ struct Posted {
 }
 
 impl Posted {
+    /// What is left of one that was taken.
+    const GONE: Self = Self {
+        chain: Chain::NONE,
+        pieces: 0,
+    };
+
     /// Bytes of all its pieces.
     #[inline]
     fn len(&self) -> usize {
-        self.chain.room as usize
+        self.chain.room() as usize
     }
 }
 
@@ -63,18 +69,41 @@ pub(crate) struct RxPool {
     pieces: Vec<IoVec>,
     /// Guest-physical address of each piece; none unless there is a dirty log.
     gpas: Vec<u64>,
-    posted: VecDeque<Posted>,
+    posted: Vec<Posted>,
+    /// The first of `posted` that is still here.
+    first: usize,
+    /// The first of `pieces` that belongs to it.
     start: usize,
     room: usize,
-    slots: usize,
     ram: GuestRam,
 }
 
 /// Puts one chain's pieces behind those of the pool.
 struct PoolSink<'a>(&'a mut RxPool);
 
+/// Where a chain's bytes lie.
+struct Parts<'a> {
+    pieces: &'a mut Vec<IoVec>,
+    gpas: Option<&'a mut Vec<u64>>,
+    most: usize,
+}
+
+impl HostParts for Parts<'_> {
+    #[inline(always)]
+    fn push(&mut self, host: HostSlice, gpa: u64) -> Result<(), DropCause> {
+        if self.pieces.len() == self.most {
+            return Err(DropCause::Pieces);
+        }
+        self.pieces.push(host.io());
+        if let Some(gpas) = &mut self.gpas {
+            gpas.push(gpa);
+        }
+        Ok(())
+    }
+}
+
 impl PieceSink for PoolSink<'_> {
-    #[inline]
+    #[inline(always)]
     fn piece(
         &mut self,
         ram: &GuestRam,
@@ -86,18 +115,12 @@ impl PieceSink for PoolSink<'_> {
             return Err(DropCause::Direction);
         }
         let pool = &mut *self.0;
-        let (pieces, gpas, limit) = (&mut pool.pieces, &mut pool.gpas, pool.start + MOST_PIECES);
-        let marks = pool.ram.tracks_writes();
-        pool.resolver.resolve(ram, addr, len, true, |host, gpa| {
-            if pieces.len() == limit {
-                return Err(DropCause::Pieces);
-            }
-            pieces.push(host.io());
-            if marks {
-                gpas.push(gpa);
-            }
-            Ok(())
-        })
+        let mut parts = Parts {
+            pieces: &mut pool.pieces,
+            gpas: pool.ram.tracks_writes().then_some(&mut pool.gpas),
+            most: pool.start + MOST_PIECES,
+        };
+        pool.resolver.resolve(ram, addr, len, true, &mut parts)
     }
 }
 
@@ -108,10 +131,10 @@ impl RxPool {
             // One more, so that the piece behind the pool always has a slot.
             pieces: Vec::with_capacity(ALLOCATED + 1),
             gpas: Vec::with_capacity(ALLOCATED + 1),
-            posted: VecDeque::with_capacity(MOST_PIECES),
+            posted: Vec::with_capacity(ALLOCATED),
+            first: 0,
             start: 0,
             room: 0,
-            slots: 0,
             ram,
         }
     }
@@ -122,22 +145,29 @@ impl RxPool {
         self.room
     }
 
+    /// The chains, first come first.
     #[inline]
-    pub(crate) fn chains(&self) -> usize {
-        self.posted.len()
+    fn chains(&self) -> &[Posted] {
+        &self.posted[self.first..]
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first == self.posted.len()
     }
 
     /// Ring slots that are out of the driver's reach while the pool is as it is: those of all its chains, and
     /// those too few for one more chain like the last.
     pub(crate) fn slots(&self) -> usize {
-        let last = self.posted.back().map_or(0, |posted| posted.chain.slots);
-        self.slots + usize::from(last).saturating_sub(1)
+        let slots = |posted: &Posted| usize::from(posted.chain.slots());
+        let last = self.chains().last().map_or(0, slots);
+        self.chains().iter().map(slots).sum::<usize>() + last.saturating_sub(1)
     }
 
     /// Takes one more chain from `ring`. Chains below `least` bytes are refused.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn pull<R: Ring>(&mut self, ring: &mut R, least: usize) -> Result<Pull, QueueFault> {
-        if self.posted.len() == MOST_PIECES {
+        if self.posted.len() - self.first == MOST_PIECES {
             return Ok(Pull::Full);
         }
         self.make_space();
@@ -149,7 +179,7 @@ impl RxPool {
             return Ok(Pull::Empty);
         };
         let content = content.and_then(|()| {
-            let enough = chain.room >= least as u64;
+            let enough = chain.room() as usize >= least;
             if enough {
                 Ok(())
             } else {
@@ -160,17 +190,16 @@ impl RxPool {
             self.cut(before);
             return Ok(self.not_pulled(ring, chain, cause));
         }
-        self.slots += usize::from(chain.slots);
-        self.room += chain.room as usize;
+        self.room += chain.room() as usize;
         let pieces = self.pieces.len() - before;
-        self.posted.push_back(Posted { chain, pieces });
+        self.posted.push(Posted { chain, pieces });
         Ok(Pull::Added)
     }
 
     /// What becomes of a chain that cannot be used.
     #[cold]
     fn not_pulled<R: Ring>(&mut self, ring: &mut R, chain: Chain, cause: DropCause) -> Pull {
-        if self.posted.is_empty() {
+        if self.is_empty() {
             return Pull::Refused((chain, cause));
         }
         ring.undo_pop(chain);
@@ -186,24 +215,32 @@ impl RxPool {
         self.gpas.truncate(len);
     }
 
-    /// Moves the pieces to the front when the next chain might not find space behind them.
+    /// Moves what is here to the front when the next chain might not find space behind it.
     #[inline]
     fn make_space(&mut self) {
-        if self.posted.is_empty() {
+        if self.is_empty() {
+            // The front is what the cache still has.
+            self.posted.clear();
             self.cut(0);
-            self.start = 0;
-        } else if self.start + MOST_PIECES > ALLOCATED {
-            self.pieces.drain(..self.start);
-            self.gpas.drain(..self.start.min(self.gpas.len()));
-            self.start = 0;
+            (self.first, self.start) = (0, 0);
+        } else if self.start.max(self.first) + MOST_PIECES > ALLOCATED {
+            self.move_to_front();
         }
+    }
+
+    #[cold]
+    fn move_to_front(&mut self) {
+        self.posted.drain(..self.first);
+        self.pieces.drain(..self.start);
+        self.gpas.drain(..self.start.min(self.gpas.len()));
+        (self.first, self.start) = (0, 0);
     }
 
     /// Pieces and bytes of the first chains that together reach `want` bytes, or of all.
     #[inline]
     pub(crate) fn front(&self, want: usize) -> (usize, usize) {
         let (mut pieces, mut len) = (0, 0usize);
-        for posted in &self.posted {
+        for posted in self.chains() {
             pieces += posted.pieces;
             len += posted.len();
             if len >= want {
@@ -231,7 +268,7 @@ impl RxPool {
             self.pieces.pop();
             return result;
         }
-        let kept = std::mem::replace(&mut self.pieces[end], extra);
+        let kept = mem::replace(&mut self.pieces[end], extra);
         let result = f(&self.pieces[start..=end]);
         self.pieces[end] = kept;
         result
@@ -260,7 +297,7 @@ impl RxPool {
     pub(crate) fn span(&self, len: usize) -> usize {
         let mut sum = 0usize;
         let mut count = 0;
-        for posted in &self.posted {
+        for posted in self.chains() {
             count += 1;
             sum += posted.len();
             if sum >= len {
@@ -270,11 +307,18 @@ impl RxPool {
         count
     }
 
-    /// Marks the chains that hold the first `len` bytes used. (NET-RX-04, NET-RX-08)
     #[inline]
+    fn take_first(&mut self) -> Option<Posted> {
+        let posted = self.posted.get_mut(self.first)?;
+        self.first += 1;
+        Some(mem::replace(posted, Posted::GONE))
+    }
+
+    /// Marks the chains that hold the first `len` bytes used. (NET-RX-04, NET-RX-08)
+    #[inline(always)]
     pub(crate) fn commit<R: Ring>(&mut self, ring: &mut R, mut len: usize) {
         while len > 0 {
-            let Some(posted) = self.posted.pop_front() else {
+            let Some(posted) = self.take_first() else {
                 break;
             };
             let written = len.min(posted.len());
@@ -283,13 +327,8 @@ impl RxPool {
             }
             self.start += posted.pieces;
             self.room -= posted.len();
-            self.slots -= usize::from(posted.chain.slots);
             len -= written;
             ring.push_used(posted.chain, written as u32);
-        }
-        if self.posted.is_empty() {
-            // Begins at the front again, where the cache still has it.
-            self.posted.clear();
         }
     }
 
@@ -303,7 +342,7 @@ impl RxPool {
 
     /// Marks every chain used with nothing in it.
     pub(crate) fn discard<R: Ring>(&mut self, ring: &mut R) {
-        while let Some(posted) = self.posted.pop_front() {
+        while let Some(posted) = self.take_first() {
             ring.push_used(posted.chain, 0);
         }
         self.reset();
@@ -311,7 +350,9 @@ impl RxPool {
 
     /// Gives every chain back to the ring as if none had been taken.
     pub(crate) fn give_back<R: Ring>(&mut self, ring: &mut R) {
-        while let Some(posted) = self.posted.pop_back() {
+        while !self.is_empty()
+            && let Some(posted) = self.posted.pop()
+        {
             ring.undo_pop(posted.chain);
         }
         self.reset();
@@ -319,7 +360,6 @@ impl RxPool {
 
     fn reset(&mut self) {
         self.room = 0;
-        self.slots = 0;
         self.make_space();
     }
 }

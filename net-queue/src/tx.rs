@@ -9,8 +9,8 @@ use crate::fault::{DropCause, QueueFault};
 use crate::hdr::{HDR_LEN, HDR_MAX, HdrSize, NetHdr, RawHdr, TxRules};
 use crate::iovec::{Gather, HostSlice, IoVec, MAX_PIECES, copy_from};
 use crate::ram::GuestRam;
-use crate::ring::walk::Resolver;
-use crate::ring::{Chain, Cursor, PieceSink, Ring};
+use crate::ring::walk::{HostParts, Resolver};
+use crate::ring::{Chain, Cursor, PieceSink, Popped, Ring, RingTask};
 
 /// The longest frame that is passed on: a full IP packet behind an Ethernet header with one VLAN tag.
 pub const MAX_FRAME: usize = 65535 + 18;
@@ -36,18 +36,33 @@ pub enum TxStop {
     Dead(io::Error),
 }
 
-/// One chain's readable pieces. Slot 0 stays free, so that what this side has checked can stand in front of the first
+/// Where one chain's bytes lie. Slot 0 stays free, so that what this side has checked can stand in front of the first
 /// piece without moving any.
+#[derive(Debug)]
+struct Parts(Vec<IoVec>);
+
+impl HostParts for Parts {
+    #[inline(always)]
+    fn push(&mut self, host: HostSlice, _gpa: u64) -> Result<(), DropCause> {
+        if self.0.len() == MAX_PIECES {
+            return Err(DropCause::Pieces);
+        }
+        self.0.push(host.io());
+        Ok(())
+    }
+}
+
+/// One chain's readable pieces.
 #[derive(Debug)]
 struct TxPieces {
     resolver: Resolver,
-    pieces: Vec<IoVec>,
+    parts: Parts,
     len: u64,
 }
 
 impl TxPieces {
     fn clear(&mut self) {
-        self.pieces.truncate(1);
+        self.parts.0.truncate(1);
         self.len = 0;
     }
 }
@@ -68,14 +83,8 @@ impl PieceSink for TxPieces {
         if self.len > (MAX_FRAME + HDR_MAX) as u64 {
             return Err(DropCause::TooLong);
         }
-        let pieces = &mut self.pieces;
-        self.resolver.resolve(ram, addr, len, false, |host, _| {
-            if pieces.len() == MAX_PIECES {
-                return Err(DropCause::Pieces);
-            }
-            pieces.push(host.io());
-            Ok(())
-        })
+        self.resolver
+            .resolve(ram, addr, len, false, &mut self.parts)
     }
 }
 
@@ -83,6 +92,12 @@ impl PieceSink for TxPieces {
 #[derive(Debug)]
 pub struct TxEngine<R> {
     ring: R,
+    lane: TxLane,
+}
+
+/// All of an engine but its ring.
+#[derive(Debug)]
+struct TxLane {
     pieces: TxPieces,
     size: HdrSize,
     rules: TxRules,
@@ -100,18 +115,18 @@ impl<R: Ring> TxEngine<R> {
         pieces.push(IoVec::EMPTY);
         let pieces = TxPieces {
             resolver: Resolver::default(),
-            pieces,
+            parts: Parts(pieces),
             len: 0,
         };
-        Self {
-            ring,
+        let lane = TxLane {
             pieces,
             size,
             rules,
             private: Box::new([0; COPIED]),
             counters,
             fault: None,
-        }
+        };
+        Self { ring, lane }
     }
 
     /// Sends what the driver made available, until there is a reason to stop.
@@ -122,31 +137,80 @@ impl<R: Ring> TxEngine<R> {
         backend: &mut B,
         limit: &mut L,
         now: u64,
-        mut budget: Budget,
+        budget: Budget,
     ) -> Outcome<TxStop>
     where
         B: FrameBackend + ?Sized,
         L: Limit + ?Sized,
     {
+        self.ring.with(TxBatch {
+            lane: &mut self.lane,
+            backend,
+            limit,
+            now,
+            budget,
+        })
+    }
+
+    /// Asks the driver for kicks; true when frames are there already and `run` must be called first.
+    pub fn arm(&mut self) -> bool {
+        self.lane.fault.is_none() && self.ring.arm()
+    }
+
+    /// Tells the driver that it need not kick for now.
+    pub fn disarm(&mut self) {
+        if self.lane.fault.is_none() {
+            self.ring.disarm();
+        }
+    }
+
+    /// Where the ring stands.
+    pub fn cursor(&self) -> Cursor {
+        self.ring.cursor()
+    }
+
+    /// The fault that stopped this queue, if any.
+    pub fn fault(&self) -> Option<QueueFault> {
+        self.lane.fault
+    }
+}
+
+/// One call of [`TxEngine::run`].
+struct TxBatch<'a, B: ?Sized, L: ?Sized> {
+    lane: &'a mut TxLane,
+    backend: &'a mut B,
+    limit: &'a mut L,
+    now: u64,
+    budget: Budget,
+}
+
+impl<B, L> RingTask for TxBatch<'_, B, L>
+where
+    B: FrameBackend + ?Sized,
+    L: Limit + ?Sized,
+{
+    type Output = Outcome<TxStop>;
+
+    fn run<R: Ring>(self, ring: &mut R) -> Outcome<TxStop> {
+        let Self {
+            lane,
+            backend,
+            limit,
+            now,
+            mut budget,
+        } = self;
         let (mut frames, mut bytes) = (0, 0);
         let stop = loop {
-            if let Some(fault) = self.fault {
-                break TxStop::Fault(fault);
-            }
-            self.pieces.clear();
-            let (chain, content) = match self.ring.pop(&mut self.pieces) {
+            let (chain, content) = match lane.next(ring) {
                 Ok(Some(popped)) => popped,
                 Ok(None) => break TxStop::Empty,
-                Err(fault) => {
-                    self.fault = Some(fault);
-                    continue;
-                }
+                Err(fault) => break TxStop::Fault(fault),
             };
-            let sent = content.and_then(|()| self.take_in());
+            let sent = content.and_then(|()| lane.take_in());
             let frame_len = match sent {
                 Ok(frame_len) => frame_len,
                 Err(cause) => {
-                    self.give_back(chain, cause);
+                    lane.give_back(ring, chain, cause);
                     if budget.spend(0) {
                         continue;
                     } else {
@@ -155,19 +219,19 @@ impl<R: Ring> TxEngine<R> {
                 }
             };
             if let Err(deadline) = limit.take(now, frame_len) {
-                self.ring.undo_pop(chain);
-                self.counters.add_limited();
+                ring.undo_pop(chain);
+                lane.counters.add_limited();
                 break TxStop::Limited(deadline);
             }
-            match backend.send(&self.gather()) {
+            match backend.send(&lane.gather()) {
                 Ok(()) => {
-                    self.ring.push_used(chain, 0);
+                    ring.push_used(chain, 0);
                     frames += 1;
                     bytes += frame_len;
                 }
                 Err(error) => {
                     limit.refund(frame_len);
-                    if let Some(stop) = self.not_sent(chain, error) {
+                    if let Some(stop) = lane.not_sent(ring, chain, error) {
                         break stop;
                     }
                 }
@@ -176,11 +240,25 @@ impl<R: Ring> TxEngine<R> {
                 break TxStop::Budget;
             }
         };
-        self.counters.add_batch(frames, bytes);
-        Outcome {
-            stop,
-            interrupt: self.publish(),
+        lane.counters.add_batch(frames, bytes);
+        let interrupt = ring.publish();
+        if interrupt {
+            lane.counters.add_interrupt();
         }
+        Outcome { stop, interrupt }
+    }
+}
+
+impl TxLane {
+    /// The next chain, its pieces at hand.
+    #[inline(always)]
+    fn next<R: Ring>(&mut self, ring: &mut R) -> Result<Option<Popped>, QueueFault> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        self.pieces.clear();
+        ring.pop(&mut self.pieces)
+            .inspect_err(|fault| self.fault = Some(*fault))
     }
 
     /// Copies the header out once, and with it the rest of a short frame; checks the copy and sanitises it.
@@ -192,7 +270,7 @@ impl<R: Ring> TxEngine<R> {
         let frame_len = len.checked_sub(header).ok_or(DropCause::TooShort)?;
         let copied = if len <= COPIED { len } else { header };
         // Slot 0 may still hold what was sent before.
-        copy_from(&self.pieces.pieces[1..], 0, &mut self.private[..copied]);
+        copy_from(&self.pieces.parts.0[1..], 0, &mut self.private[..copied]);
         let (base, rest) = self.private[..header].split_at_mut(HDR_LEN);
         let mut raw = [0; HDR_LEN];
         raw.copy_from_slice(base);
@@ -208,7 +286,7 @@ impl<R: Ring> TxEngine<R> {
     #[inline]
     fn gather(&mut self) -> Gather<'_> {
         let (header, len) = (self.size.bytes(), self.pieces.len as usize);
-        let pieces = &mut self.pieces.pieces;
+        let pieces = &mut self.pieces.parts.0;
         if len <= COPIED {
             pieces[0] = HostSlice::of_buffer(&mut self.private[..len]).io();
             return Gather::new(&pieces[..1], header, len);
@@ -227,55 +305,27 @@ impl<R: Ring> TxEngine<R> {
     }
 
     /// Deals with a frame that the backend did not take; says whether that is a reason to stop.
-    fn not_sent(&mut self, chain: Chain, error: SendError) -> Option<TxStop> {
+    #[cold]
+    fn not_sent<R: Ring>(&self, ring: &mut R, chain: Chain, error: SendError) -> Option<TxStop> {
         match error {
             SendError::WouldBlock => {
-                self.ring.undo_pop(chain);
+                ring.undo_pop(chain);
                 Some(TxStop::Blocked)
             }
             SendError::Refused => {
-                self.give_back(chain, DropCause::Refused);
+                self.give_back(ring, chain, DropCause::Refused);
                 None
             }
             SendError::Dead(error) => {
-                self.ring.undo_pop(chain);
+                ring.undo_pop(chain);
                 Some(TxStop::Dead(error))
             }
         }
     }
 
-    fn give_back(&mut self, chain: Chain, cause: DropCause) {
+    #[cold]
+    fn give_back<R: Ring>(&self, ring: &mut R, chain: Chain, cause: DropCause) {
         self.counters.add_drop(cause);
-        self.ring.push_used(chain, 0);
-    }
-
-    fn publish(&mut self) -> bool {
-        let interrupt = self.ring.publish();
-        if interrupt {
-            self.counters.add_interrupt();
-        }
-        interrupt
-    }
-
-    /// Asks the driver for kicks; true when frames are there already and `run` must be called first.
-    pub fn arm(&mut self) -> bool {
-        self.fault.is_none() && self.ring.arm()
-    }
-
-    /// Tells the driver that it need not kick for now.
-    pub fn disarm(&mut self) {
-        if self.fault.is_none() {
-            self.ring.disarm();
-        }
-    }
-
-    /// Where the ring stands.
-    pub fn cursor(&self) -> Cursor {
-        self.ring.cursor()
-    }
-
-    /// The fault that stopped this queue, if any.
-    pub fn fault(&self) -> Option<QueueFault> {
-        self.fault
+        ring.push_used(chain, 0);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::counters::QueueCounters;
 use crate::ctrl::Ack;
 use crate::fault::{DropCause, QueueFault};
-use crate::iovec::{IoVec, MAX_PIECES, copy_from, copy_into};
+use crate::iovec::{HostSlice, IoVec, MAX_PIECES, copy_from, copy_into};
 use crate::ram::GuestRam;
 use crate::ring::walk::Resolver;
 use crate::ring::{Cursor, PieceSink, Ring};
@@ -73,7 +73,7 @@ impl PieceSink for CtrlPieces {
             ..
         } = self;
         let pieces = if writable { answers } else { readable };
-        resolver.resolve(ram, addr, len, writable, |host, gpa| {
+        resolver.resolve(ram, addr, len, writable, &mut |host: HostSlice, gpa| {
             if pieces.len() == MAX_PIECES {
                 return Err(DropCause::Pieces);
             }

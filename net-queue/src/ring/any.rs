@@ -3,10 +3,11 @@
 use crate::fault::QueueFault;
 use crate::ram::GuestRam;
 use crate::ring::{
-    Chain, Cursor, Layout, PackedRing, PieceSink, Popped, Ring, RingConfig, RingError, SplitRing,
+    Chain, Cursor, Layout, PackedRing, PieceSink, Popped, Ring, RingConfig, RingError, RingTask,
+    SplitRing,
 };
 
-/// A virtqueue of either layout: one well-predicted branch a call, in exchange for one type of engine.
+/// A virtqueue of either layout: one branch a call, or a batch, in exchange for one type of engine.
 #[derive(Debug)]
 pub enum AnyRing {
     /// See [`SplitRing`].
@@ -69,5 +70,9 @@ impl Ring for AnyRing {
 
     fn cursor(&self) -> Cursor {
         each!(self, ring => ring.cursor())
+    }
+
+    fn with<T: RingTask>(&mut self, task: T) -> T::Output {
+        each!(self, ring => task.run(ring))
     }
 }

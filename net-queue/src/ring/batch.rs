@@ -40,10 +40,10 @@ impl Batch {
     #[inline]
     pub(super) fn add(&mut self, chain: Chain, written: u32) -> Option<Element> {
         let mut element = Element {
-            id: chain.id,
+            id: chain.id(),
             written,
             chains: 1,
-            slots: chain.slots,
+            slots: chain.slots(),
         };
         if !self.in_order {
             return Some(element);
@@ -56,7 +56,7 @@ impl Batch {
             element.slots += open.slots;
         }
         self.open = Some(element);
-        self.full = u64::from(written) == chain.room;
+        self.full = written == chain.room();
         complete
     }
 

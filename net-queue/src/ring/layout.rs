@@ -13,12 +13,14 @@ use crate::ring::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 pub(crate) const DESC_SIZE: usize = 16;
 
 /// One descriptor, copied out once (VQ-SPL-14), in a split ring's order of fields. See [`Desc::packed`].
+///
+/// It is kept as the two words that it was loaded as: fields stored one by one would be waited for when they are moved
+/// as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Desc {
     pub(crate) addr: u64,
-    pub(crate) len: u32,
-    pub(crate) flags: u16,
-    pub(crate) next: u16,
+    /// From the lowest bit on: `len`, `flags`, `next`.
+    rest: u64,
 }
 
 impl Desc {
@@ -32,25 +34,36 @@ impl Desc {
     /// The same bytes as a packed ring orders them: `next` is the buffer id then.
     #[inline]
     pub(crate) fn packed(self) -> Self {
-        Self {
-            flags: self.next,
-            next: self.flags,
-            ..self
-        }
+        let rest =
+            u64::from(self.len()) | u64::from(self.next()) << 32 | u64::from(self.flags()) << 48;
+        Self { rest, ..self }
     }
 
     #[inline]
-    pub(crate) fn has(&self, flag: u16) -> bool {
-        self.flags & flag != 0
+    pub(crate) fn len(self) -> u32 {
+        self.rest as u32
     }
 
+    #[inline]
+    pub(crate) fn flags(self) -> u16 {
+        (self.rest >> 32) as u16
+    }
+
+    #[inline]
+    pub(crate) fn next(self) -> u16 {
+        (self.rest >> 48) as u16
+    }
+
+    #[inline]
+    pub(crate) fn has(self, flag: u16) -> bool {
+        self.flags() & flag != 0
+    }
+
+    #[inline]
     fn from_words(addr: u64, rest: u64) -> Self {
-        let rest = u64::from_le(rest);
         Self {
             addr: u64::from_le(addr),
-            len: rest as u32,
-            flags: (rest >> 32) as u16,
-            next: (rest >> 48) as u16,
+            rest: u64::from_le(rest),
         }
     }
 }

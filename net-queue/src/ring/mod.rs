@@ -30,12 +30,39 @@ use crate::fault::{DropCause, QueueFault};
 #[must_use = "a chain goes back by push_used or undo_pop"]
 #[derive(Debug)]
 pub struct Chain {
+    /// From the lowest bit on: `id`, `slots`, `room`. One word, so that it moves in a register: fields stored one by
+    /// one would be waited for when they are moved as a whole.
+    word: u64,
+}
+
+impl Chain {
+    /// Stands for no chain, where one has been taken away.
+    pub(crate) const NONE: Self = Self { word: 0 };
+
+    #[inline]
+    pub(crate) fn new(id: u16, slots: u16, room: u64) -> Self {
+        let room = room.min(u64::from(u32::MAX));
+        let word = u64::from(id) | u64::from(slots) << 16 | room << 32;
+        Self { word }
+    }
+
     /// Head index (split) or buffer id (packed): what the driver knows the chain by.
-    pub(crate) id: u16,
+    #[inline]
+    pub(crate) fn id(&self) -> u16 {
+        self.word as u16
+    }
+
     /// Descriptors of the ring that it takes; those of an indirect table do not count.
-    pub(crate) slots: u16,
-    /// Bytes of its writable buffers; beyond any count when it cannot be used.
-    pub(crate) room: u64,
+    #[inline]
+    pub(crate) fn slots(&self) -> u16 {
+        (self.word >> 16) as u16
+    }
+
+    /// Bytes of its writable buffers, at most `u32::MAX`; that many too when it cannot be used.
+    #[inline]
+    pub(crate) fn room(&self) -> u32 {
+        (self.word >> 32) as u32
+    }
 }
 
 /// What a ring hands out: the chain, and whether its content can be used.
@@ -68,4 +95,22 @@ pub trait Ring: Send {
 
     /// Where the ring stands, as of the last publish.
     fn cursor(&self) -> Cursor;
+
+    /// Lets `task` work on the ring of one layout: one that stands for several steps aside, so that the work of a
+    /// batch is compiled for each.
+    fn with<T: RingTask>(&mut self, task: T) -> T::Output
+    where
+        Self: Sized,
+    {
+        task.run(self)
+    }
+}
+
+/// Work on a ring.
+pub trait RingTask {
+    /// What comes of it.
+    type Output;
+
+    /// Does it on `ring`.
+    fn run<R: Ring>(self, ring: &mut R) -> Self::Output;
 }

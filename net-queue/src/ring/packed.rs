@@ -17,7 +17,7 @@ use crate::ram::{Access, GuestRam};
 use crate::ring::batch::{Batch, Element};
 use crate::ring::layout::{Area, DESC_SIZE, Desc};
 use crate::ring::sync::{Ordering, fence};
-use crate::ring::walk::{PieceSink, indirect_table};
+use crate::ring::walk::{PieceSink, Walk, indirect_table};
 use crate::ring::{Chain, Cursor, Popped, Ring, RingConfig, RingError};
 
 /// `VIRTQ_DESC_F_AVAIL`.
@@ -169,33 +169,27 @@ impl PackedRing {
     ///
     /// A list whose content is of no use is read to its end all the same, since only its last descriptor has the id
     /// that the driver knows it by (VQ-PKD-07).
-    #[inline]
+    #[inline(always)]
     fn walk<S: PieceSink>(&self, sink: &mut S) -> Result<Popped, QueueFault> {
         let mut content = Ok(());
-        let mut chain = Chain {
-            id: 0,
-            slots: 0,
-            room: 0,
-        };
+        let mut walk = Walk::new(&self.ram, sink);
         // What the driver has outstanding can never exceed the ring, whether or not it was taken already.
-        while chain.slots < self.size - self.held {
-            let at = self.next.forward(chain.slots, self.size);
+        for taken in 0..self.size - self.held {
+            let at = self.next.forward(taken, self.size);
             let desc = self.desc.desc(usize::from(at.slot)).map(Desc::packed);
             let desc = desc
-                .filter(|desc| chain.slots == 0 || at.is_available(desc.flags))
+                .filter(|desc| taken == 0 || at.is_available(desc.flags()))
                 .ok_or(QueueFault::NotAvailable)?;
-            chain.slots += 1;
             let ends = !desc.has(Desc::NEXT);
             if content.is_ok() {
                 content = if desc.has(Desc::INDIRECT) {
-                    self.walk_indirect(&desc, ends, sink, &mut chain)
+                    self.walk_indirect(desc, ends && taken == 0, &mut walk)
                 } else {
-                    chain.piece(&desc, &self.ram, sink)
+                    walk.piece(desc)
                 };
             }
             if ends {
-                chain.id = desc.next;
-                return Ok(chain.looked_at(content));
+                return Ok(walk.end(desc.next(), taken + 1, content));
             }
         }
         Err(QueueFault::DescriptorLoop)
@@ -204,19 +198,18 @@ impl PackedRing {
     /// VirtIO 1.4 §2.8.7: every entry counts, of its flags only WRITE does. A table is a whole list.
     fn walk_indirect<S: PieceSink>(
         &self,
-        desc: &Desc,
-        ends: bool,
-        sink: &mut S,
-        chain: &mut Chain,
+        desc: Desc,
+        alone: bool,
+        walk: &mut Walk<'_, S>,
     ) -> Result<(), DropCause> {
-        if !self.indirect || !ends || chain.slots > 1 {
+        if !self.indirect || !alone {
             return Err(DropCause::IndirectTable);
         }
         let (table, entries) = indirect_table(&self.ram, desc, self.size)?;
         for index in 0..entries {
             let entry = table.desc(index).map(Desc::packed);
             let entry = entry.ok_or(DropCause::IndirectTable)?;
-            chain.piece(&entry, &self.ram, sink)?;
+            walk.piece(entry)?;
         }
         Ok(())
     }
@@ -295,7 +288,7 @@ fn positions(config: &RingConfig) -> Result<(Position, Position), RingError> {
 }
 
 impl Ring for PackedRing {
-    #[inline]
+    #[inline(always)]
     fn pop<S: PieceSink>(&mut self, sink: &mut S) -> Result<Option<Popped>, QueueFault> {
         if !self.next_is_available() {
             return Ok(None);
@@ -304,19 +297,19 @@ impl Ring for PackedRing {
             return Err(QueueFault::AvailIndex);
         }
         let (chain, content) = self.walk(sink)?;
-        self.next = self.next.forward(chain.slots, self.size);
-        self.held += chain.slots;
+        self.next = self.next.forward(chain.slots(), self.size);
+        self.held += chain.slots();
         Ok(Some((chain, content)))
     }
 
     fn undo_pop(&mut self, chain: Chain) {
-        self.next = self.next.back(chain.slots, self.size);
-        self.held -= chain.slots;
+        self.next = self.next.back(chain.slots(), self.size);
+        self.held -= chain.slots();
     }
 
     #[inline]
     fn push_used(&mut self, chain: Chain, written: u32) {
-        self.held -= chain.slots;
+        self.held -= chain.slots();
         if let Some(element) = self.batch.add(chain, written) {
             self.write_used(element);
         }

@@ -5,7 +5,7 @@ use crate::ram::{Access, GuestRam};
 use crate::ring::batch::{Batch, Element};
 use crate::ring::layout::{Area, DESC_SIZE, Desc};
 use crate::ring::sync::{Ordering, fence};
-use crate::ring::walk::{PieceSink, indirect_table};
+use crate::ring::walk::{PieceSink, Walk, indirect_table};
 use crate::ring::{Chain, Cursor, Popped, Ring, RingConfig, RingError};
 
 /// Offset of `idx` in both the available and the used ring.
@@ -117,29 +117,24 @@ impl SplitRing {
     }
 
     /// Hands the pieces of the chain at `head` to `sink`.
-    #[inline]
+    #[inline(always)]
     fn walk<S: PieceSink>(&self, head: u16, sink: &mut S) -> Result<Popped, QueueFault> {
-        let mut chain = Chain {
-            id: head,
-            slots: 0,
-            room: 0,
-        };
+        let mut walk = Walk::new(&self.ram, sink);
         let mut index = head;
         // A chain cannot be longer than the table; one that is runs in a circle (VQ-SPL-10).
-        for _ in 0..self.size {
+        for slots in 1..=self.size {
             let Some(desc) = self.desc.desc(usize::from(index)) else {
                 return Err(QueueFault::DescriptorIndex);
             };
-            chain.slots += 1;
             if desc.has(Desc::INDIRECT) {
-                let content = self.walk_indirect(&desc, sink, &mut chain)?;
-                return Ok(chain.looked_at(content));
+                let content = self.walk_indirect(desc, &mut walk)?;
+                return Ok(walk.end(head, slots, content));
             }
-            let piece = chain.piece(&desc, &self.ram, sink);
+            let piece = walk.piece(desc);
             if piece.is_err() || !desc.has(Desc::NEXT) {
-                return Ok(chain.looked_at(piece));
+                return Ok(walk.end(head, slots, piece));
             }
-            index = desc.next;
+            index = desc.next();
         }
         Err(QueueFault::DescriptorLoop)
     }
@@ -147,9 +142,8 @@ impl SplitRing {
     /// VirtIO 1.4 §2.7.5.3: a table ends the chain; WRITE on the descriptor that refers to it means nothing.
     fn walk_indirect<S: PieceSink>(
         &self,
-        desc: &Desc,
-        sink: &mut S,
-        chain: &mut Chain,
+        desc: Desc,
+        walk: &mut Walk<'_, S>,
     ) -> Result<Result<(), DropCause>, QueueFault> {
         if !self.indirect || desc.has(Desc::NEXT) {
             return Ok(Err(DropCause::IndirectTable));
@@ -164,11 +158,11 @@ impl SplitRing {
             let Some(entry) = entry else {
                 return Ok(Err(DropCause::IndirectTable));
             };
-            let piece = chain.piece(&entry, &self.ram, sink);
+            let piece = walk.piece(entry);
             if piece.is_err() || !entry.has(Desc::NEXT) {
                 return Ok(piece);
             }
-            index = usize::from(entry.next);
+            index = usize::from(entry.next());
         }
         Err(QueueFault::DescriptorLoop)
     }
@@ -191,7 +185,7 @@ impl SplitRing {
 }
 
 impl Ring for SplitRing {
-    #[inline]
+    #[inline(always)]
     fn pop<S: PieceSink>(&mut self, sink: &mut S) -> Result<Option<Popped>, QueueFault> {
         if !self.refresh()? {
             return Ok(None);

@@ -1,7 +1,8 @@
 //! Where a chain's pieces go, and the rules that hold for a piece in any layout.
 
 use crate::fault::DropCause;
-use crate::ram::{BadAddress, GuestRam, Hint};
+use crate::iovec::HostSlice;
+use crate::ram::{Access, BadAddress, GuestRam, Hint};
 use crate::ring::layout::{Area, DESC_SIZE, Desc};
 use crate::ring::{Chain, Popped};
 
@@ -20,29 +21,35 @@ pub trait PieceSink {
     ) -> Result<(), DropCause>;
 }
 
-impl Chain {
-    /// The chain with what became of its content. Of one that cannot be used nobody knows the room.
+/// A chain while it is walked.
+pub(super) struct Walk<'a, S> {
+    ram: &'a GuestRam,
+    sink: &'a mut S,
+    room: u64,
+}
+
+impl<'a, S: PieceSink> Walk<'a, S> {
+    /// At the head of a chain whose buffers lie in `ram` and go to `sink`.
     #[inline]
-    pub(super) fn looked_at(mut self, content: Result<(), DropCause>) -> Popped {
-        if content.is_err() {
-            self.room = u64::MAX;
-        }
-        (self, content)
+    pub(super) fn new(ram: &'a GuestRam, sink: &'a mut S) -> Self {
+        Self { ram, sink, room: 0 }
     }
 
-    /// Hands one buffer of this chain to `sink`.
+    /// Hands over one buffer.
     #[inline]
-    pub(super) fn piece<S: PieceSink>(
-        &mut self,
-        desc: &Desc,
-        ram: &GuestRam,
-        sink: &mut S,
-    ) -> Result<(), DropCause> {
+    pub(super) fn piece(&mut self, desc: Desc) -> Result<(), DropCause> {
         let writable = desc.has(Desc::WRITE);
         if writable {
-            self.room += u64::from(desc.len);
+            self.room += u64::from(desc.len());
         }
-        sink.piece(ram, desc.addr, desc.len, writable)
+        self.sink.piece(self.ram, desc.addr, desc.len(), writable)
+    }
+
+    /// The chain, known as `id`, with what became of its content. Of one that cannot be used nobody knows the room.
+    #[inline]
+    pub(super) fn end(self, id: u16, slots: u16, content: Result<(), DropCause>) -> Popped {
+        let room = if content.is_ok() { self.room } else { u64::MAX };
+        (Chain::new(id, slots, room), content)
     }
 }
 
@@ -55,44 +62,61 @@ impl From<BadAddress> for DropCause {
 /// Finds the table that `desc` refers to; `entries` bounds its length. VirtIO 1.4 §2.7.5.3 (VQ-SPL-09).
 pub(super) fn indirect_table(
     ram: &GuestRam,
-    desc: &Desc,
+    desc: Desc,
     most: u16,
 ) -> Result<(Area, usize), DropCause> {
-    let len = desc.len as usize;
+    let len = desc.len() as usize;
     let entries = len / DESC_SIZE;
     if entries == 0 || !len.is_multiple_of(DESC_SIZE) || entries > usize::from(most) {
         return Err(DropCause::IndirectTable);
     }
-    let (host, gpa) = ram.contiguous(desc.addr, len, crate::ram::Access::Read)?;
+    let (host, gpa) = ram.contiguous(desc.addr, len, Access::Read)?;
     Ok((Area::new(host, gpa), entries))
 }
 
-/// Keeps the region hint of a sink and pushes resolved pieces.
+/// Keeps the host addresses of buffers.
+pub(crate) trait HostParts {
+    /// Takes the next host-contiguous part, which lies at guest-physical `gpa`.
+    fn push(&mut self, host: HostSlice, gpa: u64) -> Result<(), DropCause>;
+}
+
+impl<F: FnMut(HostSlice, u64) -> Result<(), DropCause>> HostParts for F {
+    fn push(&mut self, host: HostSlice, gpa: u64) -> Result<(), DropCause> {
+        self(host, gpa)
+    }
+}
+
+/// Finds buffers, with the region of the last one as a hint.
 #[derive(Debug, Default)]
 pub(crate) struct Resolver {
     hint: Hint,
 }
 
 impl Resolver {
-    /// Resolves one buffer and hands its host parts to `push`.
+    /// Resolves one buffer and hands its host parts to `parts`.
     #[inline]
-    pub(crate) fn resolve(
+    pub(crate) fn resolve<P: HostParts>(
         &mut self,
         ram: &GuestRam,
         addr: u64,
         len: u32,
         writable: bool,
-        push: impl FnMut(crate::iovec::HostSlice, u64) -> Result<(), DropCause>,
+        parts: &mut P,
     ) -> Result<(), DropCause> {
         // An empty buffer has no address worth looking at (NET-TX-03).
         if len == 0 {
             return Ok(());
         }
+        if let Some(host) = self.hint.part(ram, addr, len as usize) {
+            return parts.push(host, addr);
+        }
         let access = if writable {
-            crate::ram::Access::Write
+            Access::Write
         } else {
-            crate::ram::Access::Read
+            Access::Read
         };
-        ram.resolve(&mut self.hint, addr, len, access, push)
+        ram.resolve(&mut self.hint, addr, len, access, &mut |host, gpa| {
+            parts.push(host, gpa)
+        })
     }
 }

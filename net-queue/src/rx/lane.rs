@@ -1,0 +1,427 @@
+//! What reception does with one frame.
+//!
+//! A frame arrives in private memory, is checked there, and is copied into as many chains as it takes. So nothing is
+//! ever cut, a frame need not wait until the driver has posted room for the longest one, and the system call gets one
+//! buffer. Where frames are so long that the copy would cost more than that saves, the pooled chains are offered in
+//! front of the private memory, which then takes only what does not fit.
+
+use std::sync::Arc;
+
+use super::{RxConfig, RxStop};
+use crate::backend::{Admit, Budget, FrameBackend, Limit, RecvError};
+use crate::counters::QueueCounters;
+use crate::fault::{DropCause, QueueFault};
+use crate::hdr::{ETH_HDR_LEN, HDR_LEN, HDR_MAX, NetHdr, RawHdr, RxRules, gso};
+use crate::iovec::{HostSlice, Scatter};
+use crate::offload::Offloads;
+use crate::ram::GuestRam;
+use crate::ring::Ring;
+use crate::rx_pool::{Pull, RxPool};
+use crate::tx::COPIED;
+
+/// Bytes of a frame's start that a filter may look at: Ethernet header and VLAN tag.
+pub(super) const HEAD: usize = 18;
+/// After so many short frames a long one is not expected any more: to receive a short one directly costs about a tenth
+/// of what it costs to copy a long one.
+const LONG_FRAMES_EXPECTED: u32 = 16;
+
+/// A frame that was received: `len` bytes with its header. The first `direct` of them lie in the pool's chains, the
+/// rest in private memory.
+#[derive(Clone, Copy, Debug)]
+struct Arrived {
+    len: usize,
+    direct: usize,
+}
+
+/// A frame that was received and could not be delivered yet.
+#[derive(Clone, Copy, Debug)]
+enum Held {
+    /// It lies in the pool's chains; the limiter said no.
+    Limited { len: usize },
+    /// There are too few chains.
+    Short(Arrived),
+}
+
+/// What a refill left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Supply {
+    /// The driver may post more.
+    Open,
+    /// The pool can take no more chain.
+    Full,
+    /// A chain of no use is next.
+    Blocked,
+}
+
+/// All of an engine but its ring.
+#[derive(Debug)]
+pub(super) struct RxLane {
+    pool: RxPool,
+    config: RxConfig,
+    rules: RxRules,
+    ring_size: usize,
+    /// The most bytes that one frame is expected to have; sticks at the maximum once a frame was longer.
+    expected: usize,
+    long_frames: u32,
+    private: Vec<u8>,
+    held: Option<Held>,
+    supply: Supply,
+    counters: Arc<QueueCounters>,
+    fault: Option<QueueFault>,
+}
+
+impl RxLane {
+    pub(super) fn new(
+        ring_size: u16,
+        ram: GuestRam,
+        config: RxConfig,
+        counters: Arc<QueueCounters>,
+    ) -> Self {
+        Self {
+            pool: RxPool::new(ram),
+            rules: RxRules::new(config.offloads),
+            ring_size: usize::from(ring_size),
+            expected: config.expected(),
+            long_frames: 0,
+            // One more, so that a frame that was cut shows. Zeroed memory is mapped lazily: a queue that sees no
+            // long frames never pays for them.
+            private: vec![0; config.most() + 1],
+            held: None,
+            supply: Supply::Open,
+            counters,
+            config,
+            fault: None,
+        }
+    }
+
+    pub(super) fn set_offloads(&mut self, offloads: Offloads) {
+        self.config.offloads = offloads;
+        self.rules = RxRules::new(offloads);
+        self.expected = self.config.expected();
+    }
+
+    pub(super) fn fault(&self) -> Option<QueueFault> {
+        self.fault
+    }
+
+    /// Bytes of the frame in `len` bytes with its header.
+    #[inline]
+    pub(super) fn frame_len(&self, len: usize) -> u64 {
+        (len - self.config.size.bytes()) as u64
+    }
+
+    /// Keeps a frame of `len` bytes that is ready to be delivered, since the limiter said no.
+    #[cold]
+    pub(super) fn hold(&mut self, len: usize) {
+        self.held = Some(Held::Limited { len });
+        self.counters.add_limited();
+    }
+
+    /// Takes chains from the ring until they have room for `want` bytes, and refuses those of no use.
+    #[inline(always)]
+    fn fill<R: Ring>(
+        &mut self,
+        ring: &mut R,
+        want: usize,
+        budget: &mut Budget,
+    ) -> Result<(), RxStop> {
+        let header = self.config.size.bytes();
+        // Without merging only the first chain counts, and it must hold at least the shortest frame.
+        let (want, least) = if self.config.merge {
+            (want, header)
+        } else {
+            (1, header + ETH_HDR_LEN as usize)
+        };
+        self.supply = Supply::Open;
+        while self.pool.room() < want {
+            let pulled = self.pool.pull(ring, least);
+            if !matches!(pulled, Ok(Pull::Added)) && !self.not_pulled(ring, pulled, budget)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same, where it is rarely needed.
+    #[cold]
+    fn fill_more<R: Ring>(
+        &mut self,
+        ring: &mut R,
+        want: usize,
+        budget: &mut Budget,
+    ) -> Result<(), RxStop> {
+        self.fill(ring, want, budget)
+    }
+
+    /// Deals with what the pool did not take; false when there is no use in asking for more.
+    #[cold]
+    fn not_pulled<R: Ring>(
+        &mut self,
+        ring: &mut R,
+        pulled: Result<Pull, QueueFault>,
+        budget: &mut Budget,
+    ) -> Result<bool, RxStop> {
+        match pulled {
+            Ok(Pull::Added) => return Ok(true),
+            Ok(Pull::Refused((chain, cause))) => {
+                self.counters.add_drop(cause);
+                ring.push_used(chain, 0);
+                // A driver that keeps posting useless chains must not keep this call from returning.
+                return if budget.spend(0) {
+                    Ok(true)
+                } else {
+                    Err(RxStop::Budget)
+                };
+            }
+            Ok(Pull::Empty) => {}
+            Ok(Pull::Full) => self.supply = Supply::Full,
+            Ok(Pull::Blocked) => self.supply = Supply::Blocked,
+            Err(fault) => {
+                self.fault = Some(fault);
+                return Err(RxStop::Fault(fault));
+            }
+        }
+        Ok(false)
+    }
+
+    /// The length, header included, of a frame that lies in the pool's chains ready to be delivered; `None` when one
+    /// was dropped.
+    #[inline(always)]
+    pub(super) fn next_frame<R, B>(
+        &mut self,
+        ring: &mut R,
+        backend: &mut B,
+        filter: Option<&dyn Admit>,
+        budget: &mut Budget,
+    ) -> Result<Option<usize>, RxStop>
+    where
+        R: Ring,
+        B: FrameBackend + ?Sized,
+    {
+        if let Some(fault) = self.fault {
+            return Err(RxStop::Fault(fault));
+        }
+        let frame = match self.held.take() {
+            // It passed all checks before it was held.
+            Some(Held::Limited { len }) => return Ok(Some(len)),
+            Some(Held::Short(frame)) => frame,
+            None => match self.receive(ring, backend, budget)? {
+                Some(frame) => frame,
+                None => return Ok(None),
+            },
+        };
+        let placed = match self.check(frame, filter) {
+            Ok(header) => self.place(ring, frame, header, budget)?,
+            Err(cause) => Err(cause),
+        };
+        match placed {
+            Ok(()) => Ok(Some(frame.len)),
+            Err(cause) => {
+                self.counters.add_drop(cause);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Receives one frame once there is a chain for it; `None` when it was lost.
+    #[inline(always)]
+    fn receive<R, B>(
+        &mut self,
+        ring: &mut R,
+        backend: &mut B,
+        budget: &mut Budget,
+    ) -> Result<Option<Arrived>, RxStop>
+    where
+        R: Ring,
+        B: FrameBackend + ?Sized,
+    {
+        let long = self.long_frames > 0;
+        let want = if long { self.expected } else { 1 };
+        self.fill(ring, want, budget)?;
+        if self.pool.is_empty() {
+            return Err(RxStop::NoBuffers);
+        }
+        let (pieces, direct) = if long { self.pool.front(want) } else { (0, 0) };
+        let room = direct.saturating_add(self.private.len());
+        let private = HostSlice::of_buffer(&mut self.private).io();
+        let received = self.pool.with_pieces(pieces, private, |pieces| {
+            backend.recv(&mut Scatter::new(pieces, room))
+        });
+        let len = match received {
+            Ok(len) => len.min(room),
+            Err(error) => return self.not_received(error),
+        };
+        self.expect(len);
+        if len > self.config.most() {
+            self.counters.add_drop(DropCause::TooLong);
+            return Ok(None);
+        }
+        let direct = direct.min(len);
+        Ok(Some(Arrived { len, direct }))
+    }
+
+    #[cold]
+    fn not_received<T>(&self, error: RecvError) -> Result<Option<T>, RxStop> {
+        match error {
+            RecvError::WouldBlock => Err(RxStop::Drained),
+            RecvError::Lost => {
+                self.counters.add_drop(DropCause::Refused);
+                Ok(None)
+            }
+            RecvError::Dead(error) => Err(RxStop::Dead(error)),
+        }
+    }
+
+    /// Learns from a frame of `len` bytes what the next ones may be like.
+    #[inline]
+    fn expect(&mut self, len: usize) {
+        if len > COPIED {
+            self.long_frames = LONG_FRAMES_EXPECTED;
+        } else {
+            self.long_frames = self.long_frames.saturating_sub(1);
+        }
+        if len > self.expected {
+            // The link's MTU has grown.
+            self.expected = self.config.most();
+        }
+    }
+
+    /// Decides whether the driver may see `frame`, and with which header.
+    ///
+    /// What was received directly is read back from where the backend put it. The driver could change it meanwhile,
+    /// and would deceive nobody but itself.
+    #[inline(always)]
+    fn check(&self, frame: Arrived, filter: Option<&dyn Admit>) -> Result<NetHdr, DropCause> {
+        let header = self.config.size.bytes();
+        let frame_len = frame.len.checked_sub(header).ok_or(DropCause::TooShort)?;
+        let mut buffer = [0; HDR_MAX + HEAD];
+        let count = frame.len.min(header + HEAD);
+        let head = if frame.direct == 0 {
+            &self.private[..count]
+        } else {
+            let direct = self.pool.peek(0, &mut buffer[..frame.direct.min(count)]);
+            buffer[direct..count].copy_from_slice(&self.private[..count - direct]);
+            &buffer[..count]
+        };
+        let (raw, head) = head.split_at(header);
+        let mut base = [0; HDR_LEN];
+        base.copy_from_slice(&raw[..HDR_LEN]);
+        let checked = NetHdr::check_rx(&RawHdr::from(base), frame_len as u32, self.rules)?;
+        if let Some(mtu) = self.config.mtu
+            && frame_len > usize::from(mtu) + ETH_HDR_LEN as usize
+            && checked.gso_type() == gso::NONE
+        {
+            check_mtu(head, frame_len, usize::from(mtu))?;
+        }
+        if filter.is_some_and(|filter| !filter.admit(head)) {
+            return Err(DropCause::Filtered);
+        }
+        Ok(checked)
+    }
+
+    /// Puts `frame` with its checked header into the pool's chains. The inner error drops it.
+    #[inline(always)]
+    fn place<R: Ring>(
+        &mut self,
+        ring: &mut R,
+        frame: Arrived,
+        mut header: NetHdr,
+        budget: &mut Budget,
+    ) -> Result<Result<(), DropCause>, RxStop> {
+        let Arrived { len, direct } = frame;
+        if self.pool.room() < len && !self.make_room(ring, frame, budget)? {
+            return Ok(Err(DropCause::NoRoom));
+        }
+        if self.config.merge {
+            header.set_num_buffers(self.pool.span(len) as u16);
+        }
+        self.pool.poke(direct, &self.private[..len - direct]);
+        self.pool.put_header(&header.to_bytes());
+        if let Some(rest) = self
+            .config
+            .size
+            .bytes()
+            .checked_sub(HDR_LEN)
+            .filter(|rest| *rest > 0)
+        {
+            // No hash, no tunnel.
+            self.pool.poke(HDR_LEN, &[0; HDR_MAX][..rest]);
+        }
+        Ok(Ok(()))
+    }
+
+    /// Gets chains for all of `frame`; false when there is no way to get enough of them.
+    #[cold]
+    fn make_room<R: Ring>(
+        &mut self,
+        ring: &mut R,
+        frame: Arrived,
+        budget: &mut Budget,
+    ) -> Result<bool, RxStop> {
+        if !self.config.merge {
+            return Ok(false);
+        }
+        // So it is not lost if this stops here.
+        self.held = Some(Held::Short(frame));
+        self.fill_more(ring, frame.len, budget)?;
+        let enough = self.pool.room() >= frame.len;
+        // The driver may still post more, unless it has nothing left to post.
+        if !enough && self.supply == Supply::Open && self.pool.slots() < self.ring_size {
+            return Err(RxStop::NoBuffers);
+        }
+        self.held = None;
+        if !enough && self.supply == Supply::Blocked {
+            // Or else one bad chain would keep all long frames out.
+            self.pool.discard(ring);
+        }
+        Ok(enough)
+    }
+
+    /// Gives the chains that hold the frame of `len` bytes to the driver, with the next publish.
+    #[inline(always)]
+    pub(super) fn deliver<R: Ring>(&mut self, ring: &mut R, len: usize) {
+        self.pool.commit(ring, len);
+    }
+
+    /// Shows the driver what was delivered since the last call, `frames` of `bytes` in all; returns whether it asks
+    /// for an interrupt.
+    pub(super) fn publish<R: Ring>(&self, ring: &mut R, frames: u64, bytes: u64) -> bool {
+        self.counters.add_batch(frames, bytes);
+        let interrupt = ring.publish();
+        if interrupt {
+            self.counters.add_interrupt();
+        }
+        interrupt
+    }
+
+    /// See [`RxEngine::settle`](super::RxEngine::settle).
+    pub(super) fn settle<R, L>(&mut self, ring: &mut R, limit: &mut L, now: u64) -> bool
+    where
+        R: Ring,
+        L: Limit + ?Sized,
+    {
+        let (mut frames, mut bytes) = (0, 0);
+        match self.held.take() {
+            Some(Held::Limited { len }) => {
+                (frames, bytes) = (1, self.frame_len(len));
+                limit.force(now, bytes);
+                self.deliver(ring, len);
+            }
+            Some(Held::Short(_)) => self.counters.add_drop(DropCause::Stopped),
+            None => {}
+        }
+        self.pool.give_back(ring);
+        self.publish(ring, frames, bytes)
+    }
+}
+
+/// A VLAN tag does not count towards the MTU; anything else above it does.
+#[cold]
+fn check_mtu(head: &[u8], frame_len: usize, mtu: usize) -> Result<(), DropCause> {
+    let tagged = matches!(head.get(12..14), Some([0x81, 0x00] | [0x88, 0xa8]));
+    if tagged && frame_len <= mtu + HEAD {
+        Ok(())
+    } else {
+        Err(DropCause::Mtu)
+    }
+}
