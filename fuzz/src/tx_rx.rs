@@ -417,7 +417,7 @@ fn seeds() -> Vec<Seed> {
                 .run()
         });
     let spoiled = plain(packed, split, 0).step(10, &[0x0c, 0xff, 0xff, 0, 0, 0]);
-    let spoiled = Story([spoiled.0, vec![0, 50, 0]].concat()).run();
+    let spoiled = Story([spoiled.0, vec![0, 50, 0], vec![0; 12]].concat()).run();
     let raced = plain(split, split, 0x40).step(11, &[0x02, 1, 9, 9, 9, 9, 1]);
     let raced = raced.step(11, &[0x82, 1, 0xff, 0xff, 0, 0, 0]).run();
     vec![
