@@ -1,20 +1,35 @@
 //! The command line. Its options are stable.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::error::ErrorKind;
+use clap::{
+    Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand,
+};
 use net_device::config::{Cidr, CidrParseError, ConfigError};
 use net_device::features::OPTIONAL;
 use net_device::rate_limiter::RateError;
-use net_device::{Features, MacAddr, NetConfig, TapConfig};
+use net_device::{Features, LimitScope, MacAddr, NetConfig, TapConfig};
 
 use crate::demo;
+use crate::group::Membership;
 use crate::limits::Limits;
 
 #[cfg(test)]
 mod tests;
+
+/// The word that begins the options of another device in the same process.
+const AND: &str = "--and";
+
+const SERVE_HELP: &str = "\
+Several devices in one process:
+  serve OPTIONS... --and OPTIONS...
+The word --and begins the options of another device, and so on. Each has its own socket, tap and limits; devices of the
+same --group also share a budget. A signal ends all of them, and so does a lost worker of any: supervise the process.";
 
 /// A virtio network device for virtual machines.
 #[derive(Debug, Parser)]
@@ -27,6 +42,38 @@ pub struct CommandLine {
     /// What to do; the demonstration when nothing is said.
     #[command(subcommand)]
     pub task: Option<Task>,
+
+    /// Further devices to serve, after the one of the task.
+    #[arg(skip)]
+    pub others: Vec<ServeArgs>,
+}
+
+impl CommandLine {
+    /// What `words`, the first of which names the program, ask for.
+    ///
+    /// # Errors
+    /// They make no sense, or ask for help.
+    pub fn read(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let words: Vec<_> = words.into_iter().collect();
+        let mut devices = words.split(|word| word == AND);
+        let first = devices.next().unwrap_or_default();
+        let mut line = Self::try_parse_from(first)?;
+        let serve = OsStr::new("serve");
+        for options in devices {
+            let again = first.first().map(OsString::as_os_str).into_iter();
+            let again = again.chain([serve]);
+            let next = Self::try_parse_from(again.chain(options.iter().map(OsString::as_os_str)))?;
+            line.verbose = line.verbose.max(next.verbose);
+            match (&line.task, next.task) {
+                (Some(Task::Serve(_)), Some(Task::Serve(args))) => line.others.push(*args),
+                _ => {
+                    let reason = format!("{AND} goes with serve");
+                    return Err(Self::command().error(ErrorKind::ArgumentConflict, reason));
+                }
+            }
+        }
+        Ok(line)
+    }
 }
 
 /// What the program does.
@@ -35,6 +82,7 @@ pub enum Task {
     /// Show the device at work, without a virtual machine
     Demo(demo::Options),
     /// Give the device to virtual machines over vhost-user
+    #[command(after_help = SERVE_HELP)]
     Serve(Box<ServeArgs>),
 }
 
@@ -47,6 +95,16 @@ pub enum DeviceError {
     /// A limit is beyond what a bucket can have.
     #[error("unusable limit")]
     Limit(#[from] RateError),
+}
+
+const LIMITS: &str = "Limits";
+
+/// A scope by the name that it has in configuration files.
+fn scope() -> impl TypedValueParser<Value = LimitScope> {
+    PossibleValuesParser::new(["device", "queue"]).map(|name| match name.as_str() {
+        "queue" => LimitScope::Queue,
+        _ => LimitScope::Device,
+    })
 }
 
 /// How to serve.
@@ -112,6 +170,14 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub limits: Limits,
 
+    /// Whose these limits are: the device's, or each queue's
+    #[arg(long, value_name = "SCOPE", default_value = "device", value_parser = scope(), help_heading = LIMITS)]
+    pub limit_scope: LimitScope,
+
+    /// Count frames against a budget that devices of this process share; one gives it, as in a:tx=1Gbit,rx-pps=20kpps
+    #[arg(long, value_name = "NAME[:LIMITS]", help_heading = LIMITS)]
+    pub group: Option<Membership>,
+
     /// Features not to offer.
     #[command(flatten)]
     pub without: Without,
@@ -136,6 +202,7 @@ impl ServeArgs {
         let config = NetConfig {
             rx_limit: self.limits.rx()?,
             tx_limit: self.limits.tx()?,
+            limit_scope: self.limit_scope,
             ..config.build()?
         };
         config.validate()?;

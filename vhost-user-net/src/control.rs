@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `limits` | prints the rate limits |
 //! | `limits rx=1Gbit tx=off rx-pps=20kpps tx-pps=off burst=1MB` | changes those that are named, at once |
+//! | `group` | prints the name and the limits of the group that the device shares |
 //! | `counters` | prints what the device has moved and dropped since the start, a name and a number each |
 //! | `help` | prints this list |
 //!
@@ -18,12 +19,14 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
 
 use log::{info, warn};
 use net_device::{NetDevice, VirtioDevice};
 
+use crate::group::Shared;
 use crate::limits::Limits;
-use crate::serve::{BoundListener, ServeError, chain, is_transient};
+use crate::serve::{BoundListener, ServeError, chain, is_transient, name_of};
 use crate::sys::{Interest, Wanted};
 
 #[cfg(test)]
@@ -38,6 +41,7 @@ const HELP: &str = "\
 limits                 print the rate limits
 limits NAME=RATE ...   change them: rx and tx (such as 1Gbit or 100MB), rx-pps and tx-pps (such as 20kpps),
                        burst (such as 1MB); off lifts one, and what is not named stays
+group                  print the name and the rate limits of the device's group
 counters               print what was moved and dropped since the start
 help                   print this
 ";
@@ -50,6 +54,8 @@ pub struct Control {
     clients: VecDeque<Client>,
     /// Those of the device.
     limits: Limits,
+    /// What it shares.
+    group: Option<Arc<Shared>>,
 }
 
 impl Control {
@@ -62,7 +68,15 @@ impl Control {
             bound: Some(BoundListener::private(path)?),
             clients: VecDeque::new(),
             limits,
+            group: None,
         })
+    }
+
+    /// The same socket, for a device of `group`.
+    #[must_use]
+    pub fn with_group(mut self, group: Option<Arc<Shared>>) -> Self {
+        self.group = group;
+        self
     }
 
     /// What to wait for before [`Control::serve`] is called.
@@ -75,11 +89,11 @@ impl Control {
     /// Does what clients ask, as far as they are ready.
     pub fn serve(&mut self, device: &mut NetDevice) {
         self.accept();
-        let limits = &mut self.limits;
+        let (limits, group) = (&mut self.limits, self.group.as_deref());
         self.clients.retain_mut(|client| {
             // Who vanished needs no answer.
             client
-                .advance(|line| answer(line, limits, device))
+                .advance(|line| answer(line, limits, group, device))
                 .unwrap_or(false)
         });
     }
@@ -105,7 +119,12 @@ impl Control {
 }
 
 /// What one line is answered with.
-fn answer(line: &str, limits: &mut Limits, device: &mut NetDevice) -> String {
+fn answer(
+    line: &str,
+    limits: &mut Limits,
+    group: Option<&Shared>,
+    device: &mut NetDevice,
+) -> String {
     let (command, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     let done = match (command, rest) {
         ("", _) => return String::new(),
@@ -118,6 +137,10 @@ fn answer(line: &str, limits: &mut Limits, device: &mut NetDevice) -> String {
         }
         ("limits", "") => Ok(format!("{limits}\n")),
         ("limits", changes) => change(changes, limits, device).map(|()| String::new()),
+        ("group", "") => match group {
+            Some(group) => Ok(format!("{group}\n")),
+            None => Err("the device is in no group; it would need --group".into()),
+        },
         _ => Err(format!("{line:?} is no command; try help").into()),
     };
     match done {
@@ -134,7 +157,7 @@ fn change(
     let next = limits.with(changes)?;
     device.set_limits(next.rx()?, next.tx()?)?;
     *limits = next;
-    info!("limits: {limits}");
+    info!("{}: limits: {limits}", name_of(device));
     Ok(())
 }
 

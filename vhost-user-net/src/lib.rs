@@ -20,6 +20,8 @@
 //! |---|---|
 //! | [`args`] | the command line |
 //! | [`limits`] | rate limits as words |
+//! | [`group`] | budgets that devices share |
+//! | [`daemon`] | the devices of the process, each with its thread |
 //! | [`control`] | an operator's commands to the running daemon |
 //! | [`serve`] | where front-ends come from, one conversation after the other, the thread's one wait |
 //! | [`connection`] | one socket: messages in pieces, replies that wait |
@@ -37,12 +39,14 @@
 //!
 //! Neither guest nor front-end is trusted. A malformed message ends its connection, and nothing else; what a message
 //! brought along is closed with it. Memory is mapped only where its file is; a front-end that shrinks the file
-//! afterwards ends the process, which serves nobody else.
+//! afterwards ends the process, and with it whatever other devices of the same owner it serves.
 
 pub mod args;
 pub mod connection;
 pub mod control;
+pub mod daemon;
 pub mod demo;
+pub mod group;
 pub mod interrupts;
 pub mod limits;
 pub mod log;

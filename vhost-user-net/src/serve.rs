@@ -1,6 +1,6 @@
 //! Where front-ends come from, and one conversation after the other with them.
 //!
-//! The main thread has one wait, for everything that can happen to it: a signal to end, a front-end, the device, an
+//! The thread of a device has one wait, for everything that can happen to it: a signal to end, a front-end, the device, an
 //! operator.
 //! Nothing else in this crate blocks, so SIGTERM is answered at once whatever a front-end does or leaves undone.
 
@@ -50,8 +50,8 @@ pub enum ServeError {
     /// The descriptor is nothing to serve on.
     #[error("descriptor {0} is no unix stream socket; pass a listening or a connected one")]
     Descriptor(i32),
-    /// A worker of the device died; a new process has a new device.
-    #[error("a worker of the device died; start the daemon again")]
+    /// A worker of a device died; a new process has a new device.
+    #[error("a worker of a device died; start the daemon again")]
     WorkerLost,
     /// Waiting, accepting or the like failed.
     #[error("cannot wait for front-ends")]
@@ -183,9 +183,11 @@ fn claim(path: &Path) -> Result<(), ServeError> {
 pub struct Server<'a> {
     device: &'a mut NetDevice,
     termination: &'a Termination,
-    /// Becomes readable when a worker of the device dies.
+    /// Becomes readable when a worker of any device dies.
     worker_lost: &'a File,
     control: Option<Control>,
+    /// Whose messages these are.
+    name: String,
 }
 
 impl<'a> Server<'a> {
@@ -196,6 +198,7 @@ impl<'a> Server<'a> {
         worker_lost: &'a File,
     ) -> Self {
         Self {
+            name: name_of(device),
             device,
             termination,
             worker_lost,
@@ -247,7 +250,9 @@ impl<'a> Server<'a> {
                         return Ok(());
                     }
                 }
-                Err(error) if is_transient(&error) => debug!("no front-end after all: {error}"),
+                Err(error) if is_transient(&error) => {
+                    debug!("{}: no front-end after all: {error}", self.name)
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -265,17 +270,22 @@ impl<'a> Server<'a> {
                 }
                 Err(error) if !std::mem::replace(&mut waiting, true) => {
                     warn!(
-                        "no front-end at {} yet: {error}; trying every second",
+                        "{}: no front-end at {} yet: {error}; trying every second",
+                        self.name,
                         path.display()
                     );
                 }
                 Err(_) => {}
             }
             let others: Vec<_> = self.control.iter().flat_map(Control::wanted).collect();
-            let wanted = [(self.termination.as_fd(), Interest::Readable)];
-            let ([terminated], asked) = sys::wait_with(wanted, &others, Some(RECONNECT_MS))?;
+            let wanted = [self.termination.as_fd(), self.worker_lost.as_fd()];
+            let wanted = wanted.map(|fd| (fd, Interest::Readable));
+            let ([terminated, lost], asked) = sys::wait_with(wanted, &others, Some(RECONNECT_MS))?;
             if terminated {
                 return Ok(());
+            }
+            if lost {
+                return Err(ServeError::WorkerLost);
             }
             if asked && let Some(control) = &mut self.control {
                 control.serve(self.device);
@@ -285,7 +295,7 @@ impl<'a> Server<'a> {
 
     /// Serves one front-end, and says what the device has moved and dropped until then.
     fn converse(&mut self, socket: UnixStream) -> Result<End, ServeError> {
-        info!("a front-end is there");
+        info!("{}: a front-end is there", self.name);
         let end = self.converse_to_the_end(socket);
         let counters = self.device.counters();
         let counted = counters.iter().filter(|(_, count)| *count > 0);
@@ -293,7 +303,7 @@ impl<'a> Server<'a> {
             .map(|(name, count)| format!("{name} {count}"))
             .collect();
         if !list.is_empty() {
-            info!("since the start: {}", list.join(", "));
+            info!("{}: since the start: {}", self.name, list.join(", "));
         }
         end
     }
@@ -333,14 +343,14 @@ impl<'a> Server<'a> {
             if !ready {
                 continue;
             }
-            match step(&mut connection, &mut session, &mut refusals) {
+            match step(&self.name, &mut connection, &mut session, &mut refusals) {
                 Ok(()) => {}
                 Err(Broken::Connection(ConnectionError::Closed)) => {
-                    info!("the front-end closed the connection");
+                    info!("{}: the front-end closed the connection", self.name);
                     return Ok(End::Closed);
                 }
                 Err(error) => {
-                    warn!("connection ended: {}", chain(&error));
+                    warn!("{}: connection ended: {}", self.name, chain(&error));
                     return Ok(End::Closed);
                 }
             }
@@ -350,6 +360,7 @@ impl<'a> Server<'a> {
 
 /// Takes what is there of a message, and answers it when it is whole.
 fn step(
+    name: &str,
     connection: &mut Connection,
     session: &mut Session<'_>,
     refusals: &mut u32,
@@ -365,12 +376,19 @@ fn step(
         Err(error) if wants_answer => {
             *refusals = refusals.saturating_add(1);
             if *refusals <= LOGGED_REFUSALS {
-                warn!("request {} is refused: {}", header.code, chain(&error));
+                let code = header.code;
+                warn!("{name}: request {code} is refused: {}", chain(&error));
             }
             Ok(connection.reply(header.code, &Answer::Number(1))?)
         }
         Err(error) => Err(Broken::Refused(header.code, error)),
     }
+}
+
+/// What messages about `device` begin with: its tap's name, where it has one.
+pub(crate) fn name_of(device: &NetDevice) -> String {
+    let host = device.host_interface().map(|host| host.name.clone());
+    host.unwrap_or_else(|| device.config().id.clone())
 }
 
 /// Errors that say nothing about the socket.

@@ -1,11 +1,10 @@
 //! The command line, right and wrong.
 
-use clap::CommandFactory;
-
 use super::*;
 
 fn parse(words: &str) -> Result<CommandLine, clap::Error> {
-    CommandLine::try_parse_from(std::iter::once("vhost-user-net").chain(words.split_whitespace()))
+    let words = std::iter::once("vhost-user-net").chain(words.split_whitespace());
+    CommandLine::read(words.map(OsString::from))
 }
 
 fn serve(words: &str) -> ServeArgs {
@@ -69,6 +68,35 @@ fn rates_are_limits_of_the_device() {
 }
 
 #[test]
+fn a_limit_is_the_devices_unless_told() {
+    let scope = |words: &str| serve(words).device().unwrap().limit_scope;
+    assert_eq!(scope("--fd 7 --tap t"), LimitScope::Device);
+    assert_eq!(
+        scope("--fd 7 --tap t --limit-scope queue"),
+        LimitScope::Queue
+    );
+}
+
+#[test]
+fn one_process_serves_several_devices() {
+    let line = parse(
+        "serve --fd 3 --tap t --group a:tx=1Gbit --and --fd 4 --tap u --group a -vv --and --fd 5 --tap v",
+    );
+    let line = line.unwrap();
+    assert_eq!(line.verbose, 2);
+    let Some(Task::Serve(first)) = line.task else {
+        panic!("{:?}", line.task)
+    };
+    let group = |args: &ServeArgs| args.group.as_ref().map(|group| group.name.clone());
+    assert_eq!((first.fd, group(&first)), (Some(3), Some("a".into())));
+    let [second, third] = &line.others[..] else {
+        panic!("{:?}", line.others)
+    };
+    assert_eq!((second.fd, group(second)), (Some(4), Some("a".into())));
+    assert_eq!((third.fd, group(third)), (Some(5), None));
+}
+
+#[test]
 fn every_optional_feature_has_its_flag() {
     for (name, feature) in OPTIONAL {
         let args = serve(&format!("--fd 7 --tap t --no-{name}"));
@@ -102,6 +130,16 @@ fn what_makes_no_sense_is_a_usage_error() {
         "serve --fd 3 --tap t --tx-pps 1Gbit",
         "serve --fd 3 --tap t --tx-rate fast",
         "serve --fd 3 --tap t --burst 1MB/s",
+        "serve --fd 3 --tap t --limit-scope pair",
+        "serve --fd 3 --tap t --group",
+        "serve --fd 3 --tap t --group :tx=1Gbit",
+        "serve --fd 3 --tap t --group a:tx=fast",
+        "serve --and --fd 3 --tap t",
+        "serve --fd 3 --tap t --and",
+        "serve --fd 3 --tap t --and --fd 4",
+        "serve --fd 3 --tap t --and serve --fd 4 --tap u",
+        "--and --fd 3 --tap t",
+        "demo --and --fd 3 --tap t",
         "server",
     ] {
         assert_eq!(parse(words).unwrap_err().exit_code(), 2, "{words}");

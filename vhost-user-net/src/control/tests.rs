@@ -130,6 +130,23 @@ fn counters_and_help_are_printed() {
 }
 
 #[test]
+fn the_group_is_shown() {
+    let mut bench = Bench::new();
+    assert!(
+        bench
+            .tell(b"group\n")
+            .starts_with("error: the device is in no group")
+    );
+    let place = "tenant:tx=1MB".parse().unwrap();
+    let group = crate::group::form(&[Some(&place)]).unwrap().remove(0);
+    bench.control = bench.control.with_group(group);
+    assert_eq!(
+        bench.tell(b"group\n"),
+        "tenant rx=off tx=1000000B rx-pps=off tx-pps=off burst=off\nok\n"
+    );
+}
+
+#[test]
 fn a_line_has_a_largest_length() {
     let mut bench = Bench::new();
     let mut text = vec![b' '; MAX_LINE - 5];

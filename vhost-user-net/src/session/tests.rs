@@ -2,6 +2,7 @@
 //!
 //! This is the scripted front-end; its stories are in the modules.
 
+mod group;
 mod memory;
 mod negotiation;
 mod rings;

@@ -1,0 +1,86 @@
+//! Two devices of one process, within one budget.
+
+use net_device::VirtioDevice;
+
+use super::*;
+use crate::group::{Membership, form};
+
+/// Ten frames, and one byte more in a quarter of an hour.
+const BUDGET: &str = "tenant:tx=0.001B,burst=600";
+const FRAMES: u16 = 10;
+
+/// The device within the group's budget, with its wire.
+fn members<const N: usize>() -> [(NetDevice, Vec<Wire>); N] {
+    let place: Membership = BUDGET.parse().unwrap();
+    let groups = form(&[Some(&place); N]).unwrap();
+    std::array::from_fn(|at| {
+        let (device, wires) = device(1);
+        (groups[at].as_ref().unwrap().with(device).unwrap(), wires)
+    })
+}
+
+/// How many chains the stopped transmit ring had used.
+fn stop(session: &mut Session<'_>) -> u32 {
+    match session.handle(Request::GetVringBase(TX)).unwrap() {
+        Answer::RingBase(base) => base.value,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn all_devices_together_send_what_the_group_may() {
+    let [(mut one, one_wires), (mut other, other_wires)] = members();
+    let (mut here, mut there) = (FrontEnd::new(), FrontEnd::new());
+    let mut first = running(&mut one, &here);
+    let mut second = running(&mut other, &there);
+    for _ in 0..SIZE {
+        here.post();
+        there.post();
+    }
+    for front_end in [&here, &there] {
+        crate::interrupts::signal(Some(&front_end.kick)).unwrap();
+    }
+    // Until the budget is spent, in whatever parts.
+    while here.used() + there.used() < FRAMES {
+        let calls = [&here.call, &there.call].map(|call| (call.as_fd(), Interest::Readable));
+        let ready = crate::sys::wait(calls, Some(10_000)).unwrap();
+        assert!(ready.contains(&true), "the budget is not used up");
+        for (mut call, ready) in [&here.call, &there.call].into_iter().zip(ready) {
+            if ready {
+                let _ = call.read(&mut [0; 8]);
+            }
+        }
+    }
+    let sent = stop(&mut first) + stop(&mut second);
+    assert_eq!(sent, u32::from(FRAMES));
+    let arrived = payloads(&one_wires[0]).len() + payloads(&other_wires[0]).len();
+    assert_eq!(arrived, usize::from(FRAMES));
+}
+
+#[test]
+fn a_devices_own_limit_stays_inside_the_groups() {
+    let [(mut device, wires)] = members();
+    let own = crate::limits::Limits::default();
+    let own = own.with("tx=0.001B burst=180").unwrap();
+    device
+        .set_limits(own.rx().unwrap(), own.tx().unwrap())
+        .unwrap();
+    let mut front_end = FrontEnd::new();
+    let mut session = running(&mut device, &front_end);
+    for _ in 0..SIZE {
+        front_end.post();
+    }
+    crate::interrupts::signal(Some(&front_end.kick)).unwrap();
+    let limited = |session: &mut Session<'_>| {
+        let counters = session.device().counters();
+        let mut counters = counters.iter();
+        counters
+            .find(|(name, _)| *name == "tx_limited")
+            .map_or(0, |(_, count)| *count)
+    };
+    while limited(&mut session) == 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!(stop(&mut session), 3);
+    assert_eq!(payloads(&wires[0]).len(), 3);
+}
