@@ -165,17 +165,17 @@ impl PackedRing {
         self.next.is_available(flags)
     }
 
-    /// Hands the pieces of the list that begins at `next` to `sink`.
+    /// Hands the pieces of the list that begins at `next` to `sink`; also returns where the list after it begins.
     ///
     /// A list whose content is of no use is read to its end all the same, since only its last descriptor has the id
     /// that the driver knows it by (VQ-PKD-07).
     #[inline(always)]
-    fn walk<S: PieceSink>(&self, sink: &mut S) -> Result<Popped, QueueFault> {
+    fn walk<S: PieceSink>(&self, sink: &mut S) -> Result<(Popped, Position), QueueFault> {
         let mut content = Ok(());
         let mut walk = Walk::new(&self.ram, sink);
         // What the driver has outstanding can never exceed the ring, whether or not it was taken already.
+        let mut at = self.next;
         for taken in 0..self.size - self.held {
-            let at = self.next.forward(taken, self.size);
             let desc = self.desc.desc(usize::from(at.slot)).map(Desc::packed);
             let desc = desc
                 .filter(|desc| taken == 0 || at.is_available(desc.flags()))
@@ -188,8 +188,9 @@ impl PackedRing {
                     walk.piece(desc)
                 };
             }
+            at = at.forward(1, self.size);
             if ends {
-                return Ok(walk.end(desc.next(), taken + 1, content));
+                return Ok((walk.end(desc.next(), taken + 1, content), at));
             }
         }
         Err(QueueFault::DescriptorLoop)
@@ -296,10 +297,10 @@ impl Ring for PackedRing {
         if self.held == self.size {
             return Err(QueueFault::AvailIndex);
         }
-        let (chain, content) = self.walk(sink)?;
-        self.next = self.next.forward(chain.slots(), self.size);
-        self.held += chain.slots();
-        Ok(Some((chain, content)))
+        let (popped, next) = self.walk(sink)?;
+        self.next = next;
+        self.held += popped.0.slots();
+        Ok(Some(popped))
     }
 
     fn undo_pop(&mut self, chain: Chain) {

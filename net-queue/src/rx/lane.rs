@@ -294,11 +294,12 @@ impl RxLane {
     fn check(&self, frame: Arrived, filter: Option<&dyn Admit>) -> Result<NetHdr, DropCause> {
         let header = self.config.size.bytes();
         let frame_len = frame.len.checked_sub(header).ok_or(DropCause::TooShort)?;
-        let mut buffer = [0; HDR_MAX + HEAD];
+        let mut buffer;
         let count = frame.len.min(header + HEAD);
         let head = if frame.direct == 0 {
             &self.private[..count]
         } else {
+            buffer = [0; HDR_MAX + HEAD];
             let direct = self.pool.peek(0, &mut buffer[..frame.direct.min(count)]);
             buffer[direct..count].copy_from_slice(&self.private[..count - direct]);
             &buffer[..count]
