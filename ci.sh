@@ -15,7 +15,8 @@ usage: ./ci.sh VERB [ARGUMENT...]
   test             all of the above, every test, the fuzz corpora, and real Linux guests
   guest [PART]     real Linux guests alone; PART selects checks by name
   fuzz [SECONDS]   every fuzz target for so long (default 60); needs nightly and cargo-fuzz
-  bench [NAME]     benchmarks; ratios to a baseline of the same run
+  bench [NAME...]  benchmarks, with ratios to a baseline of the same run; NAME: ring, datapath, limiter or limits,
+                   and behind datapath and limits words that choose rows
   audit            known vulnerabilities of the dependencies; needs cargo-audit
   all              test, then fuzz and bench
 TEXT
@@ -134,7 +135,26 @@ fuzz() {
 }
 
 bench() {
-    cargo bench -q -p rate-limiter -p net-queue -- "$@"
+    local name="${1:-}"
+    [ $# -eq 0 ] || shift
+    case "$name" in
+        ring) cargo bench -q -p net-queue -- "$@" ;;
+        datapath) cargo bench -q -p tests --bench datapath -- "$@" ;;
+        limiter)
+            cargo bench -q -p rate-limiter
+            cargo bench -q -p tests --bench limits -- cost
+            ;;
+        limits)
+            packages
+            [ $# -gt 0 ] || set -- tcp udp
+            cargo bench -q -p tests --bench limits -- "$@"
+            ;;
+        '') for name in ring datapath limiter limits; do bench "$name"; done ;;
+        *)
+            echo "ci.sh: there is no benchmark $name" >&2
+            exit 2
+            ;;
+    esac
 }
 
 audit() {

@@ -18,10 +18,15 @@ use thiserror::Error;
 pub const MAX_QUEUE_PAIRS: u16 = tap::MAX_QUEUES as u16;
 /// Largest queue (VirtIO 1.4 §2.7, VQ-SPL-01).
 pub const MAX_QUEUE_SIZE: u16 = 32768;
+/// Longest id in bytes: as long as a snapshot can hold.
+pub const MAX_ID_LEN: usize = snapshot::state::MAX_ID_LEN;
 /// Smallest MTU (VirtIO 1.4 §5.1.4.1, NET-CFG-07).
 pub const MIN_MTU: u16 = 68;
 /// Highest speed that is a number (VirtIO 1.4 §5.1.4.1, NET-CFG-13).
 pub const MAX_SPEED_MBPS: u32 = 0x7fff_ffff;
+
+/// Longest time for which a worker polls, in microseconds: a stop waits for it.
+pub const MAX_POLL_US: u16 = 1000;
 
 /// Whose a limit is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +59,9 @@ pub struct NetConfig {
     pub iommu: bool,
     /// What happens to a worker that makes a system call it should not.
     pub seccomp: SeccompAction,
+    /// Microseconds for which a worker that has run out of frames looks for more before it sleeps, up to
+    /// [`MAX_POLL_US`]: spends its CPU's time on a shorter latency.
+    pub poll_us: u16,
     /// Limit for frames to the guest.
     pub rx_limit: Option<RateLimiterConfig>,
     /// Limit for frames from the guest.
@@ -75,6 +83,7 @@ impl Default for NetConfig {
             queue_size: 256,
             iommu: false,
             seccomp: SeccompAction::default(),
+            poll_us: 0,
             rx_limit: None,
             tx_limit: None,
             limit_scope: LimitScope::default(),
@@ -86,8 +95,8 @@ impl Default for NetConfig {
 /// Why a configuration is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ConfigError {
-    /// The id is empty or has control characters.
-    #[error("id {0:?} is empty or has control characters")]
+    /// The id is empty, longer than [`MAX_ID_LEN`] or has control characters.
+    #[error("id {0:?} is empty, longer than 256 bytes or has control characters")]
     Id(String),
     /// The MAC address means a group, or none.
     #[error("{0} is no address for a station")]
@@ -107,6 +116,9 @@ pub enum ConfigError {
     /// A feature is disabled that no device works without.
     #[error("features {0} cannot be disabled")]
     Mandatory(Features),
+    /// Polling for longer than [`MAX_POLL_US`].
+    #[error("polling for {0} us, not at most 1000")]
+    Poll(u16),
     /// Several pairs, but a feature that they need is disabled.
     #[error("several queue pairs need the disabled {0}")]
     PairsDisabled(Features),
@@ -129,7 +141,8 @@ impl NetConfig {
     /// # Errors
     /// Names the first field that no device can have.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        if self.id.is_empty() || self.id.chars().any(char::is_control) {
+        let usable = (1..=MAX_ID_LEN).contains(&self.id.len());
+        if !usable || self.id.chars().any(char::is_control) {
             return Err(ConfigError::Id(self.id.clone()));
         }
         if let Some(mac) = self.mac.filter(|mac| !mac.is_station()) {
@@ -143,6 +156,9 @@ impl NetConfig {
         }
         if !self.queue_size.is_power_of_two() {
             return Err(ConfigError::QueueSize(self.queue_size));
+        }
+        if self.poll_us > MAX_POLL_US {
+            return Err(ConfigError::Poll(self.poll_us));
         }
         self.validate_pairs()?;
         let check = |limit: &Option<RateLimiterConfig>| limit.map_or(Ok(()), |it| it.validate());
@@ -218,6 +234,12 @@ impl NetConfigBuilder {
     /// What happens on a forbidden system call.
     pub fn seccomp(mut self, action: SeccompAction) -> Self {
         self.0.seccomp = action;
+        self
+    }
+
+    /// Microseconds of polling before sleep.
+    pub fn poll_us(mut self, time: u16) -> Self {
+        self.0.poll_us = time;
         self
     }
 

@@ -214,6 +214,7 @@ impl NetDevice {
             mtu: self.config.mtu,
             max_queue_size: self.config.queue_size,
             seccomp: self.config.seccomp,
+            poll_us: self.config.poll_us,
         };
         let engines = Engines {
             live: live.clone(),

@@ -30,6 +30,7 @@ pub(crate) struct Terms {
     pub(crate) mtu: Option<u16>,
     pub(crate) max_queue_size: u16,
     pub(crate) seccomp: SeccompAction,
+    pub(crate) poll_us: u16,
 }
 
 /// See the module's text.

@@ -47,6 +47,7 @@ pub use config::{LimitScope, NetConfig, TapConfig};
 pub use device::{HostInterface, NetDevice};
 pub use error::{ActivateError, LimitError, NewError};
 pub use features::{FeatureError, Features};
+pub use limits::now_ns;
 pub use mac::MacAddr;
 pub use net_queue::ring::{Cursor, Layout, RingAddrs};
 pub use net_queue::{AccessPlatform, DirtyLog, DropCause, GuestRam};

@@ -11,8 +11,10 @@ use vmm_sys_util::timerfd::TimerFd;
 use crate::config::LimitScope;
 use crate::error::LimitError;
 
-/// Nanoseconds on the clock that all limits of the process share, so that budgets can be shared too.
-pub(crate) fn now_ns() -> u64 {
+/// Nanoseconds on the clock that all limits of the process share, so that budgets can be shared too. Whoever changes
+/// a [`Group`] that devices are within does it at this time.
+#[must_use]
+pub fn now_ns() -> u64 {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }

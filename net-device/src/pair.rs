@@ -13,7 +13,7 @@ use crate::error::ActivateError;
 use crate::fd;
 use crate::limits::{Change, QueueLimit, now_ns};
 use crate::live::{Live, PolicyReader};
-use crate::poll::{Poller, Ready, Source};
+use crate::poll::{BusyPoll, Poller, Ready, Source};
 use crate::thread::Work;
 use crate::traits::InterruptSource;
 
@@ -133,13 +133,14 @@ pub(crate) struct PairWorker {
     policy: PolicyReader,
     /// Made by `prepare`, used up by one run.
     poller: Option<Poller>,
+    busy_poll: BusyPoll,
     backend_dead: bool,
     /// Interrupt every queue once at the start: an interrupt from before a pause or a migration may be lost.
     pub(crate) interrupt_first: bool,
 }
 
 impl PairWorker {
-    pub(crate) fn new(pair: u16, live: Arc<Live>, parts: PairParts) -> Self {
+    pub(crate) fn new(pair: u16, live: Arc<Live>, parts: PairParts, busy_poll: BusyPoll) -> Self {
         let policy = live.reader();
         Self {
             pair,
@@ -149,6 +150,7 @@ impl PairWorker {
             tx: None,
             policy,
             poller: None,
+            busy_poll,
             backend_dead: false,
             interrupt_first: false,
         }
@@ -359,8 +361,9 @@ impl Work for PairWorker {
                 self.step_tx(&poller);
             }
             let busy = RxQueue::is_ready(&self.rx) || TxQueue::is_ready(&self.tx);
+            let look = self.busy_poll.looks(busy, now_ns);
             let mut stopped = false;
-            let waited = poller.wait(busy, |ready| {
+            let waited = poller.wait(look, |ready| {
                 stopped |= ready.source == Source::Stop;
                 self.note(ready);
             });

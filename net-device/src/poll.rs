@@ -56,6 +56,35 @@ pub(crate) struct Poller {
     epoll: OwnedFd,
 }
 
+/// How long a worker that has run out of work looks for more before it sleeps.
+#[derive(Debug)]
+pub(crate) struct BusyPoll {
+    limit_ns: u64,
+    /// When it is to sleep, once it has run out of work.
+    until: Option<u64>,
+}
+
+impl BusyPoll {
+    pub(crate) fn new(limit_us: u16) -> Self {
+        Self {
+            limit_ns: u64::from(limit_us) * 1000,
+            until: None,
+        }
+    }
+
+    /// Whether to look for events instead of sleeping until there is one; `now` is asked only where it matters.
+    pub(crate) fn looks(&mut self, busy: bool, now: impl FnOnce() -> u64) -> bool {
+        if busy {
+            self.until = None;
+        }
+        if busy || self.limit_ns == 0 {
+            return busy;
+        }
+        let now = now();
+        now < *self.until.get_or_insert(now.saturating_add(self.limit_ns))
+    }
+}
+
 const EDGE_IN: Events = Events::EPOLLIN.union(Events::EPOLLET);
 const EDGE_BOTH: Events = EDGE_IN.union(Events::EPOLLOUT);
 

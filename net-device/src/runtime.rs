@@ -14,6 +14,7 @@ use crate::limits::Change;
 use crate::live::Live;
 use crate::pair::{PairParts, PairQueue, PairWorker, RxQueue, TxQueue};
 use crate::persist::Saved;
+use crate::poll::BusyPoll;
 use crate::port::PortControl;
 use crate::seccomp::ThreadKind;
 use crate::thread::{Slot, WorkerThread};
@@ -167,7 +168,8 @@ impl Runtime {
             )?;
             let name = Pair::Lost(WorkerLost(format!("{}_qp{pair}", self.live.id)));
             if let Pair::Idle(parts) = std::mem::replace(&mut self.pairs[at], name) {
-                let worker = PairWorker::new(pair, self.live.clone(), *parts);
+                let busy_poll = BusyPoll::new(self.engines.terms.poll_us);
+                let worker = PairWorker::new(pair, self.live.clone(), *parts, busy_poll);
                 self.pairs[at] = Pair::Worker(Slot::new(thread, worker));
             }
         }

@@ -13,7 +13,7 @@ pub use control::{
     VLAN_WORDS,
 };
 pub use limiter::{BucketState, LimiterState};
-pub use net::{ConfigState, MAX_LIMITERS, MAX_QUEUES, NetState};
+pub use net::{ConfigState, MAX_ID_LEN, MAX_LIMITERS, MAX_QUEUES, NetState};
 pub use queue::{MAX_QUEUE_SIZE, QueueLayout, QueueState};
 
 use crate::error::SnapshotError;

@@ -158,6 +158,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = 1024)]
     pub queue_size: u16,
 
+    /// Microseconds to look for more frames before sleeping, up to 1000: spends a CPU's time on a shorter latency
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub poll_us: u16,
+
     /// Write every frame to a file for packet analysers
     #[arg(long, value_name = "FILE")]
     pub pcap: Option<PathBuf>,
@@ -203,6 +207,7 @@ impl ServeArgs {
             rx_limit: self.limits.rx()?,
             tx_limit: self.limits.tx()?,
             limit_scope: self.limit_scope,
+            poll_us: self.poll_us,
             ..config.build()?
         };
         config.validate()?;

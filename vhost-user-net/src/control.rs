@@ -8,6 +8,7 @@
 //! | `limits` | prints the rate limits |
 //! | `limits rx=1Gbit tx=off rx-pps=20kpps tx-pps=off burst=1MB` | changes those that are named, at once |
 //! | `group` | prints the name and the limits of the group that the device shares |
+//! | `group rx=1Gbit tx=off` | changes those that are named, at once and for all devices of the group |
 //! | `counters` | prints what the device has moved and dropped since the start, a name and a number each |
 //! | `help` | prints this list |
 //!
@@ -42,6 +43,7 @@ limits                 print the rate limits
 limits NAME=RATE ...   change them: rx and tx (such as 1Gbit or 100MB), rx-pps and tx-pps (such as 20kpps),
                        burst (such as 1MB); off lifts one, and what is not named stays
 group                  print the name and the rate limits of the device's group
+group NAME=RATE ...    change them for all its devices, in the words of limits
 counters               print what was moved and dropped since the start
 help                   print this
 ";
@@ -137,8 +139,9 @@ fn answer(
         }
         ("limits", "") => Ok(format!("{limits}\n")),
         ("limits", changes) => change(changes, limits, device).map(|()| String::new()),
-        ("group", "") => match group {
-            Some(group) => Ok(format!("{group}\n")),
+        ("group", changes) => match group {
+            Some(group) if changes.is_empty() => Ok(format!("{group}\n")),
+            Some(group) => change_group(changes, group).map(|()| String::new()),
             None => Err("the device is in no group; it would need --group".into()),
         },
         _ => Err(format!("{line:?} is no command; try help").into()),
@@ -158,6 +161,12 @@ fn change(
     device.set_limits(next.rx()?, next.tx()?)?;
     *limits = next;
     info!("{}: limits: {limits}", name_of(device));
+    Ok(())
+}
+
+fn change_group(changes: &str, group: &Shared) -> Result<(), Box<dyn std::error::Error>> {
+    group.change(changes)?;
+    info!("group {group}");
     Ok(())
 }
 

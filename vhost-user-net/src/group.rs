@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use net_device::rate_limiter::{ConfigError, Group, RateError};
-use net_device::{LimitError, NetDevice};
+use net_device::rate_limiter::{ConfigError, Group, RateError, RateLimiterConfig};
+use net_device::{LimitError, NetDevice, now_ns};
 
 use crate::limits::{Limits, LimitsError};
 
@@ -73,25 +73,42 @@ impl FromStr for Membership {
 #[derive(Debug)]
 pub struct Shared {
     name: String,
-    limits: Limits,
+    limits: Mutex<Limits>,
     rx: Group,
     tx: Group,
 }
 
 impl Shared {
     fn new(name: &str, limits: Limits) -> Result<Self, GroupError> {
-        // A direction without a limit has its group all the same.
-        let group = |limit: Result<Option<_>, RateError>| {
-            let config = limit.map_err(|error| GroupError::Rate(name.to_owned(), error))?;
-            Group::new(&config.unwrap_or_default())
-                .map_err(|error| GroupError::Budget(name.to_owned(), error))
-        };
+        let [rx, tx] = budgets(name, &limits)?;
+        let group =
+            |config| Group::new(config).map_err(|error| GroupError::Budget(name.to_owned(), error));
         Ok(Self {
             name: name.to_owned(),
-            limits,
-            rx: group(limits.rx())?,
-            tx: group(limits.tx())?,
+            limits: Mutex::new(limits),
+            rx: group(&rx)?,
+            tx: group(&tx)?,
         })
+    }
+
+    /// Changes the limits that [`Limits::with`] reads, at once and for all devices; tokens and debt stay.
+    ///
+    /// # Errors
+    /// One of the changes is refused, and none is made.
+    pub fn change(&self, changes: &str) -> Result<(), GroupError> {
+        let mut limits = self.limits();
+        let next = limits.with(changes)?;
+        let [rx, tx] = budgets(&self.name, &next)?;
+        let now = now_ns();
+        let failed = |error| GroupError::Budget(self.name.clone(), error);
+        self.rx.update(now, &rx).map_err(failed)?;
+        self.tx.update(now, &tx).map_err(failed)?;
+        *limits = next;
+        Ok(())
+    }
+
+    fn limits(&self) -> MutexGuard<'_, Limits> {
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `device`, whose frames also count here.
@@ -103,10 +120,23 @@ impl Shared {
     }
 }
 
+/// To the guests and from them. A direction without a limit has its group all the same, for one that comes later.
+fn budgets(name: &str, limits: &Limits) -> Result<[RateLimiterConfig; 2], GroupError> {
+    let usable = |limit: Result<Option<RateLimiterConfig>, RateError>| {
+        let limit = limit.map_err(|error| GroupError::Rate(name.to_owned(), error))?;
+        let config = limit.unwrap_or_default();
+        config
+            .validate()
+            .map_err(|error| GroupError::Budget(name.to_owned(), error))?;
+        Ok::<_, GroupError>(config)
+    };
+    Ok([usable(limits.rx())?, usable(limits.tx())?])
+}
+
 /// Its name, and its limits as [`Limits`] writes them.
 impl fmt::Display for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.name, self.limits)
+        write!(f, "{} {}", self.name, self.limits())
     }
 }
 

@@ -14,7 +14,7 @@ fn the_default_is_valid_and_survives_serde() {
 fn text_and_builder_say_the_same() {
     let text = r#"{
         "id": "net0", "mac": "52:54:00:12:34:56", "mtu": 9000, "speed_mbps": 10000,
-        "queue_pairs": 4, "queue_size": 1024, "iommu": true, "seccomp": "log",
+        "queue_pairs": 4, "queue_size": 1024, "iommu": true, "seccomp": "log", "poll_us": 50,
         "tx_limit": {"ops": {"size": 10, "refill_time": 100}}, "limit_scope": "queue",
         "disabled": ["event-idx", "guest-uso4"]
     }"#;
@@ -32,6 +32,7 @@ fn text_and_builder_say_the_same() {
         .queue_size(1024)
         .iommu(true)
         .seccomp(SeccompAction::Log)
+        .poll_us(50)
         .tx_limit(RateLimiterConfig {
             ops: Some(ops),
             ..Default::default()
@@ -63,6 +64,11 @@ fn what_no_device_can_have_is_refused() {
     let cases = [
         (build().id(""), ConfigError::Id(String::new())),
         (build().id("a\0b"), ConfigError::Id("a\0b".to_owned())),
+        (
+            build().id("x".repeat(MAX_ID_LEN + 1)),
+            ConfigError::Id("x".repeat(MAX_ID_LEN + 1)),
+        ),
+        (build().poll_us(1001), ConfigError::Poll(1001)),
         (build().mac(group), ConfigError::Mac(group)),
         (build().mac([0; 6]), ConfigError::Mac(MacAddr::default())),
         (build().mtu(67), ConfigError::Mtu(67)),

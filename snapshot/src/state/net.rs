@@ -14,7 +14,8 @@ pub const MAX_QUEUES: usize = 2 * 256 + 1;
 /// Most limiters of a device: one per data queue.
 pub const MAX_LIMITERS: usize = MAX_QUEUES - 1;
 
-const MAX_ID_LEN: usize = 256;
+/// Longest name of a device, in bytes.
+pub const MAX_ID_LEN: usize = 256;
 
 /// Everything about a network device that its guest can see or has asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Versionize)]

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The guest answers in its interrupt, so what differs from the bare loop is the device: its rings, the kick's
-//! eventfd, and one more wait for it.
+//! eventfd, and one more wait for it. A second device looks for events for a while before it sleeps.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -34,6 +34,8 @@ const SIZE: u16 = 64;
 const BUFFER: u32 = 2048;
 const ROUNDS: usize = 60;
 const TRIPS: usize = 100;
+/// Microseconds for which the second device polls.
+const POLL_US: u16 = 50;
 
 /// A driver that sends each frame back from the buffer it came in, in the least work that this can be.
 struct Guest {
@@ -133,8 +135,9 @@ impl Interrupt for Guest {
 }
 
 /// A device with its guest; the guest's memory lives as long as the device does.
-fn device(tap: Tap) -> NetDevice {
-    let config = NetConfig::builder().build().expect("the default is usable");
+fn device(tap: Tap, poll_us: u16) -> NetDevice {
+    let config = NetConfig::builder().poll_us(poll_us).build();
+    let config = config.expect("it is a usable configuration");
     let mut device = NetDevice::from_taps(config, vec![tap]).expect("the device can be made");
     let accepted = Features::VIRTIO_F_VERSION_1
         | Features::VIRTIO_F_EVENT_IDX
@@ -190,8 +193,8 @@ fn percentiles(mut times: Vec<f64>) -> [f64; 2] {
     [50, 99].map(|percent| times[times.len() * percent / 100])
 }
 
-/// Device and bare loop in turn.
-pub(crate) fn run() {
+/// A device that polls for so long against the bare loop, in turn.
+fn contest(poll_us: u16) {
     let frame = Kind::Plain(64).bytes();
     let open = || {
         let tap = host::open_taps(1).remove(0);
@@ -199,7 +202,7 @@ pub(crate) fn run() {
         (tap, socket)
     };
     let ((tap, by_device), (other, by_bare)) = (open(), open());
-    let device = device(tap);
+    let device = device(tap, poll_us);
     let stop = EventFd::new(EFD_NONBLOCK).expect("an eventfd can be made");
     let (mut all, mut medians) = ([Vec::new(), Vec::new()], Vec::new());
     thread::scope(|scope| {
@@ -222,17 +225,18 @@ pub(crate) fn run() {
         ended.expect("the bare loop can move frames");
     });
     drop(device);
-    let [[p50, p99], [bare50, bare99]] = all.map(percentiles);
+    let [[p50, p99], [bare50, bare99]] = all.map(|times| percentiles(times).map(|ns| ns / 1e3));
     let [low, ratio, high] = quartiles(medians);
     println!(
-        "\necho of 64 bytes, us: device p50 {:.1} p99 {:.1}, bare p50 {:.1} p99 {:.1}",
-        p50 / 1e3,
-        p99 / 1e3,
-        bare50 / 1e3,
-        bare99 / 1e3
-    );
-    println!(
-        "echo ratio: p50 {ratio:.3} ({low:.3}-{high:.3}), p99 {:.3}",
+        "poll {poll_us:>3} us   device p50 {p50:5.1} p99 {p99:5.1}   bare p50 {bare50:5.1} p99 {bare99:5.1}   \
+         ratio p50 {ratio:.3} ({low:.3}-{high:.3}) p99 {:.3}",
         p99 / bare99
     );
+}
+
+/// Without and with polling.
+pub(crate) fn run() {
+    println!("\necho of 64 bytes, us");
+    contest(0);
+    contest(POLL_US);
 }

@@ -89,6 +89,22 @@ impl Daemon {
         self.process.kill()
     }
 
+    /// Clock ticks that it has spent in user mode and in the kernel so far.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn ticks(&self) -> Result<[u64; 2]> {
+        let path = format!("/proc/{}/stat", self.process.id());
+        let stat = fs::read_to_string(&path).map_err(Error::io(format!("reading {path}")))?;
+        // The name, in parentheses, may hold spaces.
+        let fields = stat.rsplit(')').next().unwrap_or_default();
+        let mut ticks = fields.split_whitespace().skip(11).map(str::parse);
+        match (ticks.next(), ticks.next()) {
+            (Some(Ok(user)), Some(Ok(system))) => Ok([user, system]),
+            _ => Err(Error::Unexpected(format!("{path} is {stat}"))),
+        }
+    }
+
     /// The end of the log.
     #[must_use]
     pub fn log(&self) -> String {

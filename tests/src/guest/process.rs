@@ -124,6 +124,12 @@ impl Process {
         self.wait("exit", limit, |process| process.status)
     }
 
+    /// The program's process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.group
+    }
+
     /// Sends a signal, named as `kill` names it, to the program and its children.
     pub fn signal(&self, signal: &str) {
         // Not after the end is known: the number could be somebody else's by then.

@@ -130,7 +130,7 @@ fn counters_and_help_are_printed() {
 }
 
 #[test]
-fn the_group_is_shown() {
+fn the_group_is_shown_and_changed() {
     let mut bench = Bench::new();
     assert!(
         bench
@@ -143,6 +143,17 @@ fn the_group_is_shown() {
     assert_eq!(
         bench.tell(b"group\n"),
         "tenant rx=off tx=1000000B rx-pps=off tx-pps=off burst=off\nok\n"
+    );
+    assert_eq!(bench.tell(b"group rx=8Mbit burst=1MB\n"), "ok\n");
+    for wrong in ["group tx=x\n", "group tx=0.00000001bit\n", "group rx\n"] {
+        assert!(
+            bench.tell(wrong.as_bytes()).starts_with("error: "),
+            "{wrong}"
+        );
+    }
+    assert_eq!(
+        bench.tell(b"group\n"),
+        "tenant rx=1000000B tx=1000000B rx-pps=off tx-pps=off burst=1000000\nok\n"
     );
 }
 

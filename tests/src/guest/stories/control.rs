@@ -11,6 +11,7 @@ pub(super) type Feature = (usize, &'static str);
 pub(super) const MRG_RXBUF: Feature = (15, "MRG_RXBUF");
 const MTU: Feature = (3, "MTU");
 const MQ: Feature = (22, "MQ");
+const RING_PACKED: Feature = (34, "RING_PACKED");
 
 /// What Linux 6.1 takes from a device that offers everything.
 const FEATURES: &[Feature] = &[
@@ -47,6 +48,24 @@ pub(super) fn expect_feature(
         "feature {name} is {accepted}, not {expected}: {bits}"
     );
     Ok(())
+}
+
+/// All kinds of traffic over split rings.
+pub(super) fn split_rings(lab: &mut Lab) -> Result<String> {
+    rings(lab, false)
+}
+
+/// The same over packed ones.
+pub(super) fn packed_rings(lab: &mut Lab) -> Result<String> {
+    rings(lab, true)
+}
+
+fn rings(lab: &mut Lab, packed: bool) -> Result<String> {
+    const LENGTH: usize = 8 << 20;
+    expect_feature(&mut lab.guest, RING_PACKED, packed)?;
+    traffic::ping(&mut lab.guest)?;
+    traffic::echo(&mut lab.guest, LENGTH)?;
+    Ok(traffic::best_tcp(&mut lab.guest)?.to_string())
 }
 
 pub(super) fn features(lab: &mut Lab) -> Result<String> {

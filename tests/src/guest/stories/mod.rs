@@ -99,6 +99,13 @@ pub const STORIES: &[Story] = &[
         &["--mtu", "1400"],
         control::features,
     ),
+    lab(
+        "uml split rings",
+        UserMode,
+        &["--no-ring-packed"],
+        control::split_rings,
+    ),
+    lab("uml packed rings", UserMode, &[], control::packed_rings),
     lab("uml ping both ways", UserMode, &[], transfer::ping),
     lab("uml tcp both ways", UserMode, &[], transfer::tcp),
     lab(
@@ -120,6 +127,7 @@ pub const STORIES: &[Story] = &[
         control::segmentation,
     ),
     lab("uml udp", UserMode, &[], transfer::udp),
+    lab("uml small frames", UserMode, &[], transfer::small_frames),
     lab("uml ipv6", UserMode, &[], transfer::ipv6),
     lab(
         "uml jumbo frames",

@@ -44,6 +44,29 @@ pub(super) fn echo(lab: &mut Lab) -> Result<String> {
     Ok(format!("{} MiB", LENGTH >> 20))
 }
 
+/// Where the daemon's time goes while the shortest frames come as fast as they can.
+pub(super) fn small_frames(lab: &mut Lab) -> Result<String> {
+    // With the headers of UDP, IP and Ethernet 64 bytes.
+    const OPTIONS: &str = "-b 0 -l 22 -t 3";
+    const MOST_IN_USER_MODE: f64 = 0.25;
+    let mut seen = Vec::new();
+    for (direction, reverse) in [("to guest", ""), ("from guest", "-R")] {
+        let before = lab.daemon.ticks()?;
+        let sent = traffic::udp(&mut lab.guest, &format!("{OPTIONS} {reverse}"))?.sent;
+        let after = lab.daemon.ticks()?;
+        let [user, system] = [0, 1].map(|at| (after[at] - before[at]) as f64);
+        let share = user / (user + system);
+        let outcome = format!(
+            "{direction} {sent} frames: {:.1} % of {} ticks in user mode",
+            share * 100.0,
+            user + system
+        );
+        require!(share < MOST_IN_USER_MODE, "{outcome}");
+        seen.push(outcome);
+    }
+    Ok(seen.join(", "))
+}
+
 /// At a rate far below what the path carries almost nothing may be lost on the way.
 pub(super) fn udp(lab: &mut Lab) -> Result<String> {
     const MAX_LOST: f64 = 0.02;

@@ -1,9 +1,11 @@
 //! Two devices of one process, within one budget.
 
+use std::sync::Arc;
+
 use net_device::VirtioDevice;
 
 use super::*;
-use crate::group::{Membership, form};
+use crate::group::{Membership, Shared, form};
 
 /// Ten frames, and one byte more in a quarter of an hour.
 const BUDGET: &str = "tenant:tx=0.001B,burst=600";
@@ -11,12 +13,19 @@ const FRAMES: u16 = 10;
 
 /// The device within the group's budget, with its wire.
 fn members<const N: usize>() -> [(NetDevice, Vec<Wire>); N] {
+    shared().0
+}
+
+/// The same, and what they share.
+fn shared<const N: usize>() -> ([(NetDevice, Vec<Wire>); N], Arc<Shared>) {
     let place: Membership = BUDGET.parse().unwrap();
     let groups = form(&[Some(&place); N]).unwrap();
-    std::array::from_fn(|at| {
+    let group = groups[0].clone().unwrap();
+    let devices = std::array::from_fn(|_| {
         let (device, wires) = device(1);
-        (groups[at].as_ref().unwrap().with(device).unwrap(), wires)
-    })
+        (group.with(device).unwrap(), wires)
+    });
+    (devices, group)
 }
 
 /// How many chains the stopped transmit ring had used.
@@ -24,6 +33,14 @@ fn stop(session: &mut Session<'_>) -> u32 {
     match session.handle(Request::GetVringBase(TX)).unwrap() {
         Answer::RingBase(base) => base.value,
         other => panic!("{other:?}"),
+    }
+}
+
+/// Waits until the limit has held a frame back.
+fn wait_limited(session: &mut Session<'_>) {
+    let limited = |(name, count): &(String, u64)| name == "tx_limited" && *count > 0;
+    while !session.device().counters().iter().any(limited) {
+        std::thread::yield_now();
     }
 }
 
@@ -71,16 +88,24 @@ fn a_devices_own_limit_stays_inside_the_groups() {
         front_end.post();
     }
     crate::interrupts::signal(Some(&front_end.kick)).unwrap();
-    let limited = |session: &mut Session<'_>| {
-        let counters = session.device().counters();
-        let mut counters = counters.iter();
-        counters
-            .find(|(name, _)| *name == "tx_limited")
-            .map_or(0, |(_, count)| *count)
-    };
-    while limited(&mut session) == 0 {
-        std::thread::yield_now();
-    }
+    wait_limited(&mut session);
     assert_eq!(stop(&mut session), 3);
     assert_eq!(payloads(&wires[0]).len(), 3);
+}
+
+#[test]
+fn devices_that_wait_go_on_when_their_groups_limit_is_lifted() {
+    let ([(mut device, wires)], group) = shared();
+    group.change("burst=180").unwrap();
+    let mut front_end = FrontEnd::new();
+    let mut session = running(&mut device, &front_end);
+    for _ in 0..SIZE {
+        front_end.post();
+    }
+    crate::interrupts::signal(Some(&front_end.kick)).unwrap();
+    wait_limited(&mut session);
+    assert_eq!(wires[0].take_sent().len(), 3);
+    group.change("tx=off").unwrap();
+    front_end.wait();
+    assert_eq!(payloads(&wires[0]).len(), usize::from(SIZE) - 3);
 }
