@@ -65,7 +65,7 @@ fn rings(lab: &mut Lab, packed: bool) -> Result<String> {
     expect_feature(&mut lab.guest, RING_PACKED, packed)?;
     traffic::ping(&mut lab.guest)?;
     traffic::echo(&mut lab.guest, LENGTH)?;
-    Ok(traffic::best_tcp(&mut lab.guest)?.to_string())
+    Ok(traffic::tcp(&mut lab.guest, "")?.to_string())
 }
 
 pub(super) fn features(lab: &mut Lab) -> Result<String> {
