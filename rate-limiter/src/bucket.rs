@@ -1,5 +1,6 @@
 //! One token bucket: pure arithmetic, exact to the last fraction of a token.
 
+use crate::credit::tokens_at_least;
 use crate::levels::Level;
 use crate::rate::Rate;
 
@@ -164,11 +165,19 @@ impl TokenBucket {
         };
     }
 
+    /// Takes `cost` tokens at the time last seen.
     #[inline]
-    fn charge(&mut self, cost: u64) {
+    pub(crate) fn charge(&mut self, cost: u64) {
         let parts = self.beyond_burst(cost);
         self.one_time_burst = self.one_time_burst.saturating_sub(cost);
         self.level = self.level.saturating_sub(parts).max(-most(self.period));
+    }
+
+    /// Tokens that can be taken at the time last seen: all of them or a little less.
+    #[inline]
+    pub(crate) fn funds(&self) -> u64 {
+        let level = u128::try_from(self.level).unwrap_or(0);
+        tokens_at_least(level, self.period).saturating_add(self.one_time_burst)
     }
 
     /// What of `cost` the one-time burst does not pay, in parts.

@@ -66,6 +66,7 @@
 mod any;
 mod bucket;
 mod config;
+mod credit;
 mod group;
 mod levels;
 mod limiter;

@@ -2,6 +2,7 @@
 
 use crate::bucket::{Deadline, TokenBucket};
 use crate::config::{ConfigError, KINDS, Limit, RateLimiterConfig, costs};
+use crate::credit::Credit;
 use crate::levels::Levels;
 
 /// A limiter that one queue owns: bytes, operations and the cap on bursts, all or nothing.
@@ -9,6 +10,10 @@ use crate::levels::Levels;
 /// The default limits nothing.
 #[derive(Debug, Clone, Default)]
 pub struct RateLimiter {
+    /// What the buckets hold at `credit_ns`. Nothing overflows a bucket while no time passes, so it
+    /// does not matter that they are charged later.
+    credit: Credit,
+    credit_ns: u64,
     buckets: [Option<TokenBucket>; KINDS],
 }
 
@@ -20,6 +25,7 @@ impl RateLimiter {
     pub fn new(config: &RateLimiterConfig) -> Result<Self, ConfigError> {
         Ok(Self {
             buckets: config.limits()?.map(|limit| limit.as_ref().map(fresh)),
+            ..Self::default()
         })
     }
 
@@ -35,11 +41,23 @@ impl RateLimiter {
     /// The [`Deadline`] at which the same take passes.
     #[inline]
     pub fn take(&mut self, now_ns: u64, bytes: u64, ops: u64) -> Result<(), Deadline> {
+        // The frames of a batch come at one time: only the first of them brings tokens.
+        if now_ns == self.credit_ns && self.credit.take(bytes, ops) {
+            return Ok(());
+        }
+        self.take_from_buckets(now_ns, bytes, ops)
+    }
+
+    #[inline(never)]
+    fn take_from_buckets(&mut self, now_ns: u64, bytes: u64, ops: u64) -> Result<(), Deadline> {
         if let Some(deadline) = self.deadline(now_ns, bytes, ops) {
             return Err(deadline);
         }
         // All buckets are refilled up to `now_ns` and hold enough.
-        self.force(now_ns, bytes, ops);
+        self.charge(&costs(bytes, ops));
+        let funds = |bucket: &Option<TokenBucket>| bucket.as_ref().map(TokenBucket::funds);
+        self.credit = Credit::of(self.buckets.each_ref().map(funds));
+        self.credit_ns = now_ns;
         Ok(())
     }
 
@@ -74,7 +92,9 @@ impl RateLimiter {
     /// # Errors
     /// [`ConfigError`] when `config` is not valid; the limits stay as they were.
     pub fn update(&mut self, now_ns: u64, config: &RateLimiterConfig) -> Result<(), ConfigError> {
-        for (bucket, limit) in self.buckets.iter_mut().zip(config.limits()?) {
+        let limits = config.limits()?;
+        self.settle();
+        for (bucket, limit) in self.buckets.iter_mut().zip(limits) {
             match (bucket.as_mut(), limit) {
                 (
                     Some(bucket),
@@ -94,6 +114,7 @@ impl RateLimiter {
 
     /// How full the buckets are, to be saved.
     pub fn levels(&mut self, now_ns: u64) -> Levels {
+        self.settle();
         let level = |bucket: &mut Option<TokenBucket>| bucket.as_mut().map(|b| b.level(now_ns));
         Levels::from_array(self.buckets.each_mut().map(level))
     }
@@ -101,6 +122,7 @@ impl RateLimiter {
     /// Takes over saved levels; a bucket without one stays as it is, a level without a bucket is
     /// ignored.
     pub fn restore(&mut self, now_ns: u64, levels: &Levels) {
+        self.settle();
         for (bucket, level) in self.buckets.iter_mut().zip(levels.to_array()) {
             if let (Some(bucket), Some(level)) = (bucket, level) {
                 bucket.restore(now_ns, &level);
@@ -108,10 +130,30 @@ impl RateLimiter {
         }
     }
 
+    /// The buckets that there are, each with its cost.
     #[inline]
     fn limited(&mut self, bytes: u64, ops: u64) -> impl Iterator<Item = (&mut TokenBucket, u64)> {
+        self.settle();
         let pairs = self.buckets.iter_mut().zip(costs(bytes, ops));
         pairs.filter_map(|(bucket, cost)| Some((bucket.as_mut()?, cost)))
+    }
+
+    /// Charges the buckets for what was taken on credit.
+    #[inline]
+    fn settle(&mut self) {
+        if let Some(costs) = self.credit.settle() {
+            self.charge(&costs);
+        }
+    }
+
+    /// Takes at the time that all buckets saw last.
+    #[inline]
+    fn charge(&mut self, costs: &[u64; KINDS]) {
+        for (bucket, cost) in self.buckets.iter_mut().zip(costs) {
+            if let Some(bucket) = bucket {
+                bucket.charge(*cost);
+            }
+        }
     }
 }
 

@@ -34,6 +34,12 @@ impl Lane {
             .is_none_or(|line| line.parts(cost) <= self.allowance)
     }
 
+    /// Tokens that the allowance pays: all of them or a little less; `None` where there is no limit.
+    #[inline]
+    pub(super) fn funds(&self) -> Option<u64> {
+        self.line.map(|line| line.tokens_at_least(self.allowance))
+    }
+
     /// Uses `cost`, which must be covered.
     #[inline]
     pub(super) fn spend(&mut self, now: u64, cost: u64) {

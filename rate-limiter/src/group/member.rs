@@ -6,6 +6,7 @@ use super::node::{Node, Slot};
 use super::{Group, Wake};
 use crate::bucket::Deadline;
 use crate::config::{KINDS, costs};
+use crate::credit::Credit;
 use crate::sync::Arc;
 
 /// One consumer of a [`Group`]: a queue, usually. It belongs to one thread at a time.
@@ -15,6 +16,8 @@ use crate::sync::Arc;
 #[derive(Debug)]
 pub struct Member {
     group: Group,
+    /// What the lanes of all stages hold, unless their limits change.
+    credit: Credit,
     /// From the innermost group outwards.
     stages: Box<[Stage]>,
     slot: Arc<Slot>,
@@ -43,6 +46,7 @@ impl Member {
             .collect();
         Self {
             group: group.clone(),
+            credit: Credit::default(),
             stages,
             slot,
             last_ns: 0,
@@ -65,39 +69,39 @@ impl Member {
     /// when the bucket was full in between because others were late to use what they hold.
     #[inline]
     pub fn take(&mut self, now_ns: u64, bytes: u64, ops: u64) -> Result<(), Deadline> {
-        self.last_ns = self.last_ns.max(now_ns);
-        if self.covers(bytes, ops) {
-            self.spend(bytes, ops);
-            Ok(())
-        } else {
-            self.take_slowly(bytes, ops)
+        if self.is_current() && self.credit.take(bytes, ops) {
+            self.last_ns = self.last_ns.max(now_ns);
+            return Ok(());
         }
+        self.take_from_lanes(now_ns, &costs(bytes, ops))
     }
 
     /// When `bytes` and `ops` can be taken; `None` is now. Uses nothing, but keeps a place until
     /// [`idle`](Self::idle).
     #[inline]
     pub fn deadline(&mut self, now_ns: u64, bytes: u64, ops: u64) -> Option<Deadline> {
-        self.last_ns = self.last_ns.max(now_ns);
-        if self.covers(bytes, ops) {
+        self.settle(now_ns);
+        let costs = costs(bytes, ops);
+        if self.covers(&costs) {
             None
         } else {
-            self.reserve_all(&costs(bytes, ops))
+            self.reserve_all(&costs)
         }
     }
 
     /// Takes `bytes` and `ops` at once; what is missing becomes debt of the groups.
     pub fn force(&mut self, now_ns: u64, bytes: u64, ops: u64) {
-        self.last_ns = self.last_ns.max(now_ns);
+        self.settle(now_ns);
         let costs = costs(bytes, ops);
         for stage in &mut self.stages {
             stage.force(self.last_ns, &costs);
         }
-        self.spend(bytes, ops);
+        self.spend(&costs);
     }
 
     /// Gives back what was taken but not used. A small part stays for this member's next frame.
     pub fn refund(&mut self, bytes: u64, ops: u64) {
+        self.settle(0);
         let costs = costs(bytes, ops);
         for stage in &mut self.stages {
             stage.refund(self.last_ns, &costs);
@@ -107,38 +111,61 @@ impl Member {
     /// Gives back everything held: this member has nothing to send. A place in the queue lapses when
     /// others wait behind it.
     pub fn idle(&mut self, now_ns: u64) {
-        self.last_ns = self.last_ns.max(now_ns);
+        self.settle(now_ns);
         self.unblock();
         for stage in &mut self.stages {
             stage.release(self.last_ns);
         }
     }
 
-    #[inline]
-    fn covers(&self, bytes: u64, ops: u64) -> bool {
-        let costs = costs(bytes, ops);
-        self.blocked.is_none() && self.stages.iter().all(|stage| stage.covers(&costs))
+    #[inline(never)]
+    fn take_from_lanes(&mut self, now_ns: u64, costs: &[u64; KINDS]) -> Result<(), Deadline> {
+        self.settle(now_ns);
+        if self.covers(costs) {
+            self.spend(costs);
+        } else if let Some(deadline) = self.reserve_all(costs) {
+            return Err(deadline);
+        } else {
+            self.spend(costs);
+            // What is shared was touched anyway, and the others had better know.
+            self.stages.iter_mut().for_each(Stage::report);
+        }
+        self.credit = Credit::of(self.funds());
+        Ok(())
     }
 
+    /// Whether it waits for nothing and has followed all updates.
     #[inline]
-    fn spend(&mut self, bytes: u64, ops: u64) {
-        let costs = costs(bytes, ops);
+    fn is_current(&self) -> bool {
+        self.blocked.is_none() && self.stages.iter().all(Stage::is_current)
+    }
+
+    fn covers(&self, costs: &[u64; KINDS]) -> bool {
+        self.is_current() && self.stages.iter().all(|stage| stage.covers(costs))
+    }
+
+    /// Charges the lanes for what was taken on credit up to the last call, and moves to `now_ns`.
+    fn settle(&mut self, now_ns: u64) {
+        if let Some(costs) = self.credit.settle() {
+            self.spend(&costs);
+        }
+        self.last_ns = self.last_ns.max(now_ns);
+    }
+
+    fn spend(&mut self, costs: &[u64; KINDS]) {
         for stage in &mut self.stages {
             for (lane, cost) in stage.lanes.iter_mut().zip(costs) {
-                lane.spend(self.last_ns, cost);
+                lane.spend(self.last_ns, *cost);
             }
         }
     }
 
-    #[cold]
-    fn take_slowly(&mut self, bytes: u64, ops: u64) -> Result<(), Deadline> {
-        if let Some(deadline) = self.reserve_all(&costs(bytes, ops)) {
-            return Err(deadline);
-        }
-        self.spend(bytes, ops);
-        // What is shared was touched anyway, and the others had better know.
-        self.stages.iter_mut().for_each(Stage::report);
-        Ok(())
+    /// What the lanes of each kind hold at least.
+    fn funds(&self) -> [Option<u64>; KINDS] {
+        std::array::from_fn(|kind| {
+            let lanes = self.stages.iter().map(|stage| &stage.lanes[kind]);
+            lanes.filter_map(Lane::funds).min()
+        })
     }
 
     fn reserve_all(&mut self, costs: &[u64; KINDS]) -> Option<Deadline> {
@@ -203,15 +230,15 @@ impl Stage {
         }
     }
 
+    /// Whether it has followed all updates.
     #[inline]
-    fn covers(&self, costs: &[u64; KINDS]) -> bool {
-        // An unlimited lane covers everything, so it alone would never notice an update.
+    fn is_current(&self) -> bool {
         self.generation == self.node.generation()
-            && self
-                .lanes
-                .iter()
-                .zip(costs)
-                .all(|(lane, cost)| lane.covers(*cost))
+    }
+
+    fn covers(&self, costs: &[u64; KINDS]) -> bool {
+        let mut lanes = self.lanes.iter().zip(costs);
+        lanes.all(|(lane, cost)| lane.covers(*cost))
     }
 
     fn reserve(&mut self, now: u64, costs: &[u64; KINDS]) -> Option<Deadline> {
@@ -291,7 +318,7 @@ impl Stage {
 
     /// Does `work` on the present meters: again, when an update comes in between.
     fn current<T>(&mut self, mut work: impl FnMut(&mut Self) -> Result<T, Stale>) -> T {
-        let mut stale = self.generation != self.node.generation();
+        let mut stale = !self.is_current();
         loop {
             if !(stale && self.migrate().is_err())
                 && let Ok(done) = work(self)

@@ -30,6 +30,7 @@
 //! so the bound is exceeded by what is held like that, where it is used after all.
 
 use crate::config::{KINDS, Limit};
+use crate::credit;
 use crate::levels::Level;
 use crate::rate::{Quantity, Rate};
 use crate::sync::{AtomicU64, SeqCst};
@@ -371,6 +372,12 @@ impl Line {
     #[inline]
     pub(super) fn parts(self, tokens: u64) -> u128 {
         u128::from(tokens) * u128::from(self.period)
+    }
+
+    /// Tokens that `parts` cover, rounded down and perhaps further: there is no division.
+    #[inline]
+    pub(super) fn tokens_at_least(self, parts: u128) -> u64 {
+        credit::tokens_at_least(parts, self.period)
     }
 
     /// What `ns` brings, in parts.
