@@ -62,8 +62,18 @@ fn uncontended(c: &mut Criterion) {
             RateLimiter::new(&slow).unwrap().into(),
         ),
     ];
+    let mut batched = Limiter::from(RateLimiter::new(&config()).unwrap());
+    c.bench_function("take/own bytes+ops, 32 at a time", |b| {
+        let mut frames = 0u64;
+        b.iter(|| {
+            frames += 1;
+            let now = frames / 32 * 100;
+            let _ = black_box(batched.take(black_box(now), black_box(FRAME), 1));
+        });
+    });
+    // One time for all, as two of them are in one group.
+    let mut now = 0;
     for (name, mut limiter) in limiters {
-        let mut now = 0;
         c.bench_function(&format!("take/{name}"), |b| {
             b.iter(|| take(&mut limiter, &mut now))
         });

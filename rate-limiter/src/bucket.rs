@@ -170,7 +170,12 @@ impl TokenBucket {
     pub(crate) fn charge(&mut self, cost: u64) {
         let parts = self.beyond_burst(cost);
         self.one_time_burst = self.one_time_burst.saturating_sub(cost);
-        self.level = self.level.saturating_sub(parts).max(-most(self.period));
+        let left = self.level.saturating_sub(parts);
+        self.level = if left < 0 {
+            left.max(-most(self.period))
+        } else {
+            left
+        };
     }
 
     /// Tokens that can be taken at the time last seen: all of them or a little less.

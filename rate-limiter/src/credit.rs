@@ -3,14 +3,14 @@
 
 use crate::config::{KINDS, costs};
 
-/// Tokens that can be taken without a look at the buckets, and how many of them were.
+/// Tokens that can be taken without a look at the buckets.
 ///
 /// A take is then two subtractions, whatever the number of buckets. Whoever does anything else to the
 /// buckets must [`settle`](Self::settle) before.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Credit {
     left: Tokens,
-    used: Tokens,
+    granted: Tokens,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -24,12 +24,13 @@ impl Credit {
     #[inline]
     pub(crate) fn of(funds: [Option<u64>; KINDS]) -> Self {
         let [bandwidth, ops, peak_bandwidth] = funds.map(|tokens| tokens.unwrap_or(u64::MAX));
+        let granted = Tokens {
+            bytes: bandwidth.min(peak_bandwidth),
+            ops,
+        };
         Self {
-            left: Tokens {
-                bytes: bandwidth.min(peak_bandwidth),
-                ops,
-            },
-            used: Tokens::default(),
+            left: granted,
+            granted,
         }
     }
 
@@ -40,9 +41,6 @@ impl Credit {
         if covered {
             self.left.bytes -= bytes;
             self.left.ops -= ops;
-            // Both sums are at most the credit as it was granted.
-            self.used.bytes += bytes;
-            self.used.ops += ops;
         }
         covered
     }
@@ -50,7 +48,8 @@ impl Credit {
     /// Ends the credit: what each bucket is to be charged, if anything.
     #[inline]
     pub(crate) fn settle(&mut self) -> Option<[u64; KINDS]> {
-        let Tokens { bytes, ops } = std::mem::take(self).used;
+        let Self { left, granted } = std::mem::take(self);
+        let (bytes, ops) = (granted.bytes - left.bytes, granted.ops - left.ops);
         (bytes | ops != 0).then(|| costs(bytes, ops))
     }
 }

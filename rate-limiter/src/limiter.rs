@@ -54,9 +54,12 @@ impl RateLimiter {
             return Err(deadline);
         }
         // All buckets are refilled up to `now_ns` and hold enough.
-        self.charge(&costs(bytes, ops));
-        let funds = |bucket: &Option<TokenBucket>| bucket.as_ref().map(TokenBucket::funds);
-        self.credit = Credit::of(self.buckets.each_ref().map(funds));
+        let costs = costs(bytes, ops);
+        self.credit = Credit::of(std::array::from_fn(|kind| {
+            let bucket = self.buckets[kind].as_mut()?;
+            bucket.charge(costs[kind]);
+            Some(bucket.funds())
+        }));
         self.credit_ns = now_ns;
         Ok(())
     }
@@ -138,20 +141,15 @@ impl RateLimiter {
         pairs.filter_map(|(bucket, cost)| Some((bucket.as_mut()?, cost)))
     }
 
-    /// Charges the buckets for what was taken on credit.
+    /// Charges the buckets for what was taken on credit, at the time that all of them saw last.
     #[inline]
     fn settle(&mut self) {
-        if let Some(costs) = self.credit.settle() {
-            self.charge(&costs);
-        }
-    }
-
-    /// Takes at the time that all buckets saw last.
-    #[inline]
-    fn charge(&mut self, costs: &[u64; KINDS]) {
+        let Some(costs) = self.credit.settle() else {
+            return;
+        };
         for (bucket, cost) in self.buckets.iter_mut().zip(costs) {
             if let Some(bucket) = bucket {
-                bucket.charge(*cost);
+                bucket.charge(cost);
             }
         }
     }

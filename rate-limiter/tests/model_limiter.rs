@@ -4,8 +4,10 @@ mod common;
 
 use common::{MS, bandwidth, bucket};
 use proptest::prelude::*;
+use proptest::test_runner::TestCaseResult;
 use rate_limiter::{
     Deadline, Level, Levels, Limiter, Quantity, Rate, RateLimiter, RateLimiterConfig, TokenBucket,
+    TokenBucketConfig,
 };
 
 fn config(sizes: [u64; 3]) -> RateLimiterConfig {
@@ -19,6 +21,115 @@ fn config(sizes: [u64; 3]) -> RateLimiterConfig {
 /// One bucket as the limiter should have it.
 fn alone(size: u64, ms: u64) -> TokenBucket {
     TokenBucket::new(size, Rate::new(size, ms * MS, Quantity::Bytes).unwrap(), 0)
+}
+
+fn granting(bucket: TokenBucketConfig, one_time_burst: Option<u64>) -> TokenBucketConfig {
+    TokenBucketConfig {
+        one_time_burst,
+        ..bucket
+    }
+}
+
+/// A limiter, and buckets that are refilled and charged for each frame.
+struct Pair {
+    config: RateLimiterConfig,
+    limiter: RateLimiter,
+    buckets: [Option<TokenBucket>; 3],
+    now: u64,
+}
+
+impl Pair {
+    fn new(config: RateLimiterConfig) -> Self {
+        let bucket = |field: TokenBucketConfig| {
+            let rate = Rate::new(field.size, field.refill_time * MS, Quantity::Bytes).unwrap();
+            TokenBucket::new(field.size, rate, field.one_time_burst.unwrap_or(0))
+        };
+        let fields = [config.bandwidth, config.ops, config.peak_bandwidth];
+        Self {
+            config,
+            limiter: RateLimiter::new(&config).unwrap(),
+            buckets: fields.map(|field| field.map(bucket)),
+            now: 0,
+        }
+    }
+
+    fn each(&mut self, costs: [u64; 3]) -> impl Iterator<Item = (&mut TokenBucket, u64)> {
+        let pairs = self.buckets.iter_mut().zip(costs);
+        pairs.filter_map(|(bucket, cost)| Some((bucket.as_mut()?, cost)))
+    }
+
+    fn latest(&mut self, costs: [u64; 3]) -> Option<Deadline> {
+        let now = self.now;
+        let deadlines = self
+            .each(costs)
+            .filter_map(|(bucket, cost)| bucket.deadline(now, cost));
+        deadlines.max()
+    }
+
+    /// What changes nothing: to restore what was saved, or the same limits with no burst granted anew.
+    fn save_or_update(&mut self, save: bool) {
+        if save {
+            let levels = self.limiter.levels(self.now);
+            return self.limiter.restore(self.now, &levels);
+        }
+        let again = |field: Option<TokenBucketConfig>| Some(granting(field?, None));
+        let same = RateLimiterConfig {
+            bandwidth: again(self.config.bandwidth),
+            ops: again(self.config.ops),
+            peak_bandwidth: again(self.config.peak_bandwidth),
+        };
+        self.limiter.update(self.now, &same).unwrap();
+    }
+
+    /// Most are takes.
+    fn step(&mut self, what: u8, bytes: u64, ops: u64, wait: u64) -> TestCaseResult {
+        let (now, costs) = (self.now, [bytes, ops, bytes]);
+        match what % 32 {
+            0 => self.now += wait,
+            1 => self.now += 1,
+            2 => self.now = now.saturating_sub(wait),
+            3 => {
+                self.limiter.force(now, bytes, ops);
+                self.each(costs).for_each(|(b, cost)| b.force(now, cost));
+            }
+            4 => {
+                self.limiter.refund(bytes, ops);
+                self.each(costs).for_each(|(b, cost)| b.refund(cost));
+            }
+            5 => prop_assert_eq!(self.limiter.deadline(now, bytes, ops), self.latest(costs)),
+            6 | 7 => {
+                // The buckets see the time as well, in case it steps back.
+                self.latest(costs);
+                self.save_or_update(what % 32 == 6);
+            }
+            _ => {
+                let latest = self.latest(costs);
+                prop_assert_eq!(
+                    self.limiter.take(now, bytes, ops),
+                    latest.map_or(Ok(()), Err)
+                );
+                if latest.is_none() {
+                    self.each(costs).for_each(|(b, cost)| b.force(now, cost));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn compare(mut self) -> TestCaseResult {
+        let now = self.now;
+        let levels = self.buckets.map(|bucket| bucket.map(|mut b| b.level(now)));
+        let [bandwidth, ops, peak_bandwidth] = levels;
+        prop_assert_eq!(
+            self.limiter.levels(now),
+            Levels {
+                bandwidth,
+                ops,
+                peak_bandwidth
+            }
+        );
+        Ok(())
+    }
 }
 
 proptest! {
@@ -56,6 +167,26 @@ proptest! {
         }
         let [bandwidth, ops, peak_bandwidth] = buckets.map(|mut bucket| Some(bucket.level(now)));
         prop_assert_eq!(limiter.levels(now), Levels { bandwidth, ops, peak_bandwidth });
+    }
+
+    /// Frames come in batches: at one time, a nanosecond later, or with a clock that steps back.
+    #[test]
+    fn a_batch_on_credit_is_frame_by_frame(
+        sizes in [1000u64..100_000, 1u64..100, 1000u64..5000],
+        bursts in [prop_oneof![Just(0), 0u64..10_000], prop_oneof![Just(0), 0u64..20], prop_oneof![Just(0), 0u64..3000]],
+        kinds in prop_oneof![Just([true; 3]), any::<[bool; 3]>()],
+        steps in prop::collection::vec((any::<u8>(), 0u64..1600, 0u64..3, 0u64..5 * MS), 1..200),
+    ) {
+        let mut config = config(sizes);
+        let fields = [&mut config.bandwidth, &mut config.ops, &mut config.peak_bandwidth];
+        for ((field, burst), kind) in fields.into_iter().zip(bursts).zip(kinds) {
+            *field = field.filter(|_| kind).map(|field| granting(field, Some(burst)));
+        }
+        let mut pair = Pair::new(config);
+        for (what, bytes, ops, wait) in steps {
+            pair.step(what, bytes, ops, wait)?;
+        }
+        pair.compare()?;
     }
 
     #[test]

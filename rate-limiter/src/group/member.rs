@@ -69,7 +69,8 @@ impl Member {
     /// when the bucket was full in between because others were late to use what they hold.
     #[inline]
     pub fn take(&mut self, now_ns: u64, bytes: u64, ops: u64) -> Result<(), Deadline> {
-        if self.is_current() && self.credit.take(bytes, ops) {
+        // No look at each group: an update of any outdates the member.
+        if self.blocked.is_none() && !self.slot.is_outdated() && self.credit.take(bytes, ops) {
             self.last_ns = self.last_ns.max(now_ns);
             return Ok(());
         }
@@ -121,6 +122,7 @@ impl Member {
     #[inline(never)]
     fn take_from_lanes(&mut self, now_ns: u64, costs: &[u64; KINDS]) -> Result<(), Deadline> {
         self.settle(now_ns);
+        self.slot.catch_up();
         if self.covers(costs) {
             self.spend(costs);
         } else if let Some(deadline) = self.reserve_all(costs) {
@@ -134,14 +136,8 @@ impl Member {
         Ok(())
     }
 
-    /// Whether it waits for nothing and has followed all updates.
-    #[inline]
-    fn is_current(&self) -> bool {
-        self.blocked.is_none() && self.stages.iter().all(Stage::is_current)
-    }
-
     fn covers(&self, costs: &[u64; KINDS]) -> bool {
-        self.is_current() && self.stages.iter().all(|stage| stage.covers(costs))
+        self.blocked.is_none() && self.stages.iter().all(|stage| stage.covers(costs))
     }
 
     /// Charges the lanes for what was taken on credit up to the last call, and moves to `now_ns`.
@@ -230,15 +226,14 @@ impl Stage {
         }
     }
 
-    /// Whether it has followed all updates.
-    #[inline]
-    fn is_current(&self) -> bool {
-        self.generation == self.node.generation()
-    }
-
     fn covers(&self, costs: &[u64; KINDS]) -> bool {
-        let mut lanes = self.lanes.iter().zip(costs);
-        lanes.all(|(lane, cost)| lane.covers(*cost))
+        // An unlimited lane covers everything, so it alone would never notice an update.
+        self.generation == self.node.generation()
+            && self
+                .lanes
+                .iter()
+                .zip(costs)
+                .all(|(lane, cost)| lane.covers(*cost))
     }
 
     fn reserve(&mut self, now: u64, costs: &[u64; KINDS]) -> Option<Deadline> {
@@ -318,7 +313,7 @@ impl Stage {
 
     /// Does `work` on the present meters: again, when an update comes in between.
     fn current<T>(&mut self, mut work: impl FnMut(&mut Self) -> Result<T, Stale>) -> T {
-        let mut stale = !self.is_current();
+        let mut stale = self.generation != self.node.generation();
         loop {
             if !(stale && self.migrate().is_err())
                 && let Ok(done) = work(self)

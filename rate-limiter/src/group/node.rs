@@ -87,6 +87,7 @@ impl Node {
         }));
         self.generation.fetch_add(1, SeqCst);
         drop(epoch);
+        lock(&self.slots).iter().for_each(|slot| slot.announce());
         self.wake_waiting();
     }
 
@@ -122,8 +123,10 @@ impl Node {
     }
 }
 
-/// How to wake a member.
+/// How to reach a member.
 pub(super) struct Slot {
+    /// An epoch of one of its nodes was replaced.
+    outdated: AtomicBool,
     waiting: AtomicBool,
     wake: std::sync::Arc<dyn Wake>,
 }
@@ -131,8 +134,27 @@ pub(super) struct Slot {
 impl Slot {
     pub(super) fn new(wake: std::sync::Arc<dyn Wake>) -> Self {
         Self {
+            outdated: AtomicBool::new(false),
             waiting: AtomicBool::new(false),
             wake,
+        }
+    }
+
+    /// Says that there is a new generation, once it can be seen.
+    fn announce(&self) {
+        self.outdated.store(true, SeqCst);
+    }
+
+    /// Whether some node may have a new generation.
+    #[inline]
+    pub(super) fn is_outdated(&self) -> bool {
+        self.outdated.load(SeqCst)
+    }
+
+    /// To be called before the generations are compared.
+    pub(super) fn catch_up(&self) {
+        if self.is_outdated() {
+            self.outdated.store(false, SeqCst);
         }
     }
 
@@ -155,6 +177,7 @@ impl Slot {
 impl fmt::Debug for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Slot")
+            .field("outdated", &self.outdated)
             .field("waiting", &self.waiting)
             .finish_non_exhaustive()
     }
