@@ -9,7 +9,7 @@ use net_device::net_queue::ring::AnyRing;
 use net_device::net_queue::{
     FrameBackend, QueueCounters, RxConfig, RxEngine, RxStop, TxEngine, TxStop,
 };
-use net_device::rate_limiter::{Limiter, RateLimiter, RateLimiterConfig, TokenBucketConfig};
+use net_device::rate_limiter::{Group, Limiter, RateLimiter, RateLimiterConfig, TokenBucketConfig};
 use net_device::tap::Tap;
 
 use crate::contest::{self, Contest, timed};
@@ -26,19 +26,43 @@ const KINDS: [Kind; 2] = [Kind::Plain(64), Kind::Plain(1514)];
 /// So many that the median stands still to a part of a percent.
 const ROUNDS: usize = 1001;
 
+/// The limits that are tried.
+const LIMITS: [(&str, fn() -> Limiter); 4] = [
+    ("bytes", || own(false)),
+    ("bytes+frames", || own(true)),
+    ("shared", || shared(&group())),
+    ("shared twice", || {
+        let device = group().within(&endless(true));
+        shared(&device.expect("a usable limit"))
+    }),
+];
+
 /// Bytes without end, which are counted all the same; frames too, if asked for.
-fn limited(frames: bool) -> Limiter {
+fn endless(frames: bool) -> RateLimiterConfig {
     let bucket = |size| TokenBucketConfig {
         size,
         one_time_burst: None,
         refill_time: 100,
     };
-    let config = RateLimiterConfig {
+    RateLimiterConfig {
         bandwidth: Some(bucket(1 << 50)),
         ops: frames.then(|| bucket(1 << 40)),
         ..RateLimiterConfig::default()
-    };
-    RateLimiter::new(&config).expect("a usable limit").into()
+    }
+}
+
+fn own(frames: bool) -> Limiter {
+    RateLimiter::new(&endless(frames))
+        .expect("a usable limit")
+        .into()
+}
+
+fn group() -> Group {
+    Group::new(&endless(true)).expect("a usable limit")
+}
+
+fn shared(group: &Group) -> Limiter {
+    group.member(Arc::new(|| {})).into()
 }
 
 /// The time for a limiter, as the worker looks at it: only where there is one.
@@ -195,9 +219,9 @@ fn hold<S: Side>(dir: &str, kind: Kind, side: fn(Kind, &Tap, Limiter) -> S) -> b
     let tap = host::open_taps(1).remove(0);
     let mut good = true;
     for (batch, judged) in BATCHES {
-        for frames in [false, true] {
+        for (name, limit) in LIMITS {
             let mut contest = Match {
-                limited: side(kind, &tap, limited(frames)),
+                limited: side(kind, &tap, limit()),
                 unlimited: side(kind, &tap, Limiter::Unlimited),
                 batch,
             };
@@ -206,9 +230,8 @@ fn hold<S: Side>(dir: &str, kind: Kind, side: fn(Kind, &Tap, Limiter) -> S) -> b
             let dear = judged && ratio > DEAREST;
             good &= !dear;
             println!(
-                "{dir:<3} {:>5} {batch:>5} {:<12} {:>10.1} {:>10.1} {ratio:>7.3}   {low:.3}-{high:.3}{}",
+                "{dir:<3} {:>5} {batch:>5} {name:<12} {:>10.1} {:>10.1} {ratio:>7.3}   {low:.3}-{high:.3}{}",
                 kind.len(),
-                if frames { "bytes+frames" } else { "bytes" },
                 score.device,
                 score.bare,
                 if dear { " too dear" } else { "" }
