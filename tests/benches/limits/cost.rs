@@ -26,8 +26,10 @@ const KINDS: [Kind; 2] = [Kind::Plain(64), Kind::Plain(1514)];
 /// So many that the median stands still to a part of a percent.
 const ROUNDS: usize = 1001;
 
-/// The limits that are tried.
-const LIMITS: [(&str, fn() -> Limiter); 4] = [
+/// What the table calls a limit, and how to make it.
+type NamedLimit = (&'static str, fn() -> Limiter);
+
+const LIMITS: [NamedLimit; 4] = [
     ("bytes", || own(false)),
     ("bytes+frames", || own(true)),
     ("shared", || shared(&group())),
