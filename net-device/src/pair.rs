@@ -28,8 +28,9 @@ const BUDGET: Budget = Budget {
 enum Wait {
     /// Nothing: it has work.
     Ready,
-    /// A kick: for chains to send, or for buffers to receive into.
-    Kick,
+    /// The driver: for chains to send, or for buffers to receive into. It is asked for a kick only while the worker
+    /// sleeps; as long as it is awake it looks by itself.
+    Driver,
     /// The backend: to become writable, or readable.
     Backend,
     /// The limiter's timer.
@@ -47,6 +48,60 @@ pub(crate) struct PairQueue<E> {
     /// What the ring was made from, to make it again over other memory.
     pub(crate) config: RingConfig,
     wait: Wait,
+}
+
+/// An engine that the driver can tell of chains.
+pub(crate) trait Kicked {
+    /// Asks for a kick; true when there is work already.
+    fn arm(&mut self) -> bool;
+    fn disarm(&mut self);
+}
+
+impl Kicked for RxEngine<AnyRing> {
+    fn arm(&mut self) -> bool {
+        self.arm()
+    }
+
+    fn disarm(&mut self) {
+        self.disarm();
+    }
+}
+
+impl Kicked for TxEngine<AnyRing> {
+    fn arm(&mut self) -> bool {
+        self.arm()
+    }
+
+    fn disarm(&mut self) {
+        self.disarm();
+    }
+}
+
+impl<E: Kicked> PairQueue<E> {
+    /// Before the worker sleeps.
+    fn rest(&mut self) {
+        if self.wait == Wait::Driver && self.engine.arm() {
+            self.wait = Wait::Ready;
+        }
+    }
+
+    /// Before the worker goes on, from sleep or not.
+    fn rouse(&mut self, slept: bool) {
+        if self.wait == Wait::Driver {
+            if slept {
+                self.engine.disarm();
+            }
+            self.wait = Wait::Ready;
+        }
+    }
+
+    /// After a stop the driver may have done anything, except with a queue that is broken for good.
+    fn restart(&mut self) {
+        self.engine.disarm();
+        if self.wait != Wait::Halted {
+            self.wait = Wait::Ready;
+        }
+    }
 }
 
 impl<E> PairQueue<E> {
@@ -70,13 +125,6 @@ impl<E> PairQueue<E> {
         queue
             .as_ref()
             .is_some_and(|queue| queue.wait == Wait::Ready)
-    }
-
-    /// After a stop everything counts as kicked, except what is broken for good.
-    fn restart(&mut self) {
-        if self.wait != Wait::Halted {
-            self.wait = Wait::Ready;
-        }
     }
 }
 
@@ -159,9 +207,8 @@ impl PairWorker {
     fn note(&mut self, ready: Ready) {
         let (rx, tx) = (self.rx.as_mut(), self.tx.as_mut());
         match ready.source {
-            Source::Stop | Source::CtrlKick => {}
-            Source::RxKick => rx.into_iter().for_each(|rx| rx.wake(Wait::Kick)),
-            Source::TxKick => tx.into_iter().for_each(|tx| tx.wake(Wait::Kick)),
+            // Who waits for the driver is roused by any event.
+            Source::Stop | Source::CtrlKick | Source::RxKick | Source::TxKick => {}
             Source::RxTimer => rx.into_iter().for_each(|rx| rx.wake(Wait::Timer)),
             Source::TxTimer => tx.into_iter().for_each(|tx| tx.wake(Wait::Timer)),
             Source::Backend => {
@@ -173,6 +220,17 @@ impl PairWorker {
                 }
             }
         }
+    }
+
+    fn is_ready(&self) -> bool {
+        RxQueue::is_ready(&self.rx) || TxQueue::is_ready(&self.tx)
+    }
+
+    /// Asks the driver for kicks; false when there is something to do after all.
+    fn rest(&mut self) -> bool {
+        self.rx.iter_mut().for_each(PairQueue::rest);
+        self.tx.iter_mut().for_each(PairQueue::rest);
+        !self.is_ready()
     }
 
     fn step_rx(&mut self) {
@@ -194,7 +252,6 @@ impl PairWorker {
         let limit = &mut self.parts.rx_limit;
         let now = if limit.timer.is_some() { now_ns() } else { 0 };
         let filter = policy.filter.as_ref().map(|filter| filter as &dyn Admit);
-        rx.engine.disarm();
         let done = rx.engine.run(
             &mut *self.parts.backend,
             &mut limit.limiter,
@@ -212,10 +269,9 @@ impl PairWorker {
                 limit.limiter.idle(now);
                 Wait::Backend
             }
-            RxStop::NoBuffers if rx.engine.arm() => Wait::Ready,
             RxStop::NoBuffers => {
                 limit.limiter.idle(now);
-                Wait::Kick
+                Wait::Driver
             }
             RxStop::Limited(deadline) => {
                 limit.timer.iter().for_each(|timer| timer.arm(deadline));
@@ -236,7 +292,6 @@ impl PairWorker {
         let Some(tx) = self.tx.as_mut() else { return };
         let limit = &mut self.parts.tx_limit;
         let now = if limit.timer.is_some() { now_ns() } else { 0 };
-        tx.engine.disarm();
         let done = tx
             .engine
             .run(&mut *self.parts.backend, &mut limit.limiter, now, BUDGET);
@@ -245,10 +300,9 @@ impl PairWorker {
         }
         tx.wait = match done.stop {
             TxStop::Budget => Wait::Ready,
-            TxStop::Empty if tx.engine.arm() => Wait::Ready,
             TxStop::Empty => {
                 limit.limiter.idle(now);
-                Wait::Kick
+                Wait::Driver
             }
             TxStop::Blocked => {
                 if let Err(error) =
@@ -360,10 +414,10 @@ impl Work for PairWorker {
             if TxQueue::is_ready(&self.tx) {
                 self.step_tx(&poller);
             }
-            let busy = RxQueue::is_ready(&self.rx) || TxQueue::is_ready(&self.tx);
-            let look = self.busy_poll.looks(busy, now_ns);
+            let look = self.busy_poll.looks(self.is_ready(), now_ns);
+            let sleep = !look && self.rest();
             let mut stopped = false;
-            let waited = poller.wait(look, |ready| {
+            let waited = poller.wait(!sleep, |ready| {
                 stopped |= ready.source == Source::Stop;
                 self.note(ready);
             });
@@ -378,6 +432,8 @@ impl Work for PairWorker {
             if stopped {
                 break;
             }
+            self.rx.iter_mut().for_each(|rx| rx.rouse(!look));
+            self.tx.iter_mut().for_each(|tx| tx.rouse(!look));
         }
         self.settle();
     }

@@ -177,6 +177,12 @@ impl SplitRing {
         self.next_used = self.next_used.wrapping_add(element.chains);
     }
 
+    fn set_avail_event(&self, index: u16) {
+        let offset = self.after_used();
+        self.used.store16(offset, index, Ordering::Relaxed);
+        self.mark_used(offset, 2);
+    }
+
     fn mark_used(&self, offset: usize, len: usize) {
         if self.ram.tracks_writes() {
             self.ram.mark(self.used.gpa + offset as u64, len as u64);
@@ -236,10 +242,7 @@ impl Ring for SplitRing {
 
     fn arm(&mut self) -> bool {
         if self.event_idx {
-            let offset = self.after_used();
-            self.used
-                .store16(offset, self.next_avail, Ordering::Relaxed);
-            self.mark_used(offset, 2);
+            self.set_avail_event(self.next_avail);
         } else {
             self.used.store16(0, 0, Ordering::Relaxed);
             self.mark_used(0, 2);
@@ -250,10 +253,12 @@ impl Ring for SplitRing {
     }
 
     fn disarm(&mut self) {
-        // With EVENT_IDX the last event index simply stays behind (VQ-NTF-04).
         if !self.event_idx {
             self.used.store16(0, NO_NOTIFY, Ordering::Relaxed);
             self.mark_used(0, 2);
+        } else if self.avail.load16(IDX, Ordering::Relaxed) == self.next_avail {
+            // Or else the driver is past the event index that it was given, and this simply stays behind (VQ-NTF-04).
+            self.set_avail_event(self.next_avail.wrapping_sub(1));
         }
     }
 

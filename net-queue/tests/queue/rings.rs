@@ -181,6 +181,29 @@ fn arm_tells_whether_a_chain_is_there() {
     });
 }
 
+/// VQ-NTF-04: a device that is awake anyway takes its wish back before the driver has followed it.
+#[test]
+fn a_wish_that_is_taken_back_brings_no_kick() {
+    every_ring(4, |config| {
+        let mut guest = GuestRing::new(&TestMemory::new(), config);
+        let mut device = guest.device();
+        let buffer = guest.memory().room(1);
+        // Once round every index there is.
+        for _ in 0..0x1_0000 / 2 + 3 {
+            assert!(!device.arm());
+            device.disarm();
+            for _ in 0..2 {
+                guest.add(&[buffer]);
+                assert!(!guest.publish(), "a kick that nobody asked for");
+                let (chain, _) = take(&mut device).expect("a chain");
+                device.push_used(chain, 0);
+            }
+            device.publish();
+            assert_eq!(guest.poll_all().len(), 2);
+        }
+    });
+}
+
 #[test]
 fn driver_says_whether_it_wants_interrupts() {
     every_ring(16, |config| {

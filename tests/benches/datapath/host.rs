@@ -49,6 +49,33 @@ pub(crate) fn open_taps(queues: usize) -> Vec<Tap> {
         .expect("a tap can be opened")
 }
 
+/// The processors on which a thread may run.
+pub(crate) type Processors = libc::cpu_set_t;
+
+/// Keeps this thread, and those that it starts from now on, on the first of its processors; returns all of them.
+pub(crate) fn stay_on_one_processor() -> io::Result<Processors> {
+    // SAFETY: all zeros are an empty set.
+    let (mut all, mut one): (Processors, Processors) = unsafe { mem::zeroed() };
+    let len = mem::size_of::<Processors>();
+    // SAFETY: the set is writable and as long as said.
+    check(unsafe { libc::sched_getaffinity(0, len, &raw mut all) })?;
+    // SAFETY: the sets are this function's own, and the numbers below their size.
+    unsafe {
+        let count = libc::CPU_SETSIZE as usize;
+        let first = (0..count).find(|&at| libc::CPU_ISSET(at, &all));
+        libc::CPU_SET(first.unwrap_or(0), &mut one);
+    }
+    move_to(&one)?;
+    Ok(all)
+}
+
+/// Lets this thread run on these processors.
+pub(crate) fn move_to(processors: &Processors) -> io::Result<()> {
+    let len = mem::size_of::<Processors>();
+    // SAFETY: the set is readable and as long as said.
+    check(unsafe { libc::sched_setaffinity(0, len, processors) }).map(drop)
+}
+
 /// The regions of `memory` as a device gets them whose writes nobody tracks.
 pub(crate) fn untracked(memory: &TestMemory) -> GuestMemoryMmap<()> {
     let region = |(addr, len): (u64, usize)| {
