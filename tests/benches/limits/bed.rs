@@ -18,14 +18,15 @@ const WARM_UP: Duration = Duration::from_secs(2);
 /// What one row measures.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// Options by number of queue pairs. Large frames let a guest without a processor of its own reach 1 Gbit/s of UDP.
+/// Options by number of queue pairs. The largest MTU of a tap lets a guest without a processor of its own offer more
+/// than 1 Gbit/s of UDP, at any speed of the machine.
 const OPTIONS: [&[&str]; 2] = [
-    &["--control-path", "FOLDER/control.sock", "--mtu", "9000"],
+    &["--control-path", "FOLDER/control.sock", "--mtu", "65521"],
     &[
         "--control-path",
         "FOLDER/control.sock",
         "--mtu",
-        "9000",
+        "65521",
         "--queue-pairs",
         "2",
     ],
