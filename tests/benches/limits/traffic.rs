@@ -56,9 +56,12 @@ fn options(case: &Case) -> String {
         Direction::Rx => "",
         Direction::Tx => "-R",
     };
-    let load = match case.proto {
-        Proto::Tcp => String::new(),
-        Proto::Udp => datagrams(case, flows),
+    let load = match (case.proto, case.limit) {
+        // A frame of 64 KB takes half a second then, and one that waits for those of all other flows is sent again by a
+        // sender that slows down each time.
+        (Proto::Tcp, Limit::Mega) => "-w 16K".to_owned(),
+        (Proto::Tcp, _) => String::new(),
+        (Proto::Udp, _) => datagrams(case, flows),
     };
     format!("-P {flows} {reverse} {load}")
 }
