@@ -63,7 +63,10 @@ fn one(lab: &mut Lab, case: &Case) -> Result<Row> {
     let Case {
         direction, limit, ..
     } = case;
-    control.ask(&format!("limits {direction}={limit}bit"))?;
+    control.ask(&format!(
+        "limits {direction}={limit}bit burst={}",
+        limit.burst()
+    ))?;
     sleep(WARM_UP);
     let (refusals, packets) = (
         control.refusals(*direction)?,
