@@ -2,19 +2,14 @@
 //! part.
 
 use std::hint::black_box;
-use std::io;
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use net_queue::hdr::{HDR_LEN, HdrSize, NetHdr, RawHdr, TxRules};
 use net_queue::ring::{AnyRing, Layout, RingConfig};
-use net_queue::testing::{GuestRing, LAYOUTS, Piece, TestMemory};
-use net_queue::{
-    Budget, Caps, FrameBackend, Gather, LinkConfig, Offloads, RecvError, RxConfig, RxEngine,
-    Scatter, SendError, TxEngine, Unlimited,
-};
+use net_queue::testing::{GuestRing, LAYOUTS, NullBackend, Piece, TestMemory};
+use net_queue::{Budget, Offloads, RxConfig, RxEngine, TxEngine, Unlimited};
 
 const SIZE: u16 = 256;
 const BATCHES: [u16; 3] = [1, 32, 256];
@@ -22,33 +17,6 @@ const BUDGET: Budget = Budget {
     frames: SIZE as u32,
     bytes: u64::MAX,
 };
-
-/// Takes every frame; delivers frames of so many bytes with an empty header.
-struct Null(usize);
-
-impl FrameBackend for Null {
-    fn caps(&self) -> Caps {
-        Caps::default()
-    }
-
-    fn configure(&mut self, _link: &LinkConfig) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn send(&mut self, frame: &Gather<'_>) -> Result<(), SendError> {
-        black_box(frame.as_iovecs());
-        Ok(())
-    }
-
-    fn recv(&mut self, room: &mut Scatter<'_>) -> Result<usize, RecvError> {
-        black_box(room.as_iovecs());
-        Ok(HDR_LEN + self.0)
-    }
-
-    fn poll_fd(&self) -> BorrowedFd<'_> {
-        unreachable!("nothing waits for it")
-    }
-}
 
 /// A driver with one buffer per descriptor.
 struct Driver {
@@ -107,7 +75,7 @@ fn tx(criterion: &mut Criterion) {
         group.bench_function(id, |bencher| {
             bencher.iter_custom(|rounds| {
                 let mut work = || {
-                    let done = engine.run(&mut Null(frame), &mut Unlimited, 0, BUDGET);
+                    let done = engine.run(&mut NullBackend(frame), &mut Unlimited, 0, BUDGET);
                     black_box(done.interrupt);
                 };
                 (0..rounds).map(|_| driver.round(batch, &mut work)).sum()
@@ -135,7 +103,7 @@ fn rx(criterion: &mut Criterion) {
         group.bench_function(id, |bencher| {
             bencher.iter_custom(|rounds| {
                 let mut work = || {
-                    let done = engine.run(&mut Null(frame), &mut Unlimited, None, 0, BUDGET);
+                    let done = engine.run(&mut NullBackend(frame), &mut Unlimited, None, 0, BUDGET);
                     black_box(done.interrupt);
                 };
                 (0..rounds).map(|_| driver.round(batch, &mut work)).sum()

@@ -3,14 +3,13 @@
 //! `LINUX_GUEST_DAEMON` names a daemon to test instead of the one of this workspace.
 
 use std::env;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use tests::guest::stories::{STORIES, Story};
 use tests::guest::{Assets, Machine, Result, daemon, namespace, packages};
 
 fn main() -> ExitCode {
-    let target = target_folder();
+    let target = daemon::target_folder();
     let assets = Assets::new(target.join("guest"));
     // Options are those of the standard test harness: cargo passes them to every test.
     let filter = env::args()
@@ -74,13 +73,4 @@ fn run_all(stories: &[&Story], assets: &Assets) -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
-}
-
-/// Where cargo builds: this program is in its `PROFILE/deps`.
-fn target_folder() -> PathBuf {
-    let from_program = || Some(env::current_exe().ok()?.ancestors().nth(3)?.to_path_buf());
-    env::var_os("CARGO_TARGET_DIR")
-        .map(PathBuf::from)
-        .or_else(from_program)
-        .unwrap_or_else(|| "target".into())
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   GuestRing  a driver of either layout, over TestMemory   <-- engines -->   ScriptedBackend, steered by its Wire
-//!                                                                             ScriptedLimit
+//!                                                                             ScriptedLimit, NullBackend
 //! ```
 //!
 //! A test is told as the driver's story: it adds chains, publishes, lets an engine run, polls what was used. What a
@@ -13,6 +13,7 @@ mod backend;
 mod guest_ring;
 mod limit;
 mod memory;
+mod null;
 mod packed;
 mod random;
 mod split;
@@ -21,6 +22,7 @@ pub use backend::{Answer, ScriptedBackend, Wire};
 pub use guest_ring::{At, GuestRing, Interrupts, RawDesc, Shape, Used};
 pub use limit::{LimitCall, ScriptedLimit};
 pub use memory::{DirtyRanges, POISON, Piece, TestMemory};
+pub use null::NullBackend;
 pub use packed::PackedFields;
 pub use random::Random;
 pub use split::SplitFields;

@@ -1,11 +1,15 @@
 //! A driver's ring with buffers of its own, and the engine that serves it.
 
-use net_device::net_queue::ring::RingConfig;
-use net_device::net_queue::{Budget, FrameBackend, LinkConfig, Offloads};
+use std::sync::Arc;
+
+use net_device::net_queue::hdr::{HDR_LEN, HdrSize};
+use net_device::net_queue::ring::{AnyRing, RingConfig};
+use net_device::net_queue::{
+    Budget, FrameBackend, LinkConfig, Offloads, QueueCounters, RxConfig, RxEngine,
+};
 use net_device::tap::Tap;
 use net_device::{Layout, Port};
-use net_queue::hdr::HDR_LEN;
-use net_queue::testing::{GuestRing, Piece, TestMemory};
+use net_queue::testing::{GuestRing, NullBackend, Piece, TestMemory};
 use vm_memory::{GuestAddress, GuestMemoryBackend};
 
 use crate::host;
@@ -87,6 +91,24 @@ impl Lane {
         self.iovecs.iter().cycle().skip(start).take(count.into())
     }
 
+    /// An engine that receives into these buffers, as a Linux driver would negotiate it.
+    pub(crate) fn receiver(&self, counters: Arc<QueueCounters>) -> RxEngine<AnyRing> {
+        let config = RxConfig {
+            size: HdrSize::Base,
+            offloads: offloads(),
+            merge: true,
+            mtu: Some(1500),
+            link_mtu: Some(1500),
+        };
+        RxEngine::new(
+            self.ring.device(),
+            SIZE,
+            self.memory.ram(),
+            config,
+            counters,
+        )
+    }
+
     /// Takes `count` used chains, which must be all.
     pub(crate) fn collect(&mut self, count: u16) {
         let used = std::iter::from_fn(|| self.ring.poll()).count();
@@ -101,7 +123,7 @@ pub(crate) fn backend(tap: Tap) -> Box<dyn FrameBackend> {
     // A port opens only for a decorator, so this one swaps the backend for nothing.
     let _: Port = port.map(|inner| {
         backend = Some(inner);
-        Box::new(crate::ring::Null)
+        Box::new(NullBackend(0))
     });
     let mut backend = backend.expect("a port has a backend");
     let link = LinkConfig {

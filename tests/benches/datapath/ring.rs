@@ -1,18 +1,13 @@
 //! The engines alone, over a backend that does nothing, beside the same work done through the `virtio-queue` crate.
 
 use std::hint::black_box;
-use std::io;
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use net_device::Layout;
 use net_device::net_queue::hdr::{HDR_LEN, HdrSize, NetHdr, RawHdr, RxRules, TxRules};
 use net_device::net_queue::ring::AnyRing;
-use net_device::net_queue::{
-    Budget, Caps, FrameBackend, Gather, LinkConfig, RecvError, RxConfig, RxEngine, Scatter,
-    SendError, TxEngine, TxStop, Unlimited,
-};
-use net_queue::testing::LAYOUTS;
+use net_device::net_queue::{Budget, TxEngine, TxStop, Unlimited};
+use net_queue::testing::{LAYOUTS, NullBackend};
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
@@ -24,34 +19,6 @@ use crate::report::layout_name;
 const FRAME: usize = 64;
 const ROUNDS: usize = 200;
 const TURNS: usize = 15;
-
-/// Takes every frame and looks at where it lies; delivers one with an empty header whenever it is asked.
-#[derive(Debug, Default)]
-pub(crate) struct Null;
-
-impl FrameBackend for Null {
-    fn caps(&self) -> Caps {
-        Caps::default()
-    }
-
-    fn configure(&mut self, _link: &LinkConfig) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn send(&mut self, frame: &Gather<'_>) -> Result<(), SendError> {
-        black_box(frame.as_iovecs());
-        Ok(())
-    }
-
-    fn recv(&mut self, room: &mut Scatter<'_>) -> Result<usize, RecvError> {
-        black_box(room.as_iovecs());
-        Ok(HDR_LEN + FRAME)
-    }
-
-    fn poll_fd(&self) -> BorrowedFd<'_> {
-        unreachable!("nothing waits for it")
-    }
-}
 
 const WHOLE_RING: Budget = Budget {
     frames: SIZE as u32,
@@ -66,7 +33,7 @@ fn tx(layout: Layout) -> f64 {
     per_frame(|| {
         lane.post(SIZE);
         let time = timed(|| {
-            let done = engine.run(&mut Null, &mut Unlimited, 0, WHOLE_RING);
+            let done = engine.run(&mut NullBackend(FRAME), &mut Unlimited, 0, WHOLE_RING);
             assert!(matches!(done.stop, TxStop::Budget | TxStop::Empty));
         });
         lane.collect(SIZE);
@@ -76,21 +43,13 @@ fn tx(layout: Layout) -> f64 {
 
 fn rx(layout: Layout) -> f64 {
     let mut lane = Lane::new(layout, 1536, true);
-    let config = RxConfig {
-        size: HdrSize::Base,
-        offloads: lane::offloads(),
-        merge: true,
-        mtu: Some(1500),
-        link_mtu: Some(1500),
-    };
-    let ring: AnyRing = lane.ring.device();
-    let mut engine = RxEngine::new(ring, SIZE, lane.memory.ram(), config, Arc::default());
+    let mut engine = lane.receiver(Arc::default());
     per_frame(|| {
         lane.post(SIZE);
         let time = timed(|| {
             black_box(
                 engine
-                    .run(&mut Null, &mut Unlimited, None, 0, WHOLE_RING)
+                    .run(&mut NullBackend(FRAME), &mut Unlimited, None, 0, WHOLE_RING)
                     .interrupt,
             );
         });

@@ -7,9 +7,8 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
 use net_device::Layout;
-use net_device::net_queue::hdr::HdrSize;
 use net_device::net_queue::ring::AnyRing;
-use net_device::net_queue::{FrameBackend, QueueCounters, RxConfig, RxEngine, RxStop};
+use net_device::net_queue::{FrameBackend, QueueCounters, RxEngine, RxStop};
 use net_device::rate_limiter::Limiter;
 use net_device::tap::Tap;
 use net_queue::hdr::HDR_LEN;
@@ -46,16 +45,8 @@ impl Rx {
         let tap = host::open_taps(1).remove(0);
         let bare = tap.try_clone().expect("a descriptor can be duplicated");
         let sender = PacketSocket::open(&tap, 0).expect("a packet socket can be opened");
-        let config = RxConfig {
-            size: HdrSize::Base,
-            offloads: lane::offloads(),
-            merge: true,
-            mtu: Some(1500),
-            link_mtu: Some(1500),
-        };
         let counters = Arc::<QueueCounters>::default();
-        let ring = lane.ring.device();
-        let engine = RxEngine::new(ring, SIZE, lane.memory.ram(), config, counters.clone());
+        let engine = lane.receiver(counters.clone());
         lane.post(SIZE);
         let chains = (kind.len() + HDR_LEN).div_ceil(kind.room()) as u16;
         Self {

@@ -69,15 +69,6 @@ impl fmt::Display for Limit {
 }
 
 impl Limit {
-    /// The bucket, as the daemon reads it. This guest may miss an interrupt until its next tick, 10 ms later, which
-    /// is as long as the daemon's own choice lasts at the highest rate; what it saves up then is 0.3 % of a row.
-    pub(crate) fn burst(self) -> &'static str {
-        match self {
-            Self::Mega | Self::HundredMega => "off",
-            Self::Giga => "4MiB",
-        }
-    }
-
     /// Bits in a second.
     pub(crate) fn bits(self) -> u32 {
         match self {

@@ -6,9 +6,7 @@ use std::time::Instant;
 use net_device::Layout;
 use net_device::net_queue::hdr::{HdrSize, TxRules};
 use net_device::net_queue::ring::AnyRing;
-use net_device::net_queue::{
-    FrameBackend, QueueCounters, RxConfig, RxEngine, RxStop, TxEngine, TxStop,
-};
+use net_device::net_queue::{FrameBackend, QueueCounters, RxEngine, RxStop, TxEngine, TxStop};
 use net_device::rate_limiter::{Group, Limiter, RateLimiter, RateLimiterConfig, TokenBucketConfig};
 use net_device::tap::Tap;
 
@@ -144,16 +142,8 @@ struct Rx {
 impl Rx {
     fn new(kind: Kind, tap: &Tap, limit: Limiter) -> Self {
         let mut lane = Lane::new(Layout::Split, kind.room(), true);
-        let config = RxConfig {
-            size: HdrSize::Base,
-            offloads: lane::offloads(),
-            merge: true,
-            mtu: Some(1500),
-            link_mtu: Some(1500),
-        };
         let counters = Arc::<QueueCounters>::default();
-        let ring = lane.ring.device();
-        let engine = RxEngine::new(ring, SIZE, lane.memory.ram(), config, counters.clone());
+        let engine = lane.receiver(counters.clone());
         lane.post(SIZE);
         Self {
             lane,

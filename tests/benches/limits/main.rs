@@ -32,11 +32,9 @@ mod host;
 mod lane;
 mod meter;
 mod report;
-mod ring;
 mod traffic;
 
 use std::env;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use case::Selection;
@@ -59,7 +57,7 @@ fn main() -> ExitCode {
     if namespace::is_inside() {
         return all(&selection);
     }
-    let target = target_folder();
+    let target = daemon::target_folder();
     let assets = Assets::new(target.join("guest"));
     let rates = !selection.is_rate() || enter(&assets, &target);
     let cost = !selection.cost() || cost::run();
@@ -86,7 +84,7 @@ fn enter(assets: &Assets, target: &std::path::Path) -> bool {
 
 /// Every case that is selected, with one daemon and one guest for each number of pairs.
 fn all(selection: &Selection) -> ExitCode {
-    let assets = Assets::new(target_folder().join("guest"));
+    let assets = Assets::new(daemon::target_folder().join("guest"));
     let mut report = Report::default();
     let mut failed = false;
     let mut measure = || -> Result<()> {
@@ -112,13 +110,4 @@ fn all(selection: &Selection) -> ExitCode {
     } else {
         ExitCode::SUCCESS
     }
-}
-
-/// Where cargo builds: this program is in its `PROFILE/deps`.
-fn target_folder() -> PathBuf {
-    let from_program = || Some(env::current_exe().ok()?.ancestors().nth(3)?.to_path_buf());
-    env::var_os("CARGO_TARGET_DIR")
-        .map(PathBuf::from)
-        .or_else(from_program)
-        .unwrap_or_else(|| "target".into())
 }

@@ -57,8 +57,7 @@ fn options(case: &Case) -> String {
         Direction::Tx => "-R",
     };
     let load = match (case.proto, case.limit) {
-        // A frame of 64 KB takes half a second then, and one that waits for those of all other flows is sent again by a
-        // sender that slows down each time.
+        // A frame of 64 KB takes half a second then: one more or less in the window would be 5 % of the row.
         (Proto::Tcp, Limit::Mega) => "-w 16K".to_owned(),
         (Proto::Tcp, _) => String::new(),
         (Proto::Udp, _) => datagrams(case, flows),

@@ -112,6 +112,16 @@ impl Daemon {
     }
 }
 
+/// Where cargo builds; taken from the program that runs: this program is in its `PROFILE/deps`.
+#[must_use]
+pub fn target_folder() -> PathBuf {
+    let from_program = || Some(env::current_exe().ok()?.ancestors().nth(3)?.to_path_buf());
+    env::var_os("CARGO_TARGET_DIR")
+        .map(PathBuf::from)
+        .or_else(from_program)
+        .unwrap_or_else(|| "target".into())
+}
+
 /// Builds the daemon unless another binary is named, and gives its path.
 ///
 /// # Errors
