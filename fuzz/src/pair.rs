@@ -77,7 +77,9 @@ impl TxSide {
 
     /// Lets the engine work.
     pub fn run(&mut self, port: &mut Port, gate: &mut Gate, budget: Budget) {
-        let Outcome { stop, interrupt } = self.engine.run(port, gate, 0, budget);
+        let Outcome {
+            stop, interrupt, ..
+        } = self.engine.run(port, gate, 0, budget);
         assert!(at_rest(self.engine.cursor()), "a chain was kept");
         let fault = self.engine.fault();
         assert_eq!(fault.is_some(), matches!(stop, TxStop::Fault(_)));

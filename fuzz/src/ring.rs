@@ -348,7 +348,9 @@ impl Engine {
         };
         match self {
             Self::Tx(engine) => {
-                let Outcome { stop, interrupt } = engine.run(port, gate, 0, budget);
+                let Outcome {
+                    stop, interrupt, ..
+                } = engine.run(port, gate, 0, budget);
                 let empty = matches!(stop, TxStop::Empty);
                 let fault = engine.fault();
                 assert_eq!(fault.is_some(), matches!(stop, TxStop::Fault(_)));
@@ -373,7 +375,9 @@ impl Engine {
             Self::Rx(engine, counters) => {
                 let lost = |counters: &QueueCounters| counters.dropped() + counters.limited();
                 let before = lost(counters);
-                let Outcome { stop, interrupt } = engine.run(port, gate, None, 0, budget);
+                let Outcome {
+                    stop, interrupt, ..
+                } = engine.run(port, gate, None, 0, budget);
                 // Only an engine that asked the backend for more holds no frame.
                 let holds = !matches!(stop, RxStop::Drained);
                 let fault = engine.fault();

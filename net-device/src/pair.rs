@@ -260,6 +260,9 @@ impl PairWorker {
             BUDGET,
         );
         drop(inside);
+        if done.frames > 0 {
+            self.busy_poll.restart();
+        }
         if done.interrupt {
             live.trigger(InterruptSource::Queue(rx.index));
         }
@@ -295,6 +298,9 @@ impl PairWorker {
         let done = tx
             .engine
             .run(&mut *self.parts.backend, &mut limit.limiter, now, BUDGET);
+        if done.frames > 0 {
+            self.busy_poll.restart();
+        }
         if done.interrupt {
             self.live.trigger(InterruptSource::Queue(tx.index));
         }
@@ -414,7 +420,7 @@ impl Work for PairWorker {
             if TxQueue::is_ready(&self.tx) {
                 self.step_tx(&poller);
             }
-            let look = self.busy_poll.looks(self.is_ready(), now_ns);
+            let look = self.is_ready() || self.busy_poll.looks(now_ns);
             let sleep = !look && self.rest();
             let mut stopped = false;
             let waited = poller.wait(!sleep, |ready| {

@@ -56,11 +56,12 @@ pub(crate) struct Poller {
     epoll: OwnedFd,
 }
 
-/// How long a worker that has run out of work looks for more before it sleeps.
+/// How long a worker that has run out of work looks for more before it sleeps. Once that is over, only frames start
+/// it again: an event that brings none does not.
 #[derive(Debug)]
 pub(crate) struct BusyPoll {
     limit_ns: u64,
-    /// When it is to sleep, once it has run out of work.
+    /// When it is to sleep, if no frame passed since it was set.
     until: Option<u64>,
 }
 
@@ -72,13 +73,15 @@ impl BusyPoll {
         }
     }
 
+    /// Frames passed, so more may follow.
+    pub(crate) fn restart(&mut self) {
+        self.until = None;
+    }
+
     /// Whether to look for events instead of sleeping until there is one; `now` is asked only where it matters.
-    pub(crate) fn looks(&mut self, busy: bool, now: impl FnOnce() -> u64) -> bool {
-        if busy {
-            self.until = None;
-        }
-        if busy || self.limit_ns == 0 {
-            return busy;
+    pub(crate) fn looks(&mut self, now: impl FnOnce() -> u64) -> bool {
+        if self.limit_ns == 0 {
+            return false;
         }
         let now = now();
         now < *self.until.get_or_insert(now.saturating_add(self.limit_ns))
@@ -154,3 +157,6 @@ impl Poller {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -162,6 +162,8 @@ impl Budget {
 pub struct Outcome<S> {
     /// Why it stopped.
     pub stop: S,
+    /// Frames that passed.
+    pub frames: u64,
     /// The driver wants to be told of what was used.
     pub interrupt: bool,
 }

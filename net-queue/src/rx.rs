@@ -188,6 +188,10 @@ where
             }
         };
         let interrupt = self.lane.publish(ring, frames, bytes);
-        Outcome { stop, interrupt }
+        Outcome {
+            stop,
+            frames,
+            interrupt,
+        }
     }
 }

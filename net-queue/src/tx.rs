@@ -245,7 +245,11 @@ where
         if interrupt {
             lane.counters.add_interrupt();
         }
-        Outcome { stop, interrupt }
+        Outcome {
+            stop,
+            frames,
+            interrupt,
+        }
     }
 }
 

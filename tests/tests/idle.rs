@@ -23,42 +23,64 @@ fn with_id(id: &str, pairs: u16) -> Rig {
     })
 }
 
+/// What the workers of devices called `idle` did so far.
+fn look() -> Vec<(u64, u64)> {
+    let threads = process::threads_named("idle_");
+    let cost = |thread: &process::Thread| (thread.sleeps(), thread.ticks());
+    threads.iter().map(cost).collect()
+}
+
+/// A device of that name comes to rest while another one's traffic passes, and does nothing from then on.
+fn expect_rest(mut idle: Rig, clock: &mut Rig, without: Features) {
+    idle.start(without);
+    ping(&mut idle, 1);
+    idle.post(0, &[256; 8]);
+    ping(&mut idle, 2);
+    // It is idle once it sleeps over some of the other one's rounds.
+    let mut before = look();
+    let mut quiet = 0;
+    for round in 0..100_000 {
+        ping(clock, round);
+        let now = look();
+        quiet = if now == before { quiet + 1 } else { 0 };
+        before = now;
+        if quiet == 20 {
+            break;
+        }
+    }
+    assert_eq!(quiet, 20, "it never comes to rest");
+    assert_eq!(before.len(), 3);
+    for round in 0..300 {
+        ping(clock, round);
+    }
+    assert_eq!(look(), before, "sleeps and ticks of each worker");
+    // It is not dead either.
+    ping(&mut idle, 3);
+}
+
 #[test]
 fn an_idle_device_makes_no_system_call() {
     alone(|| {
         let mut clock = with_id("clock", 1);
         clock.start(F::empty());
         for without in RINGS {
-            let mut idle = with_id("idle", 2);
-            idle.start(without);
-            ping(&mut idle, 1);
-            idle.post(0, &[256; 8]);
-            ping(&mut idle, 2);
-            let look = || -> Vec<_> {
-                let threads = process::threads_named("idle_");
-                let cost = |thread: &process::Thread| (thread.sleeps(), thread.ticks());
-                threads.iter().map(cost).collect()
-            };
-            // It is idle once it sleeps over some of the other one's rounds.
-            let mut before = look();
-            let mut quiet = 0;
-            for round in 0..100_000 {
-                ping(&mut clock, round);
-                let now = look();
-                quiet = if now == before { quiet + 1 } else { 0 };
-                before = now;
-                if quiet == 20 {
-                    break;
-                }
-            }
-            assert_eq!(quiet, 20, "it never comes to rest");
-            assert_eq!(before.len(), 3);
-            for round in 0..300 {
-                ping(&mut clock, round);
-            }
-            assert_eq!(look(), before, "sleeps and ticks of each worker");
-            // It is not dead either.
-            ping(&mut idle, 3);
+            expect_rest(with_id("idle", 2), &mut clock, without);
+        }
+    });
+}
+
+#[test]
+fn a_device_that_looks_for_work_before_it_sleeps_comes_to_rest() {
+    alone(|| {
+        let mut clock = with_id("clock", 1);
+        clock.start(F::empty());
+        for without in RINGS {
+            let idle = Rig::new(NetConfig {
+                id: "idle".to_owned(),
+                poll_us: 200,
+                ..Rig::config(2)
+            });
+            expect_rest(idle, &mut clock, without);
         }
     });
 }
