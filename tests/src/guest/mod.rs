@@ -6,6 +6,7 @@
 //!   the host's network is touched, and whatever happens no process outlives the test.
 //! - [`packages`] says which Debian packages are missing; [`kernel`] finds the guests' kernels and modules,
 //!   [`image`] packs an initramfs (a [`cpio`] archive) of busybox, tools, modules and `tests/guest/init`.
+//! - [`processors`] gives guests a processor of their own.
 //! - [`Process`] is any program that was started here: its output is collected, each wait has an end, and it
 //!   is killed with its children when dropped.
 //! - [`Guest`] is a booted kernel with a shell on its serial console: `guest.run("ip link")`. It is started
@@ -26,6 +27,7 @@ pub mod lab;
 pub mod namespace;
 pub mod packages;
 mod process;
+pub mod processors;
 pub mod qemu;
 mod shell;
 pub mod stories;

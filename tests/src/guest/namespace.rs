@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 
-use super::{Error, Result, host};
+use super::{Error, Result, host, processors};
 
 /// Set for the process that runs inside.
 const INSIDE: &str = "LINUX_GUEST_INSIDE";
@@ -49,12 +49,13 @@ pub fn run_inside(variables: &[(&str, PathBuf)]) -> Result<ExitStatus> {
         .map_err(Error::io("starting unshare"))
 }
 
-/// What a fresh network namespace lacks.
+/// Gives the inside its loopback interface, and guests a processor of their own.
 ///
 /// # Errors
-/// When the loopback interface cannot be brought up.
+/// When `ip` or `taskset` fails.
 pub fn set_up() -> Result<()> {
-    host::run("ip link set lo up").map(drop)
+    host::run("ip link set lo up")?;
+    processors::share_out()
 }
 
 fn is_root() -> Result<bool> {

@@ -1,11 +1,10 @@
 //! QEMU without hardware virtualisation: slow, but another driver binding (virtio-pci) and another front-end.
 
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use super::kernel::Kernel;
-use super::{Guest, Result, packages};
+use super::{Guest, Result, packages, processors};
 
 /// How long a boot may take; five to seven seconds are usual on an idle machine.
 const BOOT_LIMIT: Duration = Duration::from_secs(120);
@@ -15,7 +14,7 @@ const BOOT_LIMIT: Duration = Duration::from_secs(120);
 /// # Errors
 /// When the guest does not come up.
 pub fn boot(kernel: &Kernel, image: &Path, socket: Option<&Path>) -> Result<Guest> {
-    let mut command = Command::new(packages::program("qemu-system-x86_64")?);
+    let mut command = processors::guest_command(packages::program("qemu-system-x86_64")?);
     command
         .args([
             "-accel",

@@ -1,11 +1,10 @@
 //! User-mode Linux: a Linux kernel as an ordinary program, with its own vhost-user front-end.
 
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use super::kernel::Kernel;
-use super::{Guest, Result};
+use super::{Guest, Result, processors};
 
 /// How long a boot may take; one second is usual.
 const BOOT_LIMIT: Duration = Duration::from_secs(30);
@@ -16,7 +15,7 @@ const BOOT_LIMIT: Duration = Duration::from_secs(30);
 /// # Errors
 /// When the guest does not come up.
 pub fn boot(kernel: &Kernel, image: &Path, socket: Option<&Path>, folder: &Path) -> Result<Guest> {
-    let mut command = Command::new(&kernel.image);
+    let mut command = processors::guest_command(&kernel.image);
     // `nohz=off`: an interrupt that comes between this kernel's last look for work and its sleep does not wake it,
     // only its next timer does. Without a steady tick that may be half a second later.
     command
