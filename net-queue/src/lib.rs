@@ -28,6 +28,7 @@ mod fault;
 pub mod hdr;
 mod iovec;
 mod offload;
+mod private;
 mod ram;
 pub mod ring;
 mod rx;

@@ -8,16 +8,13 @@ use crate::counters::QueueCounters;
 use crate::fault::{DropCause, QueueFault};
 use crate::hdr::{HDR_LEN, HDR_MAX, HdrSize, NetHdr, RawHdr, TxRules};
 use crate::iovec::{Gather, HostSlice, IoVec, MAX_PIECES, copy_from};
+use crate::private::{COPIED, Private};
 use crate::ram::GuestRam;
 use crate::ring::walk::{HostParts, Resolver};
 use crate::ring::{Chain, Cursor, PieceSink, Popped, Ring, RingTask};
 
 /// The longest frame that is passed on: a full IP packet behind an Ethernet header with one VLAN tag.
 pub const MAX_FRAME: usize = 65535 + 18;
-
-/// Frames up to this length, header included, pass through private memory; longer ones go straight from and to the
-/// guest's. A system call on one buffer is cheaper than one on two by more than the copy costs, up to here.
-pub(crate) const COPIED: usize = 4096;
 
 /// Why [`TxEngine::run`] returned.
 #[derive(Debug)]
@@ -101,9 +98,8 @@ struct TxLane {
     pieces: TxPieces,
     size: HdrSize,
     rules: TxRules,
-    /// The checked header on its way out, and a short frame behind it. Boxed: pieces point to it while the engine may
-    /// move.
-    private: Box<[u8; COPIED]>,
+    /// The checked header on its way out, and a short frame behind it.
+    private: Private,
     counters: Arc<QueueCounters>,
     fault: Option<QueueFault>,
 }
@@ -122,7 +118,7 @@ impl<R: Ring> TxEngine<R> {
             pieces,
             size,
             rules,
-            private: Box::new([0; COPIED]),
+            private: Private::new(COPIED),
             counters,
             fault: None,
         };
@@ -274,8 +270,9 @@ impl TxLane {
         let frame_len = len.checked_sub(header).ok_or(DropCause::TooShort)?;
         let copied = if len <= COPIED { len } else { header };
         // Slot 0 may still hold what was sent before.
-        copy_from(&self.pieces.parts.0[1..], 0, &mut self.private[..copied]);
-        let (base, rest) = self.private[..header].split_at_mut(HDR_LEN);
+        let private = &mut self.private[..copied];
+        copy_from(&self.pieces.parts.0[1..], 0, private);
+        let (base, rest) = private[..header].split_at_mut(HDR_LEN);
         let mut raw = [0; HDR_LEN];
         raw.copy_from_slice(base);
         let checked = NetHdr::check_tx(&RawHdr::from(raw), frame_len as u32, self.rules)?;

@@ -14,10 +14,10 @@ use crate::fault::{DropCause, QueueFault};
 use crate::hdr::{ETH_HDR_LEN, HDR_LEN, HDR_MAX, NetHdr, RawHdr, RxRules, gso};
 use crate::iovec::{HostSlice, Scatter};
 use crate::offload::Offloads;
+use crate::private::{COPIED, Private};
 use crate::ram::GuestRam;
 use crate::ring::Ring;
 use crate::rx_pool::{Pull, RxPool};
-use crate::tx::COPIED;
 
 /// Bytes of a frame's start that a filter may look at: Ethernet header and VLAN tag.
 pub(super) const HEAD: usize = 18;
@@ -63,7 +63,7 @@ pub(super) struct RxLane {
     /// The most bytes that one frame is expected to have; sticks at the maximum once a frame was longer.
     expected: usize,
     long_frames: u32,
-    private: Vec<u8>,
+    private: Private,
     held: Option<Held>,
     supply: Supply,
     counters: Arc<QueueCounters>,
@@ -83,9 +83,8 @@ impl RxLane {
             ring_size: usize::from(ring_size),
             expected: config.expected(),
             long_frames: 0,
-            // One more, so that a frame that was cut shows. Zeroed memory is mapped lazily: a queue that sees no
-            // long frames never pays for them.
-            private: vec![0; config.most() + 1],
+            // One more, so that a frame that was cut shows.
+            private: Private::new(config.most() + 1),
             held: None,
             supply: Supply::Open,
             counters,
