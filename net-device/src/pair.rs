@@ -12,7 +12,7 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::error::ActivateError;
 use crate::fd;
 use crate::limits::{Change, QueueLimit, now_ns};
-use crate::live::{Live, PolicyReader};
+use crate::live::{Epoch, Live, PolicyReader};
 use crate::poll::{BusyPoll, Poller, Ready, Source};
 use crate::thread::Work;
 use crate::traits::InterruptSource;
@@ -246,6 +246,7 @@ impl PairWorker {
         let policy = self.policy.get();
         if self.pair >= policy.pairs {
             // Not fed any more; the link says when it is again.
+            rx.engine.abandon();
             rx.wait = Wait::Backend;
             return;
         }
@@ -348,10 +349,16 @@ impl PairWorker {
 
     /// Leaves rings whose cursors tell all, see [`RxEngine::settle`].
     fn settle(&mut self) {
-        if let Some(rx) = self.rx.as_mut()
-            && rx.engine.settle(&mut self.parts.rx_limit.limiter, now_ns())
-        {
-            self.live.trigger(InterruptSource::Queue(rx.index));
+        if let Some(rx) = self.rx.as_mut() {
+            let inside = self.live.epoch(self.pair).map(Epoch::enter);
+            self.live.refresh(&mut self.policy);
+            if self.pair >= self.policy.get().pairs {
+                rx.engine.abandon();
+            }
+            if rx.engine.settle(&mut self.parts.rx_limit.limiter, now_ns()) {
+                self.live.trigger(InterruptSource::Queue(rx.index));
+            }
+            drop(inside);
         }
         self.parts.rx_limit.limiter.idle(now_ns());
         self.parts.tx_limit.limiter.idle(now_ns());

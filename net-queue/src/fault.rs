@@ -39,7 +39,7 @@ pub enum DropCause {
     /// A received frame that the driver's filters exclude (NET-CVQ-12, NET-CVQ-16).
     #[error("filtered")]
     Filtered,
-    /// A received frame that was waiting for buffers when the queue was stopped.
+    /// A received frame that was held back when its queue was stopped or taken from the pairs in use.
     #[error("queue stopped")]
     Stopped,
 }

@@ -123,6 +123,11 @@ impl<R: Ring> RxEngine<R> {
         self.lane.settle(&mut self.ring, limit, now)
     }
 
+    /// The same for a queue that must get no frame any more: a held frame is dropped (NET-MQ-02).
+    pub fn abandon(&mut self) {
+        self.lane.abandon(&mut self.ring);
+    }
+
     /// Asks the driver for kicks; true when buffers are there already and `run` must be called first.
     pub fn arm(&mut self) -> bool {
         self.lane.fault().is_none() && self.ring.arm()

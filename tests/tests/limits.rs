@@ -1,7 +1,7 @@
 //! Limits of the configuration on the data path: they hold frames where they are, and a timer goes on.
 
 use net_device::rate_limiter::{RateLimiterConfig, TokenBucketConfig};
-use net_device::{Features, NetConfig, VirtioDevice};
+use net_device::{Features, LimitScope, NetConfig, VirtioDevice};
 use tests::rig::{Interrupting, RINGS, Rig, body, bounded, frame, pause, resume};
 
 type F = Features;
@@ -131,6 +131,37 @@ fn the_timer_lets_reception_go_on() {
             assert_eq!(body(seen), body(&frame(60, number)));
         }
         assert!(rig.counter("rx_limited") >= 1);
+    }
+}
+
+/// Neither when the limit lets it pass nor when the device rests.
+#[test]
+fn a_frame_that_waits_for_the_limit_is_not_delivered_to_a_pair_that_was_taken_away_net_mq_02() {
+    for (without, refill) in RINGS.into_iter().flat_map(|it| [(it, HOUR_MS), (it, 20)]) {
+        let config = NetConfig {
+            rx_limit: frames(1, refill),
+            limit_scope: LimitScope::Queue,
+            ..Rig::config(2)
+        };
+        let mut rig = running(config, without);
+        assert_eq!(rig.command(4, 0, &2u16.to_le_bytes()), 0);
+        rig.networks[1].wire.inject(frame(60, 1));
+        rig.networks[1].wire.inject(frame(60, 2));
+        rig.post(1, &[2048; 4]);
+        assert_eq!(rig.receive(1, 1).len(), 1);
+        rig.networks[1].wait_drained();
+        assert_eq!(rig.command(4, 0, &1u16.to_le_bytes()), 0);
+        let before = rig.queue(2).used.len() + rig.queue(2).ring.poll_all().len();
+        // The other pair has its own limit and goes on.
+        rig.post(0, &[2048]);
+        rig.networks[0].wire.inject(frame(60, 3));
+        assert_eq!(rig.receive(0, 1).len(), 1);
+        pause(&mut rig);
+        let dropped = rig.counter("rx_drop_stopped");
+        assert_eq!(rig.queue(2).ring.poll_all().len(), 0);
+        // A fast limit may have let it pass before the command.
+        assert_eq!(before as u64 + dropped, 1);
+        assert!(refill < HOUR_MS || dropped == 1);
     }
 }
 

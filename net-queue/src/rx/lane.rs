@@ -413,6 +413,14 @@ impl RxLane {
         self.pool.give_back(ring);
         self.publish(ring, frames, bytes)
     }
+
+    /// See [`RxEngine::abandon`](super::RxEngine::abandon).
+    pub(super) fn abandon<R: Ring>(&mut self, ring: &mut R) {
+        if self.held.take().is_some() {
+            self.counters.add_drop(DropCause::Stopped);
+        }
+        self.pool.give_back(ring);
+    }
 }
 
 /// A VLAN tag does not count towards the MTU; anything else above it does.

@@ -351,6 +351,38 @@ fn settle_delivers_what_the_limiter_held() {
 }
 
 #[test]
+fn abandon_drops_what_was_held_and_gives_all_back() {
+    every_ring(16, |config| {
+        // Held by the limit, then for want of chains.
+        for (posted, left) in [(4, 0), (2, 2)] {
+            let mut rig = RxRig::new(config, MERGE);
+            for _ in 0..posted {
+                rig.post(&[100]);
+            }
+            let before = rig.engine.cursor();
+            rig.wire.inject(packet(300, 1));
+            rig.limit = ScriptedLimit::holding_after(0, 77);
+            rig.run();
+            rig.engine.abandon();
+            assert_eq!(rig.engine.cursor(), before);
+            assert_eq!(rig.dropped_for(DropCause::Stopped), 1);
+            for _ in 0..left {
+                rig.post(&[100]);
+            }
+            // Nothing of it comes later, and the chains are still good for others.
+            rig.engine.settle(&mut rig.limit, 9);
+            assert_eq!(rig.guest.poll_all(), []);
+            rig.engine = successor(&mut rig, MERGE);
+            rig.limit = ScriptedLimit::default();
+            rig.wire.inject(packet(300, 2));
+            rig.drain();
+            assert_eq!(rig.take_frame().expect("the next frame").1, frame(300, 2));
+            assert_eq!(rig.counters.frames(), 1);
+        }
+    });
+}
+
+#[test]
 fn settle_drops_what_lacked_chains_and_gives_all_back() {
     every_ring(16, |config| {
         let mut rig = RxRig::new(config, MERGE);
