@@ -14,7 +14,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// Connections: enough that there is always a frame for a single queue, and some for each of two.
 const FLOWS: [u32; 2] = [4, 8];
 /// A datagram that fills a frame of the usual MTU, one that fills a jumbo frame, and one that fills a frame of the MTU in
-/// use here. A guest without a processor of its own is slow at each call and each frame.
+/// use here. A user-mode guest is slow at each call and each frame.
 const DATAGRAM: u32 = 1472;
 const LARGE_DATAGRAM: u32 = 8972;
 const HUGE_DATAGRAM: u32 = 65_493;
