@@ -1,27 +1,15 @@
 //! Limits of the configuration on the data path: they hold frames where they are, and a timer goes on.
 
-use net_device::rate_limiter::{RateLimiterConfig, TokenBucketConfig};
+use net_device::rate_limiter::RateLimiterConfig;
 use net_device::{Features, LimitScope, NetConfig, VirtioDevice};
-use tests::rig::{Interrupting, RINGS, Rig, body, bounded, frame, pause, resume};
+use tests::rig::{
+    HOUR_MS, Interrupting, RINGS, Rig, body, bounded, frame, frame_limit, pause, resume,
+};
 
 type F = Features;
 
-const HOUR_MS: u64 = 3_600_000;
-
-/// `frames` now, and as many again after `refill_ms`.
-fn frames(frames: u64, refill_ms: u64) -> Option<RateLimiterConfig> {
-    Some(RateLimiterConfig {
-        ops: Some(TokenBucketConfig {
-            size: frames,
-            one_time_burst: None,
-            refill_time: refill_ms,
-        }),
-        ..RateLimiterConfig::default()
-    })
-}
-
 fn bytes(bytes: u64, refill_ms: u64) -> Option<RateLimiterConfig> {
-    let ops = frames(bytes, refill_ms).and_then(|limit| limit.ops);
+    let ops = frame_limit(bytes, refill_ms).and_then(|limit| limit.ops);
     Some(RateLimiterConfig {
         bandwidth: ops,
         ..RateLimiterConfig::default()
@@ -50,7 +38,7 @@ fn rx_limited(limit: Option<RateLimiterConfig>) -> NetConfig {
 
 /// Sends ten frames of which three pass within the hour; then the device is paused.
 fn blocked_tx(without: Features) -> Rig {
-    let mut rig = running(tx_limited(frames(3, HOUR_MS)), without);
+    let mut rig = running(tx_limited(frame_limit(3, HOUR_MS)), without);
     // All at once, so that the device meets its limit in the run in which it sends the first.
     for number in 0..10 {
         let piece = rig.memory.filled(&frame(60, number));
@@ -87,7 +75,7 @@ fn a_limit_on_bytes_counts_frames_without_their_headers() {
 #[test]
 fn a_receive_limit_leaves_frames_in_the_backend() {
     for without in RINGS {
-        let mut rig = running(rx_limited(frames(3, HOUR_MS)), without);
+        let mut rig = running(rx_limited(frame_limit(3, HOUR_MS)), without);
         // All frames are there when the first buffer is.
         for number in 0..10 {
             rig.networks[0].wire.inject(frame(60, number));
@@ -106,7 +94,7 @@ fn a_receive_limit_leaves_frames_in_the_backend() {
 #[test]
 fn the_timer_lets_transmission_go_on() {
     for without in RINGS {
-        let mut rig = running(tx_limited(frames(2, 5)), without);
+        let mut rig = running(tx_limited(frame_limit(2, 5)), without);
         for number in 0..20 {
             rig.send(0, &frame(60, number));
         }
@@ -121,7 +109,7 @@ fn the_timer_lets_transmission_go_on() {
 #[test]
 fn the_timer_lets_reception_go_on() {
     for without in RINGS {
-        let mut rig = running(rx_limited(frames(2, 5)), without);
+        let mut rig = running(rx_limited(frame_limit(2, 5)), without);
         rig.post(0, &[2048; 20]);
         for number in 0..20 {
             rig.networks[0].wire.inject(frame(60, number));
@@ -139,7 +127,7 @@ fn the_timer_lets_reception_go_on() {
 fn a_frame_that_waits_for_the_limit_is_not_delivered_to_a_pair_that_was_taken_away_net_mq_02() {
     for (without, refill) in RINGS.into_iter().flat_map(|it| [(it, HOUR_MS), (it, 20)]) {
         let config = NetConfig {
-            rx_limit: frames(1, refill),
+            rx_limit: frame_limit(1, refill),
             limit_scope: LimitScope::Queue,
             ..Rig::config(2)
         };
@@ -179,7 +167,7 @@ fn one_direction_does_not_limit_the_other_nor_the_control_queue() {
 #[test]
 fn pairs_share_the_limit_of_their_device() {
     let config = NetConfig {
-        tx_limit: frames(8, HOUR_MS),
+        tx_limit: frame_limit(8, HOUR_MS),
         ..Rig::config(2)
     };
     let mut rig = running(config, F::empty());
@@ -204,7 +192,7 @@ fn pairs_share_the_limit_of_their_device() {
 #[test]
 fn pairs_that_share_a_limit_both_go_on_when_it_refills() {
     let config = NetConfig {
-        tx_limit: frames(2, 2),
+        tx_limit: frame_limit(2, 2),
         ..Rig::config(2)
     };
     let mut rig = running(config, F::empty());

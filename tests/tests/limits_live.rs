@@ -1,22 +1,10 @@
 //! Limits that are changed while the device runs, that are each queue's own, and that devices share.
 
-use net_device::rate_limiter::{Group, RateLimiterConfig, TokenBucketConfig};
+use net_device::rate_limiter::{Group, RateLimiterConfig};
 use net_device::{Features, LimitScope, NetConfig, NetDevice, VirtioDevice};
-use tests::rig::{Interrupting, Rig, all_caps, body, frame, pause, port, resume};
-
-const HOUR_MS: u64 = 3_600_000;
-
-/// `frames` now, and as many again within `refill_ms`.
-fn frames(frames: u64, refill_ms: u64) -> Option<RateLimiterConfig> {
-    Some(RateLimiterConfig {
-        ops: Some(TokenBucketConfig {
-            size: frames,
-            one_time_burst: None,
-            refill_time: refill_ms,
-        }),
-        ..RateLimiterConfig::default()
-    })
-}
+use tests::rig::{
+    HOUR_MS, Interrupting, Rig, all_caps, body, frame, frame_limit, pause, port, resume,
+};
 
 fn limited(pairs: u16, scope: LimitScope, tx: Option<RateLimiterConfig>) -> NetConfig {
     NetConfig {
@@ -69,7 +57,7 @@ fn settled(rig: &mut Rig) -> usize {
 
 /// Ten frames to send, of which three passed.
 fn blocked() -> Rig {
-    let mut rig = running(limited(1, LimitScope::Device, frames(3, HOUR_MS)));
+    let mut rig = running(limited(1, LimitScope::Device, frame_limit(3, HOUR_MS)));
     send(&mut rig, 0, 0..10);
     assert_eq!(rig.networks[0].wait_sent(3).len(), 3);
     rig
@@ -89,23 +77,27 @@ fn a_blocked_queue_goes_on_when_its_limit_is_lifted() {
 #[test]
 fn zeros_lift_a_limit_too() {
     let mut rig = blocked();
-    rig.device.set_limits(None, frames(0, 0)).expect("it runs");
+    rig.device
+        .set_limits(None, frame_limit(0, 0))
+        .expect("it runs");
     assert_eq!(rig.networks[0].wait_sent(7).len(), 7);
 }
 
 #[test]
 fn a_blocked_queue_goes_on_at_a_higher_rate() {
     let mut rig = blocked();
-    rig.device.set_limits(None, frames(3, 2)).expect("it runs");
+    rig.device
+        .set_limits(None, frame_limit(3, 2))
+        .expect("it runs");
     assert_eq!(rig.networks[0].wait_sent(7).len(), 7);
-    assert_eq!(rig.device.config().tx_limit, frames(3, 2));
+    assert_eq!(rig.device.config().tx_limit, frame_limit(3, 2));
 }
 
 #[test]
 fn a_change_brings_no_tokens() {
     let mut rig = blocked();
     for size in [5, 2, 3] {
-        let limit = frames(size, HOUR_MS);
+        let limit = frame_limit(size, HOUR_MS);
         rig.device.set_limits(None, limit).expect("it runs");
     }
     assert_eq!(settled(&mut rig), 0);
@@ -117,7 +109,7 @@ fn a_limit_can_be_set_on_a_device_that_had_none() {
     send(&mut rig, 0, 0..10);
     assert_eq!(rig.networks[0].wait_sent(10).len(), 10);
     rig.device
-        .set_limits(None, frames(4, HOUR_MS))
+        .set_limits(None, frame_limit(4, HOUR_MS))
         .expect("it runs");
     send(&mut rig, 0, 10..20);
     send(&mut rig, 1, 10..20);
@@ -129,7 +121,7 @@ fn a_limit_can_be_set_on_a_device_that_had_none() {
 fn a_receive_limit_is_changed_as_well() {
     let mut rig = running(Rig::config(1));
     rig.device
-        .set_limits(frames(3, HOUR_MS), None)
+        .set_limits(frame_limit(3, HOUR_MS), None)
         .expect("it runs");
     rig.post(0, &[2048; 20]);
     for number in 0..10 {
@@ -146,16 +138,16 @@ fn a_receive_limit_is_changed_as_well() {
 
 #[test]
 fn limits_change_in_every_state() {
-    let mut rig = Rig::new(limited(1, LimitScope::Device, frames(3, HOUR_MS)));
+    let mut rig = Rig::new(limited(1, LimitScope::Device, frame_limit(3, HOUR_MS)));
     rig.device
-        .set_limits(None, frames(5, HOUR_MS))
+        .set_limits(None, frame_limit(5, HOUR_MS))
         .expect("it is inactive");
     rig.start(Features::empty());
     pause(&mut rig);
     send(&mut rig, 0, 0..10);
     rig.device.set_limits(None, None).expect("it is paused");
     rig.device
-        .set_limits(None, frames(2, HOUR_MS))
+        .set_limits(None, frame_limit(2, HOUR_MS))
         .expect("it is paused");
     resume(&mut rig);
     assert_eq!(rig.networks[0].wait_sent(2).len(), 2);
@@ -169,16 +161,16 @@ fn limits_change_in_every_state() {
 #[test]
 fn unusable_limits_change_nothing() {
     let mut rig = blocked();
-    let unusable = frames(u64::MAX, 1);
+    let unusable = frame_limit(u64::MAX, 1);
     assert!(rig.device.set_limits(None, unusable).is_err());
     assert!(rig.device.set_limits(unusable, None).is_err());
-    assert_eq!(rig.device.config().tx_limit, frames(3, HOUR_MS));
+    assert_eq!(rig.device.config().tx_limit, frame_limit(3, HOUR_MS));
     assert_eq!(settled(&mut rig), 0);
 }
 
 #[test]
 fn each_queue_may_have_a_budget_of_its_own() {
-    let mut rig = running(limited(2, LimitScope::Queue, frames(3, HOUR_MS)));
+    let mut rig = running(limited(2, LimitScope::Queue, frame_limit(3, HOUR_MS)));
     send(&mut rig, 0, 0..10);
     send(&mut rig, 1, 0..10);
     wait_used(&mut rig, 2, 6);
@@ -190,12 +182,12 @@ fn each_queue_may_have_a_budget_of_its_own() {
 
 #[test]
 fn queues_that_share_a_budget_keep_their_debt_over_a_change() {
-    let mut rig = running(limited(2, LimitScope::Device, frames(3, HOUR_MS)));
+    let mut rig = running(limited(2, LimitScope::Device, frame_limit(3, HOUR_MS)));
     send(&mut rig, 0, 0..10);
     send(&mut rig, 1, 0..10);
     wait_used(&mut rig, 2, 3);
     rig.device
-        .set_limits(None, frames(2, HOUR_MS))
+        .set_limits(None, frame_limit(2, HOUR_MS))
         .expect("it runs");
     assert_eq!(settled(&mut rig), 3);
     resume(&mut rig);
@@ -207,9 +199,9 @@ fn queues_that_share_a_budget_keep_their_debt_over_a_change() {
 #[test]
 fn two_devices_share_a_budget() {
     for scope in [LimitScope::Device, LimitScope::Queue] {
-        let group = Group::new(&frames(6, HOUR_MS).expect("a limit")).expect("a usable one");
+        let group = Group::new(&frame_limit(6, HOUR_MS).expect("a limit")).expect("a usable one");
         let mut one = within(&group, limited(1, scope, None));
-        let mut two = within(&group, limited(2, scope, frames(2, HOUR_MS)));
+        let mut two = within(&group, limited(2, scope, frame_limit(2, HOUR_MS)));
         // The inner limit first: two of each device or queue, then what is left of the six.
         send(&mut two, 0, 0..10);
         wait_used(&mut two, 2, 2);
@@ -221,8 +213,11 @@ fn two_devices_share_a_budget() {
 
 #[test]
 fn a_device_waits_for_its_group_and_goes_on_when_that_is_lifted() {
-    let group = Group::new(&frames(2, HOUR_MS).expect("a limit")).expect("a usable one");
-    let mut rig = within(&group, limited(1, LimitScope::Device, frames(5, HOUR_MS)));
+    let group = Group::new(&frame_limit(2, HOUR_MS).expect("a limit")).expect("a usable one");
+    let mut rig = within(
+        &group,
+        limited(1, LimitScope::Device, frame_limit(5, HOUR_MS)),
+    );
     send(&mut rig, 0, 0..10);
     assert_eq!(rig.networks[0].wait_sent(2).len(), 2);
     // No thread of this device is told; the group wakes who waits.

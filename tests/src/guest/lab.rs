@@ -189,19 +189,24 @@ impl Lab {
         join_network(&mut self.guest, self.seat)
     }
 
+    fn start(&mut self) -> Result<()> {
+        self.daemon = serve(self.folder.path(), self.seat, self.setup)?;
+        self.boot()
+    }
+
+    fn boot(&mut self) -> Result<()> {
+        let Setup { machine, .. } = self.setup;
+        self.guest = boot(&self.assets, machine, self.seat, self.folder.path())?;
+        Ok(())
+    }
+
     /// Powers the guest off and boots another one on the same daemon.
     ///
     /// # Errors
     /// When either fails.
     pub fn next_guest(&mut self) -> Result<()> {
         self.guest.power_off()?;
-        self.guest = boot(
-            &self.assets,
-            self.setup.machine,
-            self.seat,
-            self.folder.path(),
-        )?;
-        Ok(())
+        self.boot()
     }
 
     /// Kills the daemon without warning, then the guest that lost its device; starts both again.
@@ -211,14 +216,7 @@ impl Lab {
     pub fn crash(&mut self) -> Result<()> {
         self.daemon.kill()?;
         self.guest.kill()?;
-        self.daemon = serve(self.folder.path(), self.seat, self.setup)?;
-        self.guest = boot(
-            &self.assets,
-            self.setup.machine,
-            self.seat,
-            self.folder.path(),
-        )?;
-        Ok(())
+        self.start()
     }
 
     /// Ends both in an orderly way and begins again with other options.
@@ -228,14 +226,7 @@ impl Lab {
     pub fn reopen(&mut self, options: &'static [&'static str]) -> Result<()> {
         self.close()?;
         self.setup.options = options;
-        self.daemon = serve(self.folder.path(), self.seat, self.setup)?;
-        self.guest = boot(
-            &self.assets,
-            self.setup.machine,
-            self.seat,
-            self.folder.path(),
-        )?;
-        Ok(())
+        self.start()
     }
 
     /// The error with what the daemon had to say.
