@@ -201,6 +201,7 @@ impl NetDevice {
         // The control queue first: whether there is one decides which pairs are fed.
         queues.sort_by_key(|setup| std::cmp::Reverse(setup.index));
         let ram = self.view(memory);
+        let partial_checksums = remains.take_partial_checksums();
         let live = Arc::new(Live::new(
             &self.config.id,
             self.acked,
@@ -215,6 +216,7 @@ impl NetDevice {
             max_queue_size: self.config.queue_size,
             seccomp: self.config.seccomp,
             poll_us: self.config.poll_us,
+            partial_checksums,
         };
         let engines = Engines {
             live: live.clone(),

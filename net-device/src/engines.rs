@@ -31,6 +31,8 @@ pub(crate) struct Terms {
     pub(crate) max_queue_size: u16,
     pub(crate) seccomp: SeccompAction,
     pub(crate) poll_us: u16,
+    /// Whether every backend takes frames with a partial checksum.
+    pub(crate) partial_checksums: bool,
 }
 
 /// See the module's text.
@@ -136,6 +138,11 @@ impl Engines {
         config: &RingConfig,
     ) -> Result<TxEngine<AnyRing>, ActivateError> {
         let rules = TxRules::new(self.terms.features.tx_offloads());
+        let rules = if self.terms.partial_checksums {
+            rules
+        } else {
+            rules.completing()
+        };
         let ring = self.ring(index, config)?;
         Ok(TxEngine::new(
             ring,

@@ -260,7 +260,8 @@ pub enum FeatureError {
 impl Features {
     /// What a device over such a backend offers: backend and configuration, closed.
     ///
-    /// `tx` and `rx` are the offloads the backend takes and delivers (NET-FEAT-01, NET-FEAT-03).
+    /// `tx` and `rx` are the offloads the backend takes and delivers (NET-FEAT-01, NET-FEAT-03). Checksums of what the
+    /// driver sends are completed here where the backend does not take partial ones, segments are not cut here.
     pub fn offered(tx: Offloads, rx: Offloads, config: &NetConfig) -> Self {
         let configured = [
             (F::VIRTIO_NET_F_MAC, config.mac.is_some()),
@@ -270,8 +271,15 @@ impl Features {
             (F::VIRTIO_F_ACCESS_PLATFORM, config.iommu),
         ];
         let configured = configured.iter().filter(|(_, on)| *on);
+        // Segments have checksums to be completed.
+        let segments = if tx.contains(Offloads::CSUM) {
+            tx
+        } else {
+            Offloads::empty()
+        };
         let all = ALWAYS
-            | features_of(TX_OFFLOADS, tx)
+            | F::VIRTIO_NET_F_CSUM
+            | features_of(TX_OFFLOADS, segments)
             | features_of(RX_OFFLOADS, rx)
             | configured.map(|(feature, _)| *feature).collect();
         (all - config.disabled).closure()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use net_queue::hdr::HdrSize;
 use net_queue::ring::{Cursor, RingConfig};
-use net_queue::{GuestRam, LinkConfig};
+use net_queue::{GuestRam, LinkConfig, Offloads};
 use rate_limiter::Levels;
 
 use crate::control::{CtrlQueue, CtrlWorker};
@@ -24,6 +24,14 @@ use crate::traits::{InterruptSource, QueueSetup};
 pub(crate) struct Remains {
     pub(crate) parts: Vec<PairParts>,
     pub(crate) controls: Vec<Box<dyn PortControl>>,
+}
+
+impl Remains {
+    /// Whether every backend takes frames with a partial checksum.
+    pub(crate) fn take_partial_checksums(&self) -> bool {
+        let mut caps = self.parts.iter().map(|parts| parts.backend.caps());
+        caps.all(|caps| caps.tx.contains(Offloads::CSUM))
+    }
 }
 
 /// A pair before and after its first queue was started.

@@ -137,12 +137,30 @@ impl From<[u8; HDR_LEN]> for RawHdr {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TxRules {
     offloads: Offloads,
+    completes: bool,
 }
 
 impl TxRules {
     /// Rules for a driver that negotiated `offloads` (`CSUM`, `HOST_*`).
     pub const fn new(offloads: Offloads) -> Self {
-        Self { offloads }
+        Self {
+            offloads,
+            completes: false,
+        }
+    }
+
+    /// The same over a backend that takes no partial checksum: the engine completes each (NET-HDR-03).
+    #[must_use]
+    pub const fn completing(self) -> Self {
+        Self {
+            completes: true,
+            ..self
+        }
+    }
+
+    /// Whether the engine is to complete partial checksums.
+    pub(crate) const fn completes(self) -> bool {
+        self.completes
     }
 }
 
@@ -280,7 +298,7 @@ impl NetHdr {
     /// Checks what a backend wrote in front of a frame of `frame_len` bytes (header not counted).
     ///
     /// A driver without `GUEST_CSUM` sees no flag at all: `DATA_VALID` is cleared, a frame that
-    /// still needs its checksum is refused. `num_buffers` is 1 until [`Self::set_num_buffers`].
+    /// still needs its checksum is refused; [`RxEngine`](crate::RxEngine) completes that first. `num_buffers` is 1 until [`Self::set_num_buffers`].
     /// VirtIO 1.4 §5.1.9.4.1 (NET-HDR-20..22, NET-HDR-25, NET-RX-01).
     ///
     /// # Errors

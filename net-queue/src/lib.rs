@@ -22,6 +22,7 @@
 
 mod backend;
 mod counters;
+mod csum;
 pub mod ctrl;
 pub mod decorate;
 mod fault;

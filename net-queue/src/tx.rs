@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use crate::backend::{Budget, FrameBackend, Limit, Outcome, SendError};
 use crate::counters::QueueCounters;
+use crate::csum;
 use crate::fault::{DropCause, QueueFault};
-use crate::hdr::{HDR_LEN, HDR_MAX, HdrSize, NetHdr, RawHdr, TxRules};
+use crate::hdr::{HDR_LEN, HDR_MAX, HdrSize, NetHdr, RawHdr, TxRules, gso};
 use crate::iovec::{Gather, HostSlice, IoVec, MAX_PIECES, copy_from};
 use crate::private::{COPIED, Private};
 use crate::ram::GuestRam;
@@ -100,6 +101,8 @@ struct TxLane {
     rules: TxRules,
     /// The checked header on its way out, and a short frame behind it.
     private: Private,
+    /// Frames up to this length, header included, pass through private memory as a whole.
+    whole: usize,
     counters: Arc<QueueCounters>,
     fault: Option<QueueFault>,
 }
@@ -114,11 +117,18 @@ impl<R: Ring> TxEngine<R> {
             parts: Parts(pieces),
             len: 0,
         };
+        // What this side writes into a frame it writes into a copy.
+        let whole = if rules.completes() {
+            HDR_MAX + MAX_FRAME
+        } else {
+            COPIED
+        };
         let lane = TxLane {
             pieces,
             size,
             rules,
-            private: Private::new(COPIED),
+            private: Private::new(whole),
+            whole,
             counters,
             fault: None,
         };
@@ -268,17 +278,21 @@ impl TxLane {
         let header = self.size.bytes();
         let len = self.pieces.len as usize;
         let frame_len = len.checked_sub(header).ok_or(DropCause::TooShort)?;
-        let copied = if len <= COPIED { len } else { header };
+        let copied = if len <= self.whole { len } else { header };
         // Slot 0 may still hold what was sent before.
         let private = &mut self.private[..copied];
         copy_from(&self.pieces.parts.0[1..], 0, private);
         let (base, rest) = private[..header].split_at_mut(HDR_LEN);
         let mut raw = [0; HDR_LEN];
         raw.copy_from_slice(base);
-        let checked = NetHdr::check_tx(&RawHdr::from(raw), frame_len as u32, self.rules)?;
-        base.copy_from_slice(&checked.to_bytes());
+        let mut checked = NetHdr::check_tx(&RawHdr::from(raw), frame_len as u32, self.rules)?;
         // Nothing behind the base header means anything on transmit.
         rest.fill(0);
+        if self.rules.completes() && checked.flags() != 0 && checked.gso_type() == gso::NONE {
+            csum::complete(&mut private[header..], checked);
+            checked = NetHdr::PLAIN;
+        }
+        private[..HDR_LEN].copy_from_slice(&checked.to_bytes());
         Ok(frame_len as u64)
     }
 
@@ -288,7 +302,7 @@ impl TxLane {
     fn gather(&mut self) -> Gather<'_> {
         let (header, len) = (self.size.bytes(), self.pieces.len as usize);
         let pieces = &mut self.pieces.parts.0;
-        if len <= COPIED {
+        if len <= self.whole {
             pieces[0] = HostSlice::of_buffer(&mut self.private[..len]).io();
             return Gather::new(&pieces[..1], header, len);
         }

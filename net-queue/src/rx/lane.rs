@@ -10,8 +10,9 @@ use std::sync::Arc;
 use super::{RxConfig, RxStop};
 use crate::backend::{Admit, Budget, FrameBackend, Limit, RecvError};
 use crate::counters::QueueCounters;
+use crate::csum;
 use crate::fault::{DropCause, QueueFault};
-use crate::hdr::{ETH_HDR_LEN, HDR_LEN, HDR_MAX, NetHdr, RawHdr, RxRules, gso};
+use crate::hdr::{ETH_HDR_LEN, HDR_LEN, HDR_MAX, HdrError, NetHdr, RawHdr, RxRules, gso};
 use crate::iovec::{HostSlice, Scatter};
 use crate::offload::Offloads;
 use crate::private::{COPIED, Private};
@@ -21,6 +22,8 @@ use crate::rx_pool::{Pull, RxPool};
 
 /// Bytes of a frame's start that a filter may look at: Ethernet header and VLAN tag.
 pub(super) const HEAD: usize = 18;
+/// Bytes that a checksum is taken of at once.
+const SUMMED: usize = 512;
 /// After so many short frames a long one is not expected any more: to receive a short one directly costs about a tenth
 /// of what it costs to copy a long one.
 const LONG_FRAMES_EXPECTED: u32 = 16;
@@ -290,33 +293,93 @@ impl RxLane {
     /// What was received directly is read back from where the backend put it. The driver could change it meanwhile,
     /// and would deceive nobody but itself.
     #[inline(always)]
-    fn check(&self, frame: Arrived, filter: Option<&dyn Admit>) -> Result<NetHdr, DropCause> {
+    fn check(&mut self, frame: Arrived, filter: Option<&dyn Admit>) -> Result<NetHdr, DropCause> {
         let header = self.config.size.bytes();
         let frame_len = frame.len.checked_sub(header).ok_or(DropCause::TooShort)?;
-        let mut buffer;
-        let count = frame.len.min(header + HEAD);
-        let head = if frame.direct == 0 {
-            &self.private[..count]
-        } else {
-            buffer = [0; HDR_MAX + HEAD];
-            let direct = self.pool.peek(0, &mut buffer[..frame.direct.min(count)]);
-            buffer[direct..count].copy_from_slice(&self.private[..count - direct]);
-            &buffer[..count]
-        };
-        let (raw, head) = head.split_at(header);
         let mut base = [0; HDR_LEN];
-        base.copy_from_slice(&raw[..HDR_LEN]);
-        let checked = NetHdr::check_rx(&RawHdr::from(base), frame_len as u32, self.rules)?;
-        if let Some(mtu) = self.config.mtu
-            && frame_len > usize::from(mtu) + ETH_HDR_LEN as usize
-            && checked.gso_type() == gso::NONE
-        {
-            check_mtu(head, frame_len, usize::from(mtu))?;
+        if frame.direct == 0 {
+            base.copy_from_slice(&self.private[..HDR_LEN]);
+        } else {
+            self.copy_out(frame, 0, &mut base);
         }
-        if filter.is_some_and(|filter| !filter.admit(head)) {
-            return Err(DropCause::Filtered);
+        let raw = RawHdr::from(base);
+        let checked = match NetHdr::check_rx(&raw, frame_len as u32, self.rules) {
+            Err(HdrError::CsumNotNegotiated) => self.complete_checksum(frame, &raw)?,
+            checked => checked?,
+        };
+        let too_long = self.config.mtu.is_some_and(|mtu| {
+            frame_len > usize::from(mtu) + ETH_HDR_LEN as usize && checked.gso_type() == gso::NONE
+        });
+        if too_long || filter.is_some() {
+            self.look(frame, filter, too_long)?;
         }
         Ok(checked)
+    }
+
+    /// Decides by the frame's first bytes; `long` is one above the MTU, if it has no VLAN tag.
+    fn look(
+        &self,
+        frame: Arrived,
+        filter: Option<&dyn Admit>,
+        long: bool,
+    ) -> Result<(), DropCause> {
+        let header = self.config.size.bytes();
+        let mut head = [0; HEAD];
+        let head = &mut head[..(frame.len - header).min(HEAD)];
+        self.copy_out(frame, header, head);
+        // A VLAN tag does not count towards the MTU.
+        let tagged = matches!(head.get(12..14), Some([0x81, 0x00] | [0x88, 0xa8]));
+        let most = usize::from(self.config.mtu.unwrap_or(u16::MAX)) + HEAD;
+        if long && !(tagged && frame.len - header <= most) {
+            return Err(DropCause::Mtu);
+        }
+        match filter {
+            Some(filter) if !filter.admit(head) => Err(DropCause::Filtered),
+            _ => Ok(()),
+        }
+    }
+
+    /// Copies out what lies `skip` bytes behind the start of `frame`'s header, and is all there.
+    fn copy_out(&self, frame: Arrived, skip: usize, dst: &mut [u8]) {
+        let mut done = 0;
+        if skip < frame.direct {
+            let count = dst.len().min(frame.direct - skip);
+            done = self.pool.peek(skip, &mut dst[..count]);
+        }
+        let rest = &mut dst[done..];
+        let from = (skip + done).saturating_sub(frame.direct);
+        rest.copy_from_slice(&self.private[from..][..rest.len()]);
+    }
+
+    /// Completes the checksum of a frame for a driver that takes no partial one; its header as it is then.
+    /// (NET-HDR-20)
+    #[cold]
+    fn complete_checksum(&mut self, frame: Arrived, raw: &RawHdr) -> Result<NetHdr, DropCause> {
+        let header = self.config.size.bytes();
+        let frame_len = (frame.len - header) as u32;
+        let partial = NetHdr::check_rx(raw, frame_len, RxRules::new(Offloads::CSUM))?;
+        let mut sum = csum::Sum::default();
+        let mut at = header + usize::from(partial.csum_start());
+        let mut piece = [0; SUMMED];
+        while at < frame.len {
+            let piece = &mut piece[..SUMMED.min(frame.len - at)];
+            self.copy_out(frame, at, piece);
+            sum.add(piece);
+            at += piece.len();
+        }
+        self.copy_in(frame, header + csum::field(partial), &sum.checksum());
+        // It may be looked at again, if it has to wait for chains.
+        self.copy_in(frame, 0, &[0; HDR_LEN]);
+        let plain = RawHdr::from([0; HDR_LEN]);
+        Ok(NetHdr::check_rx(&plain, frame_len, self.rules)?)
+    }
+
+    /// Copies `src` to `skip` bytes behind the start of `frame`'s header.
+    fn copy_in(&mut self, frame: Arrived, skip: usize, src: &[u8]) {
+        let (direct, rest) = src.split_at(src.len().min(frame.direct.saturating_sub(skip)));
+        self.pool.poke(skip, direct);
+        let to = (skip + direct.len()).saturating_sub(frame.direct);
+        self.private[to..][..rest.len()].copy_from_slice(rest);
     }
 
     /// Puts `frame` with its checked header into the pool's chains. The inner error drops it.
@@ -420,16 +483,5 @@ impl RxLane {
             self.counters.add_drop(DropCause::Stopped);
         }
         self.pool.give_back(ring);
-    }
-}
-
-/// A VLAN tag does not count towards the MTU; anything else above it does.
-#[cold]
-fn check_mtu(head: &[u8], frame_len: usize, mtu: usize) -> Result<(), DropCause> {
-    let tagged = matches!(head.get(12..14), Some([0x81, 0x00] | [0x88, 0xa8]));
-    if tagged && frame_len <= mtu + HEAD {
-        Ok(())
-    } else {
-        Err(DropCause::Mtu)
     }
 }

@@ -1,5 +1,6 @@
 //! The engines and rings against a scripted driver: one file per story, every story for every ring layout.
 
+mod checksum;
 mod ctrl;
 mod differential;
 mod hostile;
