@@ -201,7 +201,7 @@ impl NetDevice {
         // The control queue first: whether there is one decides which pairs are fed.
         queues.sort_by_key(|setup| std::cmp::Reverse(setup.index));
         let ram = self.view(memory);
-        let partial_checksums = remains.take_partial_checksums();
+        let partial_checksums = remains.accept_partial_checksums();
         let live = Arc::new(Live::new(
             &self.config.id,
             self.acked,

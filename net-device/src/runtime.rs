@@ -28,7 +28,7 @@ pub(crate) struct Remains {
 
 impl Remains {
     /// Whether every backend takes frames with a partial checksum.
-    pub(crate) fn take_partial_checksums(&self) -> bool {
+    pub(crate) fn accept_partial_checksums(&self) -> bool {
         let mut caps = self.parts.iter().map(|parts| parts.backend.caps());
         caps.all(|caps| caps.tx.contains(Offloads::CSUM))
     }

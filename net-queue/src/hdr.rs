@@ -10,13 +10,15 @@
 //! `NEEDS_CSUM` is set and inside the frame if it is; a GSO type only if its offload is on, and
 //! then with `NEEDS_CSUM`, a usable segment size, whole headers and a bounded number of segments.
 
+mod segmented;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 
 use crate::offload::Offloads;
+use segmented::Segmented;
 use thiserror::Error;
-
-#[cfg(test)]
-mod tests;
 
 /// Bytes of the header that every modern driver and device share (VirtIO 1.4 §5.1.9, L1).
 pub const HDR_LEN: usize = 12;
@@ -58,12 +60,8 @@ pub mod gso {
 
 /// Bytes of Ethernet and the shortest IPv4 header: no transport header starts earlier.
 const MIN_L4_START: u16 = 14 + 20;
-/// Bytes of Ethernet and the IPv6 header.
-const MIN_L4_START_V6: u16 = 14 + 40;
 /// Linux keeps headroom and `csum_start` in one 16-bit sum; above this it refuses the frame.
 const MAX_L4_START: u16 = 0xffff - 1024;
-/// Linux reads this segment size as "segment by fragments" and refuses it from outside.
-const GSO_BY_FRAGS: u16 = 0xffff;
 
 /// How long the header in front of each frame is; follows from the negotiated features.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -149,7 +147,8 @@ impl TxRules {
         }
     }
 
-    /// The same over a backend that takes no partial checksum: the engine completes each (NET-HDR-03).
+    /// The same over a backend that takes no partial checksum: the engine completes that of each frame which is
+    /// not to be segmented (NET-HDR-03).
     #[must_use]
     pub const fn completing(self) -> Self {
         Self {
@@ -432,78 +431,5 @@ impl NetHdr {
                 | u64::from(gso_size) << 32,
             ..partial
         })
-    }
-}
-
-/// What a GSO type says about its frame.
-#[derive(Clone, Copy)]
-struct Segmented {
-    /// Any of these has to be on.
-    any_of: Offloads,
-    /// Lowest offset of the transport header.
-    min_start: u16,
-    /// Bytes of the shortest transport header.
-    l4_len: u16,
-    /// Where that header keeps its checksum.
-    csum_offset: u16,
-    /// Whether the ECN bit means something.
-    tcp: bool,
-}
-
-impl Segmented {
-    const TCPV4: Self = Self {
-        any_of: Offloads::TSO4,
-        min_start: MIN_L4_START,
-        l4_len: 20,
-        csum_offset: 16,
-        tcp: true,
-    };
-    const TCPV6: Self = Self {
-        any_of: Offloads::TSO6,
-        min_start: MIN_L4_START_V6,
-        ..Self::TCPV4
-    };
-    const UFO: Self = Self {
-        any_of: Offloads::UFO,
-        min_start: MIN_L4_START,
-        l4_len: 8,
-        csum_offset: 6,
-        tcp: false,
-    };
-    /// One type for both families: either bit permits it (NET-HDR-21).
-    const USO: Self = Self {
-        any_of: Offloads::USO4.union(Offloads::USO6),
-        ..Self::UFO
-    };
-
-    fn of(gso_type: u8) -> Result<Option<Self>, HdrError> {
-        match gso_type & !gso::ECN {
-            gso::NONE if gso_type == gso::NONE => Ok(None),
-            gso::TCPV4 => Ok(Some(Self::TCPV4)),
-            gso::TCPV6 => Ok(Some(Self::TCPV6)),
-            gso::UDP => Ok(Some(Self::UFO)),
-            gso::UDP_L4 => Ok(Some(Self::USO)),
-            _ => Err(HdrError::GsoUnknown),
-        }
-    }
-
-    fn allowed(self, gso_type: u8, on: Offloads) -> bool {
-        let ecn_ok = gso_type & gso::ECN == 0 || (self.tcp && on.contains(Offloads::ECN));
-        on.intersects(self.any_of) && ecn_ok
-    }
-
-    fn check(self, raw: NetHdr, frame_len: u32) -> Result<(), HdrError> {
-        let (size, start, offset) = (raw.gso_size(), raw.csum_start(), raw.csum_offset());
-        if size == 0 || size == GSO_BY_FRAGS {
-            return Err(HdrError::GsoSize);
-        }
-        if u64::from(frame_len) > u64::from(size) * u64::from(MAX_GSO_SEGMENTS) {
-            return Err(HdrError::GsoSegments);
-        }
-        let headers = u32::from(start) + u32::from(self.l4_len);
-        if start < self.min_start || offset != self.csum_offset || headers > frame_len {
-            return Err(HdrError::GsoHeaders);
-        }
-        Ok(())
     }
 }

@@ -14,7 +14,7 @@ const PAGE: usize = 4096;
 /// A copy takes up to twice its time when its destination lies a few bytes behind its source, each in its page: every
 /// load seems to be of what was just stored. The kernel's end of a frame begins 0 to 320 bytes behind a multiple of a
 /// kibibyte, by its headroom, and what an allocator gives out begins there too. This is far behind any of those, and
-/// no multiple of what buffers are long.
+/// no multiple of a buffer's usual length.
 const PLACE: usize = 1600;
 
 /// Bytes that never move and begin at [`PLACE`].

@@ -14,5 +14,6 @@ mod rings;
 mod rx;
 mod rx_direct;
 mod rx_limits;
+mod rx_settle;
 mod split;
 mod tx;
