@@ -131,6 +131,16 @@ impl<E> PairQueue<E> {
 pub(crate) type RxQueue = PairQueue<RxEngine<AnyRing>>;
 pub(crate) type TxQueue = PairQueue<TxEngine<AnyRing>>;
 
+impl RxQueue {
+    /// Takes over a policy that has changed. To be called inside the worker's epoch.
+    #[inline]
+    fn follow(&mut self, live: &Live, policy: &mut PolicyReader) {
+        if live.refresh(policy) {
+            self.engine.set_offloads(policy.get().offloads);
+        }
+    }
+}
+
 /// What stays with a pair over resets: its port's backend and its limiters.
 pub(crate) struct PairParts {
     pub(crate) backend: Box<dyn FrameBackend>,
@@ -240,9 +250,7 @@ impl PairWorker {
             return;
         };
         let inside = epoch.enter();
-        if live.refresh(&mut self.policy) {
-            rx.engine.set_offloads(self.policy.get().offloads);
-        }
+        rx.follow(&live, &mut self.policy);
         let policy = self.policy.get();
         if self.pair >= policy.pairs {
             // Not fed any more; the link says when it is again.
@@ -351,7 +359,7 @@ impl PairWorker {
     fn settle(&mut self) {
         if let Some(rx) = self.rx.as_mut() {
             let inside = self.live.epoch(self.pair).map(Epoch::enter);
-            self.live.refresh(&mut self.policy);
+            rx.follow(&self.live, &mut self.policy);
             if self.pair >= self.policy.get().pairs {
                 rx.engine.abandon();
             }

@@ -1,7 +1,7 @@
 //! Partial checksums where the network or the driver does not take them: the device completes them.
 
 use net_device::{Features, NetDevice};
-use tests::rig::{RINGS, Rig, body, frame, socket_port, wait_readable};
+use tests::rig::{RINGS, Rig, body, frame, pause, resume, socket_port, wait_readable};
 
 type F = Features;
 
@@ -84,4 +84,18 @@ fn an_offload_that_is_switched_off_costs_no_frame_net_cvq_19() {
     rig.networks[0].wire.inject(partial(300, 2));
     expect_completed(&rig.receive(0, 1)[0], &partial(300, 2));
     assert_eq!(rig.counter("rx_drop_csum_not_negotiated"), 0);
+}
+
+/// The worker learns of it while it comes to rest, or afterwards.
+#[test]
+fn an_offload_that_is_switched_off_before_a_pause_is_off_after_it() {
+    let mut rig = Rig::running(F::empty());
+    rig.post(0, &[2048; 2]);
+    rig.networks[0].wire.inject(frame(60, 1));
+    rig.receive(0, 1);
+    assert_eq!(rig.command(5, 0, &0u64.to_le_bytes()), 0);
+    pause(&mut rig);
+    resume(&mut rig);
+    rig.networks[0].wire.inject(partial(300, 2));
+    expect_completed(&rig.receive(0, 1)[0], &partial(300, 2));
 }
