@@ -84,7 +84,7 @@ impl FrameBackend for Port {
         let mut bytes = vec![0; frame.len()];
         assert!(frame.len() <= MAX_FRAME + header && frame.header_len() == header);
         assert!(frame.as_iovecs().1 <= MAX_PIECES);
-        assert_eq!(frame.copy_to(&mut bytes), frame.len());
+        assert_eq!(frame.copy_to(&mut bytes)?, frame.len());
         let mut raw = RawHdr::new(self.size);
         raw.as_mut_bytes().copy_from_slice(&bytes[..header]);
         let hdr = NetHdr::check_tx(&raw, (frame.len() - header) as u32, self.rules);
@@ -115,7 +115,7 @@ impl FrameBackend for Port {
         if matches!(self.mood, Mood::Picky) {
             return Err(RecvError::Lost);
         }
-        Ok(room.write_at(0, &frame))
+        Ok(room.write_at(0, &frame)?)
     }
 
     fn poll_fd(&self) -> BorrowedFd<'_> {

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
+use crate::guard::MemoryFault;
 use crate::iovec::{Gather, Scatter};
 use crate::offload::Offloads;
 
@@ -35,6 +36,8 @@ pub enum SendError {
     WouldBlock,
     /// Not this frame, ever; the next one may pass.
     Refused,
+    /// The frame's bytes cannot be read: guest memory is not there. The next frame may pass.
+    Memory,
     /// Nothing will be sent any more.
     Dead(io::Error),
 }
@@ -46,8 +49,22 @@ pub enum RecvError {
     WouldBlock,
     /// One was there and is lost; the next one may come through.
     Lost,
+    /// One was there and is lost, since the room for it could not be written: guest memory is not there.
+    Memory,
     /// Nothing will be received any more.
     Dead(io::Error),
+}
+
+impl From<MemoryFault> for SendError {
+    fn from(_: MemoryFault) -> Self {
+        Self::Memory
+    }
+}
+
+impl From<MemoryFault> for RecvError {
+    fn from(_: MemoryFault) -> Self {
+        Self::Memory
+    }
 }
 
 /// Carries frames, each behind a virtio-net header of [`LinkConfig::hdr_len`] bytes.

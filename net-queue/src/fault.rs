@@ -1,5 +1,6 @@
 //! What a guest, a peer or the host can do wrong, by how far it reaches: one frame, or one queue.
 
+use crate::guard::MemoryFault;
 use crate::hdr::HdrError;
 
 /// Why one frame or one chain was not used. The chain went back to the driver, the queue goes on.
@@ -42,10 +43,13 @@ pub enum DropCause {
     /// A received frame that was held back when its queue was stopped or taken from the pairs in use.
     #[error("queue stopped")]
     Stopped,
+    /// A buffer in guest memory that cannot be accessed: not readable, not writable, or gone.
+    #[error(transparent)]
+    MemoryFault(#[from] MemoryFault),
 }
 
 impl DropCause {
-    const PLAIN: [Self; 11] = [
+    const PLAIN: [Self; 12] = [
         Self::Direction,
         Self::BadAddress,
         Self::Pieces,
@@ -57,6 +61,7 @@ impl DropCause {
         Self::Mtu,
         Self::Filtered,
         Self::Stopped,
+        Self::MemoryFault(MemoryFault),
     ];
 
     /// How many causes there are.
@@ -97,6 +102,7 @@ impl DropCause {
             Self::Mtu => "mtu",
             Self::Filtered => "filtered",
             Self::Stopped => "stopped",
+            Self::MemoryFault(_) => "memory_fault",
         }
     }
 }
@@ -116,4 +122,7 @@ pub enum QueueFault {
     /// A chain that never ends (VQ-SPL-10).
     #[error("descriptor chain in a loop")]
     DescriptorLoop,
+    /// The ring's own memory cannot be accessed: not readable, not writable, or gone.
+    #[error("ring memory cannot be accessed")]
+    MemoryFault,
 }

@@ -1,15 +1,19 @@
 //! Guest bytes as the kernel and the CPU reach them: checked host ranges, scatter lists, copies.
 //!
-//! One of the crate's two modules with `unsafe`. Its one invariant: a [`HostSlice`] covers memory that some
+//! One of the crate's modules with `unsafe`. Its one invariant: a [`HostSlice`] covers addresses that some
 //! [`GuestRam`](crate::GuestRam) keeps mapped, and whoever holds a slice holds that `GuestRam` too. The guest may
 //! change these bytes at any moment, so no Rust reference to them is ever made: bytes move by raw copies
-//! only, and what was copied out is what is checked and used.
+//! only, and what was copied out is what is checked and used. A page of the mapping may be out of reach; a copy
+//! fails then (`guard`).
 #![allow(unsafe_code)]
 
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 
-use vm_memory::{GuestMemoryRegion, MemoryRegionAddress};
+use vm_memory::bitmap::BitmapSlice;
+use vm_memory::{GuestMemoryRegion, MemoryRegionAddress, VolatileSlice};
+
+use crate::guard::{self, MemoryFault};
 
 /// The most pieces one `readv` or `writev` takes (Linux `UIO_MAXIOV`).
 pub const MAX_PIECES: usize = 1024;
@@ -35,6 +39,14 @@ impl HostSlice {
             ptr: NonNull::new(ptr)?,
             len: usize::try_from(region.len()).ok()?,
         })
+    }
+
+    /// All of `slice`, whose memory the caller keeps mapped.
+    pub(crate) fn of_volatile<B: BitmapSlice>(slice: &VolatileSlice<'_, B>) -> Self {
+        Self {
+            ptr: NonNull::new(slice.ptr_guard_mut().as_ptr()).unwrap_or(NonNull::dangling()),
+            len: slice.len(),
+        }
     }
 
     /// A range of memory that this process owns for as long as the slice is in use.
@@ -121,36 +133,48 @@ impl IoVec {
 }
 
 /// Copies from `pieces`, after the first `skip` bytes, into `dst`; returns how many bytes there were.
+///
+/// # Errors
+/// Some of them cannot be read; any part of `dst` may have been written.
 #[inline]
-pub(crate) fn copy_from(pieces: &[IoVec], mut skip: usize, dst: &mut [u8]) -> usize {
-    let mut done = 0;
-    for piece in pieces {
-        if done == dst.len() {
-            break;
-        }
-        let len = piece.len();
-        if skip >= len {
-            skip -= len;
-            continue;
-        }
-        let count = (len - skip).min(dst.len() - done);
-        // SAFETY: `skip + count <= len`, the piece is mapped (module invariant) and `dst` is this process's own.
-        unsafe {
-            let from = piece.0.iov_base.cast::<u8>().add(skip);
-            ptr::copy_nonoverlapping(from, dst.as_mut_ptr().add(done), count);
-        }
-        skip = 0;
-        done += count;
-    }
-    done
+pub(crate) fn copy_from(
+    pieces: &[IoVec],
+    skip: usize,
+    dst: &mut [u8],
+) -> Result<usize, MemoryFault> {
+    let most = dst.len();
+    each_part(pieces, skip, most, |guest, done, count| {
+        // SAFETY: `count` bytes at `guest` are within a piece, which is mapped (module invariant);
+        // `done + count <= dst.len()`, and `dst` is this process's own.
+        unsafe { guard::copy(guest, dst.as_mut_ptr().add(done), count) }
+    })
 }
 
 /// Copies `src` into `pieces`, after their first `skip` bytes; returns how many bytes found room.
+///
+/// # Errors
+/// Some of the room cannot be written; any part of it may have been.
 #[inline]
-pub(crate) fn copy_into(pieces: &[IoVec], mut skip: usize, src: &[u8]) -> usize {
+pub(crate) fn copy_into(pieces: &[IoVec], skip: usize, src: &[u8]) -> Result<usize, MemoryFault> {
+    each_part(pieces, skip, src.len(), |guest, done, count| {
+        // SAFETY: `count` bytes at `guest` are within a piece, which is mapped (module invariant);
+        // `done + count <= src.len()`, and `src` is this process's own.
+        unsafe { guard::copy(src.as_ptr().add(done), guest, count) }
+    })
+}
+
+/// Calls `copy(guest, done, count)` for each contiguous part of the `most` bytes that lie `skip`
+/// bytes behind the start of `pieces`; returns how many bytes there were.
+#[inline(always)]
+fn each_part(
+    pieces: &[IoVec],
+    mut skip: usize,
+    most: usize,
+    mut copy: impl FnMut(*mut u8, usize, usize) -> Result<(), MemoryFault>,
+) -> Result<usize, MemoryFault> {
     let mut done = 0;
     for piece in pieces {
-        if done == src.len() {
+        if done == most {
             break;
         }
         let len = piece.len();
@@ -158,30 +182,29 @@ pub(crate) fn copy_into(pieces: &[IoVec], mut skip: usize, src: &[u8]) -> usize 
             skip -= len;
             continue;
         }
-        let count = (len - skip).min(src.len() - done);
-        // SAFETY: `skip + count <= len`, the piece is mapped (module invariant) and `src` is this process's own.
-        unsafe {
-            let to = piece.0.iov_base.cast::<u8>().add(skip);
-            ptr::copy_nonoverlapping(src.as_ptr().add(done), to, count);
-        }
+        let count = (len - skip).min(most - done);
+        copy(piece.0.iov_base.cast::<u8>().wrapping_add(skip), done, count)?;
         skip = 0;
         done += count;
     }
-    done
+    Ok(done)
 }
 
 /// Copies a header to the front of `pieces`, in registers when the first piece has room for it.
+///
+/// # Errors
+/// The room cannot be written.
 #[inline]
-pub(crate) fn put_front<const N: usize>(pieces: &[IoVec], header: &[u8; N]) {
+pub(crate) fn put_front<const N: usize>(
+    pieces: &[IoVec],
+    header: &[u8; N],
+) -> Result<(), MemoryFault> {
     match pieces.first() {
-        // SAFETY: the piece has `N` bytes, it is mapped (module invariant) and `header` is this process's own. An array
-        // of bytes has no alignment to keep.
+        // SAFETY: the piece has `N` bytes and is mapped (module invariant).
         Some(piece) if piece.len() >= N => unsafe {
-            piece.0.iov_base.cast::<[u8; N]>().write(*header);
+            guard::store_header(piece.0.iov_base.cast(), header)
         },
-        _ => {
-            copy_into(pieces, 0, header);
-        }
+        _ => copy_into(pieces, 0, header).map(|_| ()),
     }
 }
 
@@ -242,13 +265,19 @@ impl<'a> Gather<'a> {
     }
 
     /// Copies header and frame into `dst`; returns the bytes copied, at most `dst.len()`.
+    ///
+    /// # Errors
+    /// The frame cannot be read: the guest's memory is not there.
     #[inline]
-    pub fn copy_to(&self, dst: &mut [u8]) -> usize {
+    pub fn copy_to(&self, dst: &mut [u8]) -> Result<usize, MemoryFault> {
         copy_from(self.pieces, 0, dst)
     }
 
     /// Copies from byte `skip` (counted from the header's first byte) on.
-    pub fn copy_from_offset(&self, skip: usize, dst: &mut [u8]) -> usize {
+    ///
+    /// # Errors
+    /// As for [`Gather::copy_to`].
+    pub fn copy_from_offset(&self, skip: usize, dst: &mut [u8]) -> Result<usize, MemoryFault> {
         copy_from(self.pieces, skip, dst)
     }
 }
@@ -298,12 +327,18 @@ impl<'a> Scatter<'a> {
     }
 
     /// Copies `src` in at byte `skip`; returns how many bytes found room.
-    pub fn write_at(&mut self, skip: usize, src: &[u8]) -> usize {
+    ///
+    /// # Errors
+    /// The room cannot be written: the guest's memory is not there.
+    pub fn write_at(&mut self, skip: usize, src: &[u8]) -> Result<usize, MemoryFault> {
         copy_into(self.pieces, skip, src)
     }
 
     /// Copies out what was put in before, from byte `skip` on: for decorators that look at a received frame.
-    pub fn read_at(&self, skip: usize, dst: &mut [u8]) -> usize {
+    ///
+    /// # Errors
+    /// It cannot be read: the guest's memory is not there any more.
+    pub fn read_at(&self, skip: usize, dst: &mut [u8]) -> Result<usize, MemoryFault> {
         copy_from(self.pieces, skip, dst)
     }
 }

@@ -26,6 +26,7 @@ mod csum;
 pub mod ctrl;
 pub mod decorate;
 mod fault;
+pub mod guard;
 pub mod hdr;
 mod iovec;
 mod offload;
@@ -44,9 +45,10 @@ pub use backend::{
 pub use counters::QueueCounters;
 pub use ctrl::{CtrlEngine, CtrlStop, Handler};
 pub use fault::{DropCause, QueueFault};
+pub use guard::MemoryFault;
 pub use iovec::{Gather, IoVec, MAX_PIECES, Scatter};
 pub use offload::Offloads;
-pub use ram::{Access, AccessPlatform, BadAddress, DirtyLog, GuestRam, RamError, TranslateError};
+pub use ram::{Access, AccessPlatform, BadAddress, DirtyLog, GuestRam, RamError, ReadError, TranslateError};
 pub use rx::{RxConfig, RxEngine, RxStop};
 pub use tx::{MAX_FRAME, TxEngine, TxStop};
 

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use vm_memory::bitmap::Bitmap;
 use vm_memory::{Address, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
-use crate::iovec::HostSlice;
+use crate::guard::MemoryFault;
+use crate::iovec::{HostSlice, copy_from};
 
 /// Is told of every byte range that the device wrote to guest memory.
 pub trait DirtyLog: Send + Sync {
@@ -67,6 +68,18 @@ pub struct BadAddress {
     pub addr: u64,
     /// Length in bytes.
     pub len: u64,
+}
+
+/// Why guest memory was not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// There is no such memory.
+    #[error(transparent)]
+    Address(#[from] BadAddress),
+    /// It is there, and out of reach.
+    #[error(transparent)]
+    Fault(#[from] MemoryFault),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -230,6 +243,28 @@ impl GuestRam {
         {
             dirty.mark(gpa, len);
         }
+    }
+
+    /// Copies out what lies at the driver's address `addr`.
+    ///
+    /// # Errors
+    /// The range is not wholly guest memory, or cannot be read; any part of `dst` may have been written.
+    pub fn read(&self, addr: u64, dst: &mut [u8]) -> Result<(), ReadError> {
+        let len = u32::try_from(dst.len()).map_err(|_| BadAddress {
+            addr,
+            len: dst.len() as u64,
+        })?;
+        let mut done = 0;
+        self.resolve(
+            &mut Hint::default(),
+            addr,
+            len,
+            Access::Read,
+            &mut |host, _| {
+                done += copy_from(&[host.io()], 0, &mut dst[done..])?;
+                Ok(())
+            },
+        )
     }
 
     /// The region in which guest-physical `gpa` may lie.

@@ -12,6 +12,7 @@
 use std::mem;
 
 use crate::fault::{DropCause, QueueFault};
+use crate::guard::MemoryFault;
 use crate::iovec::{HostSlice, IoVec, MAX_PIECES, copy_from, copy_into, put_front};
 use crate::ram::GuestRam;
 use crate::ring::walk::{HostParts, Resolver};
@@ -276,20 +277,23 @@ impl RxPool {
 
     /// Copies out what lies `skip` bytes behind the pool's front.
     #[inline]
-    pub(crate) fn peek(&self, skip: usize, dst: &mut [u8]) -> usize {
+    pub(crate) fn peek(&self, skip: usize, dst: &mut [u8]) -> Result<usize, MemoryFault> {
         copy_from(&self.pieces[self.start..], skip, dst)
     }
 
     /// Copies `src` to `skip` bytes behind the pool's front.
     #[inline]
-    pub(crate) fn poke(&mut self, skip: usize, src: &[u8]) -> usize {
+    pub(crate) fn poke(&mut self, skip: usize, src: &[u8]) -> Result<usize, MemoryFault> {
         copy_into(&self.pieces[self.start..], skip, src)
     }
 
     /// Writes a header to the pool's front.
     #[inline]
-    pub(crate) fn put_header<const N: usize>(&mut self, header: &[u8; N]) {
-        put_front(&self.pieces[self.start..], header);
+    pub(crate) fn put_header<const N: usize>(
+        &mut self,
+        header: &[u8; N],
+    ) -> Result<(), MemoryFault> {
+        put_front(&self.pieces[self.start..], header)
     }
 
     /// How many chains a frame of `len` bytes with its header takes.
@@ -329,6 +333,24 @@ impl RxPool {
             self.room -= posted.len();
             len -= written;
             ring.push_used(posted.chain, written as u32);
+        }
+    }
+
+    /// Gives back with nothing in them the chains that a frame of `len` bytes would take: their memory cannot be
+    /// written, and would fail every frame to come. Some of it may have been written.
+    #[cold]
+    pub(crate) fn waste<R: Ring>(&mut self, ring: &mut R, mut len: usize) {
+        while len > 0 {
+            let Some(posted) = self.take_first() else {
+                break;
+            };
+            if self.ram.tracks_writes() {
+                self.mark(posted.pieces, posted.len());
+            }
+            self.start += posted.pieces;
+            self.room -= posted.len();
+            len = len.saturating_sub(posted.len());
+            ring.push_used(posted.chain, 0);
         }
     }
 

@@ -7,6 +7,7 @@ use crate::backend::{Budget, FrameBackend, Limit, Outcome, SendError};
 use crate::counters::QueueCounters;
 use crate::csum;
 use crate::fault::{DropCause, QueueFault};
+use crate::guard::MemoryFault;
 use crate::hdr::{HDR_LEN, HDR_MAX, HdrSize, NetHdr, RawHdr, TxRules, gso};
 use crate::iovec::{Gather, HostSlice, IoVec, MAX_PIECES, copy_from};
 use crate::private::{COPIED, Private};
@@ -281,7 +282,7 @@ impl TxLane {
         let copied = if len <= self.whole { len } else { header };
         // Slot 0 may still hold what was sent before.
         let private = &mut self.private[..copied];
-        copy_from(&self.pieces.parts.0[1..], 0, private);
+        copy_from(&self.pieces.parts.0[1..], 0, private)?;
         let (base, rest) = private[..header].split_at_mut(HDR_LEN);
         let mut raw = [0; HDR_LEN];
         raw.copy_from_slice(base);
@@ -329,6 +330,10 @@ impl TxLane {
             }
             SendError::Refused => {
                 self.give_back(ring, chain, DropCause::Refused);
+                None
+            }
+            SendError::Memory => {
+                self.give_back(ring, chain, MemoryFault.into());
                 None
             }
             SendError::Dead(error) => {

@@ -86,7 +86,7 @@ impl FrameBackend for Endless {
     }
 
     fn send(&mut self, frame: &Gather<'_>) -> Result<(), SendError> {
-        frame.copy_to(&mut self.frame);
+        frame.copy_to(&mut self.frame)?;
         Ok(())
     }
 
@@ -94,7 +94,7 @@ impl FrameBackend for Endless {
         self.left = self.left.checked_sub(1).ok_or(RecvError::WouldBlock)?;
         let len = 60 + self.left * 977 % 8000;
         self.frame.fill(0);
-        Ok(room.write_at(0, &self.frame[..len]))
+        Ok(room.write_at(0, &self.frame[..len])?)
     }
 
     fn poll_fd(&self) -> BorrowedFd<'_> {

@@ -93,6 +93,7 @@ impl FrameBackend for TapBackend {
         };
         sent.map(|_| ()).map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => SendError::WouldBlock,
+            _ if is_fault(&error) => SendError::Memory,
             _ if is_gone(&error) => SendError::Dead(error),
             _ => SendError::Refused,
         })
@@ -113,6 +114,7 @@ impl FrameBackend for TapBackend {
         };
         received.map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => RecvError::WouldBlock,
+            _ if is_fault(&error) => RecvError::Memory,
             _ if is_transient(&error) => RecvError::Lost,
             _ => RecvError::Dead(error),
         })
@@ -121,6 +123,11 @@ impl FrameBackend for TapBackend {
     fn poll_fd(&self) -> BorrowedFd<'_> {
         self.tap.as_fd()
     }
+}
+
+/// The kernel could not access the frame's memory; the frame is gone, the port is not.
+fn is_fault(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EFAULT)
 }
 
 /// The interface was deleted under the descriptor.

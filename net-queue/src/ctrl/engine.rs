@@ -158,11 +158,21 @@ impl<R: Ring> CtrlEngine<R> {
             Ack::Err
         } else {
             self.command.resize(self.pieces.len as usize, 0);
-            copy_from(&self.pieces.readable, 0, &mut self.command);
-            self.counters.add_batch(1, self.pieces.len);
-            handler.command(&self.command)
+            match copy_from(&self.pieces.readable, 0, &mut self.command) {
+                Ok(_) => {
+                    self.counters.add_batch(1, self.pieces.len);
+                    handler.command(&self.command)
+                }
+                Err(fault) => {
+                    self.counters.add_drop(fault.into());
+                    Ack::Err
+                }
+            }
         };
-        copy_into(&self.pieces.writable, 0, &[ack.byte()]);
+        if let Err(fault) = copy_into(&self.pieces.writable, 0, &[ack.byte()]) {
+            self.counters.add_drop(fault.into());
+            return 0;
+        }
         self.ram.mark(ack_at, 1);
         1
     }

@@ -46,16 +46,19 @@ impl<B: FrameBackend, T: FrameTap> FrameBackend for Capture<B, T> {
 
     fn send(&mut self, frame: &Gather<'_>) -> Result<(), SendError> {
         self.inner.send(frame)?;
-        let len = frame.copy_from_offset(self.header, &mut self.buffer);
-        self.tap.frame(&self.buffer[..len]);
+        // A frame that was sent and cannot be read any more is not shown.
+        if let Ok(len) = frame.copy_from_offset(self.header, &mut self.buffer) {
+            self.tap.frame(&self.buffer[..len]);
+        }
         Ok(())
     }
 
     fn recv(&mut self, room: &mut Scatter<'_>) -> Result<usize, RecvError> {
         let len = self.inner.recv(room)?;
         let frame = len.saturating_sub(self.header).min(self.buffer.len());
-        let count = room.read_at(self.header, &mut self.buffer[..frame]);
-        self.tap.frame(&self.buffer[..count]);
+        if let Ok(count) = room.read_at(self.header, &mut self.buffer[..frame]) {
+            self.tap.frame(&self.buffer[..count]);
+        }
         Ok(len)
     }
 

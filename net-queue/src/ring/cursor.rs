@@ -83,6 +83,9 @@ pub enum RingError {
     /// An area is not in guest memory, or not in one piece.
     #[error("ring area is out of place")]
     Address(#[from] BadAddress),
+    /// An area is guest memory that cannot be accessed.
+    #[error("ring area at {0:#x} cannot be accessed; is its memory plugged in?")]
+    MemoryFault(u64),
     /// The cursor cannot be one of this ring.
     #[error("cursor avail {avail} used {used} does not fit a queue of {size}")]
     Cursor {

@@ -2,12 +2,18 @@
 //!
 //! The driver writes these words while the device reads them, so every access is an atomic or volatile one of
 //! the width the specification gives it, and a value is loaded once and then used from a local copy.
+//! Memory that the guest was promised may be out of reach all the same: an access that fails is remembered by its
+//! area, and the ring looks there before it trusts what it loaded.
 #![allow(unsafe_code)]
+#![cfg_attr(test, allow(unused_unsafe, reason = "the model's words are only names"))]
 
-use crate::iovec::HostSlice;
+use std::cell::Cell;
+
+use crate::guard::MemoryFault;
+use crate::iovec::{HostSlice, copy_from};
 use crate::ram::{Access, GuestRam};
 use crate::ring::RingError;
-use crate::ring::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+use crate::ring::sync::{Ordering, words};
 
 /// Bytes of one descriptor, in rings of both layouts and in indirect tables. VirtIO 1.4 §2.7.5, §2.8.13.
 pub(crate) const DESC_SIZE: usize = 16;
@@ -69,16 +75,22 @@ impl Desc {
 }
 
 /// A part of a ring in guest memory, and where the guest sees it (for the dirty log).
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Area {
     host: HostSlice,
     pub(crate) gpa: u64,
+    /// An access failed.
+    faulted: Cell<bool>,
 }
 
 impl Area {
     /// Stands for `host`, which the caller keeps mapped (see the invariant of `iovec`).
     pub(crate) fn new(host: HostSlice, gpa: u64) -> Self {
-        Self { host, gpa }
+        Self {
+            host,
+            gpa,
+            faulted: Cell::new(false),
+        }
     }
 
     /// Finds `len` bytes of a ring at `addr`, which must be a multiple of `align` for guest and host.
@@ -98,76 +110,96 @@ impl Area {
         Ok(Self::new(host, gpa))
     }
 
-    #[inline]
-    fn word16(&self, offset: usize) -> Option<&AtomicU16> {
-        let slice = self.host.sub(offset, 2)?;
-        // SAFETY: two mapped bytes (`sub` checked), aligned (areas are checked to be, offsets are even), and only
-        // ever accessed by atomics in this process.
-        slice
-            .as_ptr()
-            .addr()
-            .is_multiple_of(2)
-            .then(|| unsafe { &*slice.as_ptr().cast::<AtomicU16>() })
+    /// The address of `T` at `offset`, if that lies in the area and is aligned.
+    #[inline(always)]
+    fn word<T>(&self, offset: usize) -> Option<*mut T> {
+        let ptr = self.host.sub(offset, size_of::<T>())?.as_ptr().cast::<T>();
+        ptr.is_aligned().then_some(ptr)
     }
 
-    /// Loads the little-endian word at `offset`; 0 beyond the area, which no caller asks for.
+    /// Remembers that the area cannot be accessed.
+    #[cold]
+    fn fault(&self, _: MemoryFault) {
+        self.faulted.set(true);
+    }
+
+    /// Whether an access has failed since the area was found: what was loaded since then means nothing.
     #[inline]
+    pub(crate) fn faulted(&self) -> bool {
+        self.faulted.get()
+    }
+
+    /// Loads the little-endian word at `offset`; 0 beyond the area, which no caller asks for, and after a fault.
+    #[inline(always)]
     pub(crate) fn load16(&self, offset: usize, order: Ordering) -> u16 {
-        self.word16(offset)
-            .map_or(0, |word| u16::from_le(word.load(order)))
+        let Some(ptr) = self.word::<u16>(offset) else {
+            return 0;
+        };
+        // SAFETY: two mapped, aligned bytes, only ever accessed by atomics in this process.
+        match unsafe { words::load16(ptr, order) } {
+            Ok(value) => u16::from_le(value),
+            Err(fault) => {
+                self.fault(fault);
+                0
+            }
+        }
     }
 
     /// Stores the little-endian word at `offset`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn store16(&self, offset: usize, value: u16, order: Ordering) {
-        if let Some(word) = self.word16(offset) {
-            word.store(value.to_le(), order);
+        if let Some(ptr) = self.word::<u16>(offset)
+            // SAFETY: two mapped, aligned bytes, only ever accessed by atomics in this process.
+            && let Err(fault) = unsafe { words::store16(ptr, value.to_le(), order) }
+        {
+            self.fault(fault);
         }
     }
 
     /// Stores the little-endian 32-bit word at `offset`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn store32(&self, offset: usize, value: u32) {
-        let Some(slice) = self.host.sub(offset, 4) else {
-            return;
-        };
-        let ptr = slice.as_ptr().cast::<AtomicU32>();
-        if ptr.is_aligned() {
-            // SAFETY: four mapped, aligned bytes (checked above), accessed by atomics only.
-            unsafe { &*ptr }.store(value.to_le(), Ordering::Relaxed);
+        if let Some(ptr) = self.word::<u32>(offset)
+            // SAFETY: four mapped, aligned bytes, accessed by atomics only.
+            && let Err(fault) = unsafe { words::store32(ptr, value.to_le()) }
+        {
+            self.fault(fault);
         }
     }
 
     /// Stores two little-endian 32-bit words, the used element of a split ring.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn store32x2(&self, offset: usize, first: u32, second: u32) {
         self.store32(offset, first);
         self.store32(offset + 4, second);
     }
 
-    /// Copies out descriptor `index` of a ring's table, or `None` beyond the area.
-    #[inline]
+    /// Copies out descriptor `index` of a ring's table, or `None` beyond the area and after a fault.
+    #[inline(always)]
     pub(crate) fn desc(&self, index: usize) -> Option<Desc> {
-        let slice = self.host.sub(index * DESC_SIZE, DESC_SIZE)?;
-        let ptr = slice.as_ptr().cast::<AtomicU64>();
-        if ptr.is_aligned() {
-            // SAFETY: sixteen mapped, aligned bytes (checked above), read by atomics only.
-            let (addr, rest) = unsafe {
-                let rest = (*ptr.add(1)).load(Ordering::Relaxed);
-                ((*ptr).load(Ordering::Relaxed), rest)
-            };
-            return Some(Desc::from_words(addr, rest));
+        let offset = index * DESC_SIZE;
+        let slice = self.host.sub(offset, DESC_SIZE)?;
+        let ptr = slice.as_ptr().cast::<u64>();
+        if !ptr.is_aligned() {
+            return self.unaligned_desc(slice);
         }
-        Some(Self::unaligned_desc(slice))
+        // SAFETY: sixteen mapped, aligned bytes, read by atomics only.
+        match unsafe { words::load64x2(ptr) } {
+            Ok((addr, rest)) => Some(Desc::from_words(addr, rest)),
+            Err(fault) => {
+                self.fault(fault);
+                None
+            }
+        }
     }
 
     /// An indirect table may start at any address (VQ-SPL-08).
     #[cold]
-    fn unaligned_desc(slice: HostSlice) -> Desc {
+    fn unaligned_desc(&self, slice: HostSlice) -> Option<Desc> {
         let mut bytes = [0u8; DESC_SIZE];
-        for (at, byte) in bytes.iter_mut().enumerate().take(slice.len()) {
-            // SAFETY: within the mapped bytes; a volatile byte read has no alignment to keep.
-            *byte = unsafe { slice.as_ptr().add(at).read_volatile() };
+        if let Err(fault) = copy_from(&[slice.io()], 0, &mut bytes) {
+            self.fault(fault);
+            return None;
         }
         let (addr, rest) = bytes.split_at(8);
         let word = |half: &[u8]| {
@@ -175,6 +207,6 @@ impl Area {
                 .rev()
                 .fold(0u64, |word, byte| word << 8 | u64::from(*byte))
         };
-        Desc::from_words(word(addr).to_le(), word(rest).to_le())
+        Some(Desc::from_words(word(addr).to_le(), word(rest).to_le()))
     }
 }

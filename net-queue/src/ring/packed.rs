@@ -17,7 +17,7 @@ use crate::ram::{Access, GuestRam};
 use crate::ring::batch::{Batch, Element};
 use crate::ring::layout::{Area, DESC_SIZE, Desc};
 use crate::ring::sync::{Ordering, fence};
-use crate::ring::walk::{PieceSink, Walk, indirect_table};
+use crate::ring::walk::{PieceSink, Walk, indirect_table, no_entry};
 use crate::ring::{Chain, Cursor, Popped, Ring, RingConfig, RingError};
 
 /// `VIRTQ_DESC_F_AVAIL`.
@@ -209,10 +209,31 @@ impl PackedRing {
         let (table, entries) = indirect_table(&self.ram, desc, self.size)?;
         for index in 0..entries {
             let entry = table.desc(index).map(Desc::packed);
-            let entry = entry.ok_or(DropCause::IndirectTable)?;
+            let entry = entry.ok_or_else(|| no_entry(&table))?;
             walk.piece(entry)?;
         }
         Ok(())
+    }
+
+    /// Takes the next list; what it returns counts only if no access failed.
+    #[inline(always)]
+    fn take<S: PieceSink>(&mut self, sink: &mut S) -> Result<Option<Popped>, QueueFault> {
+        if !self.next_is_available() {
+            return Ok(None);
+        }
+        if self.held == self.size {
+            return Err(QueueFault::AvailIndex);
+        }
+        let (popped, next) = self.walk(sink)?;
+        self.next = next;
+        self.held += popped.0.slots();
+        Ok(Some(popped))
+    }
+
+    /// Whether an access to the ring has failed: then nothing of it means anything.
+    #[inline]
+    fn faulted(&self) -> bool {
+        self.desc.faulted() | self.driver.faulted() | self.device.faulted()
     }
 
     /// Writes a used descriptor at the place of the first chain that it stands for.
@@ -291,16 +312,11 @@ fn positions(config: &RingConfig) -> Result<(Position, Position), RingError> {
 impl Ring for PackedRing {
     #[inline(always)]
     fn pop<S: PieceSink>(&mut self, sink: &mut S) -> Result<Option<Popped>, QueueFault> {
-        if !self.next_is_available() {
-            return Ok(None);
+        let popped = self.take(sink);
+        if self.faulted() {
+            return Err(QueueFault::MemoryFault);
         }
-        if self.held == self.size {
-            return Err(QueueFault::AvailIndex);
-        }
-        let (popped, next) = self.walk(sink)?;
-        self.next = next;
-        self.held += popped.0.slots();
-        Ok(Some(popped))
+        popped
     }
 
     fn undo_pop(&mut self, chain: Chain) {
@@ -342,7 +358,7 @@ impl Ring for PackedRing {
         }
         // The driver must see the wish before this side looks once more (VQ-NTF-06).
         fence(Ordering::SeqCst);
-        self.next_is_available()
+        self.next_is_available() || self.faulted()
     }
 
     fn disarm(&mut self) {

@@ -5,7 +5,7 @@ use crate::ram::{Access, GuestRam};
 use crate::ring::batch::{Batch, Element};
 use crate::ring::layout::{Area, DESC_SIZE, Desc};
 use crate::ring::sync::{Ordering, fence};
-use crate::ring::walk::{PieceSink, Walk, indirect_table};
+use crate::ring::walk::{PieceSink, Walk, indirect_table, no_entry};
 use crate::ring::{Chain, Cursor, Popped, Ring, RingConfig, RingError};
 
 /// Offset of `idx` in both the available and the used ring.
@@ -64,6 +64,9 @@ impl SplitRing {
             .cursor
             .used
             .unwrap_or_else(|| used.load16(IDX, Ordering::Acquire));
+        if used.faulted() {
+            return Err(RingError::MemoryFault(addrs.device));
+        }
         if next_avail.wrapping_sub(next_used) > size {
             return Err(RingError::Cursor {
                 avail: next_avail,
@@ -156,7 +159,7 @@ impl SplitRing {
         for _ in 0..entries {
             let entry = table.desc(index).filter(|entry| !entry.has(Desc::INDIRECT));
             let Some(entry) = entry else {
-                return Ok(Err(DropCause::IndirectTable));
+                return Ok(Err(no_entry(&table)));
             };
             let piece = walk.piece(entry);
             if piece.is_err() || !entry.has(Desc::NEXT) {
@@ -165,6 +168,30 @@ impl SplitRing {
             index = usize::from(entry.next());
         }
         Err(QueueFault::DescriptorLoop)
+    }
+
+    /// Takes the next chain; what it returns counts only if no access failed.
+    #[inline(always)]
+    fn take<S: PieceSink>(&mut self, sink: &mut S) -> Result<Option<Popped>, QueueFault> {
+        if !self.refresh()? {
+            return Ok(None);
+        }
+        let head = self.avail.load16(
+            ELEMENTS + self.slot(self.next_avail) * AVAIL_ELEMENT,
+            Ordering::Relaxed,
+        );
+        if head >= self.size {
+            return Err(QueueFault::DescriptorIndex);
+        }
+        let popped = self.walk(head, sink)?;
+        self.next_avail = self.next_avail.wrapping_add(1);
+        Ok(Some(popped))
+    }
+
+    /// Whether an access to the ring has failed: then nothing of it means anything.
+    #[inline]
+    fn faulted(&self) -> bool {
+        self.desc.faulted() | self.avail.faulted() | self.used.faulted()
     }
 
     /// Writes a used element at the place of the first chain that it stands for.
@@ -193,19 +220,11 @@ impl SplitRing {
 impl Ring for SplitRing {
     #[inline(always)]
     fn pop<S: PieceSink>(&mut self, sink: &mut S) -> Result<Option<Popped>, QueueFault> {
-        if !self.refresh()? {
-            return Ok(None);
+        let popped = self.take(sink);
+        if self.faulted() {
+            return Err(QueueFault::MemoryFault);
         }
-        let head = self.avail.load16(
-            ELEMENTS + self.slot(self.next_avail) * AVAIL_ELEMENT,
-            Ordering::Relaxed,
-        );
-        if head >= self.size {
-            return Err(QueueFault::DescriptorIndex);
-        }
-        let popped = self.walk(head, sink)?;
-        self.next_avail = self.next_avail.wrapping_add(1);
-        Ok(Some(popped))
+        popped
     }
 
     fn undo_pop(&mut self, _chain: Chain) {
@@ -249,7 +268,7 @@ impl Ring for SplitRing {
         }
         // The driver must see the wish before this side looks once more (VQ-NTF-06).
         fence(Ordering::SeqCst);
-        self.avail.load16(IDX, Ordering::Acquire) != self.next_avail
+        self.avail.load16(IDX, Ordering::Acquire) != self.next_avail || self.faulted()
     }
 
     fn disarm(&mut self) {

@@ -1,9 +1,11 @@
-//! The atomics and fences of ring words: those of `std`, and in this crate's own unit tests those of a model
+//! The accesses to ring words and their fences: guarded ones, and in this crate's own unit tests those of a model
 //! that shows each thread whatever a CPU is allowed to show it (`ring::race`).
 
 pub(super) use std::sync::atomic::Ordering;
 #[cfg(not(test))]
-pub(super) use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, fence};
+pub(super) use std::sync::atomic::fence;
 
 #[cfg(test)]
-pub(super) use super::race::memory::{AtomicU16, AtomicU32, AtomicU64, fence};
+pub(super) use super::race::memory::{self as words, fence};
+#[cfg(not(test))]
+pub(super) use crate::guard as words;

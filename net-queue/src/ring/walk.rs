@@ -1,6 +1,7 @@
 //! Where a chain's pieces go, and the rules that hold for a piece in any layout.
 
 use crate::fault::DropCause;
+use crate::guard::MemoryFault;
 use crate::iovec::HostSlice;
 use crate::ram::{Access, BadAddress, GuestRam, Hint};
 use crate::ring::layout::{Area, DESC_SIZE, Desc};
@@ -72,6 +73,16 @@ pub(super) fn indirect_table(
     }
     let (host, gpa) = ram.contiguous(desc.addr, len, Access::Read)?;
     Ok((Area::new(host, gpa), entries))
+}
+
+/// Why `table` has no entry where one was looked for.
+#[cold]
+pub(super) fn no_entry(table: &Area) -> DropCause {
+    if table.faulted() {
+        MemoryFault.into()
+    } else {
+        DropCause::IndirectTable
+    }
 }
 
 /// Keeps the host addresses of buffers.

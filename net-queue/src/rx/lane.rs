@@ -12,6 +12,7 @@ use crate::backend::{Admit, Budget, FrameBackend, Limit, RecvError};
 use crate::counters::QueueCounters;
 use crate::csum;
 use crate::fault::{DropCause, QueueFault};
+use crate::guard::MemoryFault;
 use crate::hdr::{ETH_HDR_LEN, HDR_LEN, HDR_MAX, HdrError, NetHdr, RawHdr, RxRules, gso};
 use crate::iovec::{HostSlice, Scatter};
 use crate::offload::Offloads;
@@ -251,7 +252,7 @@ impl RxLane {
         });
         let len = match received {
             Ok(len) => len.min(room),
-            Err(error) => return self.not_received(error),
+            Err(error) => return self.not_received(ring, direct, error),
         };
         self.expect(len);
         if len > self.config.most() {
@@ -263,11 +264,21 @@ impl RxLane {
     }
 
     #[cold]
-    fn not_received<T>(&self, error: RecvError) -> Result<Option<T>, RxStop> {
+    fn not_received<R: Ring, T>(
+        &mut self,
+        ring: &mut R,
+        direct: usize,
+        error: RecvError,
+    ) -> Result<Option<T>, RxStop> {
         match error {
             RecvError::WouldBlock => Err(RxStop::Drained),
             RecvError::Lost => {
                 self.counters.add_drop(DropCause::Refused);
+                Ok(None)
+            }
+            RecvError::Memory => {
+                self.counters.add_drop(MemoryFault.into());
+                self.pool.waste(ring, direct);
                 Ok(None)
             }
             RecvError::Dead(error) => Err(RxStop::Dead(error)),
@@ -300,7 +311,7 @@ impl RxLane {
         if frame.direct == 0 {
             base.copy_from_slice(&self.private[..HDR_LEN]);
         } else {
-            self.copy_out(frame, 0, &mut base);
+            self.copy_out(frame, 0, &mut base)?;
         }
         let raw = RawHdr::from(base);
         let checked = match NetHdr::check_rx(&raw, frame_len as u32, self.rules) {
@@ -326,7 +337,7 @@ impl RxLane {
         let header = self.config.size.bytes();
         let mut head = [0; HEAD];
         let head = &mut head[..(frame.len - header).min(HEAD)];
-        self.copy_out(frame, header, head);
+        self.copy_out(frame, header, head)?;
         // A VLAN tag does not count towards the MTU.
         let tagged = matches!(head.get(12..14), Some([0x81, 0x00] | [0x88, 0xa8]));
         let most = usize::from(self.config.mtu.unwrap_or(u16::MAX)) + HEAD;
@@ -340,15 +351,16 @@ impl RxLane {
     }
 
     /// Copies out what lies `skip` bytes behind the start of `frame`'s header, and is all there.
-    fn copy_out(&self, frame: Arrived, skip: usize, dst: &mut [u8]) {
+    fn copy_out(&self, frame: Arrived, skip: usize, dst: &mut [u8]) -> Result<(), MemoryFault> {
         let mut done = 0;
         if skip < frame.direct {
             let count = dst.len().min(frame.direct - skip);
-            done = self.pool.peek(skip, &mut dst[..count]);
+            done = self.pool.peek(skip, &mut dst[..count])?;
         }
         let rest = &mut dst[done..];
         let from = (skip + done).saturating_sub(frame.direct);
         rest.copy_from_slice(&self.private[from..][..rest.len()]);
+        Ok(())
     }
 
     /// Completes the checksum of a frame for a driver that takes no partial one; its header as it is then.
@@ -363,23 +375,24 @@ impl RxLane {
         let mut piece = [0; SUMMED];
         while at < frame.len {
             let piece = &mut piece[..SUMMED.min(frame.len - at)];
-            self.copy_out(frame, at, piece);
+            self.copy_out(frame, at, piece)?;
             sum.add(piece);
             at += piece.len();
         }
-        self.copy_in(frame, header + csum::field(partial), &sum.checksum());
+        self.copy_in(frame, header + csum::field(partial), &sum.checksum())?;
         // It may be looked at again, if it has to wait for chains.
-        self.copy_in(frame, 0, &[0; HDR_LEN]);
+        self.copy_in(frame, 0, &[0; HDR_LEN])?;
         let plain = RawHdr::from([0; HDR_LEN]);
         Ok(NetHdr::check_rx(&plain, frame_len, self.rules)?)
     }
 
     /// Copies `src` to `skip` bytes behind the start of `frame`'s header.
-    fn copy_in(&mut self, frame: Arrived, skip: usize, src: &[u8]) {
+    fn copy_in(&mut self, frame: Arrived, skip: usize, src: &[u8]) -> Result<(), MemoryFault> {
         let (direct, rest) = src.split_at(src.len().min(frame.direct.saturating_sub(skip)));
-        self.pool.poke(skip, direct);
+        self.pool.poke(skip, direct)?;
         let to = (skip + direct.len()).saturating_sub(frame.direct);
         self.private[to..][..rest.len()].copy_from_slice(rest);
+        Ok(())
     }
 
     /// Puts `frame` with its checked header into the pool's chains. The inner error drops it.
@@ -391,26 +404,32 @@ impl RxLane {
         mut header: NetHdr,
         budget: &mut Budget,
     ) -> Result<Result<(), DropCause>, RxStop> {
-        let Arrived { len, direct } = frame;
+        let len = frame.len;
         if self.pool.room() < len && !self.make_room(ring, frame, budget)? {
             return Ok(Err(DropCause::NoRoom));
         }
         if self.config.merge {
             header.set_num_buffers(self.pool.span(len) as u16);
         }
-        self.pool.poke(direct, &self.private[..len - direct]);
-        self.pool.put_header(&header.to_bytes());
-        if let Some(rest) = self
-            .config
-            .size
-            .bytes()
-            .checked_sub(HDR_LEN)
-            .filter(|rest| *rest > 0)
-        {
-            // No hash, no tunnel.
-            self.pool.poke(HDR_LEN, &[0; HDR_MAX][..rest]);
+        let written = self.write(frame, header);
+        if written.is_err() {
+            self.pool.waste(ring, len);
         }
-        Ok(Ok(()))
+        Ok(written.map_err(DropCause::from))
+    }
+
+    /// Copies what is still private of `frame`, and its header, into the pool's chains.
+    #[inline(always)]
+    fn write(&mut self, frame: Arrived, header: NetHdr) -> Result<(), MemoryFault> {
+        let Arrived { len, direct } = frame;
+        self.pool.poke(direct, &self.private[..len - direct])?;
+        self.pool.put_header(&header.to_bytes())?;
+        let rest = self.config.size.bytes() - HDR_LEN;
+        if rest > 0 {
+            // No hash, no tunnel.
+            self.pool.poke(HDR_LEN, &[0; HDR_MAX][..rest])?;
+        }
+        Ok(())
     }
 
     /// Gets chains for all of `frame`; false when there is no way to get enough of them.

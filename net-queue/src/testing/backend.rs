@@ -152,7 +152,7 @@ impl FrameBackend for ScriptedBackend {
         }
         let mut bytes = vec![0; frame.len()];
         assert_eq!(
-            frame.copy_to(&mut bytes),
+            frame.copy_to(&mut bytes)?,
             bytes.len(),
             "a frame has its length"
         );
@@ -177,7 +177,7 @@ impl FrameBackend for ScriptedBackend {
         if answer == Answer::Refused {
             return Err(RecvError::Lost);
         }
-        Ok(room.write_at(0, &frame))
+        Ok(room.write_at(0, &frame)?)
     }
 
     fn poll_fd(&self) -> BorrowedFd<'_> {

@@ -162,7 +162,7 @@ impl FrameBackend for Observed {
     fn recv(&mut self, room: &mut Scatter<'_>) -> Result<usize, RecvError> {
         self.used();
         if self.shared.endless.load(Ordering::Acquire) {
-            let len = room.write_at(0, &crate::rig::frame(64, 0));
+            let len = room.write_at(0, &crate::rig::frame(64, 0))?;
             self.shared.receives.fetch_add(1, Ordering::AcqRel);
             return Ok(len);
         }

@@ -41,7 +41,7 @@ impl FrameBackend for SocketBackend {
     }
 
     fn send(&mut self, frame: &Gather<'_>) -> Result<(), SendError> {
-        let len = frame.copy_to(&mut self.buffer);
+        let len = frame.copy_to(&mut self.buffer)?;
         match self.socket.send(&self.buffer[..len]) {
             Ok(_) => Ok(()),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Err(SendError::WouldBlock),
@@ -51,7 +51,7 @@ impl FrameBackend for SocketBackend {
 
     fn recv(&mut self, room: &mut Scatter<'_>) -> Result<usize, RecvError> {
         match self.socket.recv(&mut self.buffer) {
-            Ok(len) => Ok(room.write_at(0, &self.buffer[..len])),
+            Ok(len) => Ok(room.write_at(0, &self.buffer[..len])?),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Err(RecvError::WouldBlock),
             Err(error) => Err(RecvError::Dead(error)),
         }

@@ -14,39 +14,47 @@
 //! is but its name, and at first it is 0.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{self, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard};
 
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::sync::atomic::AtomicBool;
 use shuttle::thread::{self, ThreadId};
 
-macro_rules! words {
-    ($($name:ident: $value:ty;)*) => {$(
-        /// A word that is a name in the model.
-        #[repr(transparent)]
-        pub(in crate::ring) struct $name(atomic::$name);
+use crate::guard::MemoryFault;
 
-        #[allow(dead_code, reason = "rings load some widths and store others")]
-        impl $name {
-            pub(in crate::ring) fn load(&self, order: Ordering) -> $value {
-                let mut bytes = [0; size_of::<$value>()];
-                lock().load(std::ptr::from_ref(&self.0).addr(), &mut bytes, order);
-                <$value>::from_ne_bytes(bytes)
-            }
-
-            pub(in crate::ring) fn store(&self, value: $value, order: Ordering) {
-                let bytes = value.to_ne_bytes();
-                lock().store(std::ptr::from_ref(&self.0).addr(), &bytes, order);
-            }
-        }
-    )*};
+/// Loads the word that `ptr` is the name of.
+pub(in crate::ring) fn load16(ptr: *const u16, order: Ordering) -> Result<u16, MemoryFault> {
+    let mut bytes = [0; 2];
+    lock().load(ptr.addr(), &mut bytes, order);
+    Ok(u16::from_ne_bytes(bytes))
 }
 
-words! {
-    AtomicU16: u16;
-    AtomicU32: u32;
-    AtomicU64: u64;
+/// Stores to the word that `ptr` is the name of.
+pub(in crate::ring) fn store16(
+    ptr: *mut u16,
+    value: u16,
+    order: Ordering,
+) -> Result<(), MemoryFault> {
+    lock().store(ptr.addr(), &value.to_ne_bytes(), order);
+    Ok(())
+}
+
+/// Stores to the double word that `ptr` is the name of.
+pub(in crate::ring) fn store32(ptr: *mut u32, value: u32) -> Result<(), MemoryFault> {
+    lock().store(ptr.addr(), &value.to_ne_bytes(), Ordering::Relaxed);
+    Ok(())
+}
+
+/// Loads the two quad words that `ptr` is the name of.
+pub(in crate::ring) fn load64x2(ptr: *const u64) -> Result<(u64, u64), MemoryFault> {
+    let load = |ptr: *const u64| {
+        let mut bytes = [0; 8];
+        lock().load(ptr.addr(), &mut bytes, Ordering::Relaxed);
+        u64::from_ne_bytes(bytes)
+    };
+    let high = load(ptr.wrapping_add(1));
+    Ok((load(ptr), high))
 }
 
 pub(in crate::ring) fn fence(order: Ordering) {

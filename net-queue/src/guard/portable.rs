@@ -1,0 +1,95 @@
+//! Plain accesses, for processors without guarded ones and for interpreters: they never fail, the
+//! process does.
+
+use std::ptr;
+#[cfg(not(test))]
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use super::MemoryFault;
+
+/// Copies `len` bytes.
+///
+/// # Safety
+/// Both ranges are mapped and do not overlap; `dst` may be written.
+pub(crate) unsafe fn copy(src: *const u8, dst: *mut u8, len: usize) -> Result<(), MemoryFault> {
+    // SAFETY: the caller's promise.
+    unsafe { ptr::copy_nonoverlapping(src, dst, len) };
+    Ok(())
+}
+
+/// Stores a header of `N` bytes.
+///
+/// # Safety
+/// `N` bytes at `dst` are mapped.
+pub(crate) unsafe fn store_header<const N: usize>(
+    dst: *mut u8,
+    header: &[u8; N],
+) -> Result<(), MemoryFault> {
+    // SAFETY: the caller's promise; an array of bytes has no alignment to keep.
+    unsafe { dst.cast::<[u8; N]>().write(*header) };
+    Ok(())
+}
+
+/// Sets bits of one byte, atomically.
+///
+/// # Safety
+/// The byte is mapped.
+pub(crate) unsafe fn fetch_or8(ptr: *mut u8, bits: u8) -> Result<(), MemoryFault> {
+    // SAFETY: the caller's promise; other threads and processes access it atomically.
+    unsafe { AtomicU8::from_ptr(ptr) }.fetch_or(bits, Ordering::Release);
+    Ok(())
+}
+
+/// Loads a word.
+///
+/// # Safety
+/// The word is mapped and aligned, and only accessed atomically.
+#[cfg(not(test))]
+pub(crate) unsafe fn load16(ptr: *const u16, order: Ordering) -> Result<u16, MemoryFault> {
+    // SAFETY: the caller's promise.
+    Ok(unsafe { AtomicU16::from_ptr(ptr.cast_mut()) }.load(order))
+}
+
+/// Stores a word.
+///
+/// # Safety
+/// As for [`load16`].
+#[cfg(not(test))]
+pub(crate) unsafe fn store16(
+    ptr: *mut u16,
+    value: u16,
+    order: Ordering,
+) -> Result<(), MemoryFault> {
+    // SAFETY: the caller's promise.
+    unsafe { AtomicU16::from_ptr(ptr) }.store(value, order);
+    Ok(())
+}
+
+/// Stores a double word.
+///
+/// # Safety
+/// As for [`load16`].
+#[cfg(not(test))]
+pub(crate) unsafe fn store32(ptr: *mut u32, value: u32) -> Result<(), MemoryFault> {
+    // SAFETY: the caller's promise.
+    unsafe { AtomicU32::from_ptr(ptr) }.store(value, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Loads two neighbouring quad words.
+///
+/// # Safety
+/// As for [`load16`].
+#[cfg(not(test))]
+pub(crate) unsafe fn load64x2(ptr: *const u64) -> Result<(u64, u64), MemoryFault> {
+    // SAFETY: the caller's promise.
+    let (low, high) = unsafe {
+        (
+            AtomicU64::from_ptr(ptr.cast_mut()),
+            AtomicU64::from_ptr(ptr.add(1).cast_mut()),
+        )
+    };
+    let high = high.load(Ordering::Relaxed);
+    Ok((low.load(Ordering::Relaxed), high))
+}
