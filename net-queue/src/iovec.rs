@@ -183,7 +183,11 @@ fn each_part(
             continue;
         }
         let count = (len - skip).min(most - done);
-        copy(piece.0.iov_base.cast::<u8>().wrapping_add(skip), done, count)?;
+        copy(
+            piece.0.iov_base.cast::<u8>().wrapping_add(skip),
+            done,
+            count,
+        )?;
         skip = 0;
         done += count;
     }

@@ -48,7 +48,9 @@ pub use fault::{DropCause, QueueFault};
 pub use guard::MemoryFault;
 pub use iovec::{Gather, IoVec, MAX_PIECES, Scatter};
 pub use offload::Offloads;
-pub use ram::{Access, AccessPlatform, BadAddress, DirtyLog, GuestRam, RamError, ReadError, TranslateError};
+pub use ram::{
+    Access, AccessPlatform, BadAddress, DirtyLog, GuestRam, RamError, ReadError, TranslateError,
+};
 pub use rx::{RxConfig, RxEngine, RxStop};
 pub use tx::{MAX_FRAME, TxEngine, TxStop};
 

@@ -2,9 +2,9 @@
 //! process does.
 
 use std::ptr;
+use std::sync::atomic::{AtomicU8, Ordering};
 #[cfg(not(test))]
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64};
-use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::MemoryFault;
 

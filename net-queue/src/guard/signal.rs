@@ -50,7 +50,8 @@ pub fn install() -> io::Result<()> {
         let _ = previous.set(Action(before));
         // SAFETY: as above.
         let mut action: sigaction = unsafe { std::mem::zeroed() };
-        action.sa_sigaction = on_fault as extern "C" fn(c_int, *mut siginfo_t, *mut c_void) as usize;
+        action.sa_sigaction =
+            on_fault as extern "C" fn(c_int, *mut siginfo_t, *mut c_void) as usize;
         // A stack that overflowed has no room for a handler; nothing is blocked that was not before.
         action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
         // SAFETY: `on_fault` has the signature that SA_SIGINFO asks for and is async-signal-safe.
@@ -135,12 +136,7 @@ extern "C" fn on_fault(signal: c_int, info: *mut siginfo_t, context: *mut c_void
 ///
 /// # Safety
 /// The other arguments are those of a handler of `signal`.
-unsafe fn pass_on(
-    previous: &sigaction,
-    signal: c_int,
-    info: *mut siginfo_t,
-    context: *mut c_void,
-) {
+unsafe fn pass_on(previous: &sigaction, signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     // SAFETY: the caller's promise.
     let sent = unsafe { (*info).si_code } <= 0;
     match previous.sa_sigaction {

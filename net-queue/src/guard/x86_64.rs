@@ -37,7 +37,11 @@ macro_rules! fixup {
 const WIDE: usize = 256;
 
 fn done(failed: u64) -> Result<(), MemoryFault> {
-    if failed == 0 { Ok(()) } else { Err(MemoryFault) }
+    if failed == 0 {
+        Ok(())
+    } else {
+        Err(MemoryFault)
+    }
 }
 
 /// Copies `len` bytes. After a fault any part of `dst` may have been written.

@@ -5,7 +5,10 @@
 //! Memory that the guest was promised may be out of reach all the same: an access that fails is remembered by its
 //! area, and the ring looks there before it trusts what it loaded.
 #![allow(unsafe_code)]
-#![cfg_attr(test, allow(unused_unsafe, reason = "the model's words are only names"))]
+#![cfg_attr(
+    test,
+    allow(unused_unsafe, reason = "the model's words are only names")
+)]
 
 use std::cell::Cell;
 

@@ -15,7 +15,7 @@ use crate::testing::Random;
 pub const POISON: u8 = 0xaa;
 
 /// One for rings, one right behind it, a hole, and a large one above 4 GiB for buffers.
-const REGIONS: [(u64, usize); 3] = [
+pub(super) const REGIONS: [(u64, usize); 3] = [
     (0x1_0000, 16 << 20),
     (0x101_0000, 2 << 20),
     (0x1_0000_0000, 64 << 20),
@@ -79,7 +79,11 @@ impl TestMemory {
     #[must_use]
     pub fn new() -> Self {
         let ranges = REGIONS.map(|(addr, len)| (GuestAddress(addr), len));
-        let mmap = GuestMemoryMmap::from_ranges(&ranges).expect("test regions can be mapped");
+        Self::over(GuestMemoryMmap::from_ranges(&ranges).expect("test regions can be mapped"))
+    }
+
+    /// Memory that has been mapped already, in the same regions.
+    pub(super) fn over(mmap: GuestMemoryMmap<AtomicBitmap>) -> Self {
         Self {
             mmap: Arc::new(mmap),
             heap: Arc::new(Mutex::new(Heap {

@@ -11,6 +11,7 @@
 
 mod backend;
 mod guest_ring;
+mod holes;
 mod limit;
 mod memory;
 mod null;
@@ -20,6 +21,7 @@ mod split;
 
 pub use backend::{Answer, ScriptedBackend, Wire};
 pub use guest_ring::{At, GuestRing, Interrupts, RawDesc, Shape, Used};
+pub use holes::{Hole, HoledMemory};
 pub use limit::{LimitCall, ScriptedLimit};
 pub use memory::{DirtyRanges, POISON, Piece, TestMemory};
 pub use null::NullBackend;

@@ -34,7 +34,12 @@ pub(crate) struct CtrlRig {
 
 impl CtrlRig {
     pub(crate) fn new(config: RingConfig) -> Self {
-        let guest = GuestRing::new(&TestMemory::new(), config);
+        Self::on(&TestMemory::new(), config)
+    }
+
+    /// In memory that is there already.
+    pub(crate) fn on(memory: &TestMemory, config: RingConfig) -> Self {
+        let guest = GuestRing::new(memory, config);
         let marks = Arc::new(DirtyRanges::default());
         let ram = guest.memory().ram().with_dirty_log(Some(marks.clone()));
         let counters = Arc::<QueueCounters>::default();

@@ -82,7 +82,17 @@ impl TxRig {
     }
 
     pub(crate) fn with(config: RingConfig, size: HdrSize, offloads: Offloads) -> Self {
-        let guest = GuestRing::new(&TestMemory::new(), config);
+        Self::on(&TestMemory::new(), config, size, offloads)
+    }
+
+    /// In memory that is there already.
+    pub(crate) fn on(
+        memory: &TestMemory,
+        config: RingConfig,
+        size: HdrSize,
+        offloads: Offloads,
+    ) -> Self {
+        let guest = GuestRing::new(memory, config);
         let (backend, wire) = Wire::new();
         let counters = Arc::<QueueCounters>::default();
         let rules = TxRules::new(offloads);

@@ -4,6 +4,7 @@
 mod chains;
 mod control;
 mod frames;
+mod memory_holes;
 mod racing;
 mod receive;
 
