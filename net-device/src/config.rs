@@ -59,6 +59,10 @@ pub struct NetConfig {
     pub iommu: bool,
     /// What happens to a worker that makes a system call it should not.
     pub seccomp: SeccompAction,
+    /// Whether a device puts the process's handler for SIGSEGV and SIGBUS in place, by which guest memory that is out
+    /// of reach costs a frame or a queue instead of the process (see [`net_queue::guard`]). A VMM that has handlers
+    /// of its own and calls [`net_queue::guard::recover`] in them switches this off.
+    pub memory_fault_handler: bool,
     /// Microseconds for which a worker that has run out of frames looks for more before it sleeps, up to
     /// [`MAX_POLL_US`]: spends its CPU's time on a shorter latency.
     pub poll_us: u16,
@@ -83,6 +87,7 @@ impl Default for NetConfig {
             queue_size: 256,
             iommu: false,
             seccomp: SeccompAction::default(),
+            memory_fault_handler: true,
             poll_us: 0,
             rx_limit: None,
             tx_limit: None,
@@ -192,6 +197,12 @@ impl NetConfigBuilder {
     /// Name of the device.
     pub fn id(mut self, id: impl Into<String>) -> Self {
         self.0.id = id.into();
+        self
+    }
+
+    /// Whether the device handles faults on guest memory; on by default.
+    pub fn memory_fault_handler(mut self, on: bool) -> Self {
+        self.0.memory_fault_handler = on;
         self
     }
 

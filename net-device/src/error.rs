@@ -18,6 +18,9 @@ pub enum NewError {
     /// A descriptor cannot be duplicated.
     #[error("cannot duplicate a tap descriptor")]
     Duplicate(#[source] std::io::Error),
+    /// The handler for faults on guest memory cannot be set.
+    #[error("cannot handle faults on guest memory")]
+    MemoryFaultHandler(#[source] std::io::Error),
     /// A limit cannot be set up.
     #[error("cannot limit")]
     Limit(#[from] LimitError),

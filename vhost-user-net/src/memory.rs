@@ -8,10 +8,11 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use net_device::GuestRam;
 use vhost::vhost_user::message::VhostUserMemoryRegion;
 use vm_memory::mmap::MmapRegionError;
 use vm_memory::{
-    Bytes, FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionCollectionError, GuestRegionMmap,
+    FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionCollectionError, GuestRegionMmap,
     MmapRegion,
 };
 
@@ -218,7 +219,11 @@ impl MemoryTable {
         let Ok(Some(memory)) = self.guest_memory() else {
             return false;
         };
-        let flags: Result<u16, _> = memory.read_obj(GuestAddress(desc.saturating_add(FLAGS)));
-        flags.is_ok_and(|flags| matches!(flags & (AVAIL | USED), 0 | AVAIL))
+        let mut flags = [0; 2];
+        // The front-end may have taken the memory away already; the ring is refused then.
+        let read =
+            GuestRam::new(memory).map(|ram| ram.read(desc.saturating_add(FLAGS), &mut flags));
+        let flags = u16::from_le_bytes(flags);
+        matches!(read, Ok(Ok(()))) && matches!(flags & (AVAIL | USED), 0 | AVAIL)
     }
 }

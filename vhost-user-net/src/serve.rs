@@ -334,8 +334,9 @@ impl<'a> Server<'a> {
             if lost {
                 return Err(ServeError::WorkerLost);
             }
-            if changed {
-                session.config_changed();
+            if changed && let Err(error) = session.config_changed() {
+                warn!("{}: connection ended: {}", self.name, chain(&error));
+                return Ok(End::Closed);
             }
             if asked && let Some(control) = &mut self.control {
                 control.serve(session.device());

@@ -79,6 +79,9 @@ pub enum SessionError {
     /// The dirty log.
     #[error("unusable dirty log")]
     Log(#[source] MapError),
+    /// The dirty log's memory was taken away while it was in use.
+    #[error("the memory of the dirty log is not there any more")]
+    LogLost,
     /// The descriptor for requests of the back-end.
     #[error("the back-end's channel is no connected unix stream socket")]
     Channel,

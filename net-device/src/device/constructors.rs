@@ -102,6 +102,9 @@ impl NetDevice {
                 pairs,
             });
         }
+        if config.memory_fault_handler {
+            net_queue::guard::install().map_err(NewError::MemoryFaultHandler)?;
+        }
         let caps = common_caps(&ports);
         config.mtu = config.mtu.or(caps.mtu);
         let offered = Features::offered(caps.tx, caps.rx, &config);

@@ -16,7 +16,6 @@
 //!
 //! The instructions are written for x86-64. On other processors accesses are plain loads and stores,
 //! which [`GUARDED`] tells: there, memory that can vanish must not be shared with a device.
-#![allow(unsafe_code)]
 
 #[cfg(not(all(target_arch = "x86_64", not(miri))))]
 mod portable;

@@ -1,5 +1,6 @@
 //! Plain accesses, for processors without guarded ones and for interpreters: they never fail, the
 //! process does.
+#![allow(unsafe_code)]
 
 use std::ptr;
 use std::sync::atomic::{AtomicU8, Ordering};

@@ -1,4 +1,5 @@
 //! Bytes that this process shares with another one which may take them away.
+#![allow(unsafe_code)]
 
 use std::any::Any;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
 //! The signal handler that lets a guarded access fail.
+#![allow(unsafe_code)]
 
 use std::io;
 use std::ptr;

@@ -4,6 +4,8 @@
 //! blocks of assembly in order among each other, and those without `readonly` also after and before
 //! all other accesses. So each of these accesses is at least as strong as the order it is asked for.
 
+#![allow(unsafe_code)]
+
 use std::arch::{asm, naked_asm};
 #[cfg(not(test))]
 use std::sync::atomic::Ordering;
@@ -55,10 +57,66 @@ pub(crate) unsafe fn copy(src: *const u8, dst: *mut u8, len: usize) -> Result<()
         return done(unsafe { copy_wide(dst, src, len) });
     }
     // SAFETY: the caller's promise; every x86-64 processor has SSE2.
-    done(unsafe { copy_narrow(dst, src, len) })
+    done(unsafe {
+        if len < 16 {
+            copy_tiny(dst, src, len)
+        } else {
+            copy_narrow(dst, src, len)
+        }
+    })
 }
 
-/// Copies in steps of 16 bytes; returns 0, or 1 after a fault.
+/// Copies fewer than 16 bytes; returns 0, or 1 after a fault.
+///
+/// # Safety
+/// As for [`copy`].
+#[unsafe(naked)]
+unsafe extern "sysv64" fn copy_tiny(dst: *mut u8, src: *const u8, len: usize) -> u64 {
+    naked_asm!(
+        // Two words of 8, 4 or 2 bytes that overlap, or one byte.
+        "2:",
+        "cmp edx, 8",
+        "jb 52f",
+        "mov rax, [rsi]",
+        "mov rcx, [rsi + rdx - 8]",
+        "mov [rdi], rax",
+        "mov [rdi + rdx - 8], rcx",
+        "xor eax, eax",
+        "ret",
+        "52:",
+        "cmp edx, 4",
+        "jb 53f",
+        "mov eax, [rsi]",
+        "mov ecx, [rsi + rdx - 4]",
+        "mov [rdi], eax",
+        "mov [rdi + rdx - 4], ecx",
+        "xor eax, eax",
+        "ret",
+        "53:",
+        "cmp edx, 2",
+        "jb 54f",
+        "movzx eax, word ptr [rsi]",
+        "movzx ecx, word ptr [rsi + rdx - 2]",
+        "mov word ptr [rdi], ax",
+        "mov word ptr [rdi + rdx - 2], cx",
+        "xor eax, eax",
+        "ret",
+        "54:",
+        "test edx, edx",
+        "je 55f",
+        "movzx eax, byte ptr [rsi]",
+        "mov byte ptr [rdi], al",
+        "55:",
+        "xor eax, eax",
+        "ret",
+        "3:",
+        "mov eax, 1",
+        "ret",
+        fixup!("2b", "3b", "3b"),
+    )
+}
+
+/// Copies at least 16 bytes in steps of 16; returns 0, or 1 after a fault.
 ///
 /// The last step overlaps the one before, which spares a loop for the rest.
 ///
@@ -68,8 +126,6 @@ pub(crate) unsafe fn copy(src: *const u8, dst: *mut u8, len: usize) -> Result<()
 unsafe extern "sysv64" fn copy_narrow(dst: *mut u8, src: *const u8, len: usize) -> u64 {
     naked_asm!(
         "2:",
-        "cmp rdx, 16",
-        "jb 5f",
         "cmp rdx, 32",
         "ja 4f",
         "movups xmm0, [rsi]",
@@ -115,42 +171,6 @@ unsafe extern "sysv64" fn copy_narrow(dst: *mut u8, src: *const u8, len: usize) 
         "movups [rdi + rcx + 16], xmm1",
         "movups [rdi + rcx + 32], xmm2",
         "movups [rdi + rcx + 48], xmm3",
-        "xor eax, eax",
-        "ret",
-        // Below 16 bytes: two words of 8, 4 or 2 bytes that overlap, or one byte.
-        "5:",
-        "cmp edx, 8",
-        "jb 52f",
-        "mov rax, [rsi]",
-        "mov rcx, [rsi + rdx - 8]",
-        "mov [rdi], rax",
-        "mov [rdi + rdx - 8], rcx",
-        "xor eax, eax",
-        "ret",
-        "52:",
-        "cmp edx, 4",
-        "jb 53f",
-        "mov eax, [rsi]",
-        "mov ecx, [rsi + rdx - 4]",
-        "mov [rdi], eax",
-        "mov [rdi + rdx - 4], ecx",
-        "xor eax, eax",
-        "ret",
-        "53:",
-        "cmp edx, 2",
-        "jb 54f",
-        "movzx eax, word ptr [rsi]",
-        "movzx ecx, word ptr [rsi + rdx - 2]",
-        "mov word ptr [rdi], ax",
-        "mov word ptr [rdi + rdx - 2], cx",
-        "xor eax, eax",
-        "ret",
-        "54:",
-        "test edx, edx",
-        "je 55f",
-        "movzx eax, byte ptr [rsi]",
-        "mov byte ptr [rdi], al",
-        "55:",
         "xor eax, eax",
         "ret",
         "3:",

@@ -3,7 +3,10 @@
 use std::fs::File;
 use std::io::Read;
 
+use net_device::net_queue::guard;
+
 use super::*;
+use crate::interrupts::Interrupts;
 
 /// A bitmap of `len` bytes in a file of twice that, and the file.
 fn bitmap(len: u64) -> (DirtyBitmap, File) {
@@ -65,8 +68,25 @@ fn a_used_ring_is_marked_where_its_front_end_says() {
         len: 0x1000,
         log_addr: 0x100_0000,
     };
-    let pages = DirtyPages::new(log, vec![ring]);
+    let pages = DirtyPages::new(log, vec![ring], Arc::new(Interrupts::new(0).unwrap()));
     pages.mark(0x5ffc, 8);
     pages.mark(0x4000, 4);
     assert_eq!(bits(&file), [4, 5, 6, 0x1000]);
+}
+
+#[test]
+fn a_log_that_was_taken_away_is_told_once() {
+    guard::install().unwrap();
+    let (log, file) = bitmap(0x1000);
+    let session = Arc::new(Interrupts::new(0).unwrap());
+    let pages = DirtyPages::new(log.clone(), Vec::new(), session.clone());
+    pages.mark(0x1000, 1);
+    assert!(!log.is_lost());
+    file.set_len(0).unwrap();
+    pages.mark(0x1000, 1);
+    pages.mark(0x2000, 1);
+    assert!(log.is_lost());
+    let mut told = [0; 8];
+    session.config_event().read_exact(&mut told).unwrap();
+    assert_eq!(u64::from_ne_bytes(told), 1);
 }

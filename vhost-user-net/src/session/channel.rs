@@ -8,6 +8,7 @@ use net_device::VirtioDevice;
 use vhost::vhost_user::message::{BackendReq, VhostUserProtocolFeatures};
 
 use super::{Session, SessionError};
+use crate::log::DirtyBitmap;
 use crate::sys::{self, SocketKind};
 use crate::{interrupts, wire};
 
@@ -25,16 +26,22 @@ impl Session<'_> {
     /// Passes on that the configuration space changed, or that the device cannot go on.
     ///
     /// To be called when [`Interrupts::config_event`](crate::interrupts::Interrupts::config_event) is readable.
-    pub fn config_changed(&mut self) {
+    ///
+    /// # Errors
+    /// The dirty log is gone, so the migration that it is for cannot be right.
+    pub fn config_changed(&mut self) -> Result<(), SessionError> {
         // Several changes before this call are one for the front-end.
         let _ = self.interrupts.config_event().read(&mut [0; 8]);
+        if self.log.as_ref().is_some_and(DirtyBitmap::is_lost) {
+            return Err(SessionError::LogLost);
+        }
         if self.device.needs_reset() {
             for error in &self.errors {
                 let _ = interrupts::signal(error.as_ref());
             }
         }
         if !self.protocol.contains(VhostUserProtocolFeatures::CONFIG) {
-            return;
+            return Ok(());
         }
         let message = wire::backend_request(BackendReq::CONFIG_CHANGE_MSG);
         match self
@@ -49,5 +56,6 @@ impl Session<'_> {
             }
             _ => {}
         }
+        Ok(())
     }
 }

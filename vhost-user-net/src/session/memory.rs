@@ -46,6 +46,7 @@ impl Session<'_> {
         Ok(Some(ram.with_dirty_log(Some(Arc::new(DirtyPages::new(
             bitmap.clone(),
             used_rings,
+            Arc::clone(&self.interrupts) as _,
         ))))))
     }
 

@@ -114,3 +114,68 @@ fn written_pages_are_marked_while_logging_is_on() {
     front_end.wait();
     assert!(dirty(true).is_empty());
 }
+
+/// The front-end shortens the file of its memory: its ring breaks and says so, the process and another device's
+/// front-end notice nothing, and the next front-end is served.
+#[test]
+fn memory_that_is_taken_away_ends_its_own_ring_alone() {
+    let (mut device, wires) = super::device(1);
+    let (mut other_device, other_wires) = super::device(1);
+    let mut front_end = FrontEnd::new();
+    let mut other = FrontEnd::new();
+    let mut session = running(&mut device, &front_end);
+    let other_session = running(&mut other_device, &other);
+    let broken = crate::sys::event().unwrap();
+    let error = RingFd {
+        ring: TX,
+        fd: Some(own(&broken)),
+    };
+    all(&mut session, [Request::SetVringErr(error)]);
+    front_end.send();
+    front_end.wait();
+    front_end.file.set_len(0).unwrap();
+    crate::interrupts::signal(Some(&front_end.kick)).unwrap();
+    let event = session.interrupts().config_event().as_fd();
+    let [told] = crate::sys::wait([(event, Interest::Readable)], Some(10_000)).unwrap();
+    assert!(told, "the session is told");
+    session.config_changed().unwrap();
+    let [told] = crate::sys::wait([(broken.as_fd(), Interest::Readable)], Some(10_000)).unwrap();
+    assert!(told, "and so is the front-end");
+    other.send();
+    other.wait();
+    assert_eq!(payloads(&other_wires[0]), [0]);
+    drop((session, other_session));
+    let mut next = FrontEnd::new();
+    let _session = running(&mut device, &next);
+    next.send();
+    next.wait();
+    assert_eq!(payloads(&wires[0]), [0, 0]);
+}
+
+/// A dirty log that is taken away ends the session that it belongs to.
+#[test]
+fn a_log_that_is_taken_away_ends_its_session() {
+    let (mut device, wires) = super::device(1);
+    let mut front_end = FrontEnd::new();
+    let mut session = running(&mut device, &front_end);
+    let log = tempfile::tempfile().unwrap();
+    log.set_len(0x1000).unwrap();
+    all(
+        &mut session,
+        [
+            Request::SetLogBase(VhostUserLog::new(0x1000, 0), own(&log)),
+            Request::SetFeatures(VERSION_1 | PROTOCOL | LOG_ALL),
+        ],
+    );
+    log.set_len(0).unwrap();
+    front_end.send();
+    front_end.wait();
+    let event = session.interrupts().config_event().as_fd();
+    let [told] = crate::sys::wait([(event, Interest::Readable)], Some(10_000)).unwrap();
+    assert!(told, "the session is told");
+    assert!(matches!(
+        session.config_changed(),
+        Err(SessionError::LogLost)
+    ));
+    assert_eq!(payloads(&wires[0]), [0]);
+}

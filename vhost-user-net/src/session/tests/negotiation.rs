@@ -93,7 +93,7 @@ fn the_front_end_hears_of_a_changed_configuration() {
     let event = session.interrupts().config_event().as_fd();
     let [ready] = crate::sys::wait([(event, Interest::Readable)], Some(10_000)).unwrap();
     assert!(ready);
-    session.config_changed();
+    session.config_changed().unwrap();
     let mut message = [0; 12];
     theirs.read_exact(&mut message).unwrap();
     assert_eq!(
@@ -110,11 +110,11 @@ fn a_front_end_that_never_hears_does_no_harm() {
     let (theirs, ours) = UnixStream::pair().unwrap();
     all(&mut session, [Request::SetBackendReqFd(ours.into())]);
     for _ in 0..10_000 {
-        session.config_changed();
+        session.config_changed().unwrap();
     }
     assert!(session.channel.is_some());
     drop(theirs);
-    session.config_changed();
+    session.config_changed().unwrap();
     assert!(session.channel.is_none());
 }
 
