@@ -76,6 +76,15 @@ pub trait FrameBackend: Send {
 
     /// What to poll for readable and writable.
     fn poll_fd(&self) -> BorrowedFd<'_>;
+
+    /// Whether frames can still pass; asked when the descriptor reports an error or a hang-up, of which a caller that
+    /// has nothing to send and no room to receive into would not hear otherwise.
+    ///
+    /// # Errors
+    /// Nothing will be sent or received any more.
+    fn check(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl<B: FrameBackend + ?Sized> FrameBackend for Box<B> {
@@ -97,6 +106,10 @@ impl<B: FrameBackend + ?Sized> FrameBackend for Box<B> {
 
     fn poll_fd(&self) -> BorrowedFd<'_> {
         (**self).poll_fd()
+    }
+
+    fn check(&self) -> io::Result<()> {
+        (**self).check()
     }
 }
 

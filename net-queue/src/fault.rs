@@ -42,10 +42,13 @@ pub enum DropCause {
     /// A received frame that was held back when its queue was stopped or taken from the pairs in use.
     #[error("queue stopped")]
     Stopped,
+    /// A frame of either direction while the link was set down.
+    #[error("link down")]
+    LinkDown,
 }
 
 impl DropCause {
-    const PLAIN: [Self; 11] = [
+    const PLAIN: [Self; 12] = [
         Self::Direction,
         Self::BadAddress,
         Self::Pieces,
@@ -57,6 +60,7 @@ impl DropCause {
         Self::Mtu,
         Self::Filtered,
         Self::Stopped,
+        Self::LinkDown,
     ];
 
     /// How many causes there are.
@@ -97,6 +101,7 @@ impl DropCause {
             Self::Mtu => "mtu",
             Self::Filtered => "filtered",
             Self::Stopped => "stopped",
+            Self::LinkDown => "link_down",
         }
     }
 }

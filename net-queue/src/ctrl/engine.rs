@@ -4,13 +4,17 @@ use std::sync::Arc;
 
 use crate::counters::QueueCounters;
 use crate::ctrl::Ack;
+use crate::ctrl::command::cut_mac_table;
 use crate::fault::{DropCause, QueueFault};
 use crate::iovec::{HostSlice, IoVec, MAX_PIECES, copy_from, copy_into};
 use crate::ram::GuestRam;
 use crate::ring::walk::Resolver;
 use crate::ring::{Cursor, PieceSink, Ring};
 
-/// The longest command that is looked at, in bytes: far beyond any that means something. A longer one is refused.
+/// The longest command that a handler is given, in bytes.
+///
+/// A longer one is cut: what stands behind the data that a command needs means nothing anyway (NET-CVQ-05). Only the
+/// lists of MAC_TABLE_SET can need more, and those are cut to [`MAX_MACS`] addresses each.
 pub const MAX_COMMAND: usize = 16 * 1024;
 
 /// Why [`CtrlEngine::run`] returned.
@@ -146,6 +150,19 @@ impl<R: Ring> CtrlEngine<R> {
         (stop, interrupt)
     }
 
+    /// Copies the command out of guest memory once, as far as a handler may see it.
+    fn fetch(&mut self) {
+        let len = self.pieces.len.min(MAX_COMMAND as u64) as usize;
+        self.command.resize(len, 0);
+        copy_from(&self.pieces.readable, 0, &mut self.command);
+        if self.pieces.len > MAX_COMMAND as u64 {
+            let readable = &self.pieces.readable;
+            cut_mac_table(&mut self.command, self.pieces.len, |at, bytes| {
+                copy_from(readable, at, bytes) == bytes.len()
+            });
+        }
+    }
+
     /// One command; returns how many bytes of answer were written. A chain without room for an answer is not
     /// executed, since its driver could not know how it ended (NET-CVQ-06).
     fn execute<H: Handler + ?Sized>(&mut self, handler: &mut H) -> u32 {
@@ -153,15 +170,9 @@ impl<R: Ring> CtrlEngine<R> {
             self.counters.add_drop(DropCause::TooShort);
             return 0;
         };
-        let ack = if self.pieces.len > MAX_COMMAND as u64 {
-            self.counters.add_drop(DropCause::TooLong);
-            Ack::Err
-        } else {
-            self.command.resize(self.pieces.len as usize, 0);
-            copy_from(&self.pieces.readable, 0, &mut self.command);
-            self.counters.add_batch(1, self.pieces.len);
-            handler.command(&self.command)
-        };
+        self.fetch();
+        self.counters.add_batch(1, self.pieces.len);
+        let ack = handler.command(&self.command);
         copy_into(&self.pieces.writable, 0, &[ack.byte()]);
         self.ram.mark(ack_at, 1);
         1

@@ -62,4 +62,8 @@ impl<B: FrameBackend, T: FrameTap> FrameBackend for Capture<B, T> {
     fn poll_fd(&self) -> BorrowedFd<'_> {
         self.inner.poll_fd()
     }
+
+    fn check(&self) -> io::Result<()> {
+        self.inner.check()
+    }
 }

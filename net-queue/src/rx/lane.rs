@@ -262,6 +262,24 @@ impl RxLane {
         Ok(Some(Arrived { len, direct }))
     }
 
+    /// Receives one frame into private memory, the start of a long one, and drops it.
+    pub(super) fn discard<B>(&mut self, backend: &mut B, cause: DropCause) -> Result<(), RxStop>
+    where
+        B: FrameBackend + ?Sized,
+    {
+        if let Some(fault) = self.fault {
+            return Err(RxStop::Fault(fault));
+        }
+        let room = &mut self.private[..COPIED];
+        match Scatter::with_bytes(room, |room| backend.recv(room)) {
+            Ok(_) => self.counters.add_drop(cause),
+            Err(error) => {
+                self.not_received::<()>(error)?;
+            }
+        }
+        Ok(())
+    }
+
     #[cold]
     fn not_received<T>(&self, error: RecvError) -> Result<Option<T>, RxStop> {
         match error {

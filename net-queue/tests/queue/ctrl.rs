@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use net_queue::ctrl::{Ack, MAX_COMMAND};
+use net_queue::ctrl::{Ack, Command, CommandError, MAX_COMMAND, MAX_MACS};
 use net_queue::ring::{AnyRing, RingConfig};
 use net_queue::testing::{DirtyRanges, GuestRing, Shape, TestMemory};
-use net_queue::{CtrlEngine, CtrlStop, DropCause, Handler, QueueCounters};
+use net_queue::{CtrlEngine, CtrlStop, Handler, QueueCounters};
 
 use crate::rig::{every_layout, every_ring, ring};
 
@@ -149,21 +149,82 @@ fn interrupt_and_budget() {
 }
 
 #[test]
-fn longest_command_is_executed_and_a_longer_one_refused() {
+fn a_command_longer_than_a_handler_takes_is_cut_behind_what_it_needs() {
     every_layout(|layout| {
         let mut rig = CtrlRig::new(ring(layout, 64));
         rig.command(Shape::Direct, &vec![5; MAX_COMMAND], &[2, 6000], &[1]);
         rig.command(Shape::Direct, &vec![5; MAX_COMMAND + 1], &[2, 6000], &[1]);
         rig.run();
-        assert_eq!(rig.executor.commands, [vec![5; MAX_COMMAND]]);
+        assert_eq!(
+            rig.executor.commands,
+            [(); 2].map(|()| vec![5; MAX_COMMAND])
+        );
         let answers: Vec<_> = rig
             .guest
             .poll_all()
             .iter()
             .map(|used| rig.guest.bytes(used))
             .collect();
-        assert_eq!(answers, [[0], [1]]);
-        assert_eq!(rig.counters.drops(DropCause::TooLong), 1);
+        assert_eq!(answers, [[0], [0]]);
         assert!(rig.works());
+    });
+}
+
+fn mac_table(counts: [u32; 2]) -> Vec<u8> {
+    let mut bytes = vec![1, 0];
+    for count in counts {
+        bytes.extend(count.to_le_bytes());
+        bytes.extend((0..count).flat_map(|n| [2, 0, 0, 0, (n >> 8) as u8, n as u8]));
+    }
+    bytes
+}
+
+#[test]
+fn long_lists_of_addresses_keep_their_first_ones_net_cvq_14() {
+    every_layout(|layout| {
+        for counts in [[5000, 0], [3, 20_000], [3000, 3000], [1024, 3000]] {
+            let mut rig = CtrlRig::new(ring(layout, 64));
+            let bytes = mac_table(counts);
+            assert!(bytes.len() > MAX_COMMAND);
+            rig.command(Shape::Direct, &bytes, &[1, 3, 4000, 9000], &[1]);
+            assert_eq!(rig.run(), CtrlStop::Empty);
+            let kept = counts.map(|count| count.min(MAX_MACS as u32));
+            assert_eq!(rig.executor.commands, [mac_table(kept)], "{counts:?}");
+            let used = rig.guest.poll().expect("the command comes back");
+            assert_eq!(rig.guest.bytes(&used), [0]);
+        }
+    });
+}
+
+#[test]
+fn long_lists_that_end_before_their_count_are_no_command_net_cvq_14() {
+    every_layout(|layout| {
+        for (counts, cut) in [
+            ([5000, 0], 1),
+            ([5000, 0], 5),
+            ([3, 4000], 1),
+            ([3000, 9], 60),
+        ] {
+            let mut rig = CtrlRig::new(ring(layout, 64));
+            let mut bytes = mac_table(counts);
+            bytes.truncate(bytes.len() - cut);
+            rig.command(Shape::Direct, &bytes, &[9000], &[1]);
+            assert_eq!(rig.run(), CtrlStop::Empty);
+            let [command] = &rig.executor.commands[..] else {
+                panic!("one command")
+            };
+            assert!(command.len() <= MAX_COMMAND);
+            assert_eq!(Command::parse(command), Err(CommandError::Short));
+        }
+        // More than any driver has memory for.
+        let mut rig = CtrlRig::new(ring(layout, 64));
+        let mut bytes = vec![0xff; 2 * MAX_COMMAND];
+        bytes[..2].copy_from_slice(&[1, 0]);
+        rig.command(Shape::Direct, &bytes, &[], &[1]);
+        rig.run();
+        assert_eq!(
+            Command::parse(&rig.executor.commands[0]),
+            Err(CommandError::Short)
+        );
     });
 }
