@@ -30,6 +30,16 @@ pub(crate) struct CtrlQueue {
     pub(crate) config: RingConfig,
 }
 
+impl CtrlQueue {
+    /// What the ring is made from to go on where it stands.
+    pub(crate) fn position(&self) -> RingConfig {
+        RingConfig {
+            cursor: self.engine.cursor(),
+            ..self.config
+        }
+    }
+}
+
 /// Executes the commands of the control queue.
 pub(crate) struct CtrlWorker {
     live: Arc<Live>,

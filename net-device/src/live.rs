@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use log::warn;
 use net_queue::Offloads;
 
+use crate::events::DeviceEvent;
 use crate::features::Features;
 use crate::filter::RxFilter;
 use crate::health::Health;
@@ -144,7 +145,7 @@ impl Live {
             interrupt,
             version: AtomicU64::new(0),
             epochs: (0..pairs).map(|_| Epoch::default()).collect(),
-            steering: Mutex::new(Steering::new(controls)),
+            steering: Mutex::new(Steering::new(features, controls)),
         }
     }
 
@@ -169,10 +170,16 @@ impl Live {
         first
     }
 
-    /// A port is lost: its device fails, and shows a link that is down.
-    pub(crate) fn port_died(&self, what: &dyn std::fmt::Display) {
+    /// The port of `pair` is lost: its device fails, and shows a link that is down.
+    pub(crate) fn port_died(&self, pair: usize, error: &std::io::Error) {
+        let what = format_args!("network port of pair {pair} is gone: {error}");
+        let was_up = self.space.is_link_up();
         let changed = self.space.set_link(false);
-        if !self.fail(what) && changed {
+        if was_up {
+            let events = self.health.events();
+            events.emit(&DeviceEvent::Link { up: false });
+        }
+        if !self.fail(&what) && changed {
             self.trigger(InterruptSource::Config);
         }
     }
@@ -180,7 +187,7 @@ impl Live {
     /// A worker is lost: the device fails, and the VMM is told.
     pub(crate) fn worker_panicked(&self, name: &str) {
         self.fail(&format_args!("worker {name} panicked"));
-        self.health.signal_exit();
+        self.health.worker_lost(name);
     }
 
     pub(crate) fn reader(&self) -> PolicyReader {
@@ -307,12 +314,13 @@ impl PolicyReader {
 pub(crate) struct Running {
     pub(crate) rx: Vec<bool>,
     pub(crate) tx: Vec<bool>,
-    pub(crate) control: bool,
 }
 
 /// Which ports of the link are fed.
 struct Steering {
     running: Running,
+    /// `VIRTIO_NET_F_CTRL_VQ` was negotiated.
+    commanded: bool,
     /// What the driver asked for by command.
     chosen: Option<u16>,
     controls: Vec<Box<dyn PortControl>>,
@@ -320,26 +328,27 @@ struct Steering {
 }
 
 impl Steering {
-    fn new(controls: Vec<Box<dyn PortControl>>) -> Self {
+    fn new(features: Features, controls: Vec<Box<dyn PortControl>>) -> Self {
         let pairs = controls.len();
         let running = Running {
             rx: vec![false; pairs],
             tx: vec![false; pairs],
-            control: false,
         };
         Self {
             running,
+            commanded: features.contains(Features::VIRTIO_NET_F_CTRL_VQ),
             chosen: None,
             attached: vec![None; pairs],
             controls,
         }
     }
 
-    /// With a control queue the driver says how many pairs receive, and starts with one. Without one (a VMM that
-    /// serves that queue itself starts and stops the others) every pair that runs does.
+    /// A driver that negotiated a control queue says there how many pairs receive, and starts with one, whether that
+    /// queue runs yet or not (NET-MQ-01). Otherwise (a VMM that serves that queue itself starts and stops the others)
+    /// every pair that runs does.
     fn pairs(&self) -> u16 {
-        self.chosen
-            .unwrap_or(if self.running.control { 1 } else { u16::MAX })
+        let initial = if self.commanded { 1 } else { u16::MAX };
+        self.chosen.unwrap_or(initial)
     }
 
     fn set_offloads(&self, offloads: Offloads) -> Result<(), SteerError> {

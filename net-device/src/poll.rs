@@ -45,6 +45,8 @@ pub(crate) struct Ready {
     pub(crate) source: Source,
     pub(crate) readable: bool,
     pub(crate) writable: bool,
+    /// It reports an error, or that its other end is gone.
+    pub(crate) troubled: bool,
 }
 
 /// A set of descriptors to wait for.
@@ -152,6 +154,7 @@ impl Poller {
                 // Trouble shows at the next read or write.
                 readable: bits.intersects(Events::EPOLLIN | troubled),
                 writable: bits.intersects(Events::EPOLLOUT | troubled),
+                troubled: bits.intersects(troubled),
             });
         }
         Ok(())

@@ -48,6 +48,8 @@ struct Fields {
     mac: Option<MacAddr>,
     status: LinkStatus,
     generation: u32,
+    /// The generation has changed since somebody read it.
+    unread: bool,
 }
 
 impl ConfigSpace {
@@ -57,6 +59,7 @@ impl ConfigSpace {
             mac: config.mac,
             status: LinkStatus::LINK_UP,
             generation: 0,
+            unread: false,
         };
         Self {
             offered,
@@ -78,8 +81,19 @@ impl ConfigSpace {
         }
     }
 
-    /// Counts the changes that a driver could see; wraps (VirtIO 1.4 §2.5, DEV-LIFE-08).
+    /// The generation as a driver reads it: another one than at the last call if there was a change in between that
+    /// it could see (VirtIO 1.4 §2.5, DEV-LIFE-08).
+    ///
+    /// All changes between two calls are one step, so the number does not come back to what it was however many
+    /// there are. A register of 8 bits, as in PCI, can show its lowest byte.
     pub fn generation(&self) -> u32 {
+        let mut fields = self.lock();
+        fields.unread = false;
+        fields.generation
+    }
+
+    /// The generation, looked at by somebody who does not compare it with another.
+    pub(crate) fn saved_generation(&self) -> u32 {
         self.lock().generation
     }
 
@@ -91,6 +105,11 @@ impl ConfigSpace {
     /// The status field, whether the driver can see it or not.
     pub fn status(&self) -> LinkStatus {
         self.lock().status
+    }
+
+    /// Whether frames can pass, whether or not the driver can see that.
+    pub fn is_link_up(&self) -> bool {
+        self.status().contains(LinkStatus::LINK_UP)
     }
 
     /// Takes the MAC address that the driver has set (NET-CVQ-13).
@@ -123,6 +142,7 @@ impl ConfigSpace {
         fields.mac = mac;
         fields.status.set(LinkStatus::ANNOUNCE, announce);
         fields.generation = generation.wrapping_add(1);
+        fields.unread = true;
     }
 
     /// Applies `change`; true, and a new generation, if the driver reads something else now.
@@ -131,7 +151,10 @@ impl ConfigSpace {
         let before = self.layout(&fields);
         change(&mut fields);
         let visible = self.layout(&fields) != before;
-        fields.generation = fields.generation.wrapping_add(visible.into());
+        if visible && !fields.unread {
+            fields.generation = fields.generation.wrapping_add(1);
+            fields.unread = true;
+        }
         visible
     }
 

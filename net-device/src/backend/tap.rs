@@ -121,6 +121,12 @@ impl FrameBackend for TapBackend {
     fn poll_fd(&self) -> BorrowedFd<'_> {
         self.tap.as_fd()
     }
+
+    /// The kernel reports an error for a tap whose interface is being deleted or is gone, and for no other. To ask it
+    /// would not help: for a moment such a tap still looks like one without frames.
+    fn check(&self) -> io::Result<()> {
+        Err(io::Error::from_raw_os_error(libc::EBADFD))
+    }
 }
 
 /// The interface was deleted under the descriptor.
