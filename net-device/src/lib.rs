@@ -10,6 +10,7 @@
 //!   pair        one thread per RX/TX pair: engines of net-queue + a port + limits -----------+
 //!   control     one thread for the control queue: commands -> policy, config space, link ----+
 //!   live        what the workers share: receive policy, which pairs are fed, health
+//!   events      what becomes of the device, for the VMM's observer and the log
 //!   port        the backend that moves frames, the handle that steers its link
 //! ```
 //!

@@ -349,7 +349,10 @@ impl Runtime {
         self.reconfigure()?;
         self.paused = false;
         let done = self.run();
-        self.paused = done.is_err();
+        if done.is_err() {
+            // Some may run already.
+            let _ = self.pause();
+        }
         if done.is_ok() && std::mem::take(&mut self.interrupt_config) {
             self.live.trigger(InterruptSource::Config);
         }
