@@ -7,7 +7,7 @@ use net_device::{
     AccessPlatform, ActivateError, FeatureError, FeatureWords, Features, NetConfig, Snapshottable,
     VirtioDevice,
 };
-use snapshot::Snapshot;
+use snapshot::{NetState, Snapshot};
 use tests::rig::{RINGS, Rig, body, chain, frame, pause, resume};
 
 type F = Features;
@@ -141,25 +141,57 @@ fn features_in_words_make_one_set_net_feat_02() {
     }
 }
 
+/// What a driver cannot have set without the feature.
+type Excluded = (&'static str, F, fn(&mut NetState));
+
+const EXCLUDED: &[Excluded] = &[
+    (
+        "announce_pending",
+        F::VIRTIO_NET_F_GUEST_ANNOUNCE,
+        |state| {
+            state.announce_pending = true;
+        },
+    ),
+    ("announce_pending", F::VIRTIO_NET_F_STATUS, |state| {
+        state.announce_pending = true;
+    }),
+    ("control.rx_modes", F::VIRTIO_NET_F_CTRL_RX, |state| {
+        state.control.rx_modes = 1;
+    }),
+    ("control.rx_modes", F::VIRTIO_NET_F_CTRL_RX_EXTRA, |state| {
+        state.control.rx_modes = 1 << 4;
+    }),
+    ("control.unicast", F::VIRTIO_NET_F_CTRL_RX, |state| {
+        state.control.unicast.push([2, 0, 0, 0, 0, 9]);
+    }),
+    ("control.multicast", F::VIRTIO_NET_F_CTRL_RX, |state| {
+        state.control.multicast_overflow = true;
+    }),
+    ("control.vlans", F::VIRTIO_NET_F_CTRL_VLAN, |state| {
+        state.control.vlans[63] = 1 << 63;
+    }),
+    ("active_pairs", F::VIRTIO_NET_F_MQ, |state| {
+        state.active_pairs = 1;
+    }),
+];
+
 #[test]
-fn an_announcement_that_was_not_negotiated_is_not_restored() {
-    let mut rig = Rig::running(F::VIRTIO_NET_F_GUEST_ANNOUNCE);
-    pause(&mut rig);
-    let mut state = rig
-        .device
-        .snapshot()
-        .expect("it is paused")
-        .open()
-        .expect("sealed");
-    state.announce_pending = true;
-    let snapshot = Snapshot::seal(&state).expect("no list is too long");
-    let mut next = Rig::new(Rig::config(1));
-    let refused = next.device.restore(snapshot).expect_err("there is none");
-    assert!(
-        chain(&refused).contains("announce_pending"),
-        "{}",
-        chain(&refused)
-    );
+fn what_the_accepted_features_exclude_is_not_restored() {
+    for (name, without, change) in EXCLUDED {
+        for rings in RINGS {
+            let mut rig = Rig::running(*without | rings);
+            pause(&mut rig);
+            let snapshot = rig.device.snapshot().expect("it is paused");
+            let mut state = snapshot.open().expect("it was just sealed");
+            change(&mut state);
+            let snapshot = Snapshot::seal(&state).expect("no list is too long");
+            let mut next = Rig::new(Rig::config(1));
+            let refused = next.device.restore(snapshot).expect_err(name);
+            assert!(chain(&refused).contains(name), "{}", chain(&refused));
+            assert!(!next.device.needs_reset());
+            next.start(rings);
+        }
+    }
 }
 
 #[test]

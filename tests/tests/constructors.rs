@@ -298,6 +298,58 @@ fn a_deleted_interface_fails_the_device_and_not_the_call_that_resumes_it() {
     });
 }
 
+/// A network namespace that lives as long as this does.
+struct OtherNamespace(std::process::Child);
+
+impl OtherNamespace {
+    fn new() -> Self {
+        let child = std::process::Command::new("unshare")
+            .args(["--net", "sleep", "600"])
+            .spawn()
+            .expect("these tests need `unshare`: install util-linux");
+        let net = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).ok();
+        let id = child.id().to_string();
+        while net(&id).is_none() || net(&id) == net("self") {
+            std::thread::yield_now();
+        }
+        Self(child)
+    }
+}
+
+impl Drop for OtherNamespace {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn an_interface_that_is_set_down_or_moves_to_another_namespace_is_not_gone() {
+    isolated(|| {
+        without_ipv6();
+        let device = NetDevice::from_tap_name(Rig::config(2), &named("moved0"));
+        let mut rig = Rig::over(device.expect("it can be made"));
+        rig.start(F::empty());
+        let other = OtherNamespace::new();
+        for change in [
+            "link set moved0 down".to_owned(),
+            "link set moved0 up".to_owned(),
+            format!("link set moved0 netns {}", other.0.id()),
+        ] {
+            ip(&change);
+            pause(&mut rig);
+            resume(&mut rig);
+            assert_eq!(rig.command(0, 0, &[1]), 0);
+            assert!(!rig.device.needs_reset(), "{change}");
+            assert_eq!(rig.status() & 1, 1, "{change}");
+        }
+        // It ends with its namespace.
+        drop(other);
+        rig.irq.wait_config(1);
+        assert!(rig.device.needs_reset());
+    });
+}
+
 #[test]
 fn an_mtu_too_small_to_be_told_is_not_offered_net_cfg_07() {
     for (mtu, told) in [(0, None), (67, None), (68, Some(68)), (1280, Some(1280))] {
