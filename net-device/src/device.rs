@@ -171,7 +171,8 @@ impl NetDevice {
     /// arrives for it is dropped and counted (`tx_drop_link_down`, `rx_drop_link_down`), as on a pulled cable, so
     /// that nothing stale is delivered when it is up again. Commands are answered.
     pub fn set_link(&mut self, up: bool) {
-        if self.space.is_link_up() == up {
+        let shown = self.space.is_link_up();
+        if (shown, self.space.passes_frames()) == (up, up) {
             return;
         }
         let visible = self.space.set_link(up);
@@ -179,7 +180,9 @@ impl NetDevice {
             // A host that cannot let the workers go on has failed the device.
             let _ = runtime.link_changed();
         }
-        self.health.events().emit(&DeviceEvent::Link { up });
+        if shown != up {
+            self.health.events().emit(&DeviceEvent::Link { up });
+        }
         if visible {
             self.config_changed();
         }

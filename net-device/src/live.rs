@@ -174,7 +174,7 @@ impl Live {
     pub(crate) fn port_died(&self, pair: usize, error: &std::io::Error) {
         let what = format_args!("network port of pair {pair} is gone: {error}");
         let was_up = self.space.is_link_up();
-        let changed = self.space.set_link(false);
+        let changed = self.space.lose_link();
         if was_up {
             let events = self.health.events();
             events.emit(&DeviceEvent::Link { up: false });

@@ -469,7 +469,7 @@ impl Work for PairWorker {
     fn run(&mut self, _stop: &EventFd) {
         self.rx.iter_mut().for_each(PairQueue::restart);
         self.tx.iter_mut().for_each(PairQueue::restart);
-        self.link_up = self.live.space.is_link_up();
+        self.link_up = self.live.space.passes_frames();
         if std::mem::take(&mut self.interrupt_first) {
             let indices = [
                 self.rx.as_ref().map(|rx| rx.index),

@@ -47,6 +47,8 @@ pub struct ConfigSpace {
 struct Fields {
     mac: Option<MacAddr>,
     status: LinkStatus,
+    /// The VMM lets frames pass. The status may say less: a device that lost a port shows no link.
+    passes: bool,
     generation: u32,
     /// The generation has changed since somebody read it.
     unread: bool,
@@ -58,6 +60,7 @@ impl ConfigSpace {
         let fields = Fields {
             mac: config.mac,
             status: LinkStatus::LINK_UP,
+            passes: true,
             generation: 0,
             unread: false,
         };
@@ -107,9 +110,14 @@ impl ConfigSpace {
         self.lock().status
     }
 
-    /// Whether frames can pass, whether or not the driver can see that.
+    /// Whether the link is shown to be up, to a driver that can see it.
     pub fn is_link_up(&self) -> bool {
         self.status().contains(LinkStatus::LINK_UP)
+    }
+
+    /// Whether frames may pass: whether the link was last set up, not down.
+    pub fn passes_frames(&self) -> bool {
+        self.lock().passes
     }
 
     /// Takes the MAC address that the driver has set (NET-CVQ-13).
@@ -119,7 +127,15 @@ impl ConfigSpace {
 
     /// Takes the link up or down (NET-CFG-05).
     pub fn set_link(&self, up: bool) -> bool {
-        self.change(|fields| fields.status.set(LinkStatus::LINK_UP, up))
+        self.change(|fields| {
+            fields.status.set(LinkStatus::LINK_UP, up);
+            fields.passes = up;
+        })
+    }
+
+    /// Shows a link that is down since its port is lost. Frames that have another port may pass.
+    pub(crate) fn lose_link(&self) -> bool {
+        self.change(|fields| fields.status.remove(LinkStatus::LINK_UP))
     }
 
     /// Asks for gratuitous packets, or takes the request back once it was answered (NET-CVQ-18).
