@@ -146,9 +146,9 @@ impl NetDevice {
     /// Starts one queue of an activated device: for a driver that enables queues one by one or again after a
     /// queue reset, and for vhost-user.
     ///
-    /// A queue whose ring the driver broke stands still until the device is reset, also when it is stopped and
-    /// started where it stood: then this succeeds, and nothing of it runs. Started from the very beginning it is a new
-    /// ring, and runs.
+    /// A queue whose ring the driver broke stands still until the device is reset, also when it is
+    /// stopped and started where it stood: then this succeeds, and nothing of it runs. Started from
+    /// the very beginning it is a new ring, and runs.
     ///
     /// # Errors
     /// The queue cannot be used; the others go on.
@@ -167,9 +167,10 @@ impl NetDevice {
 
     /// Shows the driver a link that is up or down (NET-CFG-05, NET-CFG-15).
     ///
-    /// While it is down no frame passes either way, from the return of this call on: what the driver sends and what
-    /// arrives for it is dropped and counted (`tx_drop_link_down`, `rx_drop_link_down`), as on a pulled cable, so
-    /// that nothing stale is delivered when it is up again. Commands are answered.
+    /// While it is down no frame passes either way, from the return of this call on: what the
+    /// driver sends and what arrives for it is dropped and counted (`tx_drop_link_down`,
+    /// `rx_drop_link_down`), as on a pulled cable, so that nothing stale is delivered when it is up
+    /// again. Commands are answered.
     pub fn set_link(&mut self, up: bool) {
         let shown = self.space.is_link_up();
         if (shown, self.space.passes_frames()) == (up, up) {

@@ -43,7 +43,8 @@ pub enum ActivateError {
     /// Guest memory was taken away from the running device by a change that failed.
     #[error("device has stopped and needs a reset, since its memory could not be changed: {0}")]
     Failed(String),
-    /// The driver accepted `VIRTIO_F_ACCESS_PLATFORM`, so its addresses are not those of guest memory.
+    /// The driver accepted `VIRTIO_F_ACCESS_PLATFORM`, so its addresses are not those of guest
+    /// memory.
     #[error("addresses are to be translated, and no access platform was set")]
     NoPlatform,
     /// Fewer than one pair of queues.

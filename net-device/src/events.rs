@@ -1,4 +1,4 @@
-//! Lifecycle events: what becomes of a device, for the VMM's observer and for the log.
+//! Lifecycle events of a device, for the VMM's observer and for the log.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -23,8 +23,8 @@ pub enum DeviceEvent {
         /// Whether frames can pass.
         up: bool,
     },
-    /// The device cannot go on until it is reset: DEVICE_NEEDS_RESET is shown from now on (DEV-LIFE-04). Comes
-    /// once until the next reset.
+    /// The device cannot go on until it is reset: DEVICE_NEEDS_RESET is shown from now on
+    /// (DEV-LIFE-04). Comes once until the next reset.
     NeedsReset {
         /// Cause of the first failure, as text.
         reason: String,
@@ -36,15 +36,17 @@ pub enum DeviceEvent {
     },
 }
 
-/// Receiver of a device's lifecycle events, see [`NetDevice::with_observer`](crate::NetDevice::with_observer).
+/// Receiver of a device's lifecycle events, see
+/// [`NetDevice::with_observer`](crate::NetDevice::with_observer).
 pub trait Observer: Send + Sync {
     /// Is told of each event when it has happened, never from the path of a frame.
     ///
     /// [`Link`](DeviceEvent::Link) of a lost port, [`NeedsReset`](DeviceEvent::NeedsReset) and
-    /// [`WorkerLost`](DeviceEvent::WorkerLost) come from the worker thread that failed, under its seccomp filter and
-    /// possibly from several at once: memory, locks, channels and writes to descriptors that are open already are
-    /// what is allowed there. All others come from the thread that called the device, before its call returns. So an
-    /// observer must not wait for that thread, call the device, or panic; it hands the event on.
+    /// [`WorkerLost`](DeviceEvent::WorkerLost) come from the worker thread that failed, under its
+    /// seccomp filter and possibly from several at once: memory, locks, channels and writes to
+    /// descriptors that are open already are what is allowed there. All others come from the thread
+    /// that called the device, before its call returns. So an observer must not wait for that
+    /// thread, call the device, or panic; it hands the event on.
     fn event(&self, device: &str, event: &DeviceEvent);
 }
 

@@ -238,12 +238,14 @@ fn features_of(table: &[(Features, Offloads)], can: Offloads) -> Features {
     rows.map(|(feature, _)| *feature).collect()
 }
 
-/// The features that a driver accepts, collected from the words of 32 bits in which a transport's register takes
-/// them (`driver_feature_select` and `driver_feature` of PCI, `DriverFeaturesSel` and `DriverFeatures` of MMIO).
+/// The features that a driver accepts, collected from the words of 32 bits in which a transport's
+/// register takes them (`driver_feature_select` and `driver_feature` of PCI, `DriverFeaturesSel`
+/// and `DriverFeatures` of MMIO).
 ///
-/// One word alone is no set that could be judged, so a transport collects them here and hands all of them to
-/// [`ack_features`](crate::VirtioDevice::ack_features) when the driver sets FEATURES_OK, which stays clear if that
-/// fails. Words may come in any order and more than once; at a reset of the device a transport starts over.
+/// One word alone is no set that could be judged, so a transport collects them here and hands all
+/// of them to [`ack_features`](crate::VirtioDevice::ack_features) when the driver sets FEATURES_OK,
+/// which stays clear if that fails. Words may come in any order and more than once; at a reset of
+/// the device a transport starts over.
 ///
 /// ```
 /// # use net_device::features::FeatureWords;
@@ -261,7 +263,8 @@ pub struct FeatureWords {
 }
 
 impl FeatureWords {
-    /// Word `select` of the features in `bits`, as a transport shows what is offered; zero beyond the second.
+    /// Word `select` of the features in `bits`, as a transport shows what is offered; zero beyond
+    /// the second.
     #[must_use]
     pub fn word(bits: u64, select: u32) -> u32 {
         match select {

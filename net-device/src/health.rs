@@ -35,8 +35,8 @@ impl Health {
         }
     }
 
-    /// The device cannot go on until it is reset (DEV-LIFE-04). Returns true, and tells of it, the first time only:
-    /// what a guest can provoke must not fill the log.
+    /// The device cannot go on until it is reset (DEV-LIFE-04). Returns true, and tells of it, the
+    /// first time only: what a guest can provoke must not fill the log.
     pub(crate) fn fail(&self, what: &dyn std::fmt::Display) -> bool {
         let first = !self.needs_reset.swap(true, Ordering::AcqRel);
         if first {

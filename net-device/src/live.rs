@@ -343,9 +343,9 @@ impl Steering {
         }
     }
 
-    /// A driver that negotiated a control queue says there how many pairs receive, and starts with one, whether that
-    /// queue runs yet or not (NET-MQ-01). Otherwise (a VMM that serves that queue itself starts and stops the others)
-    /// every pair that runs does.
+    /// A driver that negotiated a control queue says there how many pairs receive, and starts with
+    /// one, whether that queue runs yet or not (NET-MQ-01). Otherwise (a VMM that serves that queue
+    /// itself starts and stops the others) every pair that runs does.
     fn pairs(&self) -> u16 {
         let initial = if self.commanded { 1 } else { u16::MAX };
         self.chosen.unwrap_or(initial)

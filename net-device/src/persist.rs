@@ -291,7 +291,7 @@ fn control_state(tables: &FilterTables) -> ControlState {
     }
 }
 
-/// What commands can have set, of features that were accepted.
+/// Tables that commands can have set under the features that were accepted.
 fn filter_tables(state: &ControlState, acked: Features) -> Result<FilterTables, RestoreError> {
     use RestoreError::Field;
     // What these stand for is not offered.

@@ -114,8 +114,8 @@ impl Runtime {
         Ok(())
     }
 
-    /// The same for backends that took it before. One that does not any more is lost, and fails its device instead of
-    /// the call.
+    /// The same for backends that took it before. One that does not any more is lost, and fails its
+    /// device instead of the call.
     fn reconfigure(&mut self) -> Result<(), WorkerLost> {
         let link = self.link_config();
         for (pair, state) in self.pairs.iter_mut().enumerate() {
@@ -359,7 +359,8 @@ impl Runtime {
         done
     }
 
-    /// Stops every worker of a pair between two frames and lets it go on, so that it looks at the link again.
+    /// Stops every worker of a pair between two frames and lets it go on, so that it looks at the
+    /// link again.
     pub(crate) fn link_changed(&mut self) -> Result<(), ActivateError> {
         for pair in &mut self.pairs {
             if let Pair::Worker(slot) = pair {
@@ -370,8 +371,8 @@ impl Runtime {
         self.run_or_fail()
     }
 
-    /// Starts from what was saved, paused; to be called before any queue is there. No queue of a device that needed a
-    /// reset runs before that.
+    /// Starts from what was saved, paused; to be called before any queue is there. No queue of a
+    /// device that needed a reset runs before that.
     pub(crate) fn restore(&mut self, saved: &Saved) {
         if saved.needs_reset {
             self.halted.halt_all();

@@ -84,11 +84,11 @@ impl ConfigSpace {
         }
     }
 
-    /// The generation as a driver reads it: another one than at the last call if there was a change in between that
-    /// it could see (VirtIO 1.4 §2.5, DEV-LIFE-08).
+    /// The generation as a driver reads it: another one than at the last call if there was a change
+    /// in between that it could see (VirtIO 1.4 §2.5, DEV-LIFE-08).
     ///
-    /// All changes between two calls are one step, so the number does not come back to what it was however many
-    /// there are. A register of 8 bits, as in PCI, can show its lowest byte.
+    /// All changes between two calls are one step, so the number does not come back to what it was
+    /// however many there are. A register of 8 bits, as in PCI, can show its lowest byte.
     pub fn generation(&self) -> u32 {
         let mut fields = self.lock();
         fields.unread = false;

@@ -77,8 +77,9 @@ pub trait FrameBackend: Send {
     /// What to poll for readable and writable.
     fn poll_fd(&self) -> BorrowedFd<'_>;
 
-    /// Whether frames can still pass; asked when the descriptor reports an error or a hang-up, of which a caller that
-    /// has nothing to send and no room to receive into would not hear otherwise.
+    /// Whether frames can still pass; asked when the descriptor reports an error or a hang-up, of
+    /// which a caller that has nothing to send and no room to receive into would not hear
+    /// otherwise.
     ///
     /// # Errors
     /// Nothing will be sent or received any more.

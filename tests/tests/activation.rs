@@ -1,4 +1,5 @@
-//! What a driver and a VMM learn of an activation: features in words, failures, the configuration's generation.
+//! Answers that a driver and a VMM get around an activation: features in words, failures, the configuration's
+//! generation.
 
 use std::sync::Arc;
 
@@ -141,7 +142,7 @@ fn features_in_words_make_one_set_net_feat_02() {
     }
 }
 
-/// What a driver cannot have set without the feature.
+/// A field that a driver cannot have set without the feature.
 type Excluded = (&'static str, F, fn(&mut NetState));
 
 const EXCLUDED: &[Excluded] = &[

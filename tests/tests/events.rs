@@ -1,4 +1,4 @@
-//! What a VMM's observer is told of a device.
+//! Lifecycle events of a device as its VMM's observer hears of them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,7 +11,7 @@ use tests::rig::{
 
 type F = Features;
 
-/// What was told, by which thread.
+/// Events that were told, with the names of the threads that told them.
 #[derive(Debug, Default)]
 struct Recorder {
     events: Mutex<Vec<(DeviceEvent, Option<String>)>>,
@@ -35,7 +35,8 @@ impl Recorder {
         events.drain(..).map(|(event, _)| event).collect()
     }
 
-    /// Waits until `count` events came from other threads than the test's, and takes them all with the threads.
+    /// Waits until `count` events came from other threads than the test's, and takes them all with
+    /// the threads.
     fn wait(&self, count: usize) -> Vec<(DeviceEvent, Option<String>)> {
         let mut all = Vec::new();
         self.bell.wait_until("events", || {

@@ -283,7 +283,8 @@ impl Session<'_> {
                 queues: Vec::new(),
             });
             if let Err(error) = activated {
-                // The front-end learns of it now; the next session's driver knows nothing of this one.
+                // The front-end learns of it now; the next session's driver knows nothing of this
+                // one.
                 self.device.reset();
                 return Err(error.into());
             }

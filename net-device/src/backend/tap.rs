@@ -122,8 +122,9 @@ impl FrameBackend for TapBackend {
         self.tap.as_fd()
     }
 
-    /// The kernel reports an error for a tap whose interface is being deleted or is gone, and for no other. To ask it
-    /// would not help: for a moment such a tap still looks like one without frames.
+    /// The kernel reports an error for a tap whose interface is being deleted or is gone, and for
+    /// no other. To ask it would not help: for a moment such a tap still looks like one without
+    /// frames.
     fn check(&self) -> io::Result<()> {
         Err(io::Error::from_raw_os_error(libc::EBADFD))
     }

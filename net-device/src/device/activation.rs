@@ -25,12 +25,14 @@ impl NetDevice {
         Ok(memory.with_access_platform(platform))
     }
 
-    /// Moves every queue over to changed guest memory, between two frames. The old mapping is not used any more, by
-    /// any queue, whatever the result is. A queue whose ring the driver broke stays broken.
+    /// Moves every queue over to changed guest memory, between two frames. The old mapping is not
+    /// used any more, by any queue, whatever the result is. A queue whose ring the driver broke
+    /// stays broken.
     ///
     /// # Errors
-    /// A running queue is not in the new memory, or the host cannot let it go on. All queues have stopped, no memory
-    /// is held, and the device needs a reset: until then every call that would use a queue fails with the same reason.
+    /// A running queue is not in the new memory, or the host cannot let it go on. All queues have
+    /// stopped, no memory is held, and the device needs a reset: until then every call that would
+    /// use a queue fails with the same reason.
     pub fn set_memory(&mut self, memory: GuestRam) -> Result<(), ActivateError> {
         self.runtime()?;
         let moved = self
@@ -62,7 +64,8 @@ impl NetDevice {
         self.stranded = Some(interrupt);
     }
 
-    /// The driver has set DRIVER_OK and would wait for ever: shows DEVICE_NEEDS_RESET (DEV-LIFE-04, DEV-LIFE-05).
+    /// The driver has set DRIVER_OK and would wait for ever: shows DEVICE_NEEDS_RESET (DEV-LIFE-04,
+    /// DEV-LIFE-05).
     pub(super) fn fail(&self, error: &ActivateError, interrupt: &dyn Interrupt) {
         if self
             .health

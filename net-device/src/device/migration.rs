@@ -87,8 +87,9 @@ impl snapshot::Pausable for NetDevice {
         Ok(())
     }
 
-    /// Lets every worker go on. A port that is gone meanwhile fails the device (DEV-LIFE-04), not this call; a device
-    /// that was restored needing a reset resumes, and does nothing before that reset.
+    /// Lets every worker go on. A port that is gone meanwhile fails the device (DEV-LIFE-04), not
+    /// this call; a device that was restored needing a reset resumes, and does nothing before that
+    /// reset.
     fn resume(&mut self) -> Result<(), snapshot::MigrateError> {
         let refused = |error: ActivateError| snapshot::MigrateError::Resume(error.into());
         match &mut self.state {

@@ -6,7 +6,8 @@ use net_queue::ring::{Cursor, RingConfig};
 
 use crate::error::ActivateError;
 
-/// A queue that the device knows of and does not run: it has no engine, no worker and no guest memory.
+/// A queue that the device knows of and does not run: it has no engine, no worker and no guest
+/// memory.
 #[derive(Clone, Copy, Debug)]
 struct HaltedQueue {
     /// Where it lies and stands.
@@ -17,11 +18,12 @@ struct HaltedQueue {
 
 /// The queues of a device that stand still.
 ///
-/// A ring that its driver broke (VQ-SPL-11) stays broken whatever the VMM does to it: changes memory, pauses,
-/// resumes, stops it and starts it where it stood. Two things end that: a reset of the device, and a start of the
-/// queue at its very beginning. The latter is what follows a reset of the one queue (VirtIO 1.4 §2.6.1), or one of
-/// the device of which only the driver's half was told to this side, as older vhost-user front-ends do: a new ring,
-/// whatever the old one was. The device goes on to need a reset then.
+/// A ring that its driver broke (VQ-SPL-11) stays broken whatever the VMM does to it: changes
+/// memory, pauses, resumes, stops it and starts it where it stood. Two things end that: a reset of
+/// the device, and a start of the queue at its very beginning. The latter is what follows a reset
+/// of the one queue (VirtIO 1.4 §2.6.1), or one of the device of which only the driver's half was
+/// told to this side, as older vhost-user front-ends do: a new ring, whatever the old one was. The
+/// device goes on to need a reset then.
 ///
 /// On a device that was saved when it needed a reset, every queue stands still.
 #[derive(Debug, Default)]
@@ -73,7 +75,8 @@ impl HaltedQueues {
     }
 }
 
-/// Whether a ring that starts at `cursor` has not been used yet. A split ring's used index may be left to be read.
+/// Whether a ring that starts at `cursor` has not been used yet. A split ring's used index may be
+/// left to be read.
 fn is_fresh(cursor: &Cursor) -> bool {
     let used = cursor.used.or(Some(0));
     Cursor { used, ..*cursor } == Cursor::default()

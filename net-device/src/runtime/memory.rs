@@ -7,8 +7,8 @@ use crate::error::ActivateError;
 use crate::pair::{Kicked, PairQueue, RxQueue, TxQueue};
 
 impl Runtime {
-    /// Makes every ring again over `ram`, where each of them left off. A broken one is not made again, and stands
-    /// still.
+    /// Makes every ring again over `ram`, where each of them left off. A broken one is not made
+    /// again, and stands still.
     ///
     /// # Errors
     /// Queues may lie in the one memory or the other, or nowhere: the device has to be taken down.
@@ -63,8 +63,8 @@ impl Runtime {
         Ok(())
     }
 
-    /// Puts a queue whose ring is broken with those that stand still; returns whether it is one. `started`: the VMM
-    /// does not stop it.
+    /// Puts a queue whose ring is broken with those that stand still; returns whether it is one.
+    /// `started`: the VMM does not stop it.
     pub(super) fn keep_if_broken<E: Kicked>(
         &mut self,
         queue: &PairQueue<E>,

@@ -13,8 +13,9 @@ use crate::ring::{Cursor, PieceSink, Ring};
 
 /// The longest command that a handler is given, in bytes.
 ///
-/// A longer one is cut: what stands behind the data that a command needs means nothing anyway (NET-CVQ-05). Only the
-/// lists of MAC_TABLE_SET can need more, and those are cut to [`MAX_MACS`](super::MAX_MACS) addresses each.
+/// A longer one is cut: what stands behind the data that a command needs means nothing anyway
+/// (NET-CVQ-05). Only the lists of MAC_TABLE_SET can need more, and those are cut to
+/// [`MAX_MACS`](super::MAX_MACS) addresses each.
 pub const MAX_COMMAND: usize = 16 * 1024;
 
 /// Why [`CtrlEngine::run`] returned.

@@ -42,8 +42,8 @@ fn change_memory(rig: &mut Rig) -> Weak<dyn Send + Sync> {
     weak
 }
 
-/// Breaks the ring of queue `index`, of either layout, behind one chain that was used. The next chain that is added
-/// hides what was wrong.
+/// Breaks the ring of queue `index`, of either layout, behind one chain that was used. The next
+/// chain that is added hides what was wrong.
 fn break_any(rig: &mut Rig, index: u16) {
     match index {
         4 => assert_eq!(rig.command(0, 0, &[1]), 0),
