@@ -7,6 +7,7 @@ use net_queue::{AccessPlatform, FrameBackend, GuestRam, QueueCounters};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::config::NetConfig;
+use crate::control::ControlBudget;
 use crate::engines::{Engines, Terms};
 use crate::error::{ActivateError, WorkerLost};
 use crate::features::{FeatureError, Features};
@@ -52,6 +53,7 @@ pub struct NetDevice {
     pub(crate) acked: Features,
     pub(crate) space: Arc<ConfigSpace>,
     health: Arc<Health>,
+    control_budget: Arc<ControlBudget>,
     /// One for each queue; the control queue's is the last.
     counters: Vec<Arc<QueueCounters>>,
     platform: Option<Arc<dyn AccessPlatform>>,
@@ -207,6 +209,7 @@ impl NetDevice {
             self.acked,
             self.space.clone(),
             self.health.clone(),
+            self.control_budget.clone(),
             interrupt,
             remains.controls,
         ));

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use log::warn;
 use net_queue::Offloads;
 
+use crate::control::ControlBudget;
 use crate::features::Features;
 use crate::filter::RxFilter;
 use crate::health::Health;
@@ -15,7 +16,7 @@ use crate::space::ConfigSpace;
 use crate::traits::{Interrupt, InterruptSource};
 
 /// What the driver decided about receiving, by negotiation and by command.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RxPolicy {
     /// Work that frames may carry undone now.
     pub(crate) offloads: Offloads,
@@ -94,6 +95,8 @@ pub(crate) struct Live {
     pub(crate) features: Features,
     pub(crate) space: Arc<ConfigSpace>,
     pub(crate) health: Arc<Health>,
+    /// Of the device, over all its activations.
+    pub(crate) control_budget: Arc<ControlBudget>,
     interrupt: Arc<dyn Interrupt>,
     version: AtomicU64,
     policy: Mutex<Arc<RxPolicy>>,
@@ -131,6 +134,7 @@ impl Live {
         features: Features,
         space: Arc<ConfigSpace>,
         health: Arc<Health>,
+        control_budget: Arc<ControlBudget>,
         interrupt: Arc<dyn Interrupt>,
         controls: Vec<Box<dyn PortControl>>,
     ) -> Self {
@@ -141,6 +145,7 @@ impl Live {
             features,
             space,
             health,
+            control_budget,
             interrupt,
             version: AtomicU64::new(0),
             epochs: (0..pairs).map(|_| Epoch::default()).collect(),
@@ -213,11 +218,16 @@ impl Live {
     }
 
     /// Puts a changed policy in force: when this returns, no worker acts on the old one any more. Changes by
-    /// several threads follow each other.
+    /// several threads follow each other. A change to what is in force already costs the workers nothing.
     pub(crate) fn change_policy<T>(&self, change: impl FnOnce(&mut RxPolicy) -> T) -> T {
         let result = {
             let mut policy = lock(&self.policy);
-            let result = change(Arc::make_mut(&mut policy));
+            let mut next = RxPolicy::clone(&policy);
+            let result = change(&mut next);
+            if next == **policy {
+                return result;
+            }
+            *policy = Arc::new(next);
             self.version.fetch_add(1, Ordering::SeqCst);
             result
         };
@@ -230,6 +240,9 @@ impl Live {
     /// Switches the offloads of the link, then those of the workers (NET-CVQ-19).
     pub(crate) fn set_offloads(&self, offloads: Offloads) -> Result<(), SteerError> {
         let steering = lock(&self.steering);
+        if self.policy().offloads == offloads {
+            return Ok(());
+        }
         steering.set_offloads(offloads)?;
         self.change_policy(|policy| policy.offloads = offloads);
         Ok(())
@@ -247,6 +260,16 @@ impl Live {
             let _ = self.feed(&mut steering);
         }
         Ok(done?)
+    }
+
+    /// How many ports VQ_PAIRS_SET with this number would switch: 0 for one that is refused, or in force already.
+    pub(crate) fn ports_to_switch(&self, pairs: u16) -> u64 {
+        let steering = lock(&self.steering);
+        if steering.can_feed(pairs) {
+            steering.to_switch(pairs).count() as u64
+        } else {
+            0
+        }
     }
 
     /// Makes the link feed the pairs that shall receive, and the workers of no others receive.
@@ -349,31 +372,41 @@ impl Steering {
         }
     }
 
-    /// Takes the driver's choice, if all of these pairs are set up.
-    fn choose(&mut self, pairs: u16) -> Result<(), SteerError> {
+    /// Whether all of these pairs are set up.
+    fn can_feed(&self, pairs: u16) -> bool {
         let count = usize::from(pairs);
         let up = |queues: &[bool]| {
             queues
                 .get(..count)
                 .is_some_and(|queues| queues.iter().all(|runs| *runs))
         };
-        if pairs == 0 || !up(&self.running.rx) || !up(&self.running.tx) {
+        pairs != 0 && up(&self.running.rx) && up(&self.running.tx)
+    }
+
+    /// Takes the driver's choice, if all of these pairs are set up.
+    fn choose(&mut self, pairs: u16) -> Result<(), SteerError> {
+        if !self.can_feed(pairs) {
             return Err(SteerError::Pairs);
         }
         self.chosen = Some(pairs);
         Ok(())
     }
 
+    /// The ports that are not yet as they should be when `pairs` receive, and whether each is to be attached.
+    fn to_switch(&self, pairs: u16) -> impl Iterator<Item = (usize, bool)> {
+        let pairs = usize::from(pairs);
+        // A link needs one queue even when nothing is to be received; the first one stays.
+        let wanted = move |pair| pair == 0 || (pair < pairs && self.running.rx[pair]);
+        let ports = (0..self.controls.len()).map(move |pair| (pair, wanted(pair)));
+        ports.filter(|(pair, on)| self.attached[*pair] != Some(*on))
+    }
+
     /// Attaches and detaches what is not yet as it should be.
     fn apply(&mut self) -> std::io::Result<()> {
-        let pairs = usize::from(self.pairs());
-        // A link needs one queue even when nothing is to be received; the first one stays.
-        for (pair, control) in self.controls.iter().enumerate() {
-            let on = pair == 0 || (pair < pairs && self.running.rx[pair]);
-            if self.attached[pair] != Some(on) {
-                control.attach(on)?;
-                self.attached[pair] = Some(on);
-            }
+        let ports: Vec<_> = self.to_switch(self.pairs()).collect();
+        for (pair, on) in ports {
+            self.controls[pair].attach(on)?;
+            self.attached[pair] = Some(on);
         }
         Ok(())
     }

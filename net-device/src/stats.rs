@@ -37,5 +37,6 @@ pub(crate) fn named(counters: &[Arc<QueueCounters>]) -> Vec<(String, u64)> {
     }
     all.push(("ctrl_commands".to_owned(), control.frames()));
     all.push(("ctrl_drops".to_owned(), control.dropped()));
+    all.push(("ctrl_limited".to_owned(), control.limited()));
     all
 }

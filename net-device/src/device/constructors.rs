@@ -10,6 +10,7 @@ use super::limits::LimitGroups;
 use super::{NetDevice, State};
 use crate::backend::tap_port;
 use crate::config::{NetConfig, TapConfig};
+use crate::control::ControlBudget;
 use crate::error::NewError;
 use crate::features::Features;
 use crate::health::Health;
@@ -126,6 +127,7 @@ impl NetDevice {
             queue_sizes: vec![config.queue_size; 2 * pairs + control],
             space: Arc::new(ConfigSpace::new(&config, offered)),
             health: Arc::new(Health::new(&config.id)),
+            control_budget: Arc::new(ControlBudget::new(config.control_limit)),
             counters: (0..=2 * pairs).map(|_| Arc::default()).collect(),
             platform: None,
             host: None,
