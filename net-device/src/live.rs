@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use log::warn;
 use net_queue::Offloads;
+use rate_limiter::Wake;
 
 use crate::control::ControlBudget;
 use crate::features::Features;
 use crate::filter::RxFilter;
 use crate::health::Health;
+use crate::limits::LimitTimer;
 use crate::persist::Saved;
 use crate::port::PortControl;
 use crate::space::ConfigSpace;
@@ -102,6 +104,8 @@ pub(crate) struct Live {
     policy: Mutex<Arc<RxPolicy>>,
     /// One for each pair.
     epochs: Vec<Epoch>,
+    /// What ends the wait of each pair's receive queue for its limit.
+    rx_timers: Vec<Mutex<Option<Arc<LimitTimer>>>>,
     steering: Mutex<Steering>,
 }
 
@@ -149,6 +153,7 @@ impl Live {
             interrupt,
             version: AtomicU64::new(0),
             epochs: (0..pairs).map(|_| Epoch::default()).collect(),
+            rx_timers: (0..pairs).map(|_| Mutex::default()).collect(),
             steering: Mutex::new(Steering::new(controls)),
         }
     }
@@ -217,6 +222,13 @@ impl Live {
         self.epochs.get(usize::from(pair))
     }
 
+    /// Tells what the receive queue of `pair` waits for when its limit is used up.
+    pub(crate) fn set_rx_timer(&self, pair: u16, timer: Option<Arc<LimitTimer>>) {
+        if let Some(slot) = self.rx_timers.get(usize::from(pair)) {
+            *lock(slot) = timer;
+        }
+    }
+
     /// Puts a changed policy in force: when this returns, no worker acts on the old one any more. Changes by
     /// several threads follow each other. A change to what is in force already costs the workers nothing.
     pub(crate) fn change_policy<T>(&self, change: impl FnOnce(&mut RxPolicy) -> T) -> T {
@@ -283,6 +295,10 @@ impl Live {
         let done = steering.apply();
         if pairs < self.policy().pairs {
             self.change_policy(|policy| policy.pairs = pairs);
+            // A pair that waits for its limit has nothing to wait for any more: its turn is for others.
+            for timer in self.rx_timers.iter().skip(usize::from(pairs)) {
+                lock(timer).iter().for_each(|timer| timer.wake());
+            }
         }
         done
     }

@@ -252,20 +252,21 @@ impl PairWorker {
         let inside = epoch.enter();
         rx.follow(&live, &mut self.policy);
         let policy = self.policy.get();
+        let limit = &mut self.parts.rx_limit;
         if self.pair >= policy.pairs {
             // Not fed any more; the link says when it is again.
             rx.engine.abandon();
+            limit.idle();
             rx.wait = Wait::Backend;
             return;
         }
-        let limit = &mut self.parts.rx_limit;
-        let now = if limit.timer.is_some() { now_ns() } else { 0 };
+        let asked = limit.ask();
         let filter = policy.filter.as_ref().map(|filter| filter as &dyn Admit);
         let done = rx.engine.run(
             &mut *self.parts.backend,
             &mut limit.limiter,
             filter,
-            now,
+            asked.now,
             BUDGET,
         );
         drop(inside);
@@ -278,18 +279,19 @@ impl PairWorker {
         rx.wait = match done.stop {
             RxStop::Budget => Wait::Ready,
             RxStop::Drained => {
-                limit.limiter.idle(now);
+                limit.limiter.idle(asked.now);
                 Wait::Backend
             }
             RxStop::NoBuffers => {
-                limit.limiter.idle(now);
+                limit.limiter.idle(asked.now);
                 Wait::Driver
             }
             RxStop::Limited(deadline) => {
-                limit.timer.iter().for_each(|timer| timer.arm(deadline));
+                limit.wait_until(deadline, asked);
                 Wait::Timer
             }
             RxStop::Fault(fault) => {
+                limit.idle();
                 live.fail(&format_args!("receive queue {}: {fault}", rx.index));
                 Wait::Halted
             }
@@ -303,10 +305,13 @@ impl PairWorker {
     fn step_tx(&mut self, poller: &Poller) {
         let Some(tx) = self.tx.as_mut() else { return };
         let limit = &mut self.parts.tx_limit;
-        let now = if limit.timer.is_some() { now_ns() } else { 0 };
-        let done = tx
-            .engine
-            .run(&mut *self.parts.backend, &mut limit.limiter, now, BUDGET);
+        let asked = limit.ask();
+        let done = tx.engine.run(
+            &mut *self.parts.backend,
+            &mut limit.limiter,
+            asked.now,
+            BUDGET,
+        );
         if done.frames > 0 {
             self.busy_poll.restart();
         }
@@ -316,10 +321,11 @@ impl PairWorker {
         tx.wait = match done.stop {
             TxStop::Budget => Wait::Ready,
             TxStop::Empty => {
-                limit.limiter.idle(now);
+                limit.limiter.idle(asked.now);
                 Wait::Driver
             }
             TxStop::Blocked => {
+                limit.idle();
                 if let Err(error) =
                     poller.rearm_writable(self.parts.backend.poll_fd(), Source::Backend)
                 {
@@ -329,10 +335,11 @@ impl PairWorker {
                 Wait::Backend
             }
             TxStop::Limited(deadline) => {
-                limit.timer.iter().for_each(|timer| timer.arm(deadline));
+                limit.wait_until(deadline, asked);
                 Wait::Timer
             }
             TxStop::Fault(fault) => {
+                limit.idle();
                 self.live
                     .fail(&format_args!("transmit queue {}: {fault}", tx.index));
                 Wait::Halted
@@ -349,6 +356,8 @@ impl PairWorker {
         self.backend_dead = true;
         self.rx.iter_mut().for_each(|rx| rx.wait = Wait::Halted);
         self.tx.iter_mut().for_each(|tx| tx.wait = Wait::Halted);
+        self.parts.rx_limit.idle();
+        self.parts.tx_limit.idle();
         self.live.port_died(&format_args!(
             "network port of pair {} is gone: {error}",
             self.pair
@@ -368,8 +377,8 @@ impl PairWorker {
             }
             drop(inside);
         }
-        self.parts.rx_limit.limiter.idle(now_ns());
-        self.parts.tx_limit.limiter.idle(now_ns());
+        self.parts.rx_limit.idle();
+        self.parts.tx_limit.idle();
     }
 }
 
@@ -409,6 +418,9 @@ impl Work for PairWorker {
                     .map_err(ActivateError::Poll)?;
             }
         }
+        // From now on, until another run is prepared, this is the timer that it waits for.
+        self.live
+            .set_rx_timer(self.pair, self.parts.rx_limit.timer.clone());
         self.poller = Some(poller);
         Ok(())
     }
