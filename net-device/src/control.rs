@@ -10,7 +10,6 @@ mod budget;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use log::error;
 use net_queue::ctrl::{Ack, Command, CtrlEngine, CtrlStop, Handler};
 use net_queue::ring::{AnyRing, RingConfig};
 use vmm_sys_util::eventfd::EventFd;
@@ -23,6 +22,7 @@ use crate::features::Features;
 use crate::filter::RxFilter;
 use crate::limits::now_ns;
 use crate::live::Live;
+use crate::log_limited;
 use crate::mac::MacAddr;
 use crate::poll::{Poller, Ready, Source};
 use crate::thread::Work;
@@ -145,7 +145,12 @@ impl Work for CtrlWorker {
                 Ok(false) => {}
                 Ok(true) => return,
                 Err(error) => {
-                    error!("{}: control worker cannot wait: {error}", self.live.id);
+                    log_limited!(
+                        self.live.health.log,
+                        Error,
+                        "{}: control worker cannot wait: {error}",
+                        self.live.id
+                    );
                     self.live.fail(&"the control worker cannot wait for events");
                     return;
                 }

@@ -410,7 +410,7 @@ impl VirtioDevice for NetDevice {
     }
 
     fn counters(&self) -> Vec<(String, u64)> {
-        stats::named(&self.counters)
+        stats::named(&self.counters, &self.health.log)
     }
 
     fn set_access_platform(&mut self, platform: Arc<dyn AccessPlatform>) {

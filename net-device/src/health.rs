@@ -3,8 +3,10 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use log::error;
 use vmm_sys_util::eventfd::EventFd;
+
+use crate::log_limit::LogLimit;
+use crate::log_limited;
 
 /// Whether the device needs a reset, and whom to tell that a worker died.
 #[derive(Debug, Default)]
@@ -12,6 +14,8 @@ pub(crate) struct Health {
     id: String,
     needs_reset: AtomicBool,
     exit_event: Mutex<Option<EventFd>>,
+    /// For every line about this device that its guest can cause.
+    pub(crate) log: LogLimit,
 }
 
 impl Health {
@@ -29,12 +33,17 @@ impl Health {
         }
     }
 
-    /// The device cannot go on until it is reset (DEV-LIFE-04). Returns true, and logs, the first time only: what
-    /// a guest can provoke must not fill the log.
+    /// The device cannot go on until it is reset (DEV-LIFE-04). Returns true, and logs, the first time after a
+    /// reset only.
     pub(crate) fn fail(&self, what: &dyn std::fmt::Display) -> bool {
         let first = !self.needs_reset.swap(true, Ordering::AcqRel);
         if first {
-            error!("{}: {what}; the device needs a reset", self.id);
+            log_limited!(
+                self.log,
+                Error,
+                "{}: {what}; the device needs a reset",
+                self.id
+            );
         }
         first
     }

@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use log::warn;
 use net_queue::Offloads;
 use rate_limiter::Wake;
 
@@ -12,6 +11,7 @@ use crate::features::Features;
 use crate::filter::RxFilter;
 use crate::health::Health;
 use crate::limits::LimitTimer;
+use crate::log_limited;
 use crate::persist::Saved;
 use crate::port::PortControl;
 use crate::space::ConfigSpace;
@@ -165,7 +165,12 @@ impl Live {
     /// Tells the driver; an interrupt that cannot be delivered is the VMM's to notice.
     pub(crate) fn trigger(&self, source: InterruptSource) {
         if let Err(error) = self.interrupt.trigger(source) {
-            log::debug!("{}: interrupt {source:?} not delivered: {error}", self.id);
+            log_limited!(
+                self.health.log,
+                Debug,
+                "{}: interrupt {source:?} not delivered: {error}",
+                self.id
+            );
         }
     }
 
@@ -324,7 +329,12 @@ impl Live {
         let mut steering = lock(&self.steering);
         change(&mut steering.running);
         if let Err(error) = self.feed(&mut steering) {
-            warn!("{}: cannot attach or detach a queue: {error}", self.id);
+            log_limited!(
+                self.health.log,
+                Warn,
+                "{}: cannot attach or detach a queue: {error}",
+                self.id
+            );
         }
     }
 

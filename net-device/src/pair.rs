@@ -3,7 +3,6 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use log::error;
 use net_queue::ring::{AnyRing, RingConfig};
 use net_queue::{Admit, Budget, FrameBackend, RxEngine, RxStop, TxEngine, TxStop};
 use rate_limiter::Levels;
@@ -13,6 +12,7 @@ use crate::error::ActivateError;
 use crate::fd;
 use crate::limits::{Change, QueueLimit, now_ns};
 use crate::live::{Epoch, Live, PolicyReader};
+use crate::log_limited;
 use crate::poll::{BusyPoll, Poller, Ready, Source};
 use crate::thread::Work;
 use crate::traits::InterruptSource;
@@ -455,9 +455,12 @@ impl Work for PairWorker {
                 self.note(ready);
             });
             if let Err(error) = waited {
-                error!(
+                log_limited!(
+                    self.live.health.log,
+                    Error,
                     "{}: worker of pair {} cannot wait: {error}",
-                    self.live.id, self.pair
+                    self.live.id,
+                    self.pair
                 );
                 self.live.fail(&"a worker cannot wait for events");
                 break;

@@ -1,11 +1,14 @@
 //! What a driver can make the host do outside the data path, and how much of it: the hostile rows `host_lock_hammer`
 //! and `log_hammer`.
 
+use std::sync::Mutex;
+
+use net_device::log_limit::LOG_BURST;
 use net_device::net_queue::Offloads;
 use net_device::rate_limiter::TokenBucketConfig;
-use net_device::{Features, NetConfig, Snapshottable, VirtioDevice};
-use net_queue::testing::POISON;
-use tests::rig::{HOUR_MS, RINGS, Rig, body, frame, pause, resume};
+use net_device::{Features, Layout, NetConfig, Snapshottable, VirtioDevice};
+use net_queue::testing::{POISON, PackedFields};
+use tests::rig::{HOUR_MS, RINGS, Rig, alone, body, break_ring, frame, pause, resume};
 
 const OK: u8 = 0;
 const ERR: u8 = 1;
@@ -207,4 +210,87 @@ fn running_copy(mut rig: Rig) -> Rig {
     next.activate();
     resume(&mut next);
     next
+}
+
+/// The lines of the whole process.
+struct Lines(Mutex<Vec<String>>);
+
+static LINES: Lines = Lines(Mutex::new(Vec::new()));
+
+impl log::Log for Lines {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let line = record.args().to_string();
+        self.0.lock().expect("no line panicked").push(line);
+    }
+
+    fn flush(&self) {}
+}
+
+impl Lines {
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock().expect("no line panicked"))
+    }
+}
+
+/// Breaks the transmit ring of pair 0, whatever its layout.
+fn break_transmit(rig: &mut Rig) {
+    let config = rig.queue(1).ring.config();
+    if config.layout == Layout::Split {
+        return break_ring(rig, 1);
+    }
+    // A chain that never ends: every slot is available, and none is the last.
+    let fields = PackedFields::of(&config);
+    for slot in 0..config.size {
+        rig.memory.store(fields.desc_flags(slot), 0x81u16);
+    }
+    rig.queue(1).kick();
+}
+
+#[test]
+fn log_hammer_by_rings_that_break_is_a_few_lines_and_a_count() {
+    alone(|| {
+        log::set_logger(&LINES).expect("no other test runs here");
+        log::set_max_level(log::LevelFilter::Trace);
+        for without in RINGS {
+            let mut rig = Rig::new(Rig::config(1));
+            let rounds = 60;
+            for round in 1..=rounds {
+                rig.start(without);
+                break_transmit(&mut rig);
+                rig.irq.wait_config(round);
+                assert!(rig.device.needs_reset());
+                rig.device.reset();
+            }
+            let lines = LINES.take();
+            // A slow machine may be in here for several intervals.
+            let most = 2 * LOG_BURST as usize;
+            assert!(!lines.is_empty() && lines.len() <= most, "{lines:#?}");
+            let withheld = rig.counter("log_withheld") as usize;
+            assert_eq!(withheld + lines.len(), rounds);
+        }
+    });
+}
+
+#[test]
+fn log_hammer_by_a_link_that_refuses_is_a_few_lines_and_a_count() {
+    alone(|| {
+        log::set_logger(&LINES).expect("no other test runs here");
+        log::set_max_level(log::LevelFilter::Trace);
+        let mut rig = running(limited(2, 0, 0), Features::empty());
+        rig.networks[1].set_refusing(true);
+        for _ in 0..100 {
+            assert_eq!(set_pairs(&mut rig, 2), ERR);
+        }
+        for _ in 0..100 {
+            let cursor = rig.device.stop_queue(2).expect("it runs").expect("it ran");
+            let setup = rig.queues[&2].setup_at(cursor);
+            rig.device.start_queue(setup).expect("where it stood");
+        }
+        let lines = LINES.take();
+        assert!(lines.len() <= 2 * LOG_BURST as usize, "{lines:#?}");
+    });
 }
