@@ -54,7 +54,9 @@ pub struct NetConfig {
     pub id: String,
     /// MAC address of the guest; without it the driver makes one up.
     pub mac: Option<MacAddr>,
-    /// Largest packet without its Ethernet header, in bytes; without it the driver assumes 1500.
+    /// Largest packet without its Ethernet header, in bytes, that the driver is told, whatever the interface has. Without
+    /// it the driver is told the interface's as it is when the driver negotiates; where there is none either, it
+    /// assumes 1500.
     pub mtu: Option<u16>,
     /// Link speed in Mbit/s that the driver is told (full duplex); without it none.
     pub speed_mbps: Option<u32>,

@@ -24,6 +24,7 @@ use crate::traits::{
 
 mod constructors;
 mod limits;
+mod mtu;
 
 pub use constructors::HostInterface;
 use limits::LimitGroups;
@@ -54,6 +55,8 @@ pub struct NetDevice {
     pub(crate) space: Arc<ConfigSpace>,
     health: Arc<Health>,
     control_budget: Arc<ControlBudget>,
+    /// No MTU was configured: the driver is told the interface's.
+    follows_mtu: bool,
     /// One for each queue; the control queue's is the last.
     counters: Vec<Arc<QueueCounters>>,
     platform: Option<Arc<dyn AccessPlatform>>,
@@ -204,6 +207,7 @@ impl NetDevice {
         queues.sort_by_key(|setup| std::cmp::Reverse(setup.index));
         let ram = self.view(memory);
         let partial_checksums = remains.accept_partial_checksums();
+        let link_mtu = remains.link_mtu();
         let live = Arc::new(Live::new(
             &self.config.id,
             self.acked,
@@ -216,6 +220,7 @@ impl NetDevice {
         let terms = Terms {
             features: self.acked,
             mtu: self.config.mtu,
+            link_mtu,
             max_queue_size: self.config.queue_size,
             seccomp: self.config.seccomp,
             poll_us: self.config.poll_us,
@@ -355,6 +360,7 @@ impl VirtioDevice for NetDevice {
             // A driver that wants something else is not the one that was saved.
             let acked = self.acked;
             self.restored = self.restored.take().filter(|saved| saved.acked == acked);
+            self.follow_offered_mtu();
         }
         Ok(())
     }
@@ -405,6 +411,7 @@ impl VirtioDevice for NetDevice {
         self.restored = None;
         self.acked = Features::empty();
         self.space.reset();
+        self.follow_mtu();
         self.health.clear();
         interrupt
     }

@@ -35,7 +35,6 @@ bitflags! {
 pub struct ConfigSpace {
     offered: Features,
     max_pairs: u16,
-    mtu: u16,
     speed_mbps: u32,
     /// What a reset brings back.
     configured_mac: Option<MacAddr>,
@@ -48,6 +47,8 @@ struct Fields {
     mac: Option<MacAddr>,
     status: LinkStatus,
     generation: u32,
+    /// What is told, if that is offered.
+    mtu: Option<u16>,
 }
 
 impl ConfigSpace {
@@ -57,11 +58,13 @@ impl ConfigSpace {
             mac: config.mac,
             status: LinkStatus::LINK_UP,
             generation: 0,
+            mtu: config
+                .mtu
+                .filter(|_| offered.contains(Features::VIRTIO_NET_F_MTU)),
         };
         Self {
             offered,
             max_pairs: config.queue_pairs,
-            mtu: config.mtu.unwrap_or_default(),
             speed_mbps: config.speed_mbps.unwrap_or_default(),
             configured_mac: config.mac,
             fields: Mutex::new(fields),
@@ -101,6 +104,11 @@ impl ConfigSpace {
     /// Takes the link up or down (NET-CFG-05).
     pub fn set_link(&self, up: bool) -> bool {
         self.change(|fields| fields.status.set(LinkStatus::LINK_UP, up))
+    }
+
+    /// Tells another MTU, or none where it is not offered. Not while a driver has negotiated it (NET-CFG-07).
+    pub fn set_mtu(&self, mtu: Option<u16>) -> bool {
+        self.change(|fields| fields.mtu = mtu)
     }
 
     /// Asks for gratuitous packets, or takes the request back once it was answered (NET-CVQ-18).
@@ -150,8 +158,8 @@ impl ConfigSpace {
         if self.offered.contains(Features::VIRTIO_NET_F_MQ) {
             put(8, &self.max_pairs.to_le_bytes());
         }
-        if self.offered.contains(Features::VIRTIO_NET_F_MTU) {
-            put(10, &self.mtu.to_le_bytes());
+        if let Some(mtu) = fields.mtu {
+            put(10, &mtu.to_le_bytes());
         }
         if self.offered.contains(Features::VIRTIO_NET_F_SPEED_DUPLEX) {
             put(12, &self.speed_mbps.to_le_bytes());

@@ -9,7 +9,7 @@ use tap::{Tap, TapOptions};
 use super::limits::LimitGroups;
 use super::{NetDevice, State};
 use crate::backend::tap_port;
-use crate::config::{NetConfig, TapConfig};
+use crate::config::{MIN_MTU, NetConfig, TapConfig};
 use crate::control::ControlBudget;
 use crate::error::NewError;
 use crate::features::Features;
@@ -104,7 +104,8 @@ impl NetDevice {
             });
         }
         let caps = common_caps(&ports);
-        config.mtu = config.mtu.or(caps.mtu);
+        let follows_mtu = config.mtu.is_none();
+        config.mtu = config.mtu.or(caps.mtu.filter(|mtu| *mtu >= MIN_MTU));
         let offered = Features::offered(caps.tx, caps.rx, &config);
         let limit_groups = LimitGroups::default();
         let (rx, tx) = limit_groups.budgets(&config);
@@ -127,6 +128,7 @@ impl NetDevice {
             queue_sizes: vec![config.queue_size; 2 * pairs + control],
             space: Arc::new(ConfigSpace::new(&config, offered)),
             health: Arc::new(Health::new(&config.id)),
+            follows_mtu,
             control_budget: Arc::new(ControlBudget::new(config.control_limit)),
             counters: (0..=2 * pairs).map(|_| Arc::default()).collect(),
             platform: None,
