@@ -1,11 +1,14 @@
 //! What the workers of an activated device share.
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+mod epoch;
+
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use net_queue::Offloads;
 use rate_limiter::Wake;
 
+pub(crate) use self::epoch::Epoch;
 use crate::control::ControlBudget;
 use crate::features::Features;
 use crate::filter::RxFilter;
@@ -41,45 +44,6 @@ impl RxPolicy {
             offloads: features.rx_offloads(),
             filter,
             pairs: u16::MAX,
-        }
-    }
-}
-
-/// Marks the times in which a worker acts on what it has read of the policy.
-///
-/// The count is odd while the worker is inside. Whoever changed the policy waits until every worker has been
-/// outside once; from then on the old one has no effect any more.
-#[derive(Debug, Default)]
-pub(crate) struct Epoch(AtomicU64);
-
-impl Epoch {
-    /// Goes inside until the result is dropped, a panic included. One thread at a time.
-    #[inline]
-    pub(crate) fn enter(&self) -> impl Drop + use<'_> {
-        struct Inside<'a>(&'a AtomicU64);
-        impl Drop for Inside<'_> {
-            fn drop(&mut self) {
-                self.0.store(
-                    self.0.load(Ordering::Relaxed).wrapping_add(1),
-                    Ordering::Release,
-                );
-            }
-        }
-        self.0.store(
-            self.0.load(Ordering::Relaxed).wrapping_add(1),
-            Ordering::Relaxed,
-        );
-        // Either this worker sees the new policy, or the one who changed it sees this worker inside.
-        fence(Ordering::SeqCst);
-        Inside(&self.0)
-    }
-
-    /// Waits until the worker is, or has been, outside. Its stay is bounded by its budget.
-    fn wait(&self) {
-        fence(Ordering::SeqCst);
-        let seen = self.0.load(Ordering::Acquire);
-        while seen % 2 == 1 && self.0.load(Ordering::Acquire) == seen {
-            std::thread::yield_now();
         }
     }
 }
