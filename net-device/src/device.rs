@@ -7,8 +7,9 @@ use net_queue::{AccessPlatform, FrameBackend, QueueCounters};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::config::NetConfig;
+use crate::control::ControlBudget;
 use crate::error::{ActivateError, WorkerLost};
-use crate::events::{DeviceEvent, Observer};
+use crate::events::{DeviceEvent, Events, Observer};
 use crate::features::{FeatureError, Features};
 use crate::health::Health;
 use crate::pair::PairParts;
@@ -24,6 +25,7 @@ mod activation;
 mod constructors;
 mod limits;
 mod migration;
+mod mtu;
 
 pub use constructors::HostInterface;
 use limits::LimitGroups;
@@ -60,6 +62,9 @@ pub struct NetDevice {
     pub(crate) acked: Features,
     pub(crate) space: Arc<ConfigSpace>,
     health: Arc<Health>,
+    control_budget: Arc<ControlBudget>,
+    /// No MTU was configured: the driver is told the interface's.
+    follows_mtu: bool,
     /// One for each queue; the control queue's is the last.
     counters: Vec<Arc<QueueCounters>>,
     platform: Option<Arc<dyn AccessPlatform>>,
@@ -202,7 +207,7 @@ impl NetDevice {
     fn config_changed(&mut self) {
         match (&self.state, &self.stranded) {
             (State::Active(runtime), _) => runtime.live().trigger(InterruptSource::Config),
-            (_, Some(interrupt)) => tell_of_config(&self.config.id, &**interrupt),
+            (_, Some(interrupt)) => tell_of_config(self.health.events(), &**interrupt),
             _ => {}
         }
     }
@@ -235,6 +240,7 @@ impl VirtioDevice for NetDevice {
             if !acked.contains(Features::VIRTIO_NET_F_GUEST_ANNOUNCE) {
                 self.space.set_announce(false);
             }
+            self.follow_offered_mtu();
         }
         Ok(())
     }
@@ -288,12 +294,13 @@ impl VirtioDevice for NetDevice {
         if !matches!(self.state, State::Lost(_)) {
             self.health.clear();
         }
+        self.follow_mtu();
         self.health.events().emit(&DeviceEvent::Reset);
         interrupt
     }
 
     fn counters(&self) -> Vec<(String, u64)> {
-        stats::named(&self.counters)
+        stats::named(&self.counters, &self.health.events().log)
     }
 
     fn set_access_platform(&mut self, platform: Arc<dyn AccessPlatform>) {
@@ -302,8 +309,8 @@ impl VirtioDevice for NetDevice {
 }
 
 /// Interrupts the driver of a device that nothing runs in any more.
-fn tell_of_config(id: &str, interrupt: &dyn Interrupt) {
+fn tell_of_config(events: &Events, interrupt: &dyn Interrupt) {
     if let Err(error) = interrupt.trigger(InterruptSource::Config) {
-        log::debug!("{id}: configuration interrupt not delivered: {error}");
+        events.interrupt_lost(&error);
     }
 }

@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use log::{error, info, warn};
+use crate::log_limit::LogLimit;
+use crate::log_limited;
 
 /// One step in the life of a device.
 #[non_exhaustive]
@@ -54,6 +55,8 @@ pub trait Observer: Send + Sync {
 #[derive(Default)]
 pub(crate) struct Events {
     id: String,
+    /// For every line about this device that its guest can cause.
+    pub(crate) log: LogLimit,
     observer: Mutex<Option<Arc<dyn Observer>>>,
 }
 
@@ -81,7 +84,7 @@ impl Events {
     /// Logs `event` and passes it on.
     #[cold]
     pub(crate) fn emit(&self, event: &DeviceEvent) {
-        self.log(event);
+        self.write_line(event);
         // Not called under the lock: the observer's time is its own.
         let observer = {
             let slot = self.observer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -92,22 +95,36 @@ impl Events {
         }
     }
 
+    /// Logs that the configuration interrupt was not delivered.
+    pub(crate) fn interrupt_lost(&self, error: &std::io::Error) {
+        let (id, log) = (&self.id, &self.log);
+        log_limited!(
+            log,
+            Debug,
+            "{id}: configuration interrupt not delivered: {error}"
+        );
+    }
+
     /// The one place where lifecycle events become log lines.
-    fn log(&self, event: &DeviceEvent) {
-        let id = &self.id;
+    fn write_line(&self, event: &DeviceEvent) {
+        let (id, log) = (&self.id, &self.log);
         match event {
-            DeviceEvent::Activated => info!("{id}: activated"),
-            DeviceEvent::Reset => info!("{id}: reset"),
-            DeviceEvent::Paused => info!("{id}: paused"),
-            DeviceEvent::Resumed => info!("{id}: resumed"),
-            DeviceEvent::Restored => info!("{id}: state restored"),
-            DeviceEvent::Link { up: true } => info!("{id}: link is up"),
-            DeviceEvent::Link { up: false } => warn!("{id}: link is down"),
+            DeviceEvent::Activated => log_limited!(log, Info, "{id}: activated"),
+            DeviceEvent::Reset => log_limited!(log, Info, "{id}: reset"),
+            DeviceEvent::Paused => log_limited!(log, Info, "{id}: paused"),
+            DeviceEvent::Resumed => log_limited!(log, Info, "{id}: resumed"),
+            DeviceEvent::Restored => log_limited!(log, Info, "{id}: state restored"),
+            DeviceEvent::Link { up: true } => log_limited!(log, Info, "{id}: link is up"),
+            DeviceEvent::Link { up: false } => log_limited!(log, Warn, "{id}: link is down"),
             DeviceEvent::NeedsReset { reason } => {
-                error!("{id}: {reason}; the device needs a reset")
+                log_limited!(log, Error, "{id}: {reason}; the device needs a reset")
             }
             DeviceEvent::WorkerLost { worker } => {
-                error!("{id}: worker {worker} panicked; the device has to be made anew");
+                log_limited!(
+                    log,
+                    Error,
+                    "{id}: worker {worker} panicked; the device has to be made anew"
+                );
             }
         }
     }

@@ -123,7 +123,7 @@ pub enum FilterDrop {
 }
 
 /// The receive filter of one device.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RxFilter {
     by_address: bool,
     by_vlan: bool,

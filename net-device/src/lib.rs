@@ -33,6 +33,7 @@ pub mod filter;
 mod health;
 mod limits;
 mod live;
+pub mod log_limit;
 pub mod mac;
 mod pair;
 pub mod persist;

@@ -3,7 +3,6 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use log::error;
 use net_queue::ring::{AnyRing, Cursor, RingConfig};
 use net_queue::{
     Admit, Budget, DropCause, FrameBackend, LinkConfig, Outcome, RxEngine, RxStop, TxEngine, TxStop,
@@ -15,6 +14,7 @@ use crate::error::ActivateError;
 use crate::fd;
 use crate::limits::{Change, QueueLimit, now_ns};
 use crate::live::{Epoch, Live, PolicyReader};
+use crate::log_limited;
 use crate::poll::{BusyPoll, Poller, Ready, Source};
 use crate::thread::Work;
 use crate::traits::InterruptSource;
@@ -292,19 +292,20 @@ impl PairWorker {
         let inside = epoch.enter();
         rx.follow(&live, &mut self.policy);
         let policy = self.policy.get();
+        let limit = &mut self.parts.rx_limit;
         if self.pair >= policy.pairs {
             // Not fed any more; the link says when it is again.
             rx.engine.abandon();
+            limit.idle();
             rx.wait = Wait::Backend;
             return;
         }
-        let limit = &mut self.parts.rx_limit;
-        let now = if limit.timer.is_some() { now_ns() } else { 0 };
+        let asked = limit.ask();
         let filter = policy.filter.as_ref().map(|filter| filter as &dyn Admit);
         let backend = &mut *self.parts.backend;
         let done = if self.link_up {
             rx.engine
-                .run(backend, &mut limit.limiter, filter, now, BUDGET)
+                .run(backend, &mut limit.limiter, filter, asked.now, BUDGET)
         } else {
             Outcome {
                 stop: rx.engine.discard(backend, DropCause::LinkDown, BUDGET),
@@ -322,18 +323,19 @@ impl PairWorker {
         rx.wait = match done.stop {
             RxStop::Budget => Wait::Ready,
             RxStop::Drained => {
-                limit.limiter.idle(now);
+                limit.limiter.idle(asked.now);
                 Wait::Backend
             }
             RxStop::NoBuffers => {
-                limit.limiter.idle(now);
+                limit.limiter.idle(asked.now);
                 Wait::Driver
             }
             RxStop::Limited(deadline) => {
-                limit.timer.iter().for_each(|timer| timer.arm(deadline));
+                limit.wait_until(deadline, asked);
                 Wait::Timer
             }
             RxStop::Fault(fault) => {
+                limit.idle();
                 live.fail(&format_args!("receive queue {}: {fault}", rx.index));
                 Wait::Halted
             }
@@ -347,10 +349,11 @@ impl PairWorker {
     fn step_tx(&mut self, poller: &Poller) {
         let Some(tx) = self.tx.as_mut() else { return };
         let limit = &mut self.parts.tx_limit;
-        let now = if limit.timer.is_some() { now_ns() } else { 0 };
+        let asked = limit.ask();
         let done = if self.link_up {
+            let backend = &mut *self.parts.backend;
             tx.engine
-                .run(&mut *self.parts.backend, &mut limit.limiter, now, BUDGET)
+                .run(backend, &mut limit.limiter, asked.now, BUDGET)
         } else {
             tx.engine.discard(DropCause::LinkDown, BUDGET)
         };
@@ -363,10 +366,11 @@ impl PairWorker {
         tx.wait = match done.stop {
             TxStop::Budget => Wait::Ready,
             TxStop::Empty => {
-                limit.limiter.idle(now);
+                limit.limiter.idle(asked.now);
                 Wait::Driver
             }
             TxStop::Blocked => {
+                limit.idle();
                 if let Err(error) =
                     poller.rearm_writable(self.parts.backend.poll_fd(), Source::Backend)
                 {
@@ -376,10 +380,11 @@ impl PairWorker {
                 Wait::Backend
             }
             TxStop::Limited(deadline) => {
-                limit.timer.iter().for_each(|timer| timer.arm(deadline));
+                limit.wait_until(deadline, asked);
                 Wait::Timer
             }
             TxStop::Fault(fault) => {
+                limit.idle();
                 self.live
                     .fail(&format_args!("transmit queue {}: {fault}", tx.index));
                 Wait::Halted
@@ -405,6 +410,8 @@ impl PairWorker {
         self.backend_dead = true;
         self.rx.iter_mut().for_each(|rx| rx.wait = Wait::Halted);
         self.tx.iter_mut().for_each(|tx| tx.wait = Wait::Halted);
+        self.parts.rx_limit.idle();
+        self.parts.tx_limit.idle();
         self.live.port_died(usize::from(self.pair), error);
     }
 
@@ -421,8 +428,8 @@ impl PairWorker {
             }
             drop(inside);
         }
-        self.parts.rx_limit.limiter.idle(now_ns());
-        self.parts.tx_limit.limiter.idle(now_ns());
+        self.parts.rx_limit.idle();
+        self.parts.tx_limit.idle();
     }
 }
 
@@ -462,6 +469,9 @@ impl Work for PairWorker {
                     .map_err(ActivateError::Poll)?;
             }
         }
+        // From now on, until another run is prepared, this is the timer that it waits for.
+        self.live
+            .set_rx_timer(self.pair, self.parts.rx_limit.timer.clone());
         self.poller = Some(poller);
         Ok(())
     }
@@ -497,9 +507,12 @@ impl Work for PairWorker {
                 self.note(ready);
             });
             if let Err(error) = waited {
-                error!(
+                log_limited!(
+                    self.live.health.events().log,
+                    Error,
                     "{}: worker of pair {} cannot wait: {error}",
-                    self.live.id, self.pair
+                    self.live.id,
+                    self.pair
                 );
                 self.live.fail(&"a worker cannot wait for events");
                 break;

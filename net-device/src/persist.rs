@@ -384,6 +384,7 @@ impl Snapshottable for NetDevice {
     fn restore(&mut self, snapshot: Snapshot) -> Result<(), MigrateError> {
         let refused = |error: snapshot::BoxError| MigrateError::Restore(error);
         let state = snapshot.open().map_err(|error| refused(error.into()))?;
+        self.follow_mtu();
         let saved = Saved::from_state(&state, self.config(), self.offered)
             .map_err(|error| refused(error.into()))?;
         self.load(saved).map_err(|error| refused(error.into()))

@@ -37,6 +37,12 @@ impl Remains {
         let mut caps = self.parts.iter().map(|parts| parts.backend.caps());
         caps.all(|caps| caps.tx.contains(Offloads::CSUM))
     }
+
+    /// The MTU of the link as it is now, if it has one: the smallest of all ports.
+    pub(crate) fn link_mtu(&self) -> Option<u16> {
+        let ports = self.parts.iter();
+        ports.filter_map(|parts| parts.backend.mtu()).min()
+    }
 }
 
 /// A pair before and after its first queue was started.

@@ -35,7 +35,6 @@ bitflags! {
 pub struct ConfigSpace {
     offered: Features,
     max_pairs: u16,
-    mtu: u16,
     speed_mbps: u32,
     /// What a reset brings back.
     configured_mac: Option<MacAddr>,
@@ -50,6 +49,8 @@ struct Fields {
     /// The VMM lets frames pass. The status may say less: a device that lost a port shows no link.
     passes: bool,
     generation: u32,
+    /// What is told, if that is offered.
+    mtu: Option<u16>,
     /// The generation has changed since somebody read it.
     unread: bool,
 }
@@ -62,12 +63,14 @@ impl ConfigSpace {
             status: LinkStatus::LINK_UP,
             passes: true,
             generation: 0,
+            mtu: config
+                .mtu
+                .filter(|_| offered.contains(Features::VIRTIO_NET_F_MTU)),
             unread: false,
         };
         Self {
             offered,
             max_pairs: config.queue_pairs,
-            mtu: config.mtu.unwrap_or_default(),
             speed_mbps: config.speed_mbps.unwrap_or_default(),
             configured_mac: config.mac,
             fields: Mutex::new(fields),
@@ -138,6 +141,11 @@ impl ConfigSpace {
         self.change(|fields| fields.status.remove(LinkStatus::LINK_UP))
     }
 
+    /// Tells another MTU, or none where it is not offered. Not while a driver has negotiated it (NET-CFG-07).
+    pub fn set_mtu(&self, mtu: Option<u16>) -> bool {
+        self.change(|fields| fields.mtu = mtu)
+    }
+
     /// Asks for gratuitous packets, or takes the request back once it was answered (NET-CVQ-18).
     pub fn set_announce(&self, on: bool) -> bool {
         self.change(|fields| fields.status.set(LinkStatus::ANNOUNCE, on))
@@ -189,8 +197,8 @@ impl ConfigSpace {
         if self.offered.contains(Features::VIRTIO_NET_F_MQ) {
             put(8, &self.max_pairs.to_le_bytes());
         }
-        if self.offered.contains(Features::VIRTIO_NET_F_MTU) {
-            put(10, &self.mtu.to_le_bytes());
+        if let Some(mtu) = fields.mtu {
+            put(10, &mtu.to_le_bytes());
         }
         if self.offered.contains(Features::VIRTIO_NET_F_SPEED_DUPLEX) {
             put(12, &self.speed_mbps.to_le_bytes());

@@ -55,6 +55,11 @@ pub trait FrameBackend: Send {
     /// What it can do.
     fn caps(&self) -> Caps;
 
+    /// Its MTU in bytes as it is now, if it has one: for links whose MTU changes after they were opened.
+    fn mtu(&self) -> Option<u16> {
+        self.caps().mtu
+    }
+
     /// Follows what was negotiated; called before any frame moves and again when offloads change.
     ///
     /// # Errors
@@ -91,6 +96,10 @@ pub trait FrameBackend: Send {
 impl<B: FrameBackend + ?Sized> FrameBackend for Box<B> {
     fn caps(&self) -> Caps {
         (**self).caps()
+    }
+
+    fn mtu(&self) -> Option<u16> {
+        (**self).mtu()
     }
 
     fn configure(&mut self, link: &LinkConfig) -> io::Result<()> {

@@ -67,6 +67,10 @@ impl FrameBackend for TapBackend {
         self.caps
     }
 
+    fn mtu(&self) -> Option<u16> {
+        self.tap.mtu().ok()
+    }
+
     fn configure(&mut self, link: &LinkConfig) -> io::Result<()> {
         self.tap
             .set_vnet_header_len(link.hdr_len as u32)
@@ -74,7 +78,6 @@ impl FrameBackend for TapBackend {
         self.tap
             .set_offloads(to_tap(link.rx))
             .map_err(io::Error::other)?;
-        self.caps.mtu = self.tap.mtu().ok();
         Ok(())
     }
 

@@ -59,7 +59,7 @@ impl NetDevice {
         };
         let what = format_args!("queues are not in the new guest memory: {}", chain(error));
         if self.health.fail(&what) {
-            tell_of_config(&self.config.id, &*interrupt);
+            tell_of_config(self.health.events(), &*interrupt);
         }
         self.stranded = Some(interrupt);
     }
@@ -71,7 +71,7 @@ impl NetDevice {
             .health
             .fail(&format_args!("cannot be activated: {}", chain(error)))
         {
-            tell_of_config(&self.config.id, interrupt);
+            tell_of_config(self.health.events(), interrupt);
         }
     }
 
@@ -109,17 +109,20 @@ impl NetDevice {
         // The control queue first: whether there is one decides which pairs are fed.
         queues.sort_by_key(|setup| std::cmp::Reverse(setup.index));
         let partial_checksums = remains.accept_partial_checksums();
+        let link_mtu = remains.link_mtu();
         let live = Arc::new(Live::new(
             &self.config.id,
             self.acked,
             self.space.clone(),
             self.health.clone(),
+            self.control_budget.clone(),
             interrupt,
             remains.controls,
         ));
         let terms = Terms {
             features: self.acked,
             mtu: self.config.mtu,
+            link_mtu,
             max_queue_size: self.config.queue_size,
             seccomp: self.config.seccomp,
             poll_us: self.config.poll_us,

@@ -10,6 +10,7 @@ use super::limits::LimitGroups;
 use super::{NetDevice, State};
 use crate::backend::tap_port;
 use crate::config::{MIN_MTU, NetConfig, TapConfig};
+use crate::control::ControlBudget;
 use crate::error::NewError;
 use crate::events::Events;
 use crate::features::Features;
@@ -104,9 +105,9 @@ impl NetDevice {
             });
         }
         let caps = common_caps(&ports);
+        let follows_mtu = config.mtu.is_none();
         // A smaller one cannot be told to a driver (NET-CFG-07).
-        let link_mtu = caps.mtu.filter(|mtu| *mtu >= MIN_MTU);
-        config.mtu = config.mtu.or(link_mtu);
+        config.mtu = config.mtu.or(caps.mtu.filter(|mtu| *mtu >= MIN_MTU));
         let offered = Features::offered(caps.tx, caps.rx, &config);
         let limit_groups = LimitGroups::default();
         let (rx, tx) = limit_groups.budgets(&config);
@@ -129,6 +130,8 @@ impl NetDevice {
             queue_sizes: vec![config.queue_size; 2 * pairs + control],
             space: Arc::new(ConfigSpace::new(&config, offered)),
             health: Arc::new(Health::new(Arc::new(Events::new(&config.id)))),
+            follows_mtu,
+            control_budget: Arc::new(ControlBudget::new(config.control_limit)),
             counters: (0..=2 * pairs).map(|_| Arc::default()).collect(),
             platform: None,
             host: None,

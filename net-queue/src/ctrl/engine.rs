@@ -25,12 +25,24 @@ pub enum CtrlStop {
     Empty,
     /// The budget is spent: call again.
     Budget,
+    /// The next command may not be executed before this time, in the handler's nanoseconds: it is still in the ring.
+    Limited(u64),
     /// The driver broke the ring; nothing more happens here until a reset.
     Fault(QueueFault),
 }
 
 /// Executes control commands.
 pub trait Handler {
+    /// Says whether the command in `bytes` may be executed now. One that may not goes back to the ring, and those
+    /// behind it wait with it; it is asked for again, as it is then, at the next run.
+    ///
+    /// # Errors
+    /// The time at which to ask again; see [`CtrlStop::Limited`].
+    fn admit(&mut self, bytes: &[u8]) -> Result<(), u64> {
+        let _ = bytes;
+        Ok(())
+    }
+
     /// Executes the command in `bytes` (class, command, data; a private copy) and returns its ack. The
     /// command is in force when this returns (NET-CVQ-03).
     fn command(&mut self, bytes: &[u8]) -> Ack;
@@ -136,7 +148,15 @@ impl<R: Ring> CtrlEngine<R> {
                 }
             };
             let written = match content {
-                Ok(()) => self.execute(handler),
+                Ok(()) => match self.execute(handler) {
+                    Ok(written) => written,
+                    Err(deadline) => {
+                        self.ring.undo_pop(chain);
+                        self.counters.add_limited();
+                        stop = CtrlStop::Limited(deadline);
+                        break;
+                    }
+                },
                 Err(cause) => {
                     self.counters.add_drop(cause);
                     0
@@ -166,17 +186,21 @@ impl<R: Ring> CtrlEngine<R> {
 
     /// One command; returns how many bytes of answer were written. A chain without room for an answer is not
     /// executed, since its driver could not know how it ended (NET-CVQ-06).
-    fn execute<H: Handler + ?Sized>(&mut self, handler: &mut H) -> u32 {
+    ///
+    /// # Errors
+    /// The time before which it may not be executed; nothing has happened.
+    fn execute<H: Handler + ?Sized>(&mut self, handler: &mut H) -> Result<u32, u64> {
         let Some(ack_at) = self.pieces.ack_at else {
             self.counters.add_drop(DropCause::TooShort);
-            return 0;
+            return Ok(0);
         };
         self.fetch();
+        handler.admit(&self.command)?;
         self.counters.add_batch(1, self.pieces.len);
         let ack = handler.command(&self.command);
         copy_into(&self.pieces.writable, 0, &[ack.byte()]);
         self.ram.mark(ack_at, 1);
-        1
+        Ok(1)
     }
 
     /// Asks the driver for kicks; true when commands are there already and `run` must be called first.

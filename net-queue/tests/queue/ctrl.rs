@@ -14,9 +14,22 @@ use crate::rig::{every_layout, every_ring, ring};
 pub(crate) struct Executor {
     pub(crate) commands: Vec<Vec<u8>>,
     pub(crate) refuses: bool,
+    /// Commands that may still be executed, if not any number.
+    pub(crate) allowed: Option<usize>,
 }
 
 impl Handler for Executor {
+    fn admit(&mut self, _bytes: &[u8]) -> Result<(), u64> {
+        match &mut self.allowed {
+            Some(0) => Err(77),
+            Some(allowed) => {
+                *allowed -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
     fn command(&mut self, bytes: &[u8]) -> Ack {
         self.commands.push(bytes.to_vec());
         if self.refuses { Ack::Err } else { Ack::Ok }
@@ -126,6 +139,39 @@ fn answer_goes_to_the_first_writable_byte() {
                 assert_eq!(rig.marks.take(), [(first.addr, 1)]);
             }
         }
+    });
+}
+
+/// Such a command, and those behind it, stay in the ring as if they had not been looked at.
+#[test]
+fn command_that_has_to_wait_stays_in_the_ring() {
+    every_ring(64, |config| {
+        let mut rig = CtrlRig::new(config);
+        for n in 0..6 {
+            rig.command(Shape::Direct, &[n, 1], &[], &[1]);
+        }
+        for round in 0..2 {
+            rig.executor.allowed = Some(2);
+            assert_eq!(rig.run(), CtrlStop::Limited(77));
+            assert_eq!(rig.guest.poll_all().len(), 2, "round {round}");
+            let cursor = rig.engine.cursor();
+            assert_eq!(rig.run(), CtrlStop::Limited(77));
+            assert_eq!(rig.engine.cursor(), cursor);
+        }
+        // Elsewhere, it goes on with the same command.
+        let next = RingConfig {
+            cursor: rig.engine.cursor(),
+            ..rig.guest.config()
+        };
+        let ram = rig.guest.memory().ram();
+        let ring = AnyRing::new(&ram, &next).expect("it is where it was");
+        rig.engine = CtrlEngine::new(ring, ram, rig.counters.clone());
+        rig.executor.allowed = None;
+        assert_eq!(rig.run(), CtrlStop::Empty);
+        assert_eq!(rig.guest.poll_all().len(), 2);
+        let order: Vec<u8> = rig.executor.commands.iter().map(|it| it[0]).collect();
+        assert_eq!(order, [0, 1, 2, 3, 4, 5]);
+        assert_eq!((rig.counters.frames(), rig.counters.limited()), (6, 4));
     });
 }
 

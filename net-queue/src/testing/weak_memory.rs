@@ -24,18 +24,29 @@ use shuttle::thread::{self, ThreadId};
 macro_rules! words {
     ($($name:ident: $value:ty;)*) => {$(
         /// A word that is a name in the model.
+        #[derive(Debug, Default)]
         #[repr(transparent)]
-        pub(in crate::ring) struct $name(atomic::$name);
+        pub struct $name(atomic::$name);
 
         #[allow(dead_code, reason = "rings load some widths and store others")]
         impl $name {
-            pub(in crate::ring) fn load(&self, order: Ordering) -> $value {
+            /// A word that is `value`: it must be 0, as all words are at first.
+            #[must_use]
+            pub fn new(value: $value) -> Self {
+                assert_eq!(value, 0, "memory is 0 at first");
+                Self::default()
+            }
+
+            /// A value that this thread may be shown.
+            #[must_use]
+            pub fn load(&self, order: Ordering) -> $value {
                 let mut bytes = [0; size_of::<$value>()];
                 lock().load(std::ptr::from_ref(&self.0).addr(), &mut bytes, order);
                 <$value>::from_ne_bytes(bytes)
             }
 
-            pub(in crate::ring) fn store(&self, value: $value, order: Ordering) {
+            /// Adds a value to those that threads may be shown.
+            pub fn store(&self, value: $value, order: Ordering) {
                 let bytes = value.to_ne_bytes();
                 lock().store(std::ptr::from_ref(&self.0).addr(), &bytes, order);
             }
@@ -49,21 +60,32 @@ words! {
     AtomicU64: u64;
 }
 
-pub(in crate::ring) fn fence(order: Ordering) {
-    assert_eq!(order, Ordering::SeqCst, "the one fence that rings use");
+/// Orders this thread's accesses before and after it; `order` is sequential consistency.
+///
+/// # Panics
+/// With any other order.
+pub fn fence(order: Ordering) {
+    assert_eq!(
+        order,
+        Ordering::SeqCst,
+        "the one fence that the models know"
+    );
     lock().fence();
 }
 
 /// What a thread has seen, on its way to another one.
 #[derive(Debug)]
-pub(super) struct Note(View);
+pub struct Note(View);
 
 impl Note {
-    pub(super) fn write() -> Self {
+    /// All that this thread has seen.
+    #[must_use]
+    pub fn write() -> Self {
         Self(lock().me().seen.clone())
     }
 
-    pub(super) fn read(self) {
+    /// Shows it to this thread.
+    pub fn read(self) {
         lock().me().seen.join(&self.0);
     }
 }
