@@ -112,8 +112,9 @@ fn traffic_commands_pause_and_limits_stay_within_the_filter() {
                 // What is sent meanwhile is dropped, under the filter, too.
                 rig.device.set_link(false);
                 rig.send(0, &host.datagram(&[round]));
-                pause(&mut rig);
-                resume(&mut rig);
+                while rig.queue(1).ring.in_flight() > 0 {
+                    rig.wait_used(1, 1);
+                }
                 rig.device.set_link(true);
                 rig.device.announce();
             }
