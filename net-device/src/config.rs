@@ -9,7 +9,7 @@ pub use cidr::{Cidr, CidrParseError};
 use crate::features::Features;
 use crate::mac::MacAddr;
 use crate::seccomp::SeccompAction;
-use rate_limiter::RateLimiterConfig;
+use rate_limiter::{RateLimiterConfig, TokenBucketConfig};
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use thiserror::Error;
@@ -27,6 +27,13 @@ pub const MAX_SPEED_MBPS: u32 = 0x7fff_ffff;
 
 /// Longest time for which a worker polls, in microseconds: a stop waits for it.
 pub const MAX_POLL_US: u16 = 1000;
+
+/// The limit for control commands unless another one is configured: 200 host locks at once, 100 in a second.
+pub const CONTROL_LIMIT: TokenBucketConfig = TokenBucketConfig {
+    size: 200,
+    one_time_burst: None,
+    refill_time: 2000,
+};
 
 /// Whose a limit is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,7 +54,9 @@ pub struct NetConfig {
     pub id: String,
     /// MAC address of the guest; without it the driver makes one up.
     pub mac: Option<MacAddr>,
-    /// Largest packet without its Ethernet header, in bytes; without it the driver assumes 1500.
+    /// Largest packet without its Ethernet header, in bytes, that the driver is told, whatever the interface has. Without
+    /// it the driver is told the interface's as it is when the driver negotiates; where there is none either, it
+    /// assumes 1500.
     pub mtu: Option<u16>,
     /// Link speed in Mbit/s that the driver is told (full duplex); without it none.
     pub speed_mbps: Option<u32>,
@@ -72,6 +81,11 @@ pub struct NetConfig {
     pub tx_limit: Option<RateLimiterConfig>,
     /// Whose these limits are.
     pub limit_scope: LimitScope,
+    /// Limit for what control commands cost the host. A token stands for one system call under a lock of the whole
+    /// host: a queue that VQ_PAIRS_SET attaches or detaches, a change by GUEST_OFFLOADS_SET. A change of receive modes,
+    /// addresses or VLANs takes a tenth of one, a command that changes nothing takes none. Without tokens the control
+    /// queue waits, and no other queue does. `None` or zeros: no limit.
+    pub control_limit: Option<TokenBucketConfig>,
     /// Features not to offer, by the names in [`OPTIONAL`](crate::features::OPTIONAL).
     pub disabled: Features,
 }
@@ -92,6 +106,7 @@ impl Default for NetConfig {
             rx_limit: None,
             tx_limit: None,
             limit_scope: LimitScope::default(),
+            control_limit: Some(CONTROL_LIMIT),
             disabled: Features::empty(),
         }
     }
@@ -133,6 +148,9 @@ pub enum ConfigError {
     /// The transmit limit.
     #[error("transmit limit")]
     TxLimit(#[source] rate_limiter::ConfigError),
+    /// The limit for control commands.
+    #[error("control limit")]
+    ControlLimit(#[source] rate_limiter::ConfigError),
 }
 
 impl NetConfig {
@@ -168,7 +186,12 @@ impl NetConfig {
         self.validate_pairs()?;
         let check = |limit: &Option<RateLimiterConfig>| limit.map_or(Ok(()), |it| it.validate());
         check(&self.rx_limit).map_err(ConfigError::RxLimit)?;
-        check(&self.tx_limit).map_err(ConfigError::TxLimit)
+        check(&self.tx_limit).map_err(ConfigError::TxLimit)?;
+        let control = RateLimiterConfig {
+            ops: self.control_limit,
+            ..RateLimiterConfig::default()
+        };
+        control.validate().map_err(ConfigError::ControlLimit)
     }
 
     fn validate_pairs(&self) -> Result<(), ConfigError> {
@@ -269,6 +292,12 @@ impl NetConfigBuilder {
     /// Whose the limits are.
     pub fn limit_scope(mut self, scope: LimitScope) -> Self {
         self.0.limit_scope = scope;
+        self
+    }
+
+    /// Limit for what control commands cost the host; `None` lifts it.
+    pub fn control_limit(mut self, limit: impl Into<Option<TokenBucketConfig>>) -> Self {
+        self.0.control_limit = limit.into();
         self
     }
 

@@ -1,20 +1,30 @@
 //! The worker of the control queue, and what its commands do. VirtIO 1.4 §5.1.9.5.
+//!
+//! Commands are the one way in which a driver makes the host work outside the data path: switching queues or offloads of
+//! a tap takes a lock of the whole host, and a changed policy is waited for by every worker. So a command that changes
+//! nothing does nothing, and one that does is charged to the device's [`ControlBudget`]; while that is used up
+//! the control queue waits, and no other queue does.
+
+mod budget;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use log::error;
 use net_queue::ctrl::{Ack, Command, CtrlEngine, CtrlStop, Handler};
 use net_queue::ring::{AnyRing, RingConfig};
 use vmm_sys_util::eventfd::EventFd;
+
+pub(crate) use budget::ControlBudget;
 
 use crate::error::ActivateError;
 use crate::fd;
 use crate::features::Features;
 use crate::filter::RxFilter;
+use crate::limits::now_ns;
 use crate::live::Live;
+use crate::log_limited;
 use crate::mac::MacAddr;
-use crate::poll::{Poller, Source};
+use crate::poll::{Poller, Ready, Source};
 use crate::thread::Work;
 use crate::traits::InterruptSource;
 
@@ -28,6 +38,16 @@ pub(crate) struct CtrlQueue {
     pub(crate) kick: OwnedFd,
     /// What the ring was made from, to make it again over other memory.
     pub(crate) config: RingConfig,
+}
+
+impl CtrlQueue {
+    /// What the ring is made from to go on where it stands.
+    pub(crate) fn position(&self) -> RingConfig {
+        RingConfig {
+            cursor: self.engine.cursor(),
+            ..self.config
+        }
+    }
 }
 
 /// Executes the commands of the control queue.
@@ -49,22 +69,59 @@ impl CtrlWorker {
         }
     }
 
-    /// Executes what is there; returns whether there is more to do at once.
-    fn step(&mut self) -> bool {
+    /// Executes what is there.
+    fn step(&mut self) -> Next {
         let mut commands = Commands { live: &self.live };
         let (stop, interrupt) = self.queue.engine.run(&mut commands, BUDGET);
         if interrupt {
             self.live.trigger(InterruptSource::Queue(self.queue.index));
         }
         match stop {
-            CtrlStop::Budget => true,
-            CtrlStop::Empty => self.queue.engine.arm(),
+            CtrlStop::Budget => Next::Step,
+            CtrlStop::Empty if self.queue.engine.arm() => Next::Step,
+            CtrlStop::Empty => Next::Kick,
+            CtrlStop::Limited(deadline) => Next::Deadline(deadline),
             CtrlStop::Fault(fault) => {
                 self.live.fail(&format_args!("control queue: {fault}"));
-                false
+                Next::Halt
             }
         }
     }
+
+    /// Waits for what `next` is; returns whether the owner wants the worker back.
+    fn wait(&self, poller: &Poller, next: &mut Next) -> std::io::Result<bool> {
+        let (mut stopped, mut kicked) = (false, false);
+        let each = |ready: Ready| match ready.source {
+            Source::Stop => stopped = true,
+            _ => kicked = true,
+        };
+        match *next {
+            Next::Step => poller.wait(true, each)?,
+            Next::Kick | Next::Halt => poller.wait(false, each)?,
+            Next::Deadline(deadline) => {
+                poller.wait_at_most(deadline.saturating_sub(now_ns()), each)?;
+            }
+        }
+        match *next {
+            Next::Kick if kicked => *next = Next::Step,
+            Next::Deadline(deadline) if now_ns() >= deadline => *next = Next::Step,
+            _ => {}
+        }
+        Ok(stopped)
+    }
+}
+
+/// What the worker does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// Goes on at once.
+    Step,
+    /// Waits for a kick.
+    Kick,
+    /// Waits for this time, whatever the driver does.
+    Deadline(u64),
+    /// Waits for its owner: the ring is broken.
+    Halt,
 }
 
 impl Work for CtrlWorker {
@@ -89,26 +146,25 @@ impl Work for CtrlWorker {
         let Some(poller) = self.poller.take() else {
             return;
         };
-        let mut busy = true;
+        let mut next = Next::Step;
         loop {
-            if busy {
-                busy = self.step();
+            if next == Next::Step {
+                next = self.step();
             }
-            let mut stopped = false;
-            let mut kicked = false;
-            let waited = poller.wait(busy, |ready| match ready.source {
-                Source::Stop => stopped = true,
-                _ => kicked = true,
-            });
-            if let Err(error) = waited {
-                error!("{}: control worker cannot wait: {error}", self.live.id);
-                self.live.fail(&"the control worker cannot wait for events");
-                return;
+            match self.wait(&poller, &mut next) {
+                Ok(false) => {}
+                Ok(true) => return,
+                Err(error) => {
+                    log_limited!(
+                        self.live.health.events().log,
+                        Error,
+                        "{}: control worker cannot wait: {error}",
+                        self.live.id
+                    );
+                    self.live.fail(&"the control worker cannot wait for events");
+                    return;
+                }
             }
-            if stopped {
-                return;
-            }
-            busy |= kicked && self.queue.engine.fault().is_none();
         }
     }
 }
@@ -119,34 +175,56 @@ struct Commands<'a> {
 }
 
 impl Handler for Commands<'_> {
+    fn admit(&mut self, bytes: &[u8]) -> Result<(), u64> {
+        let cost = self.parse(bytes).map_or(0, |command| self.cost(&command));
+        self.live.control_budget.take(now_ns(), cost)
+    }
+
     fn command(&mut self, bytes: &[u8]) -> Ack {
-        let Ok(command) = Command::parse(bytes) else {
-            return Ack::Err;
-        };
-        // What was not negotiated does not exist (NET-CVQ-04, NET-FEAT-13).
-        if !self.live.features.contains(Features::required_by(&command)) {
-            return Ack::Err;
-        }
-        if self.execute(command) {
-            Ack::Ok
-        } else {
-            Ack::Err
+        match self.parse(bytes) {
+            Some(command) if self.execute(command) => Ack::Ok,
+            _ => Ack::Err,
         }
     }
 }
 
 impl Commands<'_> {
+    /// The command in `bytes`, if there is such a one: what was not negotiated does not exist (NET-CVQ-04,
+    /// NET-FEAT-13).
+    fn parse<'a>(&self, bytes: &'a [u8]) -> Option<Command<'a>> {
+        let command = Command::parse(bytes).ok()?;
+        let negotiated = self.live.features;
+        negotiated
+            .contains(Features::required_by(&command))
+            .then_some(command)
+    }
+
+    /// What `command` costs the host beyond this thread's time: nothing when it is refused, or changes nothing.
+    fn cost(&self, command: &Command<'_>) -> u64 {
+        let live = self.live;
+        match *command {
+            Command::SetPairs(pairs) => live.ports_to_switch(pairs) * budget::HOST_LOCK,
+            Command::SetGuestOffloads(mask) => {
+                let offloads = live.features.check_guest_offloads(mask);
+                let changes = offloads.is_ok_and(|on| on != live.policy().offloads);
+                u64::from(changes) * budget::HOST_LOCK
+            }
+            _ => {
+                let policy = live.policy();
+                let changed = policy.filter.as_ref().map(|filter| {
+                    let mut next = filter.clone();
+                    change_filter(&mut next, command);
+                    next != *filter
+                });
+                u64::from(changed == Some(true)) * budget::POLICY
+            }
+        }
+    }
+
     /// Each command is in force when this returns, or has had no effect (NET-CVQ-03, NET-CVQ-05).
     fn execute(&self, command: Command<'_>) -> bool {
         let live = self.live;
         match command {
-            Command::SetRxMode { mode, on } => self.filter(|filter| filter.set_mode(mode, on)),
-            Command::SetMacTable { unicast, multicast } => {
-                self.filter(|filter| filter.set_mac_table(unicast, multicast))
-            }
-            Command::SetMacAddr(mac) => self.set_mac(mac.into()),
-            Command::AddVlan(id) => self.filter(|filter| filter.set_vlan(id, true)),
-            Command::DelVlan(id) => self.filter(|filter| filter.set_vlan(id, false)),
             Command::AckAnnounce => {
                 live.space.set_announce(false);
                 true
@@ -156,21 +234,43 @@ impl Commands<'_> {
                 .features
                 .check_guest_offloads(mask)
                 .is_ok_and(|offloads| live.set_offloads(offloads).is_ok()),
+            Command::SetMacAddr(mac) if !MacAddr::from(mac).is_station() => false,
+            Command::SetMacAddr(mac) => {
+                live.space.set_mac(mac.into());
+                // Without a filter the address is but shown.
+                self.filter(&command);
+                true
+            }
+            Command::SetRxMode { .. }
+            | Command::SetMacTable { .. }
+            | Command::AddVlan(_)
+            | Command::DelVlan(_) => self.filter(&command),
         }
-    }
-
-    /// An address that no station can have would not be restored from a snapshot either.
-    fn set_mac(&self, mac: MacAddr) -> bool {
-        if mac.is_station() {
-            self.live.space.set_mac(mac);
-            self.filter(|filter| filter.set_mac(mac));
-        }
-        mac.is_station()
     }
 
     /// Changes the filter. Without one there is nothing to change.
-    fn filter(&self, change: impl FnOnce(&mut RxFilter)) -> bool {
-        self.live
-            .change_policy(|policy| policy.filter.as_mut().map(change).is_some())
+    fn filter(&self, command: &Command<'_>) -> bool {
+        self.live.change_policy(|policy| {
+            let filter = policy.filter.as_mut();
+            filter
+                .map(|filter| change_filter(filter, command))
+                .is_some()
+        })
+    }
+}
+
+/// What `command` does to the filter.
+fn change_filter(filter: &mut RxFilter, command: &Command<'_>) {
+    match *command {
+        Command::SetRxMode { mode, on } => filter.set_mode(mode, on),
+        Command::SetMacTable { unicast, multicast } => filter.set_mac_table(unicast, multicast),
+        // An address that no station can have would not be restored from a snapshot either.
+        Command::SetMacAddr(mac) if MacAddr::from(mac).is_station() => filter.set_mac(mac.into()),
+        Command::AddVlan(id) => filter.set_vlan(id, true),
+        Command::DelVlan(id) => filter.set_vlan(id, false),
+        Command::SetMacAddr(_)
+        | Command::AckAnnounce
+        | Command::SetPairs(_)
+        | Command::SetGuestOffloads(_) => {}
     }
 }

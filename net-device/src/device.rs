@@ -3,26 +3,29 @@
 use std::sync::Arc;
 
 use net_queue::ring::Cursor;
-use net_queue::{AccessPlatform, FrameBackend, GuestRam, QueueCounters};
+use net_queue::{AccessPlatform, FrameBackend, QueueCounters};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::config::NetConfig;
-use crate::engines::{Engines, Terms};
+use crate::control::ControlBudget;
 use crate::error::{ActivateError, WorkerLost};
+use crate::events::{DeviceEvent, Events, Observer};
 use crate::features::{FeatureError, Features};
 use crate::health::Health;
-use crate::live::Live;
 use crate::pair::PairParts;
-use crate::persist::{RestoreError, Saved};
+use crate::persist::Saved;
 use crate::runtime::{Remains, Runtime};
-use crate::space::{ConfigSpace, LinkStatus};
+use crate::space::ConfigSpace;
 use crate::stats;
 use crate::traits::{
     Activation, Interrupt, InterruptSource, QueueSetup, VIRTIO_ID_NET, VirtioDevice,
 };
 
+mod activation;
 mod constructors;
 mod limits;
+mod migration;
+mod mtu;
 
 pub use constructors::HostInterface;
 use limits::LimitGroups;
@@ -33,13 +36,20 @@ use limits::LimitGroups;
 /// |---|---|---|
 /// | `Inactive` | `Active` | [`NetDevice::activate`](VirtioDevice::activate) |
 /// | `Active` | `Active`, paused | [`NetDevice::pause`](snapshot::Pausable::pause), and back by `resume` |
-/// | `Active` | `Inactive` | [`NetDevice::reset`](VirtioDevice::reset) |
-/// | `Active` | `Lost` | the same, when a worker had panicked: its port is gone |
+/// | `Active` | `Failed` | [`NetDevice::set_memory`], when it fails |
+/// | `Active`, `Failed` | `Inactive` | [`NetDevice::reset`](VirtioDevice::reset) |
+/// | `Active` | `Lost` | `reset` or a failing `set_memory`, when a worker had panicked: its port is gone |
 enum State {
     /// No driver, or one that negotiates.
     Inactive(Remains),
     /// DRIVER_OK; workers run unless it is paused.
     Active(Box<Runtime>),
+    /// DRIVER_OK, but there is no guest memory to run in. Waits for a reset.
+    Failed {
+        remains: Remains,
+        /// Error that every call is answered with.
+        reason: String,
+    },
     /// A worker took its port with it. Only a new device helps.
     Lost(WorkerLost),
 }
@@ -52,6 +62,9 @@ pub struct NetDevice {
     pub(crate) acked: Features,
     pub(crate) space: Arc<ConfigSpace>,
     health: Arc<Health>,
+    control_budget: Arc<ControlBudget>,
+    /// No MTU was configured: the driver is told the interface's.
+    follows_mtu: bool,
     /// One for each queue; the control queue's is the last.
     counters: Vec<Arc<QueueCounters>>,
     platform: Option<Arc<dyn AccessPlatform>>,
@@ -60,6 +73,8 @@ pub struct NetDevice {
     limit_groups: LimitGroups,
     /// What the next activation goes on from.
     restored: Option<Saved>,
+    /// The interrupt of an activation that failed later on, until it is reset.
+    stranded: Option<Arc<dyn Interrupt>>,
     state: State,
 }
 
@@ -69,6 +84,7 @@ impl std::fmt::Debug for NetDevice {
             State::Inactive(_) => "inactive",
             State::Active(runtime) if runtime.is_paused() => "paused",
             State::Active(_) => "active",
+            State::Failed { .. } => "failed",
             State::Lost(_) => "lost",
         };
         f.debug_struct("NetDevice")
@@ -83,6 +99,13 @@ impl NetDevice {
     #[must_use]
     pub fn with_exit_event(self, event: EventFd) -> Self {
         self.health.set_exit_event(event);
+        self
+    }
+
+    /// The same device, telling `observer` of its lifecycle events.
+    #[must_use]
+    pub fn with_observer(self, observer: Arc<dyn Observer>) -> Self {
+        self.health.events().set_observer(observer);
         self
     }
 
@@ -120,22 +143,17 @@ impl NetDevice {
         match &mut self.state {
             State::Active(runtime) => Ok(runtime),
             State::Inactive(_) => Err(ActivateError::State("not activated")),
+            State::Failed { reason, .. } => Err(ActivateError::Failed(reason.clone())),
             State::Lost(lost) => Err(lost.clone().into()),
-        }
-    }
-
-    /// Guest memory as the device may use it under the negotiated features (NET-FEAT-11).
-    fn view(&self, memory: GuestRam) -> GuestRam {
-        match &self.platform {
-            Some(platform) if self.acked.contains(Features::VIRTIO_F_ACCESS_PLATFORM) => {
-                memory.with_access_platform(platform.clone())
-            }
-            _ => memory,
         }
     }
 
     /// Starts one queue of an activated device: for a driver that enables queues one by one or again after a
     /// queue reset, and for vhost-user.
+    ///
+    /// A queue whose ring the driver broke stands still until the device is reset, also when it is
+    /// stopped and started where it stood: then this succeeds, and nothing of it runs. Started from
+    /// the very beginning it is a new ring, and runs.
     ///
     /// # Errors
     /// The queue cannot be used; the others go on.
@@ -152,26 +170,26 @@ impl NetDevice {
         self.runtime()?.remove(index)
     }
 
-    /// Moves every queue over to changed guest memory, between two frames. The old mapping is not used any more.
-    ///
-    /// # Errors
-    /// A running queue is not in the new memory: the device needs a reset.
-    pub fn set_memory(&mut self, memory: GuestRam) -> Result<(), ActivateError> {
-        let ram = self.view(memory);
-        let runtime = self.runtime()?;
-        let live = runtime.live().clone();
-        let done = runtime.rebind(ram);
-        if let Err(error) = &done {
-            live.fail(&format_args!(
-                "queues are not in the new guest memory: {error}"
-            ));
-        }
-        done
-    }
-
     /// Shows the driver a link that is up or down (NET-CFG-05, NET-CFG-15).
+    ///
+    /// While it is down no frame passes either way, from the return of this call on: what the
+    /// driver sends and what arrives for it is dropped and counted (`tx_drop_link_down`,
+    /// `rx_drop_link_down`), as on a pulled cable, so that nothing stale is delivered when it is up
+    /// again. Commands are answered.
     pub fn set_link(&mut self, up: bool) {
-        if self.space.set_link(up) {
+        let shown = self.space.is_link_up();
+        if (shown, self.space.passes_frames()) == (up, up) {
+            return;
+        }
+        let visible = self.space.set_link(up);
+        if let State::Active(runtime) = &mut self.state {
+            // A host that cannot let the workers go on has failed the device.
+            let _ = runtime.link_changed();
+        }
+        if shown != up {
+            self.health.events().emit(&DeviceEvent::Link { up });
+        }
+        if visible {
             self.config_changed();
         }
     }
@@ -187,148 +205,15 @@ impl NetDevice {
     }
 
     fn config_changed(&mut self) {
-        if let State::Active(runtime) = &self.state {
-            runtime.live().trigger(InterruptSource::Config);
+        match (&self.state, &self.stranded) {
+            (State::Active(runtime), _) => runtime.live().trigger(InterruptSource::Config),
+            (_, Some(interrupt)) => tell_of_config(self.health.events(), &**interrupt),
+            _ => {}
         }
-    }
-
-    fn start(&mut self, remains: Remains, activation: Activation) -> Result<(), ActivateError> {
-        let Activation {
-            memory,
-            interrupt,
-            mut queues,
-        } = activation;
-        // The control queue first: whether there is one decides which pairs are fed.
-        queues.sort_by_key(|setup| std::cmp::Reverse(setup.index));
-        let ram = self.view(memory);
-        let partial_checksums = remains.accept_partial_checksums();
-        let live = Arc::new(Live::new(
-            &self.config.id,
-            self.acked,
-            self.space.clone(),
-            self.health.clone(),
-            interrupt,
-            remains.controls,
-        ));
-        let terms = Terms {
-            features: self.acked,
-            mtu: self.config.mtu,
-            max_queue_size: self.config.queue_size,
-            seccomp: self.config.seccomp,
-            poll_us: self.config.poll_us,
-            partial_checksums,
-        };
-        let engines = Engines {
-            live: live.clone(),
-            terms,
-            ram,
-            counters: self.counters.clone(),
-            pairs: self.config.queue_pairs,
-        };
-        let mut runtime = Runtime::new(live, engines, remains.parts);
-        let saved = self.restored.take();
-        if let Some(saved) = &saved {
-            runtime.restore(saved);
-        }
-        let started = runtime.configure().and_then(|()| {
-            for mut setup in queues {
-                if let Some(saved) = &saved {
-                    saved.place(&mut setup)?;
-                }
-                runtime.insert(setup)?;
-            }
-            runtime.run()
-        });
-        self.state = State::Active(Box::new(runtime));
-        if started.is_err() {
-            self.take_down();
-            self.restored = saved;
-        }
-        started
     }
 
     pub(crate) fn queue_sizes(&self) -> &[u16] {
         &self.queue_sizes
-    }
-
-    /// What the guest can tell of the device, which is paused or was never activated.
-    pub(crate) fn save(&mut self) -> Result<Saved, ActivateError> {
-        let mut saved = Saved {
-            acked: self.acked,
-            mac: self.space.mac(),
-            announce: self.space.status().contains(LinkStatus::ANNOUNCE),
-            generation: self.space.generation(),
-            needs_reset: self.health.needs_reset(),
-            // What waits for its activation stays what it is.
-            ..self.restored.clone().unwrap_or_else(|| Saved {
-                offloads: self.acked.rx_offloads(),
-                ..Saved::default()
-            })
-        };
-        match &mut self.state {
-            State::Active(runtime) if !runtime.is_paused() => {
-                return Err(ActivateError::State("not paused"));
-            }
-            State::Active(runtime) => {
-                let live = runtime.live().clone();
-                let policy = live.policy();
-                saved.activated = true;
-                saved.offloads = policy.offloads;
-                saved.tables = policy
-                    .filter
-                    .as_ref()
-                    .map(|filter| filter.tables().clone())
-                    .unwrap_or_default();
-                saved.pairs = live.chosen_pairs();
-                saved.rings = runtime.cursors()?;
-                saved.limits = runtime.limits()?;
-            }
-            State::Inactive(remains) => {
-                let parts = (0..).zip(&mut remains.parts);
-                saved.limits = parts.flat_map(|(pair, parts)| parts.levels(pair)).collect();
-            }
-            State::Lost(lost) => return Err(lost.clone().into()),
-        }
-        Ok(saved)
-    }
-
-    /// Makes the next activation go on from `saved`.
-    pub(crate) fn load(&mut self, saved: Saved) -> Result<(), RestoreError> {
-        let remains = match &mut self.state {
-            State::Inactive(remains) => remains,
-            State::Active(_) => return Err(RestoreError::Active),
-            State::Lost(lost) => return Err(lost.clone().into()),
-        };
-        for (queue, levels) in &saved.limits {
-            if let Some(parts) = remains.parts.get_mut(usize::from(queue / 2)) {
-                parts.restore(*queue, levels);
-            }
-        }
-        self.acked = saved.acked;
-        self.space
-            .restore(saved.mac, saved.announce, saved.generation);
-        self.health.restore(saved.needs_reset);
-        self.restored = saved.activated.then_some(saved);
-        Ok(())
-    }
-
-    /// Ends an activation. Returns the interrupt it had.
-    fn take_down(&mut self) -> Option<Arc<dyn Interrupt>> {
-        let lost = WorkerLost(self.config.id.clone());
-        match std::mem::replace(&mut self.state, State::Lost(lost)) {
-            State::Active(runtime) => {
-                let interrupt = runtime.live().interrupt();
-                self.state = match runtime.into_remains() {
-                    Ok(remains) => State::Inactive(remains),
-                    Err(lost) => State::Lost(lost),
-                };
-                Some(interrupt)
-            }
-            other => {
-                self.state = other;
-                None
-            }
-        }
     }
 }
 
@@ -352,6 +237,10 @@ impl VirtioDevice for NetDevice {
             // A driver that wants something else is not the one that was saved.
             let acked = self.acked;
             self.restored = self.restored.take().filter(|saved| saved.acked == acked);
+            if !acked.contains(Features::VIRTIO_NET_F_GUEST_ANNOUNCE) {
+                self.space.set_announce(false);
+            }
+            self.follow_offered_mtu();
         }
         Ok(())
     }
@@ -378,36 +267,40 @@ impl VirtioDevice for NetDevice {
         match &self.state {
             State::Inactive(_) => {}
             State::Active(_) => return Err(ActivateError::State("active already")),
+            State::Failed { reason, .. } => return Err(ActivateError::Failed(reason.clone())),
             State::Lost(lost) => return Err(lost.clone().into()),
         }
-        if !self.acked.contains(Features::VIRTIO_F_VERSION_1) {
-            return Err(ActivateError::State("not negotiated"));
+        let restored = self.restored.is_some();
+        if self.needs_reset() && !restored {
+            return Err(ActivateError::NeedsReset);
         }
-        let there = |index| activation.queues.iter().any(|setup| setup.index == index);
-        if !(activation.queues.is_empty() || there(0) && there(1)) {
-            return Err(ActivateError::Queues);
+        let interrupt = activation.interrupt.clone();
+        let activated = self.try_activate(activation);
+        match &activated {
+            Ok(()) => self.health.events().emit(&DeviceEvent::Activated),
+            // The VMM puts the guest together, and may try again; no driver waits for an answer.
+            Err(_) if restored => {}
+            Err(error) => self.fail(error, &*interrupt),
         }
-        let lost = State::Lost(WorkerLost(self.config.id.clone()));
-        match std::mem::replace(&mut self.state, lost) {
-            State::Inactive(remains) => self.start(remains, activation),
-            other => {
-                self.state = other;
-                Ok(())
-            }
-        }
+        activated
     }
 
     fn reset(&mut self) -> Option<Arc<dyn Interrupt>> {
-        let interrupt = self.take_down();
+        let interrupt = self.take_down().or_else(|| self.stranded.take());
         self.restored = None;
         self.acked = Features::empty();
         self.space.reset();
-        self.health.clear();
+        // A reset does not bring a lost worker back.
+        if !matches!(self.state, State::Lost(_)) {
+            self.health.clear();
+        }
+        self.follow_mtu();
+        self.health.events().emit(&DeviceEvent::Reset);
         interrupt
     }
 
     fn counters(&self) -> Vec<(String, u64)> {
-        stats::named(&self.counters)
+        stats::named(&self.counters, &self.health.events().log)
     }
 
     fn set_access_platform(&mut self, platform: Arc<dyn AccessPlatform>) {
@@ -415,24 +308,9 @@ impl VirtioDevice for NetDevice {
     }
 }
 
-impl snapshot::Pausable for NetDevice {
-    /// Stops every worker; a device that is not activated, or paused already, stays as it is.
-    fn pause(&mut self) -> Result<(), snapshot::MigrateError> {
-        match &mut self.state {
-            State::Active(runtime) => runtime
-                .pause()
-                .map_err(|lost| snapshot::MigrateError::Pause(lost.into())),
-            State::Inactive(_) | State::Lost(_) => Ok(()),
-        }
-    }
-
-    fn resume(&mut self) -> Result<(), snapshot::MigrateError> {
-        match &mut self.state {
-            State::Active(runtime) if runtime.is_paused() => runtime
-                .resume()
-                .map_err(|error| snapshot::MigrateError::Resume(error.into())),
-            State::Active(_) | State::Inactive(_) => Ok(()),
-            State::Lost(lost) => Err(snapshot::MigrateError::Resume(lost.clone().into())),
-        }
+/// Interrupts the driver of a device that nothing runs in any more.
+fn tell_of_config(events: &Events, interrupt: &dyn Interrupt) {
+    if let Err(error) = interrupt.trigger(InterruptSource::Config) {
+        events.interrupt_lost(&error);
     }
 }

@@ -27,7 +27,10 @@ pub(crate) enum QueueRole {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms {
     pub(crate) features: Features,
+    /// What the driver is told.
     pub(crate) mtu: Option<u16>,
+    /// What the backends have.
+    pub(crate) link_mtu: Option<u16>,
     pub(crate) max_queue_size: u16,
     pub(crate) seccomp: SeccompAction,
     pub(crate) poll_us: u16,
@@ -119,7 +122,7 @@ impl Engines {
                 .terms
                 .mtu
                 .filter(|_| features.contains(Features::VIRTIO_NET_F_MTU)),
-            link_mtu: self.terms.mtu,
+            link_mtu: self.terms.link_mtu,
         };
         let ring = self.ring(index, config)?;
         Ok(RxEngine::new(

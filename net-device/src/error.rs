@@ -40,6 +40,16 @@ pub enum ActivateError {
     /// The driver did not complete negotiation, or the device is active already, or not yet.
     #[error("device is {0}")]
     State(&'static str),
+    /// DEVICE_NEEDS_RESET is shown, for example since an earlier activation failed.
+    #[error("device needs a reset before it can be activated")]
+    NeedsReset,
+    /// Guest memory was taken away from the running device by a change that failed.
+    #[error("device has stopped and needs a reset, since its memory could not be changed: {0}")]
+    Failed(String),
+    /// The driver accepted `VIRTIO_F_ACCESS_PLATFORM`, so its addresses are not those of guest
+    /// memory.
+    #[error("addresses are to be translated, and no access platform was set")]
+    NoPlatform,
     /// Fewer than one pair of queues.
     #[error("at least one receive and one transmit queue are needed")]
     Queues,
@@ -114,4 +124,16 @@ impl From<WorkerLost> for LimitError {
     fn from(lost: WorkerLost) -> Self {
         ActivateError::from(lost).into()
     }
+}
+
+/// An error and its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }

@@ -238,12 +238,77 @@ fn features_of(table: &[(Features, Offloads)], can: Offloads) -> Features {
     rows.map(|(feature, _)| *feature).collect()
 }
 
+/// The features that a driver accepts, collected from the words of 32 bits in which a transport's
+/// register takes them (`driver_feature_select` and `driver_feature` of PCI, `DriverFeaturesSel`
+/// and `DriverFeatures` of MMIO).
+///
+/// One word alone is no set that could be judged, so a transport collects them here and hands all
+/// of them to [`ack_features`](crate::VirtioDevice::ack_features) when the driver sets FEATURES_OK,
+/// which stays clear if that fails. Words may come in any order and more than once; at a reset of
+/// the device a transport starts over.
+///
+/// ```
+/// # use net_device::features::FeatureWords;
+/// let mut accepted = FeatureWords::default();
+/// accepted.write(0, 0x0001_0020);
+/// accepted.write(1, 0x0000_0001);
+/// assert_eq!(accepted.read(1), 1);
+/// assert_eq!(accepted.bits(), Ok(0x1_0001_0020));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FeatureWords {
+    words: [u32; 2],
+    /// A bit was written for which there is no feature.
+    beyond: bool,
+}
+
+impl FeatureWords {
+    /// Word `select` of the features in `bits`, as a transport shows what is offered; zero beyond
+    /// the second.
+    #[must_use]
+    pub fn word(bits: u64, select: u32) -> u32 {
+        match select {
+            0 => bits as u32,
+            1 => (bits >> 32) as u32,
+            _ => 0,
+        }
+    }
+
+    /// The driver writes word `select`.
+    pub fn write(&mut self, select: u32, word: u32) {
+        match self.words.get_mut(select as usize) {
+            Some(slot) => *slot = word,
+            None => self.beyond |= word != 0,
+        }
+    }
+
+    /// Word `select` as it was written.
+    #[must_use]
+    pub fn read(&self, select: u32) -> u32 {
+        self.words.get(select as usize).copied().unwrap_or(0)
+    }
+
+    /// The whole set.
+    ///
+    /// # Errors
+    /// A bit beyond the second word was accepted, where nothing is ever offered (NET-FEAT-06).
+    pub fn bits(&self) -> Result<u64, FeatureError> {
+        if self.beyond {
+            return Err(FeatureError::Beyond);
+        }
+        Ok(u64::from(self.words[1]) << 32 | u64::from(self.words[0]))
+    }
+}
+
 /// Why a set of accepted features is refused: FEATURES_OK has to stay clear.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum FeatureError {
     /// Bits that were not offered (NET-FEAT-06).
     #[error("features {:#x} were not offered", .0)]
     NotOffered(u64),
+    /// Bits that no device of this kind offers (NET-FEAT-06).
+    #[error("features above bit 63 were not offered")]
+    Beyond,
     /// A feature without one it depends on (NET-FEAT-07).
     #[error("feature {feature} needs {any_of}")]
     MissingPrerequisite {

@@ -16,6 +16,8 @@ mod tests;
 /// Addresses of either kind that are told apart; a longer list lets its whole kind pass
 /// (NET-CVQ-14).
 pub const MAC_TABLE_MAX: usize = 64;
+// A list that was cut because it is long is taken for a long one.
+const _: () = assert!(MAC_TABLE_MAX < net_queue::ctrl::MAX_MACS);
 /// Words of 64 bits in the table of VLANs.
 pub const VLAN_WORDS: usize = 4096 / 64;
 
@@ -121,7 +123,7 @@ pub enum FilterDrop {
 }
 
 /// The receive filter of one device.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RxFilter {
     by_address: bool,
     by_vlan: bool,

@@ -1,25 +1,31 @@
 //! What can be wrong with a device as a whole, told once and remembered.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
-use log::error;
 use vmm_sys_util::eventfd::EventFd;
 
+use crate::events::{DeviceEvent, Events};
+
 /// Whether the device needs a reset, and whom to tell that a worker died.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Health {
-    id: String,
+    events: Arc<Events>,
     needs_reset: AtomicBool,
     exit_event: Mutex<Option<EventFd>>,
 }
 
 impl Health {
-    pub(crate) fn new(id: &str) -> Self {
+    pub(crate) fn new(events: Arc<Events>) -> Self {
         Self {
-            id: id.to_owned(),
-            ..Self::default()
+            events,
+            needs_reset: AtomicBool::default(),
+            exit_event: Mutex::default(),
         }
+    }
+
+    pub(crate) fn events(&self) -> &Events {
+        &self.events
     }
 
     /// Signalled when a worker panics.
@@ -29,12 +35,14 @@ impl Health {
         }
     }
 
-    /// The device cannot go on until it is reset (DEV-LIFE-04). Returns true, and logs, the first time only: what
-    /// a guest can provoke must not fill the log.
+    /// The device cannot go on until it is reset (DEV-LIFE-04). Returns true, and tells of it, the
+    /// first time only: what a guest can provoke must not fill the log.
     pub(crate) fn fail(&self, what: &dyn std::fmt::Display) -> bool {
         let first = !self.needs_reset.swap(true, Ordering::AcqRel);
         if first {
-            error!("{}: {what}; the device needs a reset", self.id);
+            self.events.emit(&DeviceEvent::NeedsReset {
+                reason: what.to_string(),
+            });
         }
         first
     }
@@ -43,7 +51,7 @@ impl Health {
         self.needs_reset.load(Ordering::Acquire)
     }
 
-    /// As it was saved; nothing is logged or told.
+    /// As it was saved; nobody is told.
     pub(crate) fn restore(&self, needs_reset: bool) {
         self.needs_reset.store(needs_reset, Ordering::Release);
     }
@@ -52,8 +60,11 @@ impl Health {
         self.needs_reset.store(false, Ordering::Release);
     }
 
-    /// Tells the VMM that a worker is lost.
-    pub(crate) fn signal_exit(&self) {
+    /// Tells the VMM that the worker `name` is lost.
+    pub(crate) fn worker_lost(&self, name: &str) {
+        self.events.emit(&DeviceEvent::WorkerLost {
+            worker: name.to_owned(),
+        });
         if let Ok(event) = self.exit_event.lock()
             && let Some(event) = event.as_ref()
         {

@@ -10,6 +10,7 @@
 //!   pair        one thread per RX/TX pair: engines of net-queue + a port + limits -----------+
 //!   control     one thread for the control queue: commands -> policy, config space, link ----+
 //!   live        what the workers share: receive policy, which pairs are fed, health
+//!   events      what becomes of the device, for the VMM's observer and the log
 //!   port        the backend that moves frames, the handle that steers its link
 //! ```
 //!
@@ -25,12 +26,14 @@ mod control;
 mod device;
 mod engines;
 pub mod error;
+mod events;
 mod fd;
 pub mod features;
 pub mod filter;
 mod health;
 mod limits;
 mod live;
+pub mod log_limit;
 pub mod mac;
 mod pair;
 pub mod persist;
@@ -46,7 +49,8 @@ pub mod traits;
 pub use config::{LimitScope, NetConfig, TapConfig};
 pub use device::{HostInterface, NetDevice};
 pub use error::{ActivateError, LimitError, NewError};
-pub use features::{FeatureError, Features};
+pub use events::{DeviceEvent, Observer};
+pub use features::{FeatureError, FeatureWords, Features};
 pub use limits::now_ns;
 pub use mac::MacAddr;
 pub use net_queue::ring::{Cursor, Layout, RingAddrs};

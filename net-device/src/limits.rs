@@ -2,7 +2,8 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rate_limiter::{ConfigError, Group, Limiter, RateLimiter, RateLimiterConfig, Wake};
@@ -21,38 +22,65 @@ pub fn now_ns() -> u64 {
 
 /// A timer that a worker waits for while its limiter says no. A shared budget makes it expire early when tokens
 /// come back.
+///
+/// ```text
+///   worker:   ask: read `wakes`  |  the limiter says no  |  arm: unless `wakes` changed, expire at the deadline
+///   others:                           wake: count in `wakes`, expire at once
+/// ```
+///
+/// A wake may come at any point of this. Before the question, it has nothing to tell. After it, arming sees the count,
+/// or its own setting is replaced: both are done under one lock.
 #[derive(Debug)]
-pub(crate) struct LimitTimer(Mutex<TimerFd>);
+pub(crate) struct LimitTimer {
+    timer: Mutex<TimerFd>,
+    wakes: AtomicU64,
+}
 
 impl LimitTimer {
     fn new() -> io::Result<Self> {
-        Ok(Self(Mutex::new(TimerFd::new()?)))
+        Ok(Self {
+            timer: Mutex::new(TimerFd::new()?),
+            wakes: AtomicU64::new(0),
+        })
     }
 
-    /// Expires at `deadline`, on the clock of [`now_ns`].
-    pub(crate) fn arm(&self, deadline: u64) {
-        // Zero would disarm it.
-        self.set(Duration::from_nanos(
-            deadline.saturating_sub(now_ns()).max(1),
-        ));
+    /// Expires at `deadline`, on the clock of [`now_ns`]; at once when it was woken since `asked`.
+    fn arm(&self, deadline: u64, asked: Asked) {
+        let timer = self.timer.lock().unwrap_or_else(PoisonError::into_inner);
+        let woken = self.wakes.load(Ordering::SeqCst) != asked.wakes;
+        let wait = if woken {
+            0
+        } else {
+            deadline.saturating_sub(now_ns())
+        };
+        Self::set(timer, wait);
     }
 
-    fn set(&self, after: Duration) {
-        let mut timer = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // It fails for durations beyond what the kernel's clock can hold; such a wait never ends anyway.
-        let _ = timer.reset(after, None);
+    fn set(mut timer: MutexGuard<'_, TimerFd>, wait_ns: u64) {
+        // Zero would disarm it. It fails for durations beyond what the kernel's clock can hold; such a wait never
+        // ends anyway.
+        let _ = timer.reset(Duration::from_nanos(wait_ns.max(1)), None);
     }
 
     pub(crate) fn with_fd<T>(&self, f: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
-        let timer = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let timer = self.timer.lock().unwrap_or_else(PoisonError::into_inner);
         f(crate::fd::of(&*timer))
     }
 }
 
 impl Wake for LimitTimer {
     fn wake(&self) {
-        self.set(Duration::from_nanos(1));
+        self.wakes.fetch_add(1, Ordering::SeqCst);
+        Self::set(self.timer.lock().unwrap_or_else(PoisonError::into_inner), 0);
     }
+}
+
+/// When a limiter is asked: what its answer is about, and which wakes came before it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Asked {
+    /// The time, on the clock of [`now_ns`]; 0 where there is no limit.
+    pub(crate) now: u64,
+    wakes: u64,
 }
 
 /// One queue's limiter and, if it can say no, its timer.
@@ -60,6 +88,32 @@ impl Wake for LimitTimer {
 pub(crate) struct QueueLimit {
     pub(crate) limiter: Limiter,
     pub(crate) timer: Option<Arc<LimitTimer>>,
+}
+
+impl QueueLimit {
+    /// Begins a question to the limiter.
+    #[inline]
+    pub(crate) fn ask(&self) -> Asked {
+        self.timer.as_ref().map_or_else(Asked::default, |timer| {
+            let wakes = timer.wakes.load(Ordering::SeqCst);
+            let now = now_ns();
+            Asked { now, wakes }
+        })
+    }
+
+    /// Lets the timer expire at `deadline`, the answer to what was `asked`, or as soon as there is a better one.
+    pub(crate) fn wait_until(&self, deadline: u64, asked: Asked) {
+        self.timer
+            .iter()
+            .for_each(|timer| timer.arm(deadline, asked));
+    }
+
+    /// Says that no frame waits for the limit: what is held of a shared one serves others.
+    pub(crate) fn idle(&mut self) {
+        if self.timer.is_some() {
+            self.limiter.idle(now_ns());
+        }
+    }
 }
 
 impl QueueLimit {
@@ -151,3 +205,6 @@ impl Change {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

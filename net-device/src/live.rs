@@ -1,21 +1,28 @@
 //! What the workers of an activated device share.
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+mod epoch;
+
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use log::warn;
 use net_queue::Offloads;
+use rate_limiter::Wake;
 
+pub(crate) use self::epoch::Epoch;
+use crate::control::ControlBudget;
+use crate::events::DeviceEvent;
 use crate::features::Features;
 use crate::filter::RxFilter;
 use crate::health::Health;
+use crate::limits::LimitTimer;
+use crate::log_limited;
 use crate::persist::Saved;
 use crate::port::PortControl;
 use crate::space::ConfigSpace;
 use crate::traits::{Interrupt, InterruptSource};
 
 /// What the driver decided about receiving, by negotiation and by command.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RxPolicy {
     /// Work that frames may carry undone now.
     pub(crate) offloads: Offloads,
@@ -42,45 +49,6 @@ impl RxPolicy {
     }
 }
 
-/// Marks the times in which a worker acts on what it has read of the policy.
-///
-/// The count is odd while the worker is inside. Whoever changed the policy waits until every worker has been
-/// outside once; from then on the old one has no effect any more.
-#[derive(Debug, Default)]
-pub(crate) struct Epoch(AtomicU64);
-
-impl Epoch {
-    /// Goes inside until the result is dropped, a panic included. One thread at a time.
-    #[inline]
-    pub(crate) fn enter(&self) -> impl Drop + use<'_> {
-        struct Inside<'a>(&'a AtomicU64);
-        impl Drop for Inside<'_> {
-            fn drop(&mut self) {
-                self.0.store(
-                    self.0.load(Ordering::Relaxed).wrapping_add(1),
-                    Ordering::Release,
-                );
-            }
-        }
-        self.0.store(
-            self.0.load(Ordering::Relaxed).wrapping_add(1),
-            Ordering::Relaxed,
-        );
-        // Either this worker sees the new policy, or the one who changed it sees this worker inside.
-        fence(Ordering::SeqCst);
-        Inside(&self.0)
-    }
-
-    /// Waits until the worker is, or has been, outside. Its stay is bounded by its budget.
-    fn wait(&self) {
-        fence(Ordering::SeqCst);
-        let seen = self.0.load(Ordering::Acquire);
-        while seen % 2 == 1 && self.0.load(Ordering::Acquire) == seen {
-            std::thread::yield_now();
-        }
-    }
-}
-
 /// A worker's copy of the policy.
 #[derive(Debug)]
 pub(crate) struct PolicyReader {
@@ -94,11 +62,15 @@ pub(crate) struct Live {
     pub(crate) features: Features,
     pub(crate) space: Arc<ConfigSpace>,
     pub(crate) health: Arc<Health>,
+    /// Of the device, over all its activations.
+    pub(crate) control_budget: Arc<ControlBudget>,
     interrupt: Arc<dyn Interrupt>,
     version: AtomicU64,
     policy: Mutex<Arc<RxPolicy>>,
     /// One for each pair.
     epochs: Vec<Epoch>,
+    /// What ends the wait of each pair's receive queue for its limit.
+    rx_timers: Vec<Mutex<Option<Arc<LimitTimer>>>>,
     steering: Mutex<Steering>,
 }
 
@@ -131,6 +103,7 @@ impl Live {
         features: Features,
         space: Arc<ConfigSpace>,
         health: Arc<Health>,
+        control_budget: Arc<ControlBudget>,
         interrupt: Arc<dyn Interrupt>,
         controls: Vec<Box<dyn PortControl>>,
     ) -> Self {
@@ -141,10 +114,12 @@ impl Live {
             features,
             space,
             health,
+            control_budget,
             interrupt,
             version: AtomicU64::new(0),
             epochs: (0..pairs).map(|_| Epoch::default()).collect(),
-            steering: Mutex::new(Steering::new(controls)),
+            rx_timers: (0..pairs).map(|_| Mutex::default()).collect(),
+            steering: Mutex::new(Steering::new(features, controls)),
         }
     }
 
@@ -155,7 +130,12 @@ impl Live {
     /// Tells the driver; an interrupt that cannot be delivered is the VMM's to notice.
     pub(crate) fn trigger(&self, source: InterruptSource) {
         if let Err(error) = self.interrupt.trigger(source) {
-            log::debug!("{}: interrupt {source:?} not delivered: {error}", self.id);
+            log_limited!(
+                self.health.events().log,
+                Debug,
+                "{}: interrupt {source:?} not delivered: {error}",
+                self.id
+            );
         }
     }
 
@@ -169,10 +149,16 @@ impl Live {
         first
     }
 
-    /// A port is lost: its device fails, and shows a link that is down.
-    pub(crate) fn port_died(&self, what: &dyn std::fmt::Display) {
-        let changed = self.space.set_link(false);
-        if !self.fail(what) && changed {
+    /// The port of `pair` is lost: its device fails, and shows a link that is down.
+    pub(crate) fn port_died(&self, pair: usize, error: &std::io::Error) {
+        let what = format_args!("network port of pair {pair} is gone: {error}");
+        let was_up = self.space.is_link_up();
+        let changed = self.space.lose_link();
+        if was_up {
+            let events = self.health.events();
+            events.emit(&DeviceEvent::Link { up: false });
+        }
+        if !self.fail(&what) && changed {
             self.trigger(InterruptSource::Config);
         }
     }
@@ -180,7 +166,7 @@ impl Live {
     /// A worker is lost: the device fails, and the VMM is told.
     pub(crate) fn worker_panicked(&self, name: &str) {
         self.fail(&format_args!("worker {name} panicked"));
-        self.health.signal_exit();
+        self.health.worker_lost(name);
     }
 
     pub(crate) fn reader(&self) -> PolicyReader {
@@ -212,12 +198,24 @@ impl Live {
         self.epochs.get(usize::from(pair))
     }
 
+    /// Tells what the receive queue of `pair` waits for when its limit is used up.
+    pub(crate) fn set_rx_timer(&self, pair: u16, timer: Option<Arc<LimitTimer>>) {
+        if let Some(slot) = self.rx_timers.get(usize::from(pair)) {
+            *lock(slot) = timer;
+        }
+    }
+
     /// Puts a changed policy in force: when this returns, no worker acts on the old one any more. Changes by
-    /// several threads follow each other.
+    /// several threads follow each other. A change to what is in force already costs the workers nothing.
     pub(crate) fn change_policy<T>(&self, change: impl FnOnce(&mut RxPolicy) -> T) -> T {
         let result = {
             let mut policy = lock(&self.policy);
-            let result = change(Arc::make_mut(&mut policy));
+            let mut next = RxPolicy::clone(&policy);
+            let result = change(&mut next);
+            if next == **policy {
+                return result;
+            }
+            *policy = Arc::new(next);
             self.version.fetch_add(1, Ordering::SeqCst);
             result
         };
@@ -230,6 +228,9 @@ impl Live {
     /// Switches the offloads of the link, then those of the workers (NET-CVQ-19).
     pub(crate) fn set_offloads(&self, offloads: Offloads) -> Result<(), SteerError> {
         let steering = lock(&self.steering);
+        if self.policy().offloads == offloads {
+            return Ok(());
+        }
         steering.set_offloads(offloads)?;
         self.change_policy(|policy| policy.offloads = offloads);
         Ok(())
@@ -249,6 +250,16 @@ impl Live {
         Ok(done?)
     }
 
+    /// How many ports VQ_PAIRS_SET with this number would switch: 0 for one that is refused, or in force already.
+    pub(crate) fn ports_to_switch(&self, pairs: u16) -> u64 {
+        let steering = lock(&self.steering);
+        if steering.can_feed(pairs) {
+            steering.to_switch(pairs).count() as u64
+        } else {
+            0
+        }
+    }
+
     /// Makes the link feed the pairs that shall receive, and the workers of no others receive.
     ///
     /// A worker learns of frames once, when they come. So it has to be ready before its port lets them in.
@@ -260,6 +271,10 @@ impl Live {
         let done = steering.apply();
         if pairs < self.policy().pairs {
             self.change_policy(|policy| policy.pairs = pairs);
+            // A pair that waits for its limit has nothing to wait for any more: its turn is for others.
+            for timer in self.rx_timers.iter().skip(usize::from(pairs)) {
+                lock(timer).iter().for_each(|timer| timer.wake());
+            }
         }
         done
     }
@@ -285,7 +300,12 @@ impl Live {
         let mut steering = lock(&self.steering);
         change(&mut steering.running);
         if let Err(error) = self.feed(&mut steering) {
-            warn!("{}: cannot attach or detach a queue: {error}", self.id);
+            log_limited!(
+                self.health.events().log,
+                Warn,
+                "{}: cannot attach or detach a queue: {error}",
+                self.id
+            );
         }
     }
 
@@ -307,12 +327,13 @@ impl PolicyReader {
 pub(crate) struct Running {
     pub(crate) rx: Vec<bool>,
     pub(crate) tx: Vec<bool>,
-    pub(crate) control: bool,
 }
 
 /// Which ports of the link are fed.
 struct Steering {
     running: Running,
+    /// `VIRTIO_NET_F_CTRL_VQ` was negotiated.
+    commanded: bool,
     /// What the driver asked for by command.
     chosen: Option<u16>,
     controls: Vec<Box<dyn PortControl>>,
@@ -320,26 +341,27 @@ struct Steering {
 }
 
 impl Steering {
-    fn new(controls: Vec<Box<dyn PortControl>>) -> Self {
+    fn new(features: Features, controls: Vec<Box<dyn PortControl>>) -> Self {
         let pairs = controls.len();
         let running = Running {
             rx: vec![false; pairs],
             tx: vec![false; pairs],
-            control: false,
         };
         Self {
             running,
+            commanded: features.contains(Features::VIRTIO_NET_F_CTRL_VQ),
             chosen: None,
             attached: vec![None; pairs],
             controls,
         }
     }
 
-    /// With a control queue the driver says how many pairs receive, and starts with one. Without one (a VMM that
-    /// serves that queue itself starts and stops the others) every pair that runs does.
+    /// A driver that negotiated a control queue says there how many pairs receive, and starts with
+    /// one, whether that queue runs yet or not (NET-MQ-01). Otherwise (a VMM that serves that queue
+    /// itself starts and stops the others) every pair that runs does.
     fn pairs(&self) -> u16 {
-        self.chosen
-            .unwrap_or(if self.running.control { 1 } else { u16::MAX })
+        let initial = if self.commanded { 1 } else { u16::MAX };
+        self.chosen.unwrap_or(initial)
     }
 
     fn set_offloads(&self, offloads: Offloads) -> Result<(), SteerError> {
@@ -349,31 +371,41 @@ impl Steering {
         }
     }
 
-    /// Takes the driver's choice, if all of these pairs are set up.
-    fn choose(&mut self, pairs: u16) -> Result<(), SteerError> {
+    /// Whether all of these pairs are set up.
+    fn can_feed(&self, pairs: u16) -> bool {
         let count = usize::from(pairs);
         let up = |queues: &[bool]| {
             queues
                 .get(..count)
                 .is_some_and(|queues| queues.iter().all(|runs| *runs))
         };
-        if pairs == 0 || !up(&self.running.rx) || !up(&self.running.tx) {
+        pairs != 0 && up(&self.running.rx) && up(&self.running.tx)
+    }
+
+    /// Takes the driver's choice, if all of these pairs are set up.
+    fn choose(&mut self, pairs: u16) -> Result<(), SteerError> {
+        if !self.can_feed(pairs) {
             return Err(SteerError::Pairs);
         }
         self.chosen = Some(pairs);
         Ok(())
     }
 
+    /// The ports that are not yet as they should be when `pairs` receive, and whether each is to be attached.
+    fn to_switch(&self, pairs: u16) -> impl Iterator<Item = (usize, bool)> {
+        let pairs = usize::from(pairs);
+        // A link needs one queue even when nothing is to be received; the first one stays.
+        let wanted = move |pair| pair == 0 || (pair < pairs && self.running.rx[pair]);
+        let ports = (0..self.controls.len()).map(move |pair| (pair, wanted(pair)));
+        ports.filter(|(pair, on)| self.attached[*pair] != Some(*on))
+    }
+
     /// Attaches and detaches what is not yet as it should be.
     fn apply(&mut self) -> std::io::Result<()> {
-        let pairs = usize::from(self.pairs());
-        // A link needs one queue even when nothing is to be received; the first one stays.
-        for (pair, control) in self.controls.iter().enumerate() {
-            let on = pair == 0 || (pair < pairs && self.running.rx[pair]);
-            if self.attached[pair] != Some(on) {
-                control.attach(on)?;
-                self.attached[pair] = Some(on);
-            }
+        let ports: Vec<_> = self.to_switch(self.pairs()).collect();
+        for (pair, on) in ports {
+            self.controls[pair].attach(on)?;
+            self.attached[pair] = Some(on);
         }
         Ok(())
     }

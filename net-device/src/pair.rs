@@ -3,9 +3,10 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use log::error;
-use net_queue::ring::{AnyRing, RingConfig};
-use net_queue::{Admit, Budget, FrameBackend, RxEngine, RxStop, TxEngine, TxStop};
+use net_queue::ring::{AnyRing, Cursor, RingConfig};
+use net_queue::{
+    Admit, Budget, DropCause, FrameBackend, LinkConfig, Outcome, RxEngine, RxStop, TxEngine, TxStop,
+};
 use rate_limiter::Levels;
 use vmm_sys_util::eventfd::EventFd;
 
@@ -13,6 +14,7 @@ use crate::error::ActivateError;
 use crate::fd;
 use crate::limits::{Change, QueueLimit, now_ns};
 use crate::live::{Epoch, Live, PolicyReader};
+use crate::log_limited;
 use crate::poll::{BusyPoll, Poller, Ready, Source};
 use crate::thread::Work;
 use crate::traits::InterruptSource;
@@ -55,6 +57,10 @@ pub(crate) trait Kicked {
     /// Asks for a kick; true when there is work already.
     fn arm(&mut self) -> bool;
     fn disarm(&mut self);
+    /// Where its ring stands.
+    fn cursor(&self) -> Cursor;
+    /// Whether the driver broke its ring.
+    fn is_broken(&self) -> bool;
 }
 
 impl Kicked for RxEngine<AnyRing> {
@@ -64,6 +70,14 @@ impl Kicked for RxEngine<AnyRing> {
 
     fn disarm(&mut self) {
         self.disarm();
+    }
+
+    fn cursor(&self) -> Cursor {
+        self.cursor()
+    }
+
+    fn is_broken(&self) -> bool {
+        self.fault().is_some()
     }
 }
 
@@ -75,9 +89,25 @@ impl Kicked for TxEngine<AnyRing> {
     fn disarm(&mut self) {
         self.disarm();
     }
+
+    fn cursor(&self) -> Cursor {
+        self.cursor()
+    }
+
+    fn is_broken(&self) -> bool {
+        self.fault().is_some()
+    }
 }
 
 impl<E: Kicked> PairQueue<E> {
+    /// What the ring is made from to go on where it stands.
+    pub(crate) fn position(&self) -> RingConfig {
+        RingConfig {
+            cursor: self.engine.cursor(),
+            ..self.config
+        }
+    }
+
     /// Before the worker sleeps.
     fn rest(&mut self) {
         if self.wait == Wait::Driver && self.engine.arm() {
@@ -193,6 +223,8 @@ pub(crate) struct PairWorker {
     poller: Option<Poller>,
     busy_poll: BusyPoll,
     backend_dead: bool,
+    /// As of the start of a run: whoever sets the link stops the workers for it.
+    link_up: bool,
     /// Interrupt every queue once at the start: an interrupt from before a pause or a migration may be lost.
     pub(crate) interrupt_first: bool,
 }
@@ -210,18 +242,26 @@ impl PairWorker {
             poller: None,
             busy_poll,
             backend_dead: false,
+            link_up: true,
             interrupt_first: false,
         }
     }
 
     fn note(&mut self, ready: Ready) {
-        let (rx, tx) = (self.rx.as_mut(), self.tx.as_mut());
         match ready.source {
             // Who waits for the driver is roused by any event.
             Source::Stop | Source::CtrlKick | Source::RxKick | Source::TxKick => {}
-            Source::RxTimer => rx.into_iter().for_each(|rx| rx.wake(Wait::Timer)),
-            Source::TxTimer => tx.into_iter().for_each(|tx| tx.wake(Wait::Timer)),
+            Source::RxTimer => self.rx.iter_mut().for_each(|rx| rx.wake(Wait::Timer)),
+            Source::TxTimer => self.tx.iter_mut().for_each(|tx| tx.wake(Wait::Timer)),
             Source::Backend => {
+                // A queue that waits for its driver would not try the backend.
+                if ready.troubled
+                    && let Err(error) = self.parts.backend.check()
+                {
+                    self.backend_died(&error);
+                    return;
+                }
+                let (rx, tx) = (self.rx.as_mut(), self.tx.as_mut());
                 if ready.readable {
                     rx.into_iter().for_each(|rx| rx.wake(Wait::Backend));
                 }
@@ -252,22 +292,27 @@ impl PairWorker {
         let inside = epoch.enter();
         rx.follow(&live, &mut self.policy);
         let policy = self.policy.get();
+        let limit = &mut self.parts.rx_limit;
         if self.pair >= policy.pairs {
             // Not fed any more; the link says when it is again.
             rx.engine.abandon();
+            limit.idle();
             rx.wait = Wait::Backend;
             return;
         }
-        let limit = &mut self.parts.rx_limit;
-        let now = if limit.timer.is_some() { now_ns() } else { 0 };
+        let asked = limit.ask();
         let filter = policy.filter.as_ref().map(|filter| filter as &dyn Admit);
-        let done = rx.engine.run(
-            &mut *self.parts.backend,
-            &mut limit.limiter,
-            filter,
-            now,
-            BUDGET,
-        );
+        let backend = &mut *self.parts.backend;
+        let done = if self.link_up {
+            rx.engine
+                .run(backend, &mut limit.limiter, filter, asked.now, BUDGET)
+        } else {
+            Outcome {
+                stop: rx.engine.discard(backend, DropCause::LinkDown, BUDGET),
+                frames: 0,
+                interrupt: false,
+            }
+        };
         drop(inside);
         if done.frames > 0 {
             self.busy_poll.restart();
@@ -278,18 +323,19 @@ impl PairWorker {
         rx.wait = match done.stop {
             RxStop::Budget => Wait::Ready,
             RxStop::Drained => {
-                limit.limiter.idle(now);
+                limit.limiter.idle(asked.now);
                 Wait::Backend
             }
             RxStop::NoBuffers => {
-                limit.limiter.idle(now);
+                limit.limiter.idle(asked.now);
                 Wait::Driver
             }
             RxStop::Limited(deadline) => {
-                limit.timer.iter().for_each(|timer| timer.arm(deadline));
+                limit.wait_until(deadline, asked);
                 Wait::Timer
             }
             RxStop::Fault(fault) => {
+                limit.idle();
                 live.fail(&format_args!("receive queue {}: {fault}", rx.index));
                 Wait::Halted
             }
@@ -303,10 +349,14 @@ impl PairWorker {
     fn step_tx(&mut self, poller: &Poller) {
         let Some(tx) = self.tx.as_mut() else { return };
         let limit = &mut self.parts.tx_limit;
-        let now = if limit.timer.is_some() { now_ns() } else { 0 };
-        let done = tx
-            .engine
-            .run(&mut *self.parts.backend, &mut limit.limiter, now, BUDGET);
+        let asked = limit.ask();
+        let done = if self.link_up {
+            let backend = &mut *self.parts.backend;
+            tx.engine
+                .run(backend, &mut limit.limiter, asked.now, BUDGET)
+        } else {
+            tx.engine.discard(DropCause::LinkDown, BUDGET)
+        };
         if done.frames > 0 {
             self.busy_poll.restart();
         }
@@ -316,10 +366,11 @@ impl PairWorker {
         tx.wait = match done.stop {
             TxStop::Budget => Wait::Ready,
             TxStop::Empty => {
-                limit.limiter.idle(now);
+                limit.limiter.idle(asked.now);
                 Wait::Driver
             }
             TxStop::Blocked => {
+                limit.idle();
                 if let Err(error) =
                     poller.rearm_writable(self.parts.backend.poll_fd(), Source::Backend)
                 {
@@ -329,10 +380,11 @@ impl PairWorker {
                 Wait::Backend
             }
             TxStop::Limited(deadline) => {
-                limit.timer.iter().for_each(|timer| timer.arm(deadline));
+                limit.wait_until(deadline, asked);
                 Wait::Timer
             }
             TxStop::Fault(fault) => {
+                limit.idle();
                 self.live
                     .fail(&format_args!("transmit queue {}: {fault}", tx.index));
                 Wait::Halted
@@ -344,15 +396,23 @@ impl PairWorker {
         };
     }
 
+    /// Programs the backend again as it was. One that does not take what it took before is gone.
+    pub(crate) fn reconfigure(&mut self, link: &LinkConfig) {
+        if !self.backend_dead
+            && let Err(error) = self.parts.backend.configure(link)
+        {
+            self.backend_died(&error);
+        }
+    }
+
     /// The port is gone: this device fails, its worker stays, and nothing else is touched.
     fn backend_died(&mut self, error: &std::io::Error) {
         self.backend_dead = true;
         self.rx.iter_mut().for_each(|rx| rx.wait = Wait::Halted);
         self.tx.iter_mut().for_each(|tx| tx.wait = Wait::Halted);
-        self.live.port_died(&format_args!(
-            "network port of pair {} is gone: {error}",
-            self.pair
-        ));
+        self.parts.rx_limit.idle();
+        self.parts.tx_limit.idle();
+        self.live.port_died(usize::from(self.pair), error);
     }
 
     /// Leaves rings whose cursors tell all, see [`RxEngine::settle`].
@@ -368,8 +428,8 @@ impl PairWorker {
             }
             drop(inside);
         }
-        self.parts.rx_limit.limiter.idle(now_ns());
-        self.parts.tx_limit.limiter.idle(now_ns());
+        self.parts.rx_limit.idle();
+        self.parts.tx_limit.idle();
     }
 }
 
@@ -409,6 +469,9 @@ impl Work for PairWorker {
                     .map_err(ActivateError::Poll)?;
             }
         }
+        // From now on, until another run is prepared, this is the timer that it waits for.
+        self.live
+            .set_rx_timer(self.pair, self.parts.rx_limit.timer.clone());
         self.poller = Some(poller);
         Ok(())
     }
@@ -416,6 +479,7 @@ impl Work for PairWorker {
     fn run(&mut self, _stop: &EventFd) {
         self.rx.iter_mut().for_each(PairQueue::restart);
         self.tx.iter_mut().for_each(PairQueue::restart);
+        self.link_up = self.live.space.passes_frames();
         if std::mem::take(&mut self.interrupt_first) {
             let indices = [
                 self.rx.as_ref().map(|rx| rx.index),
@@ -443,9 +507,12 @@ impl Work for PairWorker {
                 self.note(ready);
             });
             if let Err(error) = waited {
-                error!(
+                log_limited!(
+                    self.live.health.events().log,
+                    Error,
                     "{}: worker of pair {} cannot wait: {error}",
-                    self.live.id, self.pair
+                    self.live.id,
+                    self.pair
                 );
                 self.live.fail(&"a worker cannot wait for events");
                 break;

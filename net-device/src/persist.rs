@@ -149,6 +149,8 @@ impl Saved {
             false => 0,
         };
         require(state.active_pairs <= most_pairs, "active_pairs")?;
+        let announces = acked.contains(Features::VIRTIO_NET_F_GUEST_ANNOUNCE);
+        require(!state.announce_pending || announces, "announce_pending")?;
         Ok(Self {
             acked,
             mac,
@@ -157,7 +159,7 @@ impl Saved {
             activated: state.activated,
             needs_reset: state.needs_reset,
             offloads,
-            tables: filter_tables(&state.control)?,
+            tables: filter_tables(&state.control, acked)?,
             pairs: (state.active_pairs > 0).then_some(state.active_pairs),
             rings: rings(state, config, acked)?,
             limits: limits(state, config)?,
@@ -289,7 +291,8 @@ fn control_state(tables: &FilterTables) -> ControlState {
     }
 }
 
-fn filter_tables(state: &ControlState) -> Result<FilterTables, RestoreError> {
+/// Tables that commands can have set under the features that were accepted.
+fn filter_tables(state: &ControlState, acked: Features) -> Result<FilterTables, RestoreError> {
     use RestoreError::Field;
     // What these stand for is not offered.
     let none = CoalesceState::default();
@@ -302,7 +305,7 @@ fn filter_tables(state: &ControlState) -> Result<FilterTables, RestoreError> {
         false if macs.len() > MAC_TABLE_MAX => Err(Field(field)),
         false => Ok(MacList::Only(macs.to_vec())),
     };
-    Ok(FilterTables {
+    let tables = FilterTables {
         modes: RxModes::from_bits(state.rx_modes).ok_or(Field("control.rx_modes"))?,
         unicast: list(&state.unicast, state.unicast_overflow, "control.unicast")?,
         multicast: list(
@@ -315,7 +318,23 @@ fn filter_tables(state: &ControlState) -> Result<FilterTables, RestoreError> {
             .as_slice()
             .try_into()
             .map_err(|_| Field("control.vlans"))?,
-    })
+    };
+    let with = |feature, modes| match acked.contains(feature) {
+        true => modes,
+        false => RxModes::empty(),
+    };
+    let basic = RxModes::PROMISC | RxModes::ALL_MULTI;
+    let modes = with(Features::VIRTIO_NET_F_CTRL_RX, basic)
+        | with(Features::VIRTIO_NET_F_CTRL_RX_EXTRA, basic.complement());
+    require(modes.contains(tables.modes), "control.rx_modes")?;
+    let addresses = acked.contains(Features::VIRTIO_NET_F_CTRL_RX);
+    let empty = MacList::default();
+    require(addresses || tables.unicast == empty, "control.unicast")?;
+    require(addresses || tables.multicast == empty, "control.multicast")?;
+    let tags = acked.contains(Features::VIRTIO_NET_F_CTRL_VLAN);
+    let none = tables.vlans.iter().all(|word| *word == 0);
+    require(tags || none, "control.vlans")?;
+    Ok(tables)
 }
 
 fn limiter_state(queue: u16, levels: &Levels) -> LimiterState {
@@ -365,6 +384,7 @@ impl Snapshottable for NetDevice {
     fn restore(&mut self, snapshot: Snapshot) -> Result<(), MigrateError> {
         let refused = |error: snapshot::BoxError| MigrateError::Restore(error);
         let state = snapshot.open().map_err(|error| refused(error.into()))?;
+        self.follow_mtu();
         let saved = Saved::from_state(&state, self.config(), self.offered)
             .map_err(|error| refused(error.into()))?;
         self.load(saved).map_err(|error| refused(error.into()))

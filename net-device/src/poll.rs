@@ -45,6 +45,8 @@ pub(crate) struct Ready {
     pub(crate) source: Source,
     pub(crate) readable: bool,
     pub(crate) writable: bool,
+    /// It reports an error, or that its other end is gone.
+    pub(crate) troubled: bool,
 }
 
 /// A set of descriptors to wait for.
@@ -126,14 +128,21 @@ impl Poller {
     }
 
     /// Waits for events, at most until one is there; with `poll` only looks.
-    pub(crate) fn wait(&self, poll: bool, mut each: impl FnMut(Ready)) -> io::Result<()> {
+    pub(crate) fn wait(&self, poll: bool, each: impl FnMut(Ready)) -> io::Result<()> {
+        self.wait_for(if poll { 0 } else { -1 }, each)
+    }
+
+    /// Waits for events, at most for `ns` nanoseconds: rounded up, since one that returns early would be called again
+    /// and again.
+    pub(crate) fn wait_at_most(&self, ns: u64, each: impl FnMut(Ready)) -> io::Result<()> {
+        let ms = ns.div_ceil(1_000_000);
+        self.wait_for(i32::try_from(ms).unwrap_or(i32::MAX), each)
+    }
+
+    fn wait_for(&self, timeout_ms: i32, mut each: impl FnMut(Ready)) -> io::Result<()> {
         let mut events = [Event::new(Events::empty(), 0); Source::ALL.len()];
         let count = loop {
-            match epoll::wait(
-                self.epoll.as_raw_fd(),
-                if poll { 0 } else { -1 },
-                &mut events,
-            ) {
+            match epoll::wait(self.epoll.as_raw_fd(), timeout_ms, &mut events) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => break result?,
             }
@@ -152,6 +161,7 @@ impl Poller {
                 // Trouble shows at the next read or write.
                 readable: bits.intersects(Events::EPOLLIN | troubled),
                 writable: bits.intersects(Events::EPOLLOUT | troubled),
+                troubled: bits.intersects(troubled),
             });
         }
         Ok(())

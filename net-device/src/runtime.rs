@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use net_queue::hdr::HdrSize;
 use net_queue::ring::{Cursor, RingConfig};
-use net_queue::{GuestRam, LinkConfig, Offloads};
+use net_queue::{LinkConfig, Offloads};
 use rate_limiter::Levels;
 
 use crate::control::{CtrlQueue, CtrlWorker};
@@ -12,13 +12,18 @@ use crate::engines::{Engines, QueueRole};
 use crate::error::{ActivateError, LimitError, WorkerLost};
 use crate::limits::Change;
 use crate::live::Live;
-use crate::pair::{PairParts, PairQueue, PairWorker, RxQueue, TxQueue};
+use crate::pair::{PairParts, PairWorker, RxQueue, TxQueue};
 use crate::persist::Saved;
 use crate::poll::BusyPoll;
 use crate::port::PortControl;
 use crate::seccomp::ThreadKind;
 use crate::thread::{Slot, WorkerThread};
 use crate::traits::{InterruptSource, QueueSetup};
+
+mod halted;
+mod memory;
+
+use halted::HaltedQueues;
 
 /// What is left of an activated device when it is taken down, for its next life.
 pub(crate) struct Remains {
@@ -31,6 +36,12 @@ impl Remains {
     pub(crate) fn accept_partial_checksums(&self) -> bool {
         let mut caps = self.parts.iter().map(|parts| parts.backend.caps());
         caps.all(|caps| caps.tx.contains(Offloads::CSUM))
+    }
+
+    /// The MTU of the link as it is now, if it has one: the smallest of all ports.
+    pub(crate) fn link_mtu(&self) -> Option<u16> {
+        let ports = self.parts.iter();
+        ports.filter_map(|parts| parts.backend.mtu()).min()
     }
 }
 
@@ -58,6 +69,7 @@ pub(crate) struct Runtime {
     engines: Engines,
     pairs: Vec<Pair>,
     control: Option<Slot<CtrlWorker>>,
+    halted: HaltedQueues,
     paused: bool,
     /// Tell the driver when the device goes on: it comes from elsewhere, where the link may have been another.
     interrupt_config: bool,
@@ -75,6 +87,7 @@ impl Runtime {
             engines,
             pairs,
             control: None,
+            halted: HaltedQueues::default(),
             paused: false,
             interrupt_config: false,
         }
@@ -88,12 +101,16 @@ impl Runtime {
         self.paused
     }
 
-    /// Programs header size and offloads into every backend.
-    pub(crate) fn configure(&mut self) -> Result<(), ActivateError> {
-        let link = LinkConfig {
+    fn link_config(&self) -> LinkConfig {
+        LinkConfig {
             hdr_len: HdrSize::Base.bytes(),
             rx: self.live.policy().offloads,
-        };
+        }
+    }
+
+    /// Programs header size and offloads into every backend.
+    pub(crate) fn configure(&mut self) -> Result<(), ActivateError> {
+        let link = self.link_config();
         for pair in &mut self.pairs {
             pair.parts()?
                 .backend
@@ -103,12 +120,34 @@ impl Runtime {
         Ok(())
     }
 
+    /// The same for backends that took it before. One that does not any more is lost, and fails its
+    /// device instead of the call.
+    fn reconfigure(&mut self) -> Result<(), WorkerLost> {
+        let link = self.link_config();
+        for (pair, state) in self.pairs.iter_mut().enumerate() {
+            match state {
+                Pair::Worker(slot) => slot.park()?.reconfigure(&link),
+                Pair::Idle(parts) => {
+                    if let Err(error) = parts.backend.configure(&link) {
+                        self.live.port_died(pair, &error);
+                    }
+                }
+                Pair::Lost(lost) => return Err(lost.clone()),
+            }
+        }
+        Ok(())
+    }
+
     /// Puts a queue in; its worker does not run before [`Runtime::run`].
     pub(crate) fn insert(&mut self, setup: QueueSetup) -> Result<(), ActivateError> {
         let QueueSetup { index, cursor, .. } = setup;
         let config = self.engines.ring_config(&setup)?;
         let kick = setup.kick;
-        match self.engines.role(index)? {
+        let role = self.engines.role(index)?;
+        if self.halted.start(index, &config)? {
+            return Ok(());
+        }
+        match role {
             QueueRole::Rx(pair) => {
                 let engine = self.engines.rx(index, &config)?;
                 let worker = self.worker(pair, index)?;
@@ -151,7 +190,6 @@ impl Runtime {
         let mut worker = CtrlWorker::new(self.live.clone(), queue);
         worker.interrupt_first = interrupt_first;
         self.control = Some(Slot::new(thread, worker));
-        self.live.queue_changed(|running| running.control = true);
         Ok(())
     }
 
@@ -241,30 +279,38 @@ impl Runtime {
 
     /// Takes a queue out. Afterwards its memory is not touched any more; the result is where it stood.
     pub(crate) fn remove(&mut self, index: u16) -> Result<Option<Cursor>, ActivateError> {
-        let role = self.engines.role(index)?;
-        let cursor = match role {
+        let cursor = match self.engines.role(index)? {
             QueueRole::Rx(pair) => {
                 let rx = self.existing(pair)?.and_then(|worker| worker.rx.take());
                 self.live
                     .queue_changed(|running| running.rx[usize::from(pair)] = false);
-                rx.map(|rx| rx.engine.cursor())
+                rx.map(|rx| {
+                    self.keep_if_broken(&rx, false);
+                    rx.engine.cursor()
+                })
             }
             QueueRole::Tx(pair) => {
                 let tx = self.existing(pair)?.and_then(|worker| worker.tx.take());
                 self.live
                     .queue_changed(|running| running.tx[usize::from(pair)] = false);
-                tx.map(|tx| tx.engine.cursor())
+                tx.map(|tx| {
+                    self.keep_if_broken(&tx, false);
+                    tx.engine.cursor()
+                })
             }
             QueueRole::Ctrl => match self.control.take() {
                 Some(slot) => {
-                    self.live.queue_changed(|running| running.control = false);
-                    Some(slot.into_work()?.queue.engine.cursor())
+                    let queue = slot.into_work()?.queue;
+                    if queue.engine.fault().is_some() {
+                        self.halted.put(index, queue.position(), false);
+                    }
+                    Some(queue.engine.cursor())
                 }
                 None => None,
             },
         };
         self.run_or_fail()?;
-        Ok(cursor)
+        Ok(cursor.or_else(|| self.halted.stop(index)))
     }
 
     fn existing(&mut self, pair: u16) -> Result<Option<&mut PairWorker>, ActivateError> {
@@ -306,79 +352,37 @@ impl Runtime {
         if let Some(control) = &mut self.control {
             control.park()?.interrupt_first = true;
         }
-        self.configure()?;
+        self.reconfigure()?;
         self.paused = false;
         let done = self.run();
-        self.paused = done.is_err();
+        if done.is_err() {
+            // Some may run already.
+            let _ = self.pause();
+        }
         if done.is_ok() && std::mem::take(&mut self.interrupt_config) {
             self.live.trigger(InterruptSource::Config);
         }
         done
     }
 
-    /// Makes every ring again over `ram`, where each of them left off.
-    pub(crate) fn rebind(&mut self, ram: GuestRam) -> Result<(), ActivateError> {
-        let was_paused = self.paused;
-        self.pause()?;
-        self.engines.ram = ram;
-        for at in 0..self.pairs.len() {
-            self.rebind_pair(at)?;
+    /// Stops every worker of a pair between two frames and lets it go on, so that it looks at the
+    /// link again.
+    pub(crate) fn link_changed(&mut self) -> Result<(), ActivateError> {
+        for pair in &mut self.pairs {
+            if let Pair::Worker(slot) = pair {
+                // One that is lost has said so, and passes no frame.
+                let _ = slot.park();
+            }
         }
-        if let Some(mut slot) = self.control.take() {
-            let queue = &slot.park()?.queue;
-            let config = RingConfig {
-                cursor: queue.engine.cursor(),
-                ..queue.config
-            };
-            let engine = self.engines.ctrl(queue.index, &config)?;
-            slot.park()?.queue.engine = engine;
-            self.control = Some(slot);
-        }
-        self.paused = was_paused;
-        self.run()
+        self.run_or_fail()
     }
 
-    fn rebind_pair(&mut self, at: usize) -> Result<(), ActivateError> {
-        let pair = at as u16;
-        let Some(worker) = self.existing(pair)? else {
-            return Ok(());
-        };
-        let (rx, tx) = (worker.rx.take(), worker.tx.take());
-        if let Some(PairQueue {
-            index,
-            engine,
-            kick,
-            config,
-            ..
-        }) = rx
-        {
-            let config = RingConfig {
-                cursor: engine.cursor(),
-                ..config
-            };
-            let rx = RxQueue::new(index, self.engines.rx(index, &config)?, kick, config);
-            self.worker(pair, index)?.rx = Some(rx);
-        }
-        if let Some(PairQueue {
-            index,
-            engine,
-            kick,
-            config,
-            ..
-        }) = tx
-        {
-            let config = RingConfig {
-                cursor: engine.cursor(),
-                ..config
-            };
-            let tx = TxQueue::new(index, self.engines.tx(index, &config)?, kick, config);
-            self.worker(pair, index)?.tx = Some(tx);
-        }
-        Ok(())
-    }
-
-    /// Starts from what was saved, paused; to be called before any queue is there.
+    /// Starts from what was saved, paused; to be called before any queue is there. No queue of a
+    /// device that needed a reset runs before that.
     pub(crate) fn restore(&mut self, saved: &Saved) {
+        if saved.needs_reset {
+            self.halted.halt_all();
+        }
         self.paused = true;
         self.interrupt_config = true;
         self.live.restore(saved);
@@ -412,36 +416,22 @@ impl Runtime {
         result
     }
 
-    /// Where every running queue stands. The device has to be paused.
+    /// Where every queue stands that was started. The device has to be paused.
     pub(crate) fn cursors(&mut self) -> Result<Vec<(u16, RingConfig)>, WorkerLost> {
-        let mut cursors = Vec::new();
+        let mut cursors: Vec<_> = self.halted.started().collect();
         for pair in &mut self.pairs {
             if let Pair::Worker(slot) = pair {
                 let worker = slot.park()?;
-                let rx = worker
-                    .rx
-                    .as_ref()
-                    .map(|rx| (rx.index, rx.engine.cursor(), rx.config));
-                let tx = worker
-                    .tx
-                    .as_ref()
-                    .map(|tx| (tx.index, tx.engine.cursor(), tx.config));
-                let both = rx.into_iter().chain(tx);
-                cursors.extend(
-                    both.map(|(index, cursor, config)| (index, RingConfig { cursor, ..config })),
-                );
+                let rx = worker.rx.as_ref().map(|rx| (rx.index, rx.position()));
+                let tx = worker.tx.as_ref().map(|tx| (tx.index, tx.position()));
+                cursors.extend(rx.into_iter().chain(tx));
             }
         }
         if let Some(control) = &mut self.control {
             let queue = &control.park()?.queue;
-            cursors.push((
-                queue.index,
-                RingConfig {
-                    cursor: queue.engine.cursor(),
-                    ..queue.config
-                },
-            ));
+            cursors.push((queue.index, queue.position()));
         }
+        cursors.sort_by_key(|(index, _)| *index);
         Ok(cursors)
     }
 

@@ -35,7 +35,6 @@ bitflags! {
 pub struct ConfigSpace {
     offered: Features,
     max_pairs: u16,
-    mtu: u16,
     speed_mbps: u32,
     /// What a reset brings back.
     configured_mac: Option<MacAddr>,
@@ -47,7 +46,13 @@ pub struct ConfigSpace {
 struct Fields {
     mac: Option<MacAddr>,
     status: LinkStatus,
+    /// The VMM lets frames pass. The status may say less: a device that lost a port shows no link.
+    passes: bool,
     generation: u32,
+    /// What is told, if that is offered.
+    mtu: Option<u16>,
+    /// The generation has changed since somebody read it.
+    unread: bool,
 }
 
 impl ConfigSpace {
@@ -56,12 +61,16 @@ impl ConfigSpace {
         let fields = Fields {
             mac: config.mac,
             status: LinkStatus::LINK_UP,
+            passes: true,
             generation: 0,
+            mtu: config
+                .mtu
+                .filter(|_| offered.contains(Features::VIRTIO_NET_F_MTU)),
+            unread: false,
         };
         Self {
             offered,
             max_pairs: config.queue_pairs,
-            mtu: config.mtu.unwrap_or_default(),
             speed_mbps: config.speed_mbps.unwrap_or_default(),
             configured_mac: config.mac,
             fields: Mutex::new(fields),
@@ -78,8 +87,19 @@ impl ConfigSpace {
         }
     }
 
-    /// Counts the changes that a driver could see; wraps (VirtIO 1.4 §2.5, DEV-LIFE-08).
+    /// The generation as a driver reads it: another one than at the last call if there was a change
+    /// in between that it could see (VirtIO 1.4 §2.5, DEV-LIFE-08).
+    ///
+    /// All changes between two calls are one step, so the number does not come back to what it was
+    /// however many there are. A register of 8 bits, as in PCI, can show its lowest byte.
     pub fn generation(&self) -> u32 {
+        let mut fields = self.lock();
+        fields.unread = false;
+        fields.generation
+    }
+
+    /// The generation, looked at by somebody who does not compare it with another.
+    pub(crate) fn saved_generation(&self) -> u32 {
         self.lock().generation
     }
 
@@ -93,6 +113,16 @@ impl ConfigSpace {
         self.lock().status
     }
 
+    /// Whether the link is shown to be up, to a driver that can see it.
+    pub fn is_link_up(&self) -> bool {
+        self.status().contains(LinkStatus::LINK_UP)
+    }
+
+    /// Whether frames may pass: whether the link was last set up, not down.
+    pub fn passes_frames(&self) -> bool {
+        self.lock().passes
+    }
+
     /// Takes the MAC address that the driver has set (NET-CVQ-13).
     pub fn set_mac(&self, mac: MacAddr) -> bool {
         self.change(|fields| fields.mac = Some(mac))
@@ -100,7 +130,20 @@ impl ConfigSpace {
 
     /// Takes the link up or down (NET-CFG-05).
     pub fn set_link(&self, up: bool) -> bool {
-        self.change(|fields| fields.status.set(LinkStatus::LINK_UP, up))
+        self.change(|fields| {
+            fields.status.set(LinkStatus::LINK_UP, up);
+            fields.passes = up;
+        })
+    }
+
+    /// Shows a link that is down since its port is lost. Frames that have another port may pass.
+    pub(crate) fn lose_link(&self) -> bool {
+        self.change(|fields| fields.status.remove(LinkStatus::LINK_UP))
+    }
+
+    /// Tells another MTU, or none where it is not offered. Not while a driver has negotiated it (NET-CFG-07).
+    pub fn set_mtu(&self, mtu: Option<u16>) -> bool {
+        self.change(|fields| fields.mtu = mtu)
     }
 
     /// Asks for gratuitous packets, or takes the request back once it was answered (NET-CVQ-18).
@@ -123,6 +166,7 @@ impl ConfigSpace {
         fields.mac = mac;
         fields.status.set(LinkStatus::ANNOUNCE, announce);
         fields.generation = generation.wrapping_add(1);
+        fields.unread = true;
     }
 
     /// Applies `change`; true, and a new generation, if the driver reads something else now.
@@ -131,7 +175,10 @@ impl ConfigSpace {
         let before = self.layout(&fields);
         change(&mut fields);
         let visible = self.layout(&fields) != before;
-        fields.generation = fields.generation.wrapping_add(visible.into());
+        if visible && !fields.unread {
+            fields.generation = fields.generation.wrapping_add(1);
+            fields.unread = true;
+        }
         visible
     }
 
@@ -150,8 +197,8 @@ impl ConfigSpace {
         if self.offered.contains(Features::VIRTIO_NET_F_MQ) {
             put(8, &self.max_pairs.to_le_bytes());
         }
-        if self.offered.contains(Features::VIRTIO_NET_F_MTU) {
-            put(10, &self.mtu.to_le_bytes());
+        if let Some(mtu) = fields.mtu {
+            put(10, &mtu.to_le_bytes());
         }
         if self.offered.contains(Features::VIRTIO_NET_F_SPEED_DUPLEX) {
             put(12, &self.speed_mbps.to_le_bytes());

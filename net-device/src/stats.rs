@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use net_queue::{DropCause, QueueCounters};
 
+use crate::log_limit::LogLimit;
+
 /// Sums over the queues of each direction, by name.
 ///
 /// `counters` holds one entry for each queue: receive, transmit, receive, …, and the control queue last.
-pub(crate) fn named(counters: &[Arc<QueueCounters>]) -> Vec<(String, u64)> {
+/// `log` is the limit for lines about the device.
+pub(crate) fn named(counters: &[Arc<QueueCounters>], log: &LogLimit) -> Vec<(String, u64)> {
     let Some((control, pairs)) = counters.split_last() else {
         return Vec::new();
     };
@@ -37,5 +40,7 @@ pub(crate) fn named(counters: &[Arc<QueueCounters>]) -> Vec<(String, u64)> {
     }
     all.push(("ctrl_commands".to_owned(), control.frames()));
     all.push(("ctrl_drops".to_owned(), control.dropped()));
+    all.push(("ctrl_limited".to_owned(), control.limited()));
+    all.push(("log_withheld".to_owned(), log.withheld()));
     all
 }

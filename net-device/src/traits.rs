@@ -101,8 +101,10 @@ pub trait VirtioDevice: Send {
     /// Feature bits that are offered.
     fn features(&self) -> u64;
 
-    /// Takes the whole set that the driver accepted. When it is refused, FEATURES_OK has to stay clear
-    /// (NET-FEAT-02, NET-FEAT-06, NET-FEAT-07); once the device is activated nothing changes (NET-FEAT-08).
+    /// Takes the whole set that the driver accepted, when it sets FEATURES_OK; a transport whose
+    /// register takes it in words collects them in [`FeatureWords`](crate::FeatureWords). When it
+    /// is refused, FEATURES_OK has to stay clear (NET-FEAT-02, NET-FEAT-06, NET-FEAT-07); once the
+    /// device is activated nothing changes (NET-FEAT-08).
     ///
     /// # Errors
     /// Names what is wrong with the set.
@@ -117,13 +119,21 @@ pub trait VirtioDevice: Send {
     /// Does nothing: the whole space is read-only (NET-CFG-02).
     fn write_config(&mut self, offset: u64, data: &[u8]);
 
-    /// Changes whenever the configuration space does (DEV-LIFE-08).
+    /// Another number than at the last call if the configuration space has changed in between, also
+    /// in its lowest byte, which is all that PCI shows (DEV-LIFE-08). To be called when the driver
+    /// reads the register, and only then.
     fn config_generation(&self) -> u32;
 
-    /// Whether DEVICE_NEEDS_RESET is to be shown in the device status (DEV-LIFE-04).
+    /// Whether DEVICE_NEEDS_RESET is to be shown in the device status (DEV-LIFE-04). Only a reset
+    /// changes that, and not even a reset once a worker is lost.
     fn needs_reset(&self) -> bool;
 
     /// DRIVER_OK: starts the workers. When it fails, nothing has been started.
+    ///
+    /// A driver has no answer to DRIVER_OK but the device status: after a failure
+    /// DEVICE_NEEDS_RESET is shown, a configuration interrupt says so (DEV-LIFE-05), and nothing
+    /// but a reset leads to another attempt. Only a device that was restored, whose driver waits
+    /// for nothing, can be activated again as it is.
     ///
     /// # Errors
     /// Names the queue or the part that cannot be used.

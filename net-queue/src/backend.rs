@@ -72,6 +72,11 @@ pub trait FrameBackend: Send {
     /// What it can do.
     fn caps(&self) -> Caps;
 
+    /// Its MTU in bytes as it is now, if it has one: for links whose MTU changes after they were opened.
+    fn mtu(&self) -> Option<u16> {
+        self.caps().mtu
+    }
+
     /// Follows what was negotiated; called before any frame moves and again when offloads change.
     ///
     /// # Errors
@@ -93,11 +98,25 @@ pub trait FrameBackend: Send {
 
     /// What to poll for readable and writable.
     fn poll_fd(&self) -> BorrowedFd<'_>;
+
+    /// Whether frames can still pass; asked when the descriptor reports an error or a hang-up, of
+    /// which a caller that has nothing to send and no room to receive into would not hear
+    /// otherwise.
+    ///
+    /// # Errors
+    /// Nothing will be sent or received any more.
+    fn check(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl<B: FrameBackend + ?Sized> FrameBackend for Box<B> {
     fn caps(&self) -> Caps {
         (**self).caps()
+    }
+
+    fn mtu(&self) -> Option<u16> {
+        (**self).mtu()
     }
 
     fn configure(&mut self, link: &LinkConfig) -> io::Result<()> {
@@ -114,6 +133,10 @@ impl<B: FrameBackend + ?Sized> FrameBackend for Box<B> {
 
     fn poll_fd(&self) -> BorrowedFd<'_> {
         (**self).poll_fd()
+    }
+
+    fn check(&self) -> io::Result<()> {
+        (**self).check()
     }
 }
 

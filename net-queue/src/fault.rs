@@ -46,10 +46,13 @@ pub enum DropCause {
     /// A buffer in guest memory that cannot be accessed: not readable, not writable, or gone.
     #[error(transparent)]
     MemoryFault(#[from] MemoryFault),
+    /// A frame of either direction while the link was set down.
+    #[error("link down")]
+    LinkDown,
 }
 
 impl DropCause {
-    const PLAIN: [Self; 12] = [
+    const PLAIN: [Self; 13] = [
         Self::Direction,
         Self::BadAddress,
         Self::Pieces,
@@ -62,6 +65,7 @@ impl DropCause {
         Self::Filtered,
         Self::Stopped,
         Self::MemoryFault(MemoryFault),
+        Self::LinkDown,
     ];
 
     /// How many causes there are.
@@ -103,6 +107,7 @@ impl DropCause {
             Self::Filtered => "filtered",
             Self::Stopped => "stopped",
             Self::MemoryFault(_) => "memory_fault",
+            Self::LinkDown => "link_down",
         }
     }
 }

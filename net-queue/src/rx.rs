@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::backend::{Admit, Budget, FrameBackend, Limit, Outcome};
 use crate::counters::QueueCounters;
-use crate::fault::QueueFault;
+use crate::fault::{DropCause, QueueFault};
 use crate::hdr::HdrSize;
 use crate::offload::Offloads;
 use crate::ram::GuestRam;
@@ -126,6 +126,23 @@ impl<R: Ring> RxEngine<R> {
     /// The same for a queue that must get no frame any more: a held frame is dropped (NET-MQ-02).
     pub fn abandon(&mut self) {
         self.lane.abandon(&mut self.ring);
+    }
+
+    /// Takes what the backend has and drops it under `cause`; nothing of it reaches the driver.
+    #[cold]
+    pub fn discard<B>(&mut self, backend: &mut B, cause: DropCause, mut budget: Budget) -> RxStop
+    where
+        B: FrameBackend + ?Sized,
+    {
+        self.lane.abandon(&mut self.ring);
+        loop {
+            if let Err(stop) = self.lane.discard(backend, cause) {
+                return stop;
+            }
+            if !budget.spend(0) {
+                return RxStop::Budget;
+            }
+        }
     }
 
     /// Asks the driver for kicks; true when buffers are there already and `run` must be called first.

@@ -159,6 +159,33 @@ impl<R: Ring> TxEngine<R> {
         })
     }
 
+    /// Takes what the driver made available and drops it under `cause`, without a look at it.
+    #[cold]
+    pub fn discard(&mut self, cause: DropCause, mut budget: Budget) -> Outcome<TxStop> {
+        let stop = loop {
+            match self.lane.next(&mut self.ring) {
+                Ok(Some((chain, content))) => {
+                    let cause = content.err().unwrap_or(cause);
+                    self.lane.give_back(&mut self.ring, chain, cause);
+                }
+                Ok(None) => break TxStop::Empty,
+                Err(fault) => break TxStop::Fault(fault),
+            }
+            if !budget.spend(0) {
+                break TxStop::Budget;
+            }
+        };
+        let interrupt = self.ring.publish();
+        if interrupt {
+            self.lane.counters.add_interrupt();
+        }
+        Outcome {
+            stop,
+            frames: 0,
+            interrupt,
+        }
+    }
+
     /// Asks the driver for kicks; true when frames are there already and `run` must be called first.
     pub fn arm(&mut self) -> bool {
         self.lane.fault.is_none() && self.ring.arm()

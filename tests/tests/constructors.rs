@@ -5,9 +5,15 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use net_device::config::Cidr;
+use net_device::net_queue::Caps;
 use net_device::tap::{Tap, TapOptions};
-use net_device::{Features, NetConfig, NetDevice, NewError, TapConfig, VirtioDevice};
-use tests::rig::{Host, Rig, body, chain, ip, isolated, process, without_ipv6};
+use net_device::{
+    Features, NetConfig, NetDevice, NewError, Snapshottable, TapConfig, VirtioDevice,
+};
+use tests::rig::{
+    Host, RINGS, Rig, all_caps, body, chain, frame, ip, isolated, pause, process, resume,
+    without_ipv6,
+};
 
 type F = Features;
 
@@ -245,4 +251,120 @@ fn a_device_on_a_tap_whose_interface_is_deleted_fails_and_can_be_dropped() {
         rig.lay_out(16);
         assert!(rig.try_activate(rig.setups()).is_err());
     });
+}
+
+#[test]
+fn an_idle_device_without_buffers_notices_that_its_interface_is_deleted() {
+    isolated(|| {
+        without_ipv6();
+        for pairs in [1, 2] {
+            for without in RINGS {
+                let device = NetDevice::from_tap_name(Rig::config(pairs), &named("idle0"));
+                let mut rig = Rig::over(device.expect("it can be made"));
+                rig.start(without);
+                // Each worker has nothing to do but to wait, and has asked for kicks.
+                pause(&mut rig);
+                resume(&mut rig);
+                ip("link delete idle0");
+                rig.irq.wait_config(1);
+                assert!(rig.device.needs_reset());
+                assert_eq!(rig.status() & 1, 0);
+                assert_eq!(rig.command(0, 0, &[1]), 0);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_deleted_interface_fails_the_device_and_not_the_call_that_resumes_it() {
+    isolated(|| {
+        without_ipv6();
+        for pairs in [1, 2] {
+            let device = NetDevice::from_tap_name(Rig::config(pairs), &named("paused0"));
+            let mut rig = check_traffic(device.expect("it can be made"), "paused0");
+            pause(&mut rig);
+            ip("link delete paused0");
+            resume(&mut rig);
+            rig.irq.wait_config(1);
+            assert!(rig.device.needs_reset());
+            assert_eq!(rig.status() & 1, 0);
+            // It can be paused, saved and resumed like any other.
+            pause(&mut rig);
+            rig.device.snapshot().expect("it is paused");
+            resume(&mut rig);
+            assert_eq!(rig.command(0, 0, &[1]), 0);
+            rig.device.reset();
+        }
+    });
+}
+
+/// A network namespace that lives as long as this does.
+struct OtherNamespace(std::process::Child);
+
+impl OtherNamespace {
+    fn new() -> Self {
+        let child = std::process::Command::new("unshare")
+            .args(["--net", "sleep", "600"])
+            .spawn()
+            .expect("these tests need `unshare`: install util-linux");
+        let net = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).ok();
+        let id = child.id().to_string();
+        while net(&id).is_none() || net(&id) == net("self") {
+            std::thread::yield_now();
+        }
+        Self(child)
+    }
+}
+
+impl Drop for OtherNamespace {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn an_interface_that_is_set_down_or_moves_to_another_namespace_is_not_gone() {
+    isolated(|| {
+        without_ipv6();
+        let device = NetDevice::from_tap_name(Rig::config(2), &named("moved0"));
+        let mut rig = Rig::over(device.expect("it can be made"));
+        rig.start(F::empty());
+        let other = OtherNamespace::new();
+        for change in [
+            "link set moved0 down".to_owned(),
+            "link set moved0 up".to_owned(),
+            format!("link set moved0 netns {}", other.0.id()),
+        ] {
+            ip(&change);
+            pause(&mut rig);
+            resume(&mut rig);
+            assert_eq!(rig.command(0, 0, &[1]), 0);
+            assert!(!rig.device.needs_reset(), "{change}");
+            assert_eq!(rig.status() & 1, 1, "{change}");
+        }
+        // It ends with its namespace.
+        drop(other);
+        rig.irq.wait_config(1);
+        assert!(rig.device.needs_reset());
+    });
+}
+
+#[test]
+fn an_mtu_too_small_to_be_told_is_not_offered_net_cfg_07() {
+    for (mtu, told) in [(0, None), (67, None), (68, Some(68)), (1280, Some(1280))] {
+        let caps = Caps {
+            mtu: Some(mtu),
+            ..all_caps()
+        };
+        let mut rig = Rig::with_caps(Rig::config(1), caps);
+        assert_eq!(rig.offered().contains(F::VIRTIO_NET_F_MTU), told.is_some());
+        assert_eq!(rig.device.config().mtu, told);
+        let shown = u16::from_le_bytes(rig.read(10));
+        assert_eq!(shown, told.unwrap_or(0));
+        rig.start(F::empty());
+        rig.post(0, &[2048]);
+        rig.networks[0].wire.inject(frame(60, 1));
+        assert_eq!(rig.receive(0, 1).len(), 1);
+    }
 }

@@ -5,6 +5,9 @@ use net_device::{ActivateError, Features, QueueSetup, VirtioDevice};
 use net_queue::testing::{At, Piece, Random, RawDesc, Shape, SplitFields};
 use tests::rig::{PEER_MAC, RINGS, Rig, body, bounded, break_ring, frame, frame_to, pause, resume};
 
+#[path = "hostile/memory_change.rs"]
+mod memory_change;
+
 type F = Features;
 
 /// A driver of split rings.

@@ -86,6 +86,7 @@ fn ring_outside_memory_and_other_failures_leave_nothing_started_vq_spl_01_02() {
             let (name, setup) = spoilers(&rig).remove(at);
             // In the middle, so that a queue before it was put in already.
             let queues = vec![rig.queues[&0].setup(), rig.queues[&2].setup(), setup];
+            let told = rig.irq.config();
             let refused = match rig.try_activate(queues) {
                 // Fewer than one pair, or one queue twice: the missing one is what it says.
                 Err(error) => tests::rig::chain(&error),
@@ -94,7 +95,14 @@ fn ring_outside_memory_and_other_failures_leave_nothing_started_vq_spl_01_02() {
             println!("{name}: {refused}");
             process::await_threads("net_", 0);
             assert_eq!(process::open_fds(), fds, "{name}");
-            assert_eq!(rig.irq.all(), 0, "{name}");
+            // The driver learns of it (DEV-LIFE-05), and of nothing else.
+            assert!(rig.device.needs_reset(), "{name}");
+            assert_eq!(rig.irq.config(), told + 1, "{name}");
+            assert_eq!(rig.irq.all(), told + 1, "{name}");
+            let again = rig.try_activate(rig.setups());
+            assert!(matches!(again, Err(ActivateError::NeedsReset)), "{again:?}");
+            rig.device.reset();
+            rig.negotiate(split);
         }
         rig.activate();
         check_traffic(&mut rig, 1);
@@ -111,6 +119,8 @@ fn a_driver_without_a_pair_of_queues_is_refused() {
         let queues = queues.map(|(_, queue)| queue.setup()).collect();
         let refused = rig.try_activate(queues);
         assert!(matches!(refused, Err(ActivateError::Queues)), "{refused:?}");
+        rig.device.reset();
+        rig.negotiate(F::empty());
     }
     // The other pair and the control queue may stay out.
     rig.queues.retain(|index, _| *index < 2);
@@ -453,12 +463,14 @@ fn a_worker_that_panics_fails_its_device_and_nothing_else() {
         assert!(rig.device.pause().is_ok(), "what is left is paused");
         assert!(rig.device.resume().is_err());
         assert!(rig.device.reset().is_some());
+        assert!(rig.device.needs_reset(), "there is no way out of that");
         rig.negotiate(F::empty());
         rig.lay_out(16);
         let lost = rig.try_activate(rig.setups());
         assert!(matches!(lost, Err(ActivateError::Lost(_))), "{lost:?}");
         assert!(rig.device.resume().is_err());
         assert!(rig.device.reset().is_none());
+        assert!(rig.device.needs_reset());
         drop(rig);
         process::await_threads("net_", 0);
         // The VMM goes on.

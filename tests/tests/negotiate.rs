@@ -144,6 +144,10 @@ fn a_bit_that_was_never_offered_is_refused_net_feat_06() {
         matches!(refused, Err(ActivateError::State(_))),
         "{refused:?}"
     );
+    // It went on to DRIVER_OK without FEATURES_OK, and has no other way to learn that it must not.
+    assert!(rig.device.needs_reset());
+    rig.irq.wait_config(1);
+    rig.device.reset();
     // The driver may try again with a set that can be.
     rig.start(F::empty());
 }

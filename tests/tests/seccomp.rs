@@ -109,7 +109,13 @@ fn traffic_commands_pause_and_limits_stay_within_the_filter() {
                     pause(&mut rig);
                     resume(&mut rig);
                 }
-                rig.device.set_link(round % 2 == 0);
+                // What is sent meanwhile is dropped, under the filter, too.
+                rig.device.set_link(false);
+                rig.send(0, &host.datagram(&[round]));
+                while rig.queue(1).ring.in_flight() > 0 {
+                    rig.wait_used(1, 1);
+                }
+                rig.device.set_link(true);
                 rig.device.announce();
             }
             rig.device.reset();

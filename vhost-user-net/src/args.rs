@@ -12,7 +12,7 @@ use clap::{
 };
 use net_device::config::{Cidr, CidrParseError, ConfigError};
 use net_device::features::OPTIONAL;
-use net_device::rate_limiter::RateError;
+use net_device::rate_limiter::{RateError, TokenBucketConfig};
 use net_device::{Features, LimitScope, MacAddr, NetConfig, TapConfig};
 
 use crate::demo;
@@ -178,6 +178,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "SCOPE", default_value = "device", value_parser = scope(), help_heading = LIMITS)]
     pub limit_scope: LimitScope,
 
+    /// Tap requests a second that the guest's control commands may cause (twice as many at once); 0: no limit
+    #[arg(long, value_name = "N", default_value_t = 100, help_heading = LIMITS)]
+    pub control_rate: u32,
+
     /// Count frames against a budget that devices of this process share; one gives it, as in a:tx=1Gbit,rx-pps=20kpps
     #[arg(long, value_name = "NAME[:LIMITS]", help_heading = LIMITS)]
     pub group: Option<Membership>,
@@ -203,7 +207,13 @@ impl ServeArgs {
         if let Some(mtu) = self.mtu {
             config = config.mtu(mtu);
         }
+        let control_limit = TokenBucketConfig {
+            size: 2 * u64::from(self.control_rate),
+            one_time_burst: None,
+            refill_time: 2000,
+        };
         let config = NetConfig {
+            control_limit: Some(control_limit),
             rx_limit: self.limits.rx()?,
             tx_limit: self.limits.tx()?,
             limit_scope: self.limit_scope,

@@ -280,11 +280,17 @@ impl Session<'_> {
             let features = self.features.ok_or(SessionError::NotReady)?;
             self.device.ack_features(device_features(features).bits())?;
             let interrupt = Arc::clone(&self.interrupts) as _;
-            self.device.activate(Activation {
+            let activated = self.device.activate(Activation {
                 memory,
                 interrupt,
                 queues: Vec::new(),
-            })?;
+            });
+            if let Err(error) = activated {
+                // The front-end learns of it now; the next session's driver knows nothing of this
+                // one.
+                self.device.reset();
+                return Err(error.into());
+            }
             self.activated = true;
         }
         Ok(())

@@ -67,6 +67,10 @@ impl FrameBackend for TapBackend {
         self.caps
     }
 
+    fn mtu(&self) -> Option<u16> {
+        self.tap.mtu().ok()
+    }
+
     fn configure(&mut self, link: &LinkConfig) -> io::Result<()> {
         self.tap
             .set_vnet_header_len(link.hdr_len as u32)
@@ -74,7 +78,6 @@ impl FrameBackend for TapBackend {
         self.tap
             .set_offloads(to_tap(link.rx))
             .map_err(io::Error::other)?;
-        self.caps.mtu = self.tap.mtu().ok();
         Ok(())
     }
 
@@ -122,6 +125,13 @@ impl FrameBackend for TapBackend {
 
     fn poll_fd(&self) -> BorrowedFd<'_> {
         self.tap.as_fd()
+    }
+
+    /// The kernel reports an error for a tap whose interface is being deleted or is gone, and for
+    /// no other. To ask it would not help: for a moment such a tap still looks like one without
+    /// frames.
+    fn check(&self) -> io::Result<()> {
+        Err(io::Error::from_raw_os_error(libc::EBADFD))
     }
 }
 

@@ -9,8 +9,10 @@ use tap::{Tap, TapOptions};
 use super::limits::LimitGroups;
 use super::{NetDevice, State};
 use crate::backend::tap_port;
-use crate::config::{NetConfig, TapConfig};
+use crate::config::{MIN_MTU, NetConfig, TapConfig};
+use crate::control::ControlBudget;
 use crate::error::NewError;
+use crate::events::Events;
 use crate::features::Features;
 use crate::health::Health;
 use crate::mac::MacAddr;
@@ -106,7 +108,9 @@ impl NetDevice {
             net_queue::guard::install().map_err(NewError::MemoryFaultHandler)?;
         }
         let caps = common_caps(&ports);
-        config.mtu = config.mtu.or(caps.mtu);
+        let follows_mtu = config.mtu.is_none();
+        // A smaller one cannot be told to a driver (NET-CFG-07).
+        config.mtu = config.mtu.or(caps.mtu.filter(|mtu| *mtu >= MIN_MTU));
         let offered = Features::offered(caps.tx, caps.rx, &config);
         let limit_groups = LimitGroups::default();
         let (rx, tx) = limit_groups.budgets(&config);
@@ -128,12 +132,15 @@ impl NetDevice {
         Ok(Self {
             queue_sizes: vec![config.queue_size; 2 * pairs + control],
             space: Arc::new(ConfigSpace::new(&config, offered)),
-            health: Arc::new(Health::new(&config.id)),
+            health: Arc::new(Health::new(Arc::new(Events::new(&config.id)))),
+            follows_mtu,
+            control_budget: Arc::new(ControlBudget::new(config.control_limit)),
             counters: (0..=2 * pairs).map(|_| Arc::default()).collect(),
             platform: None,
             host: None,
             limit_groups,
             restored: None,
+            stranded: None,
             acked: Features::empty(),
             state: State::Inactive(remains),
             offered,

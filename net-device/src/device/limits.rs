@@ -86,7 +86,7 @@ impl NetDevice {
     fn change_limits(&mut self, mut rx: Change, mut tx: Change) -> Result<(), LimitError> {
         match &mut self.state {
             State::Active(runtime) => runtime.change_limits(rx, tx),
-            State::Inactive(remains) => {
+            State::Inactive(remains) | State::Failed { remains, .. } => {
                 for parts in &mut remains.parts {
                     parts.change_limits(&mut rx, &mut tx)?;
                 }

@@ -8,6 +8,11 @@ mod tests;
 /// Most queue pairs a driver may ask for (VirtIO 1.4 §5.1.9.5.6).
 pub const MAX_PAIRS: u16 = 0x8000;
 
+/// Most addresses of one list of a MAC_TABLE_SET that is longer than
+/// [`MAX_COMMAND`](super::MAX_COMMAND). Whoever executes it has to take a list of this length for
+/// one that goes on without end.
+pub const MAX_MACS: usize = 1024;
+
 /// Classes of commands (VirtIO 1.4 §5.1.9.5).
 mod class {
     pub(super) const RX: u8 = 0;
@@ -203,4 +208,39 @@ impl<'a> Data<'a> {
         self.0 = &self.0[count * 6..];
         Ok(macs)
     }
+}
+
+/// Makes a MAC_TABLE_SET of `len` bytes, of which `command` holds the first, one with short lists
+/// that says the same: each list keeps its first [`MAX_MACS`] addresses. `read` fetches bytes of
+/// the whole command. What is no such command, or ends too early, stays as it is, cut short.
+#[cold]
+pub(super) fn cut_mac_table(
+    command: &mut Vec<u8>,
+    len: u64,
+    read: impl Fn(usize, &mut [u8]) -> bool,
+) {
+    const HEAD: usize = 2;
+    const COUNT: usize = 4;
+    const MAC: u64 = 6;
+    if !command.starts_with(&[class::MAC, 0]) {
+        return;
+    }
+    let mut short = vec![class::MAC, 0];
+    let mut at = HEAD as u64;
+    for _ in 0..2 {
+        let mut count = [0; COUNT];
+        let Some(start) = usize::try_from(at).ok().filter(|at| read(*at, &mut count)) else {
+            return;
+        };
+        let macs = u64::from(u32::from_le_bytes(count));
+        let kept = macs.min(MAX_MACS as u64);
+        at += COUNT as u64 + macs * MAC;
+        let from = short.len() + COUNT;
+        short.extend((kept as u32).to_le_bytes());
+        short.resize(from + (kept * MAC) as usize, 0);
+        if at > len || !read(start + COUNT, &mut short[from..]) {
+            return;
+        }
+    }
+    *command = short;
 }

@@ -4,13 +4,19 @@ use std::sync::Arc;
 
 use crate::counters::QueueCounters;
 use crate::ctrl::Ack;
+use crate::ctrl::command::cut_mac_table;
 use crate::fault::{DropCause, QueueFault};
+use crate::guard::MemoryFault;
 use crate::iovec::{HostSlice, IoVec, MAX_PIECES, copy_from, copy_into};
 use crate::ram::GuestRam;
 use crate::ring::walk::Resolver;
 use crate::ring::{Cursor, PieceSink, Ring};
 
-/// The longest command that is looked at, in bytes: far beyond any that means something. A longer one is refused.
+/// The longest command that a handler is given, in bytes.
+///
+/// A longer one is cut: what stands behind the data that a command needs means nothing anyway
+/// (NET-CVQ-05). Only the lists of MAC_TABLE_SET can need more, and those are cut to
+/// [`MAX_MACS`](super::MAX_MACS) addresses each.
 pub const MAX_COMMAND: usize = 16 * 1024;
 
 /// Why [`CtrlEngine::run`] returned.
@@ -20,12 +26,24 @@ pub enum CtrlStop {
     Empty,
     /// The budget is spent: call again.
     Budget,
+    /// The next command may not be executed before this time, in the handler's nanoseconds: it is still in the ring.
+    Limited(u64),
     /// The driver broke the ring; nothing more happens here until a reset.
     Fault(QueueFault),
 }
 
 /// Executes control commands.
 pub trait Handler {
+    /// Says whether the command in `bytes` may be executed now. One that may not goes back to the ring, and those
+    /// behind it wait with it; it is asked for again, as it is then, at the next run.
+    ///
+    /// # Errors
+    /// The time at which to ask again; see [`CtrlStop::Limited`].
+    fn admit(&mut self, bytes: &[u8]) -> Result<(), u64> {
+        let _ = bytes;
+        Ok(())
+    }
+
     /// Executes the command in `bytes` (class, command, data; a private copy) and returns its ack. The
     /// command is in force when this returns (NET-CVQ-03).
     fn command(&mut self, bytes: &[u8]) -> Ack;
@@ -131,7 +149,15 @@ impl<R: Ring> CtrlEngine<R> {
                 }
             };
             let written = match content {
-                Ok(()) => self.execute(handler),
+                Ok(()) => match self.execute(handler) {
+                    Ok(written) => written,
+                    Err(deadline) => {
+                        self.ring.undo_pop(chain);
+                        self.counters.add_limited();
+                        stop = CtrlStop::Limited(deadline);
+                        break;
+                    }
+                },
                 Err(cause) => {
                     self.counters.add_drop(cause);
                     0
@@ -146,35 +172,47 @@ impl<R: Ring> CtrlEngine<R> {
         (stop, interrupt)
     }
 
+    /// Copies the command out of guest memory once, as far as a handler may see it.
+    fn fetch(&mut self) -> Result<(), MemoryFault> {
+        let len = self.pieces.len.min(MAX_COMMAND as u64) as usize;
+        self.command.resize(len, 0);
+        copy_from(&self.pieces.readable, 0, &mut self.command)?;
+        if self.pieces.len > MAX_COMMAND as u64 {
+            let readable = &self.pieces.readable;
+            cut_mac_table(&mut self.command, self.pieces.len, |at, bytes| {
+                copy_from(readable, at, bytes) == Ok(bytes.len())
+            });
+        }
+        Ok(())
+    }
+
     /// One command; returns how many bytes of answer were written. A chain without room for an answer is not
     /// executed, since its driver could not know how it ended (NET-CVQ-06).
-    fn execute<H: Handler + ?Sized>(&mut self, handler: &mut H) -> u32 {
+    ///
+    /// # Errors
+    /// The time before which it may not be executed; nothing has happened.
+    fn execute<H: Handler + ?Sized>(&mut self, handler: &mut H) -> Result<u32, u64> {
         let Some(ack_at) = self.pieces.ack_at else {
             self.counters.add_drop(DropCause::TooShort);
-            return 0;
+            return Ok(0);
         };
-        let ack = if self.pieces.len > MAX_COMMAND as u64 {
-            self.counters.add_drop(DropCause::TooLong);
-            Ack::Err
-        } else {
-            self.command.resize(self.pieces.len as usize, 0);
-            match copy_from(&self.pieces.readable, 0, &mut self.command) {
-                Ok(_) => {
-                    self.counters.add_batch(1, self.pieces.len);
-                    handler.command(&self.command)
-                }
-                Err(fault) => {
-                    self.counters.add_drop(fault.into());
-                    Ack::Err
-                }
+        let ack = match self.fetch() {
+            Ok(()) => {
+                handler.admit(&self.command)?;
+                self.counters.add_batch(1, self.pieces.len);
+                handler.command(&self.command)
+            }
+            Err(fault) => {
+                self.counters.add_drop(fault.into());
+                Ack::Err
             }
         };
         if let Err(fault) = copy_into(&self.pieces.writable, 0, &[ack.byte()]) {
             self.counters.add_drop(fault.into());
-            return 0;
+            return Ok(0);
         }
         self.ram.mark(ack_at, 1);
-        1
+        Ok(1)
     }
 
     /// Asks the driver for kicks; true when commands are there already and `run` must be called first.

@@ -8,5 +8,5 @@
 mod command;
 mod engine;
 
-pub use command::{Ack, Command, CommandError, MAX_PAIRS, RxMode, VlanId};
+pub use command::{Ack, Command, CommandError, MAX_MACS, MAX_PAIRS, RxMode, VlanId};
 pub use engine::{CtrlEngine, CtrlStop, Handler, MAX_COMMAND};

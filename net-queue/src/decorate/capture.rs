@@ -39,6 +39,10 @@ impl<B: FrameBackend, T: FrameTap> FrameBackend for Capture<B, T> {
         self.inner.caps()
     }
 
+    fn mtu(&self) -> Option<u16> {
+        self.inner.mtu()
+    }
+
     fn configure(&mut self, link: &LinkConfig) -> io::Result<()> {
         self.header = link.hdr_len;
         self.inner.configure(link)
@@ -64,5 +68,9 @@ impl<B: FrameBackend, T: FrameTap> FrameBackend for Capture<B, T> {
 
     fn poll_fd(&self) -> BorrowedFd<'_> {
         self.inner.poll_fd()
+    }
+
+    fn check(&self) -> io::Result<()> {
+        self.inner.check()
     }
 }

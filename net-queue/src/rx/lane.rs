@@ -252,7 +252,12 @@ impl RxLane {
         });
         let len = match received {
             Ok(len) => len.min(room),
-            Err(error) => return self.not_received(ring, direct, error),
+            Err(error) => {
+                if matches!(error, RecvError::Memory) {
+                    self.pool.waste(ring, direct);
+                }
+                return self.not_received(error);
+            }
         };
         self.expect(len);
         if len > self.config.most() {
@@ -263,13 +268,26 @@ impl RxLane {
         Ok(Some(Arrived { len, direct }))
     }
 
+    /// Receives one frame into private memory, the start of a long one, and drops it.
+    pub(super) fn discard<B>(&mut self, backend: &mut B, cause: DropCause) -> Result<(), RxStop>
+    where
+        B: FrameBackend + ?Sized,
+    {
+        if let Some(fault) = self.fault {
+            return Err(RxStop::Fault(fault));
+        }
+        let room = &mut self.private[..COPIED];
+        match Scatter::with_bytes(room, |room| backend.recv(room)) {
+            Ok(_) => self.counters.add_drop(cause),
+            Err(error) => {
+                self.not_received::<()>(error)?;
+            }
+        }
+        Ok(())
+    }
+
     #[cold]
-    fn not_received<R: Ring, T>(
-        &mut self,
-        ring: &mut R,
-        direct: usize,
-        error: RecvError,
-    ) -> Result<Option<T>, RxStop> {
+    fn not_received<T>(&self, error: RecvError) -> Result<Option<T>, RxStop> {
         match error {
             RecvError::WouldBlock => Err(RxStop::Drained),
             RecvError::Lost => {
@@ -278,7 +296,6 @@ impl RxLane {
             }
             RecvError::Memory => {
                 self.counters.add_drop(MemoryFault.into());
-                self.pool.waste(ring, direct);
                 Ok(None)
             }
             RecvError::Dead(error) => Err(RxStop::Dead(error)),

@@ -18,6 +18,8 @@ mod null;
 mod packed;
 mod random;
 mod split;
+#[cfg(feature = "weak-memory")]
+pub mod weak_memory;
 
 pub use backend::{Answer, ScriptedBackend, Wire};
 pub use guest_ring::{At, GuestRing, Interrupts, RawDesc, Shape, Used};

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use net_queue::ctrl::{Ack, MAX_COMMAND};
+use net_queue::ctrl::{Ack, Command, CommandError, MAX_COMMAND, MAX_MACS};
 use net_queue::ring::{AnyRing, RingConfig};
 use net_queue::testing::{DirtyRanges, GuestRing, Shape, TestMemory};
-use net_queue::{CtrlEngine, CtrlStop, DropCause, Handler, QueueCounters};
+use net_queue::{CtrlEngine, CtrlStop, Handler, QueueCounters};
 
 use crate::rig::{every_layout, every_ring, ring};
 
@@ -14,9 +14,22 @@ use crate::rig::{every_layout, every_ring, ring};
 pub(crate) struct Executor {
     pub(crate) commands: Vec<Vec<u8>>,
     pub(crate) refuses: bool,
+    /// Commands that may still be executed, if not any number.
+    pub(crate) allowed: Option<usize>,
 }
 
 impl Handler for Executor {
+    fn admit(&mut self, _bytes: &[u8]) -> Result<(), u64> {
+        match &mut self.allowed {
+            Some(0) => Err(77),
+            Some(allowed) => {
+                *allowed -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
     fn command(&mut self, bytes: &[u8]) -> Ack {
         self.commands.push(bytes.to_vec());
         if self.refuses { Ack::Err } else { Ack::Ok }
@@ -134,6 +147,39 @@ fn answer_goes_to_the_first_writable_byte() {
     });
 }
 
+/// Such a command, and those behind it, stay in the ring as if they had not been looked at.
+#[test]
+fn command_that_has_to_wait_stays_in_the_ring() {
+    every_ring(64, |config| {
+        let mut rig = CtrlRig::new(config);
+        for n in 0..6 {
+            rig.command(Shape::Direct, &[n, 1], &[], &[1]);
+        }
+        for round in 0..2 {
+            rig.executor.allowed = Some(2);
+            assert_eq!(rig.run(), CtrlStop::Limited(77));
+            assert_eq!(rig.guest.poll_all().len(), 2, "round {round}");
+            let cursor = rig.engine.cursor();
+            assert_eq!(rig.run(), CtrlStop::Limited(77));
+            assert_eq!(rig.engine.cursor(), cursor);
+        }
+        // Elsewhere, it goes on with the same command.
+        let next = RingConfig {
+            cursor: rig.engine.cursor(),
+            ..rig.guest.config()
+        };
+        let ram = rig.guest.memory().ram();
+        let ring = AnyRing::new(&ram, &next).expect("it is where it was");
+        rig.engine = CtrlEngine::new(ring, ram, rig.counters.clone());
+        rig.executor.allowed = None;
+        assert_eq!(rig.run(), CtrlStop::Empty);
+        assert_eq!(rig.guest.poll_all().len(), 2);
+        let order: Vec<u8> = rig.executor.commands.iter().map(|it| it[0]).collect();
+        assert_eq!(order, [0, 1, 2, 3, 4, 5]);
+        assert_eq!((rig.counters.frames(), rig.counters.limited()), (6, 4));
+    });
+}
+
 #[test]
 fn interrupt_and_budget() {
     every_ring(64, |config| {
@@ -154,21 +200,82 @@ fn interrupt_and_budget() {
 }
 
 #[test]
-fn longest_command_is_executed_and_a_longer_one_refused() {
+fn a_command_longer_than_a_handler_takes_is_cut_behind_what_it_needs() {
     every_layout(|layout| {
         let mut rig = CtrlRig::new(ring(layout, 64));
         rig.command(Shape::Direct, &vec![5; MAX_COMMAND], &[2, 6000], &[1]);
         rig.command(Shape::Direct, &vec![5; MAX_COMMAND + 1], &[2, 6000], &[1]);
         rig.run();
-        assert_eq!(rig.executor.commands, [vec![5; MAX_COMMAND]]);
+        assert_eq!(
+            rig.executor.commands,
+            [(); 2].map(|()| vec![5; MAX_COMMAND])
+        );
         let answers: Vec<_> = rig
             .guest
             .poll_all()
             .iter()
             .map(|used| rig.guest.bytes(used))
             .collect();
-        assert_eq!(answers, [[0], [1]]);
-        assert_eq!(rig.counters.drops(DropCause::TooLong), 1);
+        assert_eq!(answers, [[0], [0]]);
         assert!(rig.works());
+    });
+}
+
+fn mac_table(counts: [u32; 2]) -> Vec<u8> {
+    let mut bytes = vec![1, 0];
+    for count in counts {
+        bytes.extend(count.to_le_bytes());
+        bytes.extend((0..count).flat_map(|n| [2, 0, 0, 0, (n >> 8) as u8, n as u8]));
+    }
+    bytes
+}
+
+#[test]
+fn long_lists_of_addresses_keep_their_first_ones_net_cvq_14() {
+    every_layout(|layout| {
+        for counts in [[5000, 0], [3, 20_000], [3000, 3000], [1024, 3000]] {
+            let mut rig = CtrlRig::new(ring(layout, 64));
+            let bytes = mac_table(counts);
+            assert!(bytes.len() > MAX_COMMAND);
+            rig.command(Shape::Direct, &bytes, &[1, 3, 4000, 9000], &[1]);
+            assert_eq!(rig.run(), CtrlStop::Empty);
+            let kept = counts.map(|count| count.min(MAX_MACS as u32));
+            assert_eq!(rig.executor.commands, [mac_table(kept)], "{counts:?}");
+            let used = rig.guest.poll().expect("the command comes back");
+            assert_eq!(rig.guest.bytes(&used), [0]);
+        }
+    });
+}
+
+#[test]
+fn long_lists_that_end_before_their_count_are_no_command_net_cvq_14() {
+    every_layout(|layout| {
+        for (counts, cut) in [
+            ([5000, 0], 1),
+            ([5000, 0], 5),
+            ([3, 4000], 1),
+            ([3000, 9], 60),
+        ] {
+            let mut rig = CtrlRig::new(ring(layout, 64));
+            let mut bytes = mac_table(counts);
+            bytes.truncate(bytes.len() - cut);
+            rig.command(Shape::Direct, &bytes, &[9000], &[1]);
+            assert_eq!(rig.run(), CtrlStop::Empty);
+            let [command] = &rig.executor.commands[..] else {
+                panic!("one command")
+            };
+            assert!(command.len() <= MAX_COMMAND);
+            assert_eq!(Command::parse(command), Err(CommandError::Short));
+        }
+        // More than any driver has memory for.
+        let mut rig = CtrlRig::new(ring(layout, 64));
+        let mut bytes = vec![0xff; 2 * MAX_COMMAND];
+        bytes[..2].copy_from_slice(&[1, 0]);
+        rig.command(Shape::Direct, &bytes, &[], &[1]);
+        rig.run();
+        assert_eq!(
+            Command::parse(&rig.executor.commands[0]),
+            Err(CommandError::Short)
+        );
     });
 }

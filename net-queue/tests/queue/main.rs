@@ -3,6 +3,7 @@
 mod checksum;
 mod ctrl;
 mod differential;
+mod discard;
 mod hostile;
 mod in_order;
 mod memory;

@@ -175,6 +175,10 @@ impl FrameBackend for Observed {
     fn poll_fd(&self) -> BorrowedFd<'_> {
         self.inner.poll_fd()
     }
+
+    fn check(&self) -> io::Result<()> {
+        self.inner.check()
+    }
 }
 
 struct Steered(Arc<Shared>, Wire);

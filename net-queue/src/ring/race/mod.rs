@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Two threads run [`SplitRing`](crate::ring::SplitRing) and [`PackedRing`](crate::ring::PackedRing) as they are,
-//! and a [`Driver`]. `shuttle` chooses whose turn it is at each access to a ring word, and [`memory`] which of the
+//! and a [`Driver`]. `shuttle` chooses whose turn it is at each access to a ring word, and [`weak_memory`](crate::testing::weak_memory) which of the
 //! values that a CPU might show it gets; so a step that is missing, in the wrong place or without its fence shows
 //! as two threads that sleep for good, which `shuttle` reports. What moves with the ring words (addresses, lengths,
 //! ids) is checked too, so that a release or an acquire that is missing shows as a stale descriptor.
@@ -19,18 +19,17 @@
 //! old wish and half of a new one came before the fence, and is seen by the second look.
 
 mod driver;
-pub(super) mod memory;
 
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::sync::mpsc::{Receiver, Sender, channel};
 use shuttle::thread;
 
 use self::driver::Driver;
-use self::memory::Note;
 use crate::fault::DropCause;
 use crate::ram::GuestRam;
 use crate::ring::{AnyRing, Cursor, Layout, PieceSink, Ring, RingAddrs, RingConfig};
 use crate::testing::TestMemory;
+use crate::testing::weak_memory::Note;
 
 /// Runs of each scheduler for each kind of ring.
 const RUNS: usize = 60;

@@ -14,40 +14,74 @@
 //! is but its name, and at first it is 0.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{self, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::sync::atomic::AtomicBool;
 use shuttle::thread::{self, ThreadId};
 
+#[cfg(test)]
 use crate::guard::MemoryFault;
 
+/// A word that is a name in the model.
+#[derive(Debug, Default)]
+pub struct AtomicU64(atomic::AtomicU64);
+
+impl AtomicU64 {
+    /// A word that is `value`: it must be 0, as all words are at first.
+    ///
+    /// # Panics
+    /// With any other value.
+    #[must_use]
+    pub fn new(value: u64) -> Self {
+        assert_eq!(value, 0, "memory is 0 at first");
+        Self::default()
+    }
+
+    fn name(&self) -> usize {
+        std::ptr::from_ref(&self.0).addr()
+    }
+
+    /// Returns a value that this thread may be shown.
+    #[must_use]
+    pub fn load(&self, order: Ordering) -> u64 {
+        let mut bytes = [0; 8];
+        lock().load(self.name(), &mut bytes, order);
+        u64::from_ne_bytes(bytes)
+    }
+
+    /// Adds a value to those that threads may be shown.
+    pub fn store(&self, value: u64, order: Ordering) {
+        lock().store(self.name(), &value.to_ne_bytes(), order);
+    }
+}
+
 /// Loads the word that `ptr` is the name of.
-pub(in crate::ring) fn load16(ptr: *const u16, order: Ordering) -> Result<u16, MemoryFault> {
+#[cfg(test)]
+pub(crate) fn load16(ptr: *const u16, order: Ordering) -> Result<u16, MemoryFault> {
     let mut bytes = [0; 2];
     lock().load(ptr.addr(), &mut bytes, order);
     Ok(u16::from_ne_bytes(bytes))
 }
 
 /// Stores to the word that `ptr` is the name of.
-pub(in crate::ring) fn store16(
-    ptr: *mut u16,
-    value: u16,
-    order: Ordering,
-) -> Result<(), MemoryFault> {
+#[cfg(test)]
+pub(crate) fn store16(ptr: *mut u16, value: u16, order: Ordering) -> Result<(), MemoryFault> {
     lock().store(ptr.addr(), &value.to_ne_bytes(), order);
     Ok(())
 }
 
 /// Stores to the double word that `ptr` is the name of.
-pub(in crate::ring) fn store32(ptr: *mut u32, value: u32) -> Result<(), MemoryFault> {
+#[cfg(test)]
+pub(crate) fn store32(ptr: *mut u32, value: u32) -> Result<(), MemoryFault> {
     lock().store(ptr.addr(), &value.to_ne_bytes(), Ordering::Relaxed);
     Ok(())
 }
 
 /// Loads the two quad words that `ptr` is the name of.
-pub(in crate::ring) fn load64x2(ptr: *const u64) -> Result<(u64, u64), MemoryFault> {
+#[cfg(test)]
+pub(crate) fn load64x2(ptr: *const u64) -> Result<(u64, u64), MemoryFault> {
     let load = |ptr: *const u64| {
         let mut bytes = [0; 8];
         lock().load(ptr.addr(), &mut bytes, Ordering::Relaxed);
@@ -57,21 +91,32 @@ pub(in crate::ring) fn load64x2(ptr: *const u64) -> Result<(u64, u64), MemoryFau
     Ok((load(ptr), high))
 }
 
-pub(in crate::ring) fn fence(order: Ordering) {
-    assert_eq!(order, Ordering::SeqCst, "the one fence that rings use");
+/// Orders this thread's accesses before and after it; `order` is sequential consistency.
+///
+/// # Panics
+/// With any other order.
+pub fn fence(order: Ordering) {
+    assert_eq!(
+        order,
+        Ordering::SeqCst,
+        "the one fence that the models know"
+    );
     lock().fence();
 }
 
 /// What a thread has seen, on its way to another one.
 #[derive(Debug)]
-pub(super) struct Note(View);
+pub struct Note(View);
 
 impl Note {
-    pub(super) fn write() -> Self {
+    /// All that this thread has seen.
+    #[must_use]
+    pub fn write() -> Self {
         Self(lock().me().seen.clone())
     }
 
-    pub(super) fn read(self) {
+    /// Shows it to this thread.
+    pub fn read(self) {
         lock().me().seen.join(&self.0);
     }
 }

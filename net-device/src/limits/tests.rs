@@ -1,0 +1,78 @@
+use super::*;
+
+use crate::poll::{Poller, Source};
+use rate_limiter::TokenBucketConfig;
+
+const HOUR_MS: u64 = 3_600_000;
+
+/// One frame in an hour, for all who share it.
+fn config() -> RateLimiterConfig {
+    RateLimiterConfig {
+        ops: Some(TokenBucketConfig {
+            size: 1,
+            one_time_burst: None,
+            refill_time: HOUR_MS,
+        }),
+        ..RateLimiterConfig::default()
+    }
+}
+
+fn used_up() -> (Group, QueueLimit) {
+    let group = Group::new(&config()).expect("a usable limit");
+    let mut limit = QueueLimit::shared(&group).expect("a timer");
+    assert_eq!(limit.limiter.take(now_ns(), 60, 1), Ok(()));
+    (group, limit)
+}
+
+/// Whether the timer expires long before the hour is over.
+fn expires(limit: &QueueLimit) -> bool {
+    let poller = Poller::new().expect("an epoll descriptor");
+    let timer = limit.timer.as_ref().expect("it can say no");
+    timer
+        .with_fd(|fd| poller.add_level(fd, Source::RxTimer))
+        .expect("a timer can be waited for");
+    let mut expired = false;
+    poller
+        .wait_at_most(20_000_000_000, |_| expired = true)
+        .expect("it waits");
+    expired
+}
+
+/// The order of events of a worker that was refused, and is slow to arm its timer.
+#[test]
+fn a_wake_between_the_refusal_and_the_timer_is_not_lost() {
+    let (group, mut limit) = used_up();
+    let asked = limit.ask();
+    let deadline = limit.limiter.take(asked.now, 60, 1).expect_err("used up");
+    let lifted = RateLimiterConfig::default();
+    group.update(now_ns(), &lifted).expect("no limit is usable");
+    limit.wait_until(deadline.ns(), asked);
+    assert!(expires(&limit));
+}
+
+#[test]
+fn a_wake_after_the_timer_was_armed_shortens_the_wait() {
+    let (group, mut limit) = used_up();
+    let asked = limit.ask();
+    let deadline = limit.limiter.take(asked.now, 60, 1).expect_err("used up");
+    limit.wait_until(deadline.ns(), asked);
+    let lifted = RateLimiterConfig::default();
+    group.update(now_ns(), &lifted).expect("no limit is usable");
+    assert!(expires(&limit));
+}
+
+#[test]
+fn a_wake_before_the_question_does_not_shorten_the_wait() {
+    let (_group, limit) = used_up();
+    let timer = limit.timer.clone().expect("it can say no");
+    timer.wake();
+    let asked = limit.ask();
+    limit.wait_until(now_ns() + HOUR_MS * 1_000_000, asked);
+    let poller = Poller::new().expect("an epoll descriptor");
+    timer
+        .with_fd(|fd| poller.add_level(fd, Source::RxTimer))
+        .expect("a timer can be waited for");
+    let mut expired = false;
+    poller.wait(true, |_| expired = true).expect("it looks");
+    assert!(!expired);
+}

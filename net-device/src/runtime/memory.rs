@@ -1,0 +1,79 @@
+//! An activated device under which guest memory changes.
+
+use net_queue::GuestRam;
+
+use super::Runtime;
+use crate::error::ActivateError;
+use crate::pair::{Kicked, PairQueue, RxQueue, TxQueue};
+
+impl Runtime {
+    /// Makes every ring again over `ram`, where each of them left off. A broken one is not made
+    /// again, and stands still.
+    ///
+    /// # Errors
+    /// Queues may lie in the one memory or the other, or nowhere: the device has to be taken down.
+    pub(crate) fn rebind(&mut self, ram: GuestRam) -> Result<(), ActivateError> {
+        let was_paused = self.paused;
+        self.pause()?;
+        self.engines.ram = ram;
+        for pair in 0..self.pairs.len() {
+            self.rebind_pair(pair as u16)?;
+        }
+        self.rebind_control()?;
+        self.paused = was_paused;
+        self.run()
+    }
+
+    fn rebind_pair(&mut self, pair: u16) -> Result<(), ActivateError> {
+        let Some(worker) = self.existing(pair)? else {
+            return Ok(());
+        };
+        let (rx, tx) = (worker.rx.take(), worker.tx.take());
+        if let Some(rx) = rx
+            && !self.keep_if_broken(&rx, true)
+        {
+            let (index, config) = (rx.index, rx.position());
+            let engine = self.engines.rx(index, &config)?;
+            let queue = RxQueue::new(index, engine, rx.kick, config);
+            self.worker(pair, index)?.rx = Some(queue);
+        }
+        if let Some(tx) = tx
+            && !self.keep_if_broken(&tx, true)
+        {
+            let (index, config) = (tx.index, tx.position());
+            let engine = self.engines.tx(index, &config)?;
+            let queue = TxQueue::new(index, engine, tx.kick, config);
+            self.worker(pair, index)?.tx = Some(queue);
+        }
+        Ok(())
+    }
+
+    fn rebind_control(&mut self) -> Result<(), ActivateError> {
+        let Some(mut slot) = self.control.take() else {
+            return Ok(());
+        };
+        let queue = &mut slot.park()?.queue;
+        let config = queue.position();
+        if queue.engine.fault().is_some() {
+            self.halted.put(queue.index, config, true);
+            return Ok(());
+        }
+        queue.engine = self.engines.ctrl(queue.index, &config)?;
+        self.control = Some(slot);
+        Ok(())
+    }
+
+    /// Puts a queue whose ring is broken with those that stand still; returns whether it is one.
+    /// `started`: the VMM does not stop it.
+    pub(super) fn keep_if_broken<E: Kicked>(
+        &mut self,
+        queue: &PairQueue<E>,
+        started: bool,
+    ) -> bool {
+        let broken = queue.engine.is_broken();
+        if broken {
+            self.halted.put(queue.index, queue.position(), started);
+        }
+        broken
+    }
+}
