@@ -267,6 +267,7 @@ fn ring_config(
             avail_wrap: queue.avail_wrap,
             used_wrap: queue.used_wrap,
         },
+        ..RingConfig::default()
     };
     Ok((queue.index, ring))
 }

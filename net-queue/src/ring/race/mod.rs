@@ -29,7 +29,7 @@ use self::driver::Driver;
 use self::memory::Note;
 use crate::fault::DropCause;
 use crate::ram::GuestRam;
-use crate::ring::{AnyRing, Cursor, Layout, PieceSink, Ring, RingAddrs, RingConfig};
+use crate::ring::{AnyRing, Cursor, Layout, PieceSink, Ring, RingAddrs, RingConfig, UsedElements};
 use crate::testing::TestMemory;
 
 /// Runs of each scheduler for each kind of ring.
@@ -205,6 +205,7 @@ fn explore(layout: Layout, event_idx: bool) {
                 event_idx,
                 indirect: false,
                 in_order,
+                used_elements: UsedElements::PerBatch,
                 cursor,
             };
             let ram = memory.ram();
