@@ -516,6 +516,7 @@ pub fn seeds() -> Vec<crate::Seed> {
         ("laps_longest_ring", longest_chains(0x8000)),
         ("laps_before_the_publish", before_the_publish(256)),
         ("laps_before_the_publish_512", before_the_publish(512)),
+        ("laps_list_into_what_is_held", list_into_what_is_held()),
         ("laps_many", many_laps()),
         ("laps_long_tables", long_tables()),
         ("laps_index_back", index_back()),
@@ -545,6 +546,17 @@ fn before_the_publish(of: u16) -> Vec<u8> {
             script.op(GIVE_BACK, &[9], &[0])
         })
         .op(PUBLISH, &[], &[])
+        .0
+}
+
+/// Three slots of seven are held; then a list of seven begins behind them.
+fn list_into_what_is_held() -> Vec<u8> {
+    Script::laps(0, 0, size(7))
+        .op(LIST, &[2], &[0])
+        .op(TAKE, &[0], &[])
+        .op(LIST, &[6], &[0])
+        .op(TAKE, &[0], &[])
+        .op(RESTART, &[], &[])
         .0
 }
 
