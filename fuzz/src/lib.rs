@@ -16,6 +16,7 @@ pub mod arena;
 pub mod bytes;
 pub mod ctrl;
 pub mod hdr;
+pub mod laps;
 pub mod packed;
 pub mod pair;
 pub mod ports;

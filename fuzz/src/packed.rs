@@ -5,7 +5,7 @@ use net_queue::ring::{Cursor, Layout, RingAddrs, RingConfig};
 use crate::arena::Arena;
 use crate::bytes::Bytes;
 use crate::ring::{Desc, Driver, SIZE, Setup, exercise};
-use crate::{Seed, Target, script};
+use crate::{Seed, Target, laps, script};
 
 /// See the module.
 pub const TARGET: Target = Target {
@@ -23,10 +23,13 @@ const AVAIL: u16 = 1 << 7;
 const USED: u16 = 1 << 15;
 
 /// Input: a [`Setup`], whose start is a slot and, in bit 15, a wrap counter; then what [`exercise`]
-/// takes.
+/// takes, or [`laps`].
 fn run(input: &[u8]) {
     let mut input = Bytes::new(input);
     let setup = Setup::take(&mut input);
+    if laps::asked(&setup) {
+        return laps::exercise(input, setup, Layout::Packed);
+    }
     let mut driver = PackedDriver {
         setup,
         table: [Desc::default(); SIZE as usize],
@@ -90,6 +93,7 @@ impl Driver for PackedDriver {
             addrs,
             event_idx: self.setup.event_idx,
             indirect: self.setup.indirect,
+            in_order: self.setup.mode & 1 != 0,
             cursor,
             ..RingConfig::default()
         }
@@ -138,5 +142,7 @@ impl Driver for PackedDriver {
 }
 
 fn seeds() -> Vec<Seed> {
-    script::seeds()
+    let mut seeds = script::seeds();
+    seeds.extend(laps::seeds());
+    seeds
 }

@@ -89,6 +89,8 @@ pub fn seeds() -> Vec<Seed> {
     vec![
         ("tx", tx(TX)),
         ("tx_event_idx_iommu", tx(TX | EVENT_IDX | IOMMU)),
+        ("tx_in_order", in_order(tx(TX | EVENT_IDX))),
+        ("rx_in_order", in_order(rx(RX | MERGE))),
         ("tx_indirect", tx_indirect()),
         ("tx_backend_fails", tx_backend_fails()),
         ("rx", rx(RX)),
@@ -109,6 +111,12 @@ fn tx(bits: u8) -> Vec<u8> {
     ];
     let script = Script::new(bits, 0, &descs).post(0).post(1).arm().run();
     script.restart().post(3).post(0).run().0
+}
+
+/// The same on a ring with `VIRTIO_F_IN_ORDER`.
+fn in_order(mut script: Vec<u8>) -> Vec<u8> {
+    script[5] = 1;
+    script
 }
 
 fn tx_indirect() -> Vec<u8> {

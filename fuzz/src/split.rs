@@ -6,7 +6,7 @@ use crate::arena::Arena;
 use crate::bytes::Bytes;
 use crate::ring::{Desc, Driver, SIZE, Setup, exercise};
 use crate::script::{self, Script, TX};
-use crate::{Seed, Target};
+use crate::{Seed, Target, laps};
 
 /// See the module.
 pub const TARGET: Target = Target {
@@ -19,10 +19,13 @@ const DESC: u64 = 0;
 const AVAIL: u64 = 0x100;
 const USED: u64 = 0x200;
 
-/// Input: a [`Setup`], then what [`exercise`] takes.
+/// Input: a [`Setup`], then what [`exercise`] takes, or [`laps`].
 fn run(input: &[u8]) {
     let mut input = Bytes::new(input);
     let setup = Setup::take(&mut input);
+    if laps::asked(&setup) {
+        return laps::exercise(input, setup, Layout::Split);
+    }
     let arena = Arena::default();
     let mut driver = SplitDriver {
         setup,
@@ -66,6 +69,7 @@ impl Driver for SplitDriver {
             addrs,
             event_idx: self.setup.event_idx,
             indirect: self.setup.indirect,
+            in_order: self.setup.mode & 1 != 0,
             cursor,
             ..RingConfig::default()
         }
@@ -101,6 +105,7 @@ impl Driver for SplitDriver {
 fn seeds() -> Vec<Seed> {
     let jump = Script::new(TX, 0, &[]).write(AVAIL as u16, [0xff; 8]).run();
     let mut seeds = script::seeds();
+    seeds.extend(laps::seeds());
     seeds.push(("avail_jump", jump.0));
     seeds
 }

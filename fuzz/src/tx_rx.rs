@@ -9,7 +9,7 @@
 use std::mem::take;
 
 use net_queue::hdr::HdrSize;
-use net_queue::ring::{Cursor, Layout, RingConfig};
+use net_queue::ring::{Cursor, Layout, RingConfig, UsedElements};
 use net_queue::testing::{At, GuestRing, Interrupts, POISON, Piece, RawDesc, Shape, TestMemory};
 use net_queue::{Budget, MAX_FRAME, Offloads, RxConfig};
 
@@ -93,6 +93,10 @@ struct World {
 impl World {
     fn take(input: &mut Bytes<'_>) -> Self {
         let (tx, rx) = (ring_config(input), ring_config(input));
+        let tx = RingConfig {
+            used_elements: UsedElements::PerBatch,
+            ..tx
+        };
         let (bits, sends, receives) = (input.u8(), input.u8(), input.u8());
         let size = [HdrSize::Base, HdrSize::HashReport, HdrSize::Tunnel][usize::from(bits % 3)];
         let mtu = (bits & 0x80 != 0).then_some(1500);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use net_queue::hdr::{HdrSize, TxRules};
-use net_queue::ring::{AnyRing, Layout, RingConfig, RingError};
+use net_queue::ring::{AnyRing, Layout, RingConfig, RingError, UsedElements};
 use net_queue::{CtrlEngine, GuestRam, QueueCounters, RxConfig, RxEngine, TxEngine};
 
 use crate::error::ActivateError;
@@ -100,6 +100,7 @@ impl Engines {
                 .contains(Features::VIRTIO_F_INDIRECT_DESC),
             in_order: self.terms.features.contains(Features::VIRTIO_F_IN_ORDER),
             cursor,
+            ..RingConfig::default()
         })
     }
 
@@ -146,7 +147,13 @@ impl Engines {
         } else {
             rules.completing()
         };
-        let ring = self.ring(index, config)?;
+        // Nothing is ever written to these chains, so no driver misses the length of one. On the other queues
+        // drivers read the length of each (a control queue's answers come one by one anyway).
+        let config = RingConfig {
+            used_elements: UsedElements::PerBatch,
+            ..*config
+        };
+        let ring = self.ring(index, &config)?;
         Ok(TxEngine::new(
             ring,
             HdrSize::Base,

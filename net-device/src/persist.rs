@@ -269,6 +269,7 @@ fn ring_config(
             avail_wrap: queue.avail_wrap,
             used_wrap: queue.used_wrap,
         },
+        ..RingConfig::default()
     };
     Ok((queue.index, ring))
 }

@@ -54,6 +54,9 @@ pub use ram::{
 pub use rx::{RxConfig, RxEngine, RxStop};
 pub use tx::{MAX_FRAME, TxEngine, TxStop};
 
+// Bytes that a driver posts are added up in `usize`: at most 1023 chains of at most `u32::MAX` each.
+const _: () = assert!(usize::BITS >= 64, "net-queue needs a 64-bit host");
+
 impl Limit for rate_limiter::Limiter {
     fn take(&mut self, now: u64, bytes: u64) -> Result<(), u64> {
         rate_limiter::Limiter::take(self, now, bytes, 1).map_err(|deadline| deadline.ns())

@@ -1,9 +1,9 @@
 //! Drivers that break the rules, as far as they meet the device. What a ring alone can be made to do is shown where
-//! the rings are.
+//! the rings are. Every test ends with [`Rig::end`]: a snapshot restores, or the device shows NEEDS_RESET.
 
 use net_device::{ActivateError, Features, QueueSetup, VirtioDevice};
-use net_queue::testing::{At, Piece, Random, RawDesc, Shape, SplitFields};
-use tests::rig::{PEER_MAC, RINGS, Rig, body, bounded, break_ring, frame, frame_to, pause, resume};
+use net_queue::testing::{At, PackedFields, Piece, Random, RawDesc, Shape, SplitFields};
+use tests::rig::{PEER_MAC, RINGS, Rig, body, break_ring, frame, frame_to, pause, resume};
 
 #[path = "hostile/memory_change.rs"]
 mod memory_change;
@@ -21,10 +21,12 @@ fn check_fault(mut rig: Rig) {
     assert!(rig.device.needs_reset(), "DEV-LIFE-04");
     pause(&mut rig);
     assert_eq!(rig.irq.config(), 1, "it is told once (DEV-LIFE-05)");
+    drop(rig.restored());
     resume(&mut rig);
     rig.device.reset();
     rig.start(F::empty());
     check_traffic(&mut rig);
+    rig.end();
 }
 
 fn check_traffic(rig: &mut Rig) {
@@ -60,6 +62,7 @@ fn queue_regs_after_driver_ok_change_nothing() {
         );
         check_traffic(&mut rig);
     }
+    rig.end();
 }
 
 #[test]
@@ -79,6 +82,7 @@ fn kick_before_setup_is_ignored_vq_ntf_05_dev_life_10() {
     let setup = rig.queues[&1].setup_at(cursor);
     rig.device.start_queue(setup).expect("where it stood");
     check_half(&mut rig);
+    rig.end();
 }
 
 fn check_half(rig: &mut Rig) {
@@ -103,6 +107,7 @@ fn bad_queue_number_is_an_error_without_effect() {
         assert!(rig.device.stop_queue(index).is_err());
     }
     check_traffic(&mut rig);
+    rig.end();
 }
 
 #[test]
@@ -175,6 +180,7 @@ fn one_broken_queue_leaves_the_others_running_net_tx_14() {
     rig.networks[0].wire.inject(frame(90, 2));
     assert_eq!(rig.receive(0, 1).len(), 1);
     assert_eq!(rig.command(0, 0, &[1]), 0);
+    rig.end();
 }
 
 #[test]
@@ -207,6 +213,7 @@ fn chains_that_cannot_be_used_come_back_and_the_next_ones_work() {
         // The receive queue gives its own back when it fills its pool.
         check_traffic_after(&mut rig, given);
         assert!(!rig.device.needs_reset());
+        rig.end();
     }
 }
 
@@ -239,11 +246,7 @@ fn endless_rx_leaves_time_for_commands_the_other_direction_and_a_stop() {
             assert_eq!(rig.command(0, 1, &[0]), 0);
             assert_eq!(rig.receive(0, 16).len(), 16);
         }
-        let mut device = rig.device.into_inner();
-        bounded("pause and reset", move || {
-            net_device::Pausable::pause(&mut device).expect("it pauses");
-            device.reset();
-        });
+        rig.end();
     }
 }
 
@@ -265,10 +268,7 @@ fn endless_rx_of_frames_that_nobody_wants_leaves_time_too() {
     }
     assert!(rig.counter("rx_drop_filtered") > 0);
     assert!(rig.queue(0).ring.poll_all().is_empty());
-    let mut device = rig.device.into_inner();
-    bounded("reset", move || {
-        device.reset();
-    });
+    rig.end();
 }
 
 #[test]
@@ -303,7 +303,7 @@ fn endless_tx_leaves_time_for_reception_and_a_stop() {
             assert_eq!(rig.command(0, 1, &[0]), 0);
             let _ = rig.networks[0].wire.take_sent();
         }
-        pause(&mut rig);
+        drop(rig.restored());
         resume(&mut rig);
         rig.device.reset();
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
@@ -316,8 +316,8 @@ fn torn_indices_and_descriptors_that_change_meanwhile_are_survived_vq_spl_14_net
         let mut rig = Rig::running(without);
         for round in 0..15 {
             mutate(&mut rig, round);
-            // Whatever state that is: it can be paused, and reset cures it.
-            pause(&mut rig);
+            // Whatever state that is: it can be saved, and reset cures it.
+            drop(rig.restored());
             rig.device.reset();
             assert!(!rig.device.needs_reset());
             let _ = rig.networks[0].wire.take_sent();
@@ -327,6 +327,65 @@ fn torn_indices_and_descriptors_that_change_meanwhile_are_survived_vq_spl_14_net
         rig.networks[0].set_endless(false);
         rig.send(0, &frame(60, 1));
         assert_eq!(rig.networks[0].wait_sent(1).len(), 1);
+        rig.end();
+    }
+}
+
+/// 64 heads of one chain as long as the ring (split), or slots that another CPU makes available again before they
+/// were published (packed). What can be told from the latter is whatever the race came to.
+#[test]
+fn in_order_overflow_leaves_a_device_that_can_be_saved() {
+    for without in RINGS {
+        let mut rig = Rig::new(Rig::config(1));
+        rig.negotiate(without);
+        rig.lay_out(256);
+        rig.activate();
+        let config = rig.queues[&1].ring.config();
+        let frame = rig.memory.filled(&frame(60, 1));
+        match config.layout {
+            net_device::Layout::Split => post_longest_chains(&mut rig, frame),
+            net_device::Layout::Packed => post_laps(&mut rig, frame),
+        }
+        rig.end();
+    }
+}
+
+fn post_longest_chains(rig: &mut Rig, first: Piece) {
+    let memory = rig.memory.clone();
+    let config = rig.queues[&1].ring.config();
+    let fields = SplitFields::of(&config);
+    for at in 0..config.size {
+        memory.store(fields.desc(at), first.addr);
+        let len = if at == 0 { first.len } else { 0 };
+        memory.store::<u32>(fields.desc(at) + 8, len);
+        memory.store(fields.desc(at) + 12, u16::from(at + 1 < config.size));
+        memory.store(fields.desc(at) + 14, (at + 1) % config.size);
+        memory.store::<u16>(fields.avail_element(at), 0);
+    }
+    for index in 1..=4 {
+        memory.store::<u16>(fields.avail_idx(), 256 * index);
+        rig.queue(1).kick();
+        assert_eq!(rig.networks[0].wait_sent(256).len(), 256);
+        pause(rig);
+        resume(rig);
+    }
+    assert!(!rig.device.needs_reset());
+}
+
+fn post_laps(rig: &mut Rig, first: Piece) {
+    let memory = rig.memory.clone();
+    let config = rig.queues[&1].ring.config();
+    let fields = PackedFields::of(&config);
+    for lap in 0..300 {
+        let available: u16 = if lap % 2 == 0 { 0x80 } else { 0x8000 };
+        for slot in 0..config.size {
+            memory.store(fields.desc(slot), first.addr);
+            let len = if slot == 0 { first.len } else { 0 };
+            memory.store::<u32>(fields.desc(slot) + 8, len);
+            let more = u16::from(slot + 1 < config.size);
+            memory.store(fields.desc_flags(slot), more | available);
+        }
+        rig.queue(1).kick();
     }
 }
 

@@ -8,7 +8,9 @@ use net_device::net_queue::{Access, AccessPlatform, TranslateError};
 use net_device::{Activation, Features, Interrupt, InterruptSource, NetConfig, VirtioDevice};
 use net_queue::hdr::HDR_LEN;
 use net_queue::testing::{Interrupts, Piece, Random};
-use tests::rig::{Interrupting, Irq, Queue, RINGS, Rig, alone, body, frame, pause, process};
+use tests::rig::{
+    Interrupting, Irq, Queue, RINGS, Rig, alone, body, frame, pause, process, resume,
+};
 
 type F = Features;
 
@@ -52,6 +54,41 @@ fn frames_come_in_in_order_and_unchanged() {
             }
         }
         assert_eq!(rig.counter("rx_frames"), 640);
+    }
+}
+
+/// Of a batch in order one used element tells all that a driver needs on transmit. On receive drivers in the field
+/// read the length of each, so each chain has one: a frame of several buffers would be cut else.
+#[test]
+fn a_batch_in_order_is_one_used_element_on_transmit_only_vq_spl_20_vq_pkd_15() {
+    let in_order = RINGS.into_iter();
+    for without in in_order.filter(|without| !without.contains(F::VIRTIO_F_IN_ORDER)) {
+        let mut rig = Rig::running(without);
+        pause(&mut rig);
+        for index in 0..3 {
+            rig.queue(index).ring.poison_used();
+        }
+        for number in 0..8 {
+            rig.send(0, &frame(100, number));
+        }
+        rig.post(0, &[128; 8]);
+        rig.networks[0].wire.inject(frame(900, 1));
+        resume(&mut rig);
+        assert_eq!(rig.networks[0].wait_sent(8).len(), 8);
+        let got = rig.receive(0, 1);
+        assert_eq!(body(&got[0]), body(&frame(900, 1)));
+        let mut sent = 0;
+        while sent < 8 {
+            sent += rig.wait_used(1, 1).len();
+        }
+        pause(&mut rig);
+        assert_eq!(rig.queue(1).ring.used_elements().len(), 1, "{without:?}");
+        let received = rig.queue(0).ring.used_elements();
+        let lens: Vec<_> = received.iter().map(|(_, len)| *len as usize).collect();
+        let total = frame(900, 1).len();
+        let full = total / 128;
+        assert_eq!(lens[..full], vec![128; full], "{without:?}");
+        assert_eq!(lens[full..], [total % 128], "{without:?}");
     }
 }
 

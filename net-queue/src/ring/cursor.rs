@@ -47,6 +47,20 @@ impl Default for Cursor {
     }
 }
 
+/// How many chains a used element of a ring with `VIRTIO_F_IN_ORDER` may stand for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum UsedElements {
+    /// One. Every driver understands that, and only so does each learn the length of every chain: for queues whose
+    /// chains the device writes. Drivers in the field read the length of each element on receive and would take the
+    /// chains that a batch skips for empty.
+    #[default]
+    PerChain,
+    /// All chains up to the one that it names, as long as those before it were used in full (VQ-SPL-20, VQ-PKD-15):
+    /// for queues whose chains have nothing to write, so that there is no length to be missed.
+    PerBatch,
+}
+
 /// All that it takes to run a ring.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RingConfig {
@@ -62,6 +76,8 @@ pub struct RingConfig {
     pub indirect: bool,
     /// `VIRTIO_F_IN_ORDER` was negotiated.
     pub in_order: bool,
+    /// How many chains one used element may stand for, if so. The role of the queue decides.
+    pub used_elements: UsedElements,
     /// Where to go on.
     pub cursor: Cursor,
 }

@@ -16,7 +16,7 @@ mod sync;
 pub(crate) mod walk;
 
 pub use any::AnyRing;
-pub use cursor::{Cursor, Layout, RingAddrs, RingConfig, RingError};
+pub use cursor::{Cursor, Layout, RingAddrs, RingConfig, RingError, UsedElements};
 pub use packed::PackedRing;
 pub use split::SplitRing;
 pub use walk::PieceSink;

@@ -116,11 +116,13 @@ pub struct PackedRing {
     used: Position,
     /// Where the next used descriptor went at the last publish.
     published: Position,
-    /// Slots of chains taken and not given back.
-    held: u16,
+    /// Slots from `published` to `next`: of chains that were taken and of which the driver was not told yet that
+    /// they are used. It may not make those available again, so what is taken is bounded by the rest of the ring,
+    /// and every sum of such slots by the ring.
+    outstanding: u16,
     /// Flags of the first used descriptor since the last publish; it lies at `published`.
     first_flags: Option<u16>,
-    /// Slots given back since the last publish.
+    /// Those of `outstanding` for which used descriptors were written.
     unpublished: u16,
     batch: Batch,
 }
@@ -149,10 +151,10 @@ impl PackedRing {
             next,
             used,
             published: used,
-            held: next.since(used, size).unwrap_or(0),
+            outstanding: next.since(used, size).unwrap_or(0),
             first_flags: None,
             unpublished: 0,
-            batch: Batch::new(config.in_order),
+            batch: Batch::new(config),
         })
     }
 
@@ -173,9 +175,9 @@ impl PackedRing {
     fn walk<S: PieceSink>(&self, sink: &mut S) -> Result<(Popped, Position), QueueFault> {
         let mut content = Ok(());
         let mut walk = Walk::new(&self.ram, sink);
-        // What the driver has outstanding can never exceed the ring, whether or not it was taken already.
+        // A driver has at most the ring outstanding, beyond what it was told is used.
         let mut at = self.next;
-        for taken in 0..self.size - self.held {
+        for taken in 0..self.size - self.outstanding {
             let desc = self.desc.desc(usize::from(at.slot)).map(Desc::packed);
             let desc = desc
                 .filter(|desc| taken == 0 || at.is_available(desc.flags()))
@@ -221,12 +223,12 @@ impl PackedRing {
         if !self.next_is_available() {
             return Ok(None);
         }
-        if self.held == self.size {
+        if self.outstanding == self.size {
             return Err(QueueFault::AvailIndex);
         }
         let (popped, next) = self.walk(sink)?;
         self.next = next;
-        self.held += popped.0.slots();
+        self.outstanding += popped.0.slots();
         Ok(Some(popped))
     }
 
@@ -253,8 +255,8 @@ impl PackedRing {
             self.desc.store16(offset + FLAGS, flags, Ordering::Relaxed);
         }
         self.mark_used(offset + LEN, DESC_SIZE - LEN);
-        self.used = self.used.forward(element.slots, self.size);
-        self.unpublished += element.slots;
+        self.used = self.used.forward(element.places, self.size);
+        self.unpublished += element.places;
     }
 
     fn mark_used(&self, offset: usize, len: usize) {
@@ -321,13 +323,13 @@ impl Ring for PackedRing {
 
     fn undo_pop(&mut self, chain: Chain) {
         self.next = self.next.back(chain.slots(), self.size);
-        self.held -= chain.slots();
+        self.outstanding -= chain.slots();
     }
 
     #[inline]
     fn push_used(&mut self, chain: Chain, written: u32) {
-        self.held -= chain.slots();
-        if let Some(element) = self.batch.add(chain, written) {
+        let slots = chain.slots();
+        if let Some(element) = self.batch.add(chain, slots, written) {
             self.write_used(element);
         }
     }
@@ -344,6 +346,7 @@ impl Ring for PackedRing {
         self.mark_used(offset, 2);
         self.published = self.used;
         let added = std::mem::take(&mut self.unpublished);
+        self.outstanding -= added;
         // The driver must see the flags before this side looks whether it wants to be told (VQ-SPL-21).
         fence(Ordering::SeqCst);
         self.wants_interrupt(added)

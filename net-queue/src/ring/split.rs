@@ -86,7 +86,7 @@ impl SplitRing {
             seen_avail: next_avail,
             next_used,
             published: next_used,
-            batch: Batch::new(config.in_order),
+            batch: Batch::new(config),
         })
     }
 
@@ -109,10 +109,10 @@ impl SplitRing {
             return Ok(true);
         }
         let idx = self.avail.load16(IDX, Ordering::Acquire);
-        // What the driver has outstanding can never exceed the ring, whether or not it was taken already.
-        if idx.wrapping_sub(self.next_used) > self.size
-            || idx.wrapping_sub(self.next_avail) > self.size
-        {
+        // A driver has at most the ring outstanding, beyond what it was told is used; nor does it take back what
+        // was taken. So what was taken and not published is never more than the ring, whatever the driver writes.
+        let outstanding = idx.wrapping_sub(self.published);
+        if outstanding > self.size || outstanding < self.next_avail.wrapping_sub(self.published) {
             return Err(QueueFault::AvailIndex);
         }
         self.seen_avail = idx;
@@ -201,7 +201,7 @@ impl SplitRing {
         let id = u32::from(element.id);
         self.used.store32x2(offset, id, element.written);
         self.mark_used(offset, USED_ELEMENT);
-        self.next_used = self.next_used.wrapping_add(element.chains);
+        self.next_used = self.next_used.wrapping_add(element.places);
     }
 
     fn set_avail_event(&self, index: u16) {
@@ -233,7 +233,7 @@ impl Ring for SplitRing {
 
     #[inline]
     fn push_used(&mut self, chain: Chain, written: u32) {
-        if let Some(element) = self.batch.add(chain, written) {
+        if let Some(element) = self.batch.add(chain, 1, written) {
             self.write_used(element);
         }
     }

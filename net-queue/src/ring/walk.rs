@@ -2,7 +2,7 @@
 
 use crate::fault::DropCause;
 use crate::guard::MemoryFault;
-use crate::iovec::HostSlice;
+use crate::iovec::{HostSlice, MAX_PIECES};
 use crate::ram::{Access, BadAddress, GuestRam, Hint};
 use crate::ring::layout::{Area, DESC_SIZE, Desc};
 use crate::ring::{Chain, Popped};
@@ -60,15 +60,19 @@ impl From<BadAddress> for DropCause {
     }
 }
 
-/// Finds the table that `desc` refers to; `entries` bounds its length. VirtIO 1.4 §2.7.5.3 (VQ-SPL-09).
+/// Finds the table that `desc`, in a ring of `size`, refers to. VirtIO 1.4 §2.7.5.3 (VQ-SPL-09).
+///
+/// A driver must not make a chain longer than the ring; but Linux builds tables of as many entries as a frame has
+/// fragments, whatever the ring's size. So the bound is what a system call takes, or the ring where that is more.
 pub(super) fn indirect_table(
     ram: &GuestRam,
     desc: Desc,
-    most: u16,
+    size: u16,
 ) -> Result<(Area, usize), DropCause> {
     let len = desc.len() as usize;
     let entries = len / DESC_SIZE;
-    if entries == 0 || !len.is_multiple_of(DESC_SIZE) || entries > usize::from(most) {
+    let most = usize::from(size).max(MAX_PIECES);
+    if entries == 0 || !len.is_multiple_of(DESC_SIZE) || entries > most {
         return Err(DropCause::IndirectTable);
     }
     let (host, gpa) = ram.contiguous(desc.addr, len, Access::Read)?;

@@ -10,6 +10,7 @@
 //! test checks it. These tools panic on misuse; they are not for a device.
 
 mod backend;
+mod elements;
 mod guest_ring;
 mod holes;
 mod limit;

@@ -7,7 +7,7 @@ use net_queue::ring::{AnyRing, RingConfig};
 use net_queue::testing::{DirtyRanges, GuestRing, Shape, TestMemory};
 use net_queue::{CtrlEngine, CtrlStop, Handler, QueueCounters};
 
-use crate::rig::{every_layout, every_ring, ring};
+use crate::rig::{every_layout, every_ring, restores, ring};
 
 /// Notes each command and answers as told.
 #[derive(Default)]
@@ -83,7 +83,13 @@ impl CtrlRig {
     }
 
     pub(crate) fn run(&mut self) -> CtrlStop {
-        self.engine.run(&mut self.executor, 1000).0
+        let stop = self.engine.run(&mut self.executor, 1000).0;
+        restores(
+            self.guest.memory(),
+            self.guest.config(),
+            self.engine.cursor(),
+        );
+        stop
     }
 
     /// Runs a plain command and tells its answer.

@@ -1,7 +1,8 @@
-//! `VIRTIO_F_IN_ORDER`: one used element for a batch. VQ-SPL-19, VQ-SPL-20, VQ-PKD-15.
+//! `VIRTIO_F_IN_ORDER`: one used element for a batch that is sent, one for each chain that is received.
+//! VQ-SPL-19, VQ-SPL-20, VQ-PKD-15.
 
-use net_queue::ring::{Cursor, Layout, Ring, RingConfig};
-use net_queue::testing::{GuestRing, PackedFields, Piece, SplitFields, TestMemory};
+use net_queue::ring::{Cursor, Layout, Ring, RingConfig, UsedElements};
+use net_queue::testing::{GuestRing, Piece, TestMemory};
 
 use crate::pieces::take;
 use crate::rig::{MERGE, RxRig, TxRig, every_layout, frame, packet, ring};
@@ -13,39 +14,11 @@ fn config(layout: Layout, size: u16) -> RingConfig {
     }
 }
 
-/// The used elements that the device wrote, as (id, length), in the order they lie: a view that
-/// knows nothing of batches.
-fn elements(guest: &GuestRing) -> Vec<(u16, u32)> {
-    let memory = guest.memory();
-    let size = guest.config().size;
-    match guest.config().layout {
-        Layout::Split => {
-            let fields = SplitFields::of(&guest.config());
-            let at = (0..size).map(|slot| fields.used_element(slot));
-            let read = at.map(|at| (memory.load::<u32>(at), memory.load::<u32>(at + 4)));
-            let written = read.filter(|(id, _)| *id != u32::MAX);
-            written.map(|(id, len)| (id as u16, len)).collect()
-        }
-        Layout::Packed => {
-            let fields = PackedFields::of(&guest.config());
-            let used = |slot: &u16| memory.load::<u16>(fields.desc_flags(*slot)) & 0x8080 == 0x8080;
-            let read = |slot| {
-                let at = fields.desc(slot);
-                (memory.load::<u16>(at + 12), memory.load::<u32>(at + 8))
-            };
-            (0..size).filter(used).map(read).collect()
-        }
-    }
-}
-
-/// Fills the used ring so that what the device does not write can be told.
-fn poison(guest: &GuestRing) {
-    if guest.config().layout == Layout::Split {
-        let fields = SplitFields::of(&guest.config());
-        let len = 8 * usize::from(guest.config().size);
-        guest
-            .memory()
-            .write(fields.used_element(0), &vec![0xff; len]);
+/// The same, for chains that one element may stand for together.
+fn batching(layout: Layout, size: u16) -> RingConfig {
+    RingConfig {
+        used_elements: UsedElements::PerBatch,
+        ..config(layout, size)
     }
 }
 
@@ -53,31 +26,73 @@ fn poison(guest: &GuestRing) {
 fn transmitted_batch_is_one_element() {
     every_layout(|layout| {
         let mut rig = TxRig::new(config(layout, 64));
-        poison(&rig.guest);
+        rig.guest.poison_used();
         let packets: Vec<_> = (0..10).map(|n| packet(60, n)).collect();
         let ids: Vec<_> = packets.iter().map(|bytes| rig.send(bytes, &[12])).collect();
         assert_eq!(rig.drain(), packets);
-        assert_eq!(elements(&rig.guest), [(ids[9], 0)]);
+        assert_eq!(rig.guest.used_elements(), [(ids[9], 0)]);
         assert!(rig.guest.poll_all().iter().map(|used| used.id).eq(ids));
     });
 }
 
-/// What a batch skips counts as filled: a chain that is not ends its element.
+/// Drivers in the field read the length of each used element on receive: a batch would cut their frames.
 #[test]
-fn receive_batches_skip_full_chains_only() {
+fn received_chains_have_an_element_each() {
     every_layout(|layout| {
         let mut rig = RxRig::new(config(layout, 64), MERGE);
-        poison(&rig.guest);
+        rig.guest.poison_used();
         let ids: Vec<_> = (0..8).map(|_| rig.post(&[40, 60])).collect();
         for len in [250, 50, 88, 188] {
             rig.wire.inject(packet(len, 1));
         }
         rig.drain();
         // 262 bytes: two full, 62. Then 62. Then 100, which is full, and 200.
+        let lens = [100, 100, 62, 62, 100, 100, 100];
+        let expected: Vec<_> = ids.into_iter().zip(lens).collect();
+        assert_eq!(rig.guest.used_elements(), expected);
+        let seen = rig.guest.poll_all();
+        assert!(seen.iter().map(|used| (used.id, used.len)).eq(expected));
+    });
+}
+
+/// What a batch skips counts as filled: a chain that is not ends its element.
+#[test]
+fn batches_skip_full_chains_only() {
+    every_layout(|layout| {
+        let mut guest = GuestRing::new(&TestMemory::new(), batching(layout, 64));
+        guest.poison_used();
+        let mut device = guest.device();
+        let buffers = [guest.memory().room(40), guest.memory().room(60)];
+        let ids: Vec<_> = (0..7).map(|_| guest.add(&buffers)).collect();
+        guest.publish();
+        let lens = [100, 100, 62, 62, 100, 100, 100];
+        for len in lens {
+            let (chain, _) = take(&mut device).expect("a chain");
+            device.push_used(chain, len);
+        }
+        device.publish();
         let expected = [(ids[2], 62), (ids[3], 62), (ids[6], 100)];
-        assert_eq!(elements(&rig.guest), expected);
-        let lens: Vec<_> = rig.guest.poll_all().iter().map(|used| used.len).collect();
-        assert_eq!(lens, [100, 100, 62, 62, 100, 100, 100]);
+        assert_eq!(guest.used_elements(), expected);
+        assert!(guest.poll_all().iter().map(|used| used.len).eq(lens));
+    });
+}
+
+/// An element for each chain is what a ring writes unless it is made for batches.
+#[test]
+fn batches_are_never_written_unasked() {
+    every_layout(|layout| {
+        let mut guest = GuestRing::new(&TestMemory::new(), config(layout, 64));
+        guest.poison_used();
+        let mut device = guest.device();
+        let buffer = guest.memory().filled(&[1; 4]);
+        let ids: Vec<_> = (0..5).map(|_| guest.add(&[buffer])).collect();
+        guest.publish();
+        while let Some((chain, _)) = take(&mut device) {
+            device.push_used(chain, 0);
+        }
+        device.publish();
+        let expected: Vec<_> = ids.into_iter().map(|id| (id, 0)).collect();
+        assert_eq!(guest.used_elements(), expected);
     });
 }
 
@@ -127,7 +142,7 @@ fn batches_cross_the_end() {
             };
             let config = RingConfig {
                 cursor,
-                ..config(layout, size)
+                ..batching(layout, size)
             };
             let mut guest = GuestRing::new(&TestMemory::new(), config);
             let mut device = guest.device();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use net_queue::hdr::{HDR_LEN, HdrSize, TxRules};
-use net_queue::ring::{AnyRing, Layout, RingConfig};
+use net_queue::ring::{AnyRing, Cursor, Layout, PieceSink, Ring, RingConfig, UsedElements};
 use net_queue::testing::{
     GuestRing, LAYOUTS, Piece, Random, ScriptedBackend, ScriptedLimit, TestMemory, Used, Wire,
 };
@@ -11,6 +11,28 @@ use net_queue::{
     Admit, Budget, DropCause, GuestRam, Offloads, Outcome, QueueCounters, RxConfig, RxEngine,
     RxStop, TxEngine, TxStop,
 };
+
+/// A device that stopped at `cursor` can be saved, and another one goes on there: every run of a rig ends here,
+/// however hostile its driver was and whether or not the queue is broken. The other one takes no more than a ring
+/// holds before the driver was told of any.
+pub(crate) fn restores(memory: &TestMemory, config: RingConfig, cursor: Cursor) {
+    let config = RingConfig { cursor, ..config };
+    let mut next = AnyRing::new(&memory.ram(), &config)
+        .unwrap_or_else(|error| panic!("a snapshot that does not restore: {error}: {cursor:?}"));
+    assert_eq!(next.cursor(), cursor);
+    let chains = std::iter::from_fn(|| next.pop(&mut Nothing).ok().flatten());
+    let taken = chains.map(drop).take(usize::from(config.size) + 1).count();
+    assert!(taken <= config.size.into(), "more than the ring holds");
+}
+
+/// Looks at no piece.
+struct Nothing;
+
+impl PieceSink for Nothing {
+    fn piece(&mut self, _: &GuestRam, _: u64, _: u32, _: bool) -> Result<(), DropCause> {
+        Ok(())
+    }
+}
 
 /// More than any test needs.
 pub(crate) const PLENTY: Budget = Budget {
@@ -69,6 +91,8 @@ pub(crate) fn packet(len: usize, seed: u64) -> Vec<u8> {
 /// A transmit queue.
 pub(crate) struct TxRig {
     pub(crate) guest: GuestRing,
+    /// The engine's ring, and where it lies.
+    ring: (TestMemory, RingConfig),
     pub(crate) engine: TxEngine<AnyRing>,
     pub(crate) backend: ScriptedBackend,
     pub(crate) wire: Wire,
@@ -92,12 +116,17 @@ impl TxRig {
         size: HdrSize,
         offloads: Offloads,
     ) -> Self {
+        let config = RingConfig {
+            used_elements: UsedElements::PerBatch,
+            ..config
+        };
         let guest = GuestRing::new(memory, config);
         let (backend, wire) = Wire::new();
         let counters = Arc::<QueueCounters>::default();
         let rules = TxRules::new(offloads);
         let engine = TxEngine::new(guest.device(), size, rules, counters.clone());
         Self {
+            ring: (guest.memory().clone(), guest.config()),
             guest,
             engine,
             backend,
@@ -113,6 +142,7 @@ impl TxRig {
         let device = AnyRing::new(&memory.ram(), &config).expect("the ring was laid out for it");
         let rules = TxRules::new(Offloads::all());
         rig.engine = TxEngine::new(device, HdrSize::Base, rules, rig.counters.clone());
+        rig.ring = (memory.clone(), config);
         rig
     }
 
@@ -129,8 +159,11 @@ impl TxRig {
     }
 
     pub(crate) fn run_at(&mut self, now: u64, budget: Budget) -> Outcome<TxStop> {
-        self.engine
-            .run(&mut self.backend, &mut self.limit, now, budget)
+        let outcome = self
+            .engine
+            .run(&mut self.backend, &mut self.limit, now, budget);
+        restores(&self.ring.0, self.ring.1, self.engine.cursor());
+        outcome
     }
 
     /// Runs until the ring is empty and returns what went out.
@@ -230,8 +263,15 @@ impl RxRig {
         now: u64,
         budget: Budget,
     ) -> Outcome<RxStop> {
-        self.engine
-            .run(&mut self.backend, &mut self.limit, filter, now, budget)
+        let outcome = self
+            .engine
+            .run(&mut self.backend, &mut self.limit, filter, now, budget);
+        restores(
+            self.guest.memory(),
+            self.guest.config(),
+            self.engine.cursor(),
+        );
+        outcome
     }
 
     /// Runs until the backend is empty.

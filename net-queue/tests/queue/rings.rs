@@ -2,9 +2,10 @@
 
 use net_queue::ring::{AnyRing, Cursor, Layout, Ring, RingConfig, RingError};
 use net_queue::testing::{GuestRing, Interrupts, LAYOUTS, Piece, Shape, TestMemory};
+use net_queue::{DropCause, MAX_PIECES};
 
 use crate::pieces::take;
-use crate::rig::{every_layout, every_ring, ring};
+use crate::rig::{RxRig, SINGLE, TxRig, every_layout, every_ring, frame, packet, ring};
 
 /// Sizes that are fine for `layout`.
 fn sizes(layout: Layout) -> Vec<u16> {
@@ -364,5 +365,52 @@ fn driver_areas_are_never_written() {
         device.arm();
         assert_eq!(areas(), before);
         assert_eq!(guest.poll_all().len(), 2);
+    });
+}
+
+/// VQ-SPL-09, VQ-PKD-11: Linux builds tables of as many entries as a frame has fragments, whatever the ring's size.
+#[test]
+fn indirect_table_may_be_longer_than_the_ring() {
+    for size in [1, 2, 16] {
+        every_ring(size, |config| {
+            for entries in [17, 19, 256, 1023] {
+                let bytes = packet(2500, u64::from(size));
+                let cuts: Vec<usize> = (1..entries).collect();
+                let mut tx = TxRig::new(config);
+                let pieces = tx.guest.memory().cut(&bytes, &cuts);
+                tx.guest.add_as(Shape::Indirect, &pieces);
+                tx.guest.publish();
+                assert_eq!(tx.drain(), [&bytes[..]], "{entries} entries");
+                assert_eq!(tx.guest.poll_all().len(), 1);
+
+                let mut rx = RxRig::new(config, SINGLE);
+                let mut lens = vec![3; entries - 1];
+                lens.push(2600);
+                let rooms = rx.rooms(&lens);
+                rx.guest.add_as(Shape::Indirect, &rooms);
+                rx.guest.publish();
+                rx.wire.inject(bytes);
+                rx.drain();
+                let (_, received, _) = rx.take_frame().expect("a frame");
+                assert_eq!(received, frame(2500, u64::from(size)), "{entries} entries");
+            }
+        });
+    }
+}
+
+/// As many entries as one system call takes pieces, of which some may be empty, and no more.
+#[test]
+fn indirect_table_is_bounded_by_what_a_frame_can_have() {
+    every_ring(16, |config| {
+        for (entries, fits) in [(MAX_PIECES, true), (MAX_PIECES + 1, false)] {
+            let mut rig = TxRig::new(config);
+            let bytes = packet(60, 1);
+            let mut pieces = rig.guest.memory().cut(&bytes, &[12]);
+            pieces.resize(entries, Piece::readable(0, 0));
+            rig.guest.add_as(Shape::Indirect, &pieces);
+            rig.guest.publish();
+            assert_eq!(rig.drain().len(), usize::from(fits));
+            assert_eq!(rig.dropped_for(DropCause::IndirectTable), u64::from(!fits));
+        }
     });
 }

@@ -12,6 +12,7 @@
 
 mod bell;
 mod driver;
+mod ending;
 mod frames;
 mod host;
 mod irq;

@@ -27,7 +27,7 @@ use shuttle::thread;
 use self::driver::Driver;
 use crate::fault::DropCause;
 use crate::ram::GuestRam;
-use crate::ring::{AnyRing, Cursor, Layout, PieceSink, Ring, RingAddrs, RingConfig};
+use crate::ring::{AnyRing, Cursor, Layout, PieceSink, Ring, RingAddrs, RingConfig, UsedElements};
 use crate::testing::TestMemory;
 use crate::testing::weak_memory::Note;
 
@@ -204,6 +204,7 @@ fn explore(layout: Layout, event_idx: bool) {
                 event_idx,
                 indirect: false,
                 in_order,
+                used_elements: UsedElements::PerBatch,
                 cursor,
             };
             let ram = memory.ram();

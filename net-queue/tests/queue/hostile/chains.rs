@@ -1,14 +1,14 @@
 //! Chains and rings that are not what they should be.
 
 use net_queue::hdr::HDR_LEN;
-use net_queue::ring::{AnyRing, Layout, RingConfig, RingError};
+use net_queue::ring::{AnyRing, Layout, Ring, RingConfig, RingError};
 use net_queue::testing::{
     At, GuestRing, PackedFields, Piece, RawDesc, Shape, SplitFields, TestMemory,
 };
-use net_queue::{DropCause, QueueFault, RxStop, TxStop};
+use net_queue::{DropCause, MAX_PIECES, QueueFault, RxStop, TxStop};
 
 use crate::pieces::{take, try_take};
-use crate::rig::{MERGE, RxRig, TxRig, every_layout, every_ring, frame, packet, ring};
+use crate::rig::{MERGE, RxRig, TxRig, every_layout, every_ring, frame, packet, restores, ring};
 
 /// VQ-SPL-02: what cannot be a ring is refused, whatever the address.
 #[test]
@@ -223,6 +223,12 @@ fn heads_reused_in_flight() {
             }
         }
         assert_eq!(try_take(&mut device).err(), Some(QueueFault::AvailIndex));
+        restores(guest.memory(), guest.config(), device.cursor());
+        for (chain, _) in held {
+            device.push_used(chain, 0);
+        }
+        device.publish();
+        restores(guest.memory(), guest.config(), device.cursor());
     });
 }
 
@@ -287,8 +293,8 @@ const BAD_TABLES: [BadTable; 6] = [
     bad("no entry", At::Ring(0), |desc| desc.len = 0),
     bad("half an entry", At::Ring(0), |desc| desc.len -= 8),
     bad("one byte more", At::Ring(0), |desc| desc.len += 1),
-    bad("longer than the queue", At::Ring(0), |desc| {
-        desc.len = 16 * 17
+    bad("longer than any frame's", At::Ring(0), |desc| {
+        desc.len = 16 * (MAX_PIECES as u32 + 1)
     }),
     bad("huge", At::Ring(0), |desc| desc.len = !15),
     bad("outside memory", At::Ring(0), |desc| {

@@ -1,10 +1,12 @@
 //! Hostile drivers: each known attack on this class of device by its name. Nothing may panic, spin, write where it
-//! must not, or lose a chain; the queue goes on, or says that it is broken and can still be stopped.
+//! must not, or lose a chain; the queue goes on, or says that it is broken and can still be stopped. Either way a
+//! snapshot of it restores: the rigs look after each run, and what has no rig calls [`restores`](crate::rig::restores).
 
 mod chains;
 mod control;
 mod frames;
 mod memory_holes;
+mod overflow;
 mod racing;
 mod receive;
 

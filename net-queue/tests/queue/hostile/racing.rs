@@ -12,7 +12,7 @@ use net_queue::testing::{
 use net_queue::{Offloads, TxStop};
 
 use crate::pieces::take;
-use crate::rig::{MERGE, RxRig, TxRig, every_layout, packet, ring};
+use crate::rig::{MERGE, RxRig, TxRig, every_layout, packet, restores, ring};
 
 /// Rounds of the device while the other thread writes.
 const ROUNDS: usize = 3000;
@@ -175,7 +175,9 @@ fn torn_indices() {
                 event_idx,
                 ..ring(layout, 4)
             };
-            let mut guest = GuestRing::new(&TestMemory::new(), config);
+            let memory = TestMemory::new();
+            let mut guest = GuestRing::new(&memory, config);
+            let config = guest.config();
             let mut device = guest.device();
             let pieces: Vec<_> = (0..64).map(|len| guest.memory().room(len)).collect();
             let expected = pieces.clone();
@@ -210,6 +212,7 @@ fn torn_indices() {
                     device.publish();
                 }
             });
+            restores(&memory, config, device.cursor());
         }
     });
 }

@@ -8,7 +8,9 @@ use net_queue::{
     Budget, DropCause, Offloads, QueueCounters, RxConfig, RxEngine, RxStop, TxEngine, TxStop,
 };
 
-use crate::rig::{MERGE, PLENTY, RxRig, SINGLE, every_layout, every_ring, frame, packet, ring};
+use crate::rig::{
+    MERGE, PLENTY, RxRig, SINGLE, every_layout, every_ring, frame, packet, restores, ring,
+};
 
 /// A driver that stops posting under flood and then refills: one kick, and receiving goes on.
 #[test]
@@ -239,7 +241,7 @@ fn remap_mid_packet() {
         let (mut backend, wire) = Wire::new();
         let mut limit = ScriptedLimit::default();
         let counters = Arc::<QueueCounters>::default();
-        let mut engine = {
+        let (mut engine, config) = {
             let mut guest = GuestRing::new(&TestMemory::new(), ring(layout, 16));
             for _ in 0..16 {
                 let piece = guest.memory().room(100);
@@ -247,7 +249,8 @@ fn remap_mid_packet() {
             }
             guest.publish();
             let ram = guest.memory().ram();
-            RxEngine::new(guest.device(), 16, ram, MERGE, counters.clone())
+            let engine = RxEngine::new(guest.device(), 16, ram, MERGE, counters.clone());
+            (engine, guest.config())
         };
         // The driver's handles are gone; only the engine's are left.
         for n in 0..20 {
@@ -260,6 +263,8 @@ fn remap_mid_packet() {
         );
         engine.settle(&mut limit, 0);
         assert!(counters.frames() > 0);
+        // In memory of the same shape.
+        restores(&TestMemory::new(), config, engine.cursor());
     });
 }
 
@@ -281,6 +286,7 @@ fn broken_transmit_queue_leaves_receive_alone() {
         guest.publish();
         let stop = tx.run(&mut rx.backend, &mut rx.limit, 0, PLENTY).stop;
         assert!(matches!(stop, TxStop::Fault(_)), "{stop:?}");
+        restores(guest.memory(), guest.config(), tx.cursor());
         assert_eq!(rx.survive(), []);
     });
 }

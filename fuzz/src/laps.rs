@@ -1,0 +1,600 @@
+//! Rings of every size up to the longest, lap after lap, one step of the device at a time.
+//!
+//! Between taking chains, giving them back and publishing, the driver makes available what it likes: lists as long as
+//! the ring, many heads of one chain, slots that are not its own, tables longer than the ring. As long as it keeps to
+//! the rules every chain is seen once and in order. Whatever it does, the device never has more than the ring
+//! outstanding, publishes exactly what it gave back, marks nothing beside the ring, and can be saved and restored.
+
+use std::collections::VecDeque;
+use std::iter::from_fn;
+use std::sync::Arc;
+
+use net_queue::ring::{AnyRing, Chain, Cursor, Layout, PieceSink, Ring, RingConfig, UsedElements};
+use net_queue::testing::{DirtyRanges, GuestRing, PackedFields, SplitFields, TestMemory};
+use net_queue::{DropCause, GuestRam, MAX_PIECES};
+
+use crate::bytes::Bytes;
+use crate::ring::{Desc, Setup};
+use crate::script::Script;
+
+/// Sizes by layout; every one is one of a packed ring.
+const SIZES: [u16; 14] = [
+    1, 2, 3, 7, 16, 17, 100, 256, 512, 1000, 1024, 4096, 0x7fff, 0x8000,
+];
+
+/// Steps after which a script ends.
+const MAX_STEPS: usize = 48;
+/// Descriptors that a script may write, and pieces that it may let the device see: a few laps of the longest ring.
+const MOST_WRITES: usize = 1 << 17;
+const MOST_PIECES: usize = 1 << 18;
+
+/// Steps, see [`World::step`].
+const LIST: u8 = 0;
+const HEADS: u8 = 1;
+const TABLE: u8 = 2;
+const TAKE: u8 = 3;
+const GIVE_BACK: u8 = 4;
+const PUBLISH: u8 = 5;
+const UNDO: u8 = 6;
+const RESTART: u8 = 7;
+const WORD: u8 = 8;
+const BACK: u8 = 9;
+const STEPS: u8 = 10;
+
+/// Bits of [`Setup::mode`], behind the mark that chooses this exercise.
+pub const MODE: u8 = 0xa0;
+const IN_ORDER: u8 = 1;
+const PER_BATCH: u8 = 2;
+
+/// Whether the input wants this instead of an engine.
+pub fn asked(setup: &Setup) -> bool {
+    setup.mode & 0xf0 == MODE
+}
+
+/// Input, behind the [`Setup`]: a size, then steps of an operation and its operands.
+pub fn exercise(mut input: Bytes<'_>, setup: Setup, layout: Layout) {
+    let size = SIZES[usize::from(input.u8()) % SIZES.len()];
+    let (size, slot) = match layout {
+        Layout::Split => (1 << size.ilog2(), setup.start),
+        Layout::Packed => (size, setup.start % size),
+    };
+    let wrap = setup.start & 0x8000 != 0;
+    let mut world = World::new(RingConfig {
+        layout,
+        size,
+        event_idx: setup.event_idx,
+        indirect: setup.indirect,
+        in_order: setup.mode & IN_ORDER != 0,
+        used_elements: if setup.mode & PER_BATCH != 0 {
+            UsedElements::PerBatch
+        } else {
+            UsedElements::PerChain
+        },
+        cursor: Cursor {
+            avail: slot,
+            used: Some(slot),
+            avail_wrap: wrap,
+            used_wrap: wrap,
+        },
+        ..RingConfig::default()
+    });
+    for _ in 0..MAX_STEPS {
+        if input.rest().is_empty() {
+            break;
+        }
+        world.step(&mut input);
+        world.check();
+    }
+    world.restart();
+}
+
+/// Counts a chain's pieces, and adds up its room.
+#[derive(Debug, Default)]
+struct Seen {
+    pieces: usize,
+    room: u64,
+}
+
+impl PieceSink for Seen {
+    fn piece(&mut self, _: &GuestRam, _: u64, len: u32, writable: bool) -> Result<(), DropCause> {
+        self.pieces += 1;
+        self.room += if writable { len.into() } else { 0 };
+        Ok(())
+    }
+}
+
+/// A chain that the device has.
+struct Held {
+    chain: Chain,
+    /// Units of the ring that it takes: chains (split), slots (packed).
+    units: u32,
+    pieces: usize,
+    room: u32,
+}
+
+struct World {
+    memory: TestMemory,
+    config: RingConfig,
+    marks: Arc<DirtyRanges>,
+    ram: GuestRam,
+    ring: AnyRing,
+    held: VecDeque<Held>,
+    /// Units that were given back and not published.
+    given_back: u32,
+    /// Where the driver goes on: an index (split), a slot and the lap's wrap counter (packed).
+    next: u16,
+    wrap: bool,
+    /// Units that the driver made available and was not told of.
+    outstanding: u32,
+    /// Pieces of the chains that the device has not taken yet, while the driver keeps to the rules; none where the
+    /// content is refused.
+    expected: VecDeque<Option<usize>>,
+    clean: bool,
+    /// All chains of a split ring that the driver made available are of one descriptor.
+    singles: bool,
+    writes: usize,
+    pieces: usize,
+}
+
+impl World {
+    fn new(config: RingConfig) -> Self {
+        let memory = TestMemory::new();
+        let config = GuestRing::new(&memory, config).config();
+        let marks = Arc::<DirtyRanges>::default();
+        let ram = memory.ram().with_dirty_log(Some(marks.clone()));
+        let ring = AnyRing::new(&ram, &config).expect("it was laid out");
+        Self {
+            memory,
+            config,
+            marks,
+            ram,
+            ring,
+            held: VecDeque::new(),
+            given_back: 0,
+            next: config.cursor.avail,
+            wrap: config.cursor.avail_wrap,
+            outstanding: 0,
+            expected: VecDeque::new(),
+            clean: true,
+            singles: true,
+            writes: 0,
+            pieces: 0,
+        }
+    }
+
+    fn step(&mut self, input: &mut Bytes<'_>) {
+        match input.u8() % STEPS {
+            LIST => {
+                let len = 1 + input.u16() % self.config.size;
+                self.post(len, input.u8());
+            }
+            HEADS => {
+                let (count, flags) = (input.u16() % self.config.size, input.u8());
+                self.post_again(1 + count, flags);
+            }
+            TABLE => self.post_table(input.u16()),
+            TAKE => {
+                let most = usize::from(input.u16());
+                from_fn(|| self.take()).take(1 + most).for_each(drop);
+            }
+            GIVE_BACK => {
+                let (count, kind) = (input.u16(), input.u8());
+                for _ in 0..=count {
+                    self.give_back(kind);
+                }
+            }
+            PUBLISH => self.publish(),
+            UNDO => {
+                for _ in 0..=input.u16() {
+                    self.undo();
+                }
+            }
+            RESTART => self.restart(),
+            WORD => {
+                self.clean = false;
+                self.write_word(input.u16(), input.u16());
+            }
+            _ => {
+                self.clean = false;
+                let back = input.u16();
+                self.next = match self.config.layout {
+                    Layout::Split => self.next.wrapping_sub(back),
+                    Layout::Packed => back % self.config.size,
+                };
+                self.wrap ^= back & 0x8000 != 0;
+                self.show();
+            }
+        }
+    }
+
+    /// Writes a list of `len` buffers where the driver stands, and shows it.
+    fn post(&mut self, len: u16, flags: u8) {
+        let write = Desc::WRITE * u16::from(flags & 1);
+        let bytes = if flags & 2 == 0 { 0 } else { u32::MAX };
+        for place in 0..len {
+            let more = Desc::NEXT * u16::from(place + 1 < len);
+            let desc = Desc {
+                addr: 0,
+                len: bytes,
+                flags: write | more,
+                next: 0,
+            };
+            self.put(place, desc);
+        }
+        self.posted(len, Some(len.into()));
+    }
+
+    /// Shows `count` chains of one buffer each, or in a split ring the chain that starts where the driver stands.
+    fn post_again(&mut self, count: u16, flags: u8) {
+        for _ in 0..count {
+            match self.config.layout {
+                Layout::Split if flags & 4 != 0 => {
+                    // The same head once more: what it leads to is left as it is.
+                    self.clean = false;
+                    let fields = SplitFields::of(&self.config);
+                    let head = self.next % self.config.size;
+                    let head = if flags & 8 != 0 { 0 } else { head };
+                    self.memory.store(fields.avail_element(self.next), head);
+                    self.go_on(1, None);
+                }
+                _ => self.post(1, flags),
+            }
+        }
+    }
+
+    fn post_table(&mut self, entries: u16) {
+        let entries = usize::from(entries) % (2 * MAX_PIECES);
+        let mut bytes = Vec::with_capacity(16 * entries);
+        for place in 1..=entries {
+            let more = Desc::NEXT * u16::from(place < entries);
+            let entry = Desc {
+                flags: more,
+                next: place as u16,
+                ..Desc::default()
+            };
+            let mut entry = entry.to_bytes();
+            if self.config.layout == Layout::Packed {
+                entry[12..].rotate_left(2);
+            }
+            bytes.extend(entry);
+        }
+        let table = self.memory.filled(&bytes);
+        self.writes += entries;
+        let desc = Desc {
+            addr: table.addr,
+            len: table.len,
+            flags: Desc::INDIRECT,
+            next: 0,
+        };
+        self.put(0, desc);
+        let most = MAX_PIECES.max(self.config.size.into());
+        let fits = self.config.indirect && (1..=most).contains(&entries);
+        self.posted(1, fits.then_some(entries));
+    }
+
+    /// Writes the descriptor `place` behind where the driver stands.
+    fn put(&mut self, place: u16, desc: Desc) {
+        self.writes += 1;
+        if self.writes > MOST_WRITES {
+            self.clean = false;
+            return;
+        }
+        let size = self.config.size;
+        let at = u32::from(self.next) + u32::from(place);
+        let slot = (at % u32::from(size)) as u16;
+        match self.config.layout {
+            Layout::Split => {
+                let next = (slot + 1) % size;
+                let desc = Desc { next, ..desc };
+                let at = SplitFields::of(&self.config).desc(slot);
+                self.memory.write(at, &desc.to_bytes());
+            }
+            Layout::Packed => {
+                let wrap = self.wrap ^ (at >= size.into());
+                let lap = if wrap { 0x80 } else { 0x8000 };
+                let flags = desc.flags | lap;
+                let mut bytes = Desc { flags, ..desc }.to_bytes();
+                bytes[12..].rotate_left(2);
+                let at = PackedFields::of(&self.config).desc(slot);
+                self.memory.write(at, &bytes);
+            }
+        }
+    }
+
+    /// Makes the chain of `slots` descriptors available that was written where the driver stands.
+    fn posted(&mut self, slots: u16, pieces: Option<usize>) {
+        if self.config.layout == Layout::Split {
+            let fields = SplitFields::of(&self.config);
+            let head = self.next % self.config.size;
+            self.memory.store(fields.avail_element(self.next), head);
+            // Only single descriptors are kept apart, each at the place of its index.
+            self.clean &= self.outstanding == 0 || (self.singles && slots == 1);
+            self.singles = slots == 1;
+        }
+        self.go_on(slots, pieces);
+    }
+
+    /// Goes on behind a chain, and shows it.
+    fn go_on(&mut self, slots: u16, pieces: Option<usize>) {
+        let size = self.config.size;
+        match self.config.layout {
+            Layout::Split => {
+                self.next = self.next.wrapping_add(1);
+                self.outstanding += 1;
+            }
+            Layout::Packed => {
+                let at = u32::from(self.next) + u32::from(slots);
+                self.wrap ^= at >= size.into();
+                self.next = (at % u32::from(size)) as u16;
+                self.outstanding += u32::from(slots);
+            }
+        }
+        self.clean &= self.outstanding <= size.into();
+        self.expected.push_back(pieces);
+        self.show();
+    }
+
+    fn show(&self) {
+        if self.config.layout == Layout::Split {
+            let fields = SplitFields::of(&self.config);
+            self.memory.store(fields.avail_idx(), self.next);
+        }
+    }
+
+    fn write_word(&mut self, at: u16, value: u16) {
+        let place = match self.config.layout {
+            Layout::Split => SplitFields::of(&self.config).avail_idx(),
+            Layout::Packed => PackedFields::of(&self.config).desc_flags(at % self.config.size),
+        };
+        self.memory.store(place, value);
+    }
+
+    /// Where `cursor` stands, in units of two laps (packed) or of the index (split).
+    fn place(&self, slot: u16, wrap: bool) -> u32 {
+        match self.config.layout {
+            Layout::Split => slot.into(),
+            Layout::Packed => u32::from(slot) + u32::from(self.config.size) * u32::from(!wrap),
+        }
+    }
+
+    /// Units from one place to another.
+    fn distance(&self, from: u32, to: u32) -> u32 {
+        match self.config.layout {
+            Layout::Split => (to as u16).wrapping_sub(from as u16).into(),
+            Layout::Packed => {
+                let laps = 2 * u32::from(self.config.size);
+                (to + laps - from) % laps
+            }
+        }
+    }
+
+    fn avail(&self) -> u32 {
+        let cursor = self.ring.cursor();
+        self.place(cursor.avail, cursor.avail_wrap)
+    }
+
+    fn used(&self) -> u32 {
+        let cursor = self.ring.cursor();
+        self.place(cursor.used.expect("a ring knows it"), cursor.used_wrap)
+    }
+
+    /// Takes one chain, if there is one and the script may go on.
+    fn take(&mut self) -> Option<()> {
+        if self.pieces > MOST_PIECES {
+            return None;
+        }
+        let (before, mut seen) = (self.avail(), Seen::default());
+        let popped = self.ring.pop(&mut seen);
+        self.pieces += 1 + seen.pieces;
+        let most = usize::from(self.config.size) + MAX_PIECES.max(self.config.size.into());
+        assert!(seen.pieces <= most, "a chain without an end");
+        if !self.clean {
+            let (chain, _) = popped.ok()??;
+            self.hold(chain, before, &seen);
+            return Some(());
+        }
+        let popped = popped.expect("the driver keeps to the rules");
+        let Some(pieces) = self.expected.pop_front() else {
+            assert!(popped.is_none(), "a chain that nobody made available");
+            return None;
+        };
+        let (chain, content) = popped.expect("a chain was made available");
+        let found = content.is_ok().then_some(seen.pieces);
+        assert_eq!(found, pieces, "{:?}", self.config);
+        self.hold(chain, before, &seen);
+        Some(())
+    }
+
+    fn hold(&mut self, chain: Chain, before: u32, seen: &Seen) {
+        let units = self.distance(before, self.avail());
+        assert!(units > 0, "a chain that takes nothing");
+        self.held.push_back(Held {
+            chain,
+            units,
+            pieces: seen.pieces,
+            room: seen.room.min(u32::MAX.into()) as u32,
+        });
+    }
+
+    fn give_back(&mut self, kind: u8) {
+        if let Some(held) = self.held.pop_front() {
+            self.given_back += held.units;
+            let written = [0, held.room, 1, u32::MAX][usize::from(kind % 4)];
+            self.ring.push_used(held.chain, written);
+        }
+    }
+
+    fn publish(&mut self) {
+        let before = self.used();
+        let interrupt = self.ring.publish();
+        let told = self.distance(before, self.used());
+        assert_eq!(told, self.given_back % (2 * u32::from(self.config.size)));
+        assert!(told > 0 || !interrupt, "interrupt for nothing");
+        self.outstanding = self.outstanding.saturating_sub(self.given_back);
+        self.given_back = 0;
+    }
+
+    fn undo(&mut self) {
+        if let Some(held) = self.held.pop_back() {
+            self.ring.undo_pop(held.chain);
+            // Of a chain whose content is refused no number of pieces is known.
+            self.clean &= held.pieces > 0;
+            self.expected.push_front(Some(held.pieces));
+        }
+    }
+
+    /// Gives back what is held as if it had never been taken, and goes on with another ring at the cursor.
+    fn restart(&mut self) {
+        while !self.held.is_empty() {
+            self.undo();
+        }
+        self.publish();
+        self.check();
+        let config = RingConfig {
+            cursor: self.ring.cursor(),
+            ..self.config
+        };
+        assert_eq!(self.avail(), self.used(), "a chain was kept");
+        self.ring = AnyRing::new(&self.ram, &config).expect("a cursor of its own");
+    }
+
+    /// What holds after every step.
+    fn check(&mut self) {
+        let held: u32 = self.held.iter().map(|held| held.units).sum();
+        let outstanding = self.distance(self.used(), self.avail());
+        assert_eq!(outstanding, held + self.given_back);
+        assert!(outstanding <= self.config.size.into(), "beyond the ring");
+        let cursor = self.ring.cursor();
+        let config = RingConfig {
+            cursor,
+            ..self.config
+        };
+        let next = AnyRing::new(&self.ram, &config).expect("a snapshot that restores");
+        assert_eq!(next.cursor(), cursor);
+        let (addrs, size) = (self.config.addrs, u64::from(self.config.size));
+        let areas = match self.config.layout {
+            Layout::Split => [(addrs.device, 6 + 8 * size); 2],
+            Layout::Packed => [(addrs.desc, 16 * size), (addrs.device, 4)],
+        };
+        for (addr, len) in self.marks.take() {
+            let inside = |(start, size): (u64, u64)| addr >= start && addr + len <= start + size;
+            assert!(areas.into_iter().any(inside), "{len} at {addr:#x}");
+        }
+    }
+}
+
+impl Script {
+    /// A script for [`exercise`] on a ring of [`SIZES`]`[size]`.
+    fn laps(bits: u8, mode: u8, size: u8) -> Self {
+        Self(vec![bits, 0, 0, 0xfe, 0xff, MODE | mode, size])
+    }
+
+    fn op(mut self, op: u8, operands: &[u16], last: &[u8]) -> Self {
+        self.0.push(op);
+        for operand in operands {
+            self.0.extend(operand.to_le_bytes());
+        }
+        self.0.extend(last);
+        self
+    }
+}
+
+const INDIRECT: u8 = 0x08;
+const EVENT_IDX: u8 = 0x04;
+const ALL: u16 = u16::MAX;
+
+/// The place of a size.
+fn size(of: u16) -> u8 {
+    let place = SIZES.iter().position(|size| *size == of);
+    place.unwrap_or_default() as u8
+}
+
+/// Inputs that make sense in either layout.
+pub fn seeds() -> Vec<crate::Seed> {
+    vec![
+        ("laps_longest_chains", longest_chains(1024)),
+        ("laps_longest_ring", longest_chains(0x8000)),
+        ("laps_before_the_publish", before_the_publish(256)),
+        ("laps_before_the_publish_512", before_the_publish(512)),
+        ("laps_list_into_what_is_held", list_into_what_is_held()),
+        ("laps_many", many_laps()),
+        ("laps_long_tables", long_tables()),
+        ("laps_index_back", index_back()),
+    ]
+}
+
+/// A list of the whole ring, and its head again and again; in order, in one batch.
+fn longest_chains(of: u16) -> Vec<u8> {
+    Script::laps(EVENT_IDX, IN_ORDER | PER_BATCH, size(of))
+        .op(LIST, &[of - 1], &[0])
+        .op(HEADS, &[63], &[0x0c])
+        .op(TAKE, &[63], &[])
+        .op(GIVE_BACK, &[63], &[0])
+        .op(PUBLISH, &[], &[])
+        .op(RESTART, &[], &[])
+        .0
+}
+
+/// The whole ring is made available again before the device gave it back, and before it published.
+fn before_the_publish(of: u16) -> Vec<u8> {
+    let script = Script::laps(0, IN_ORDER | PER_BATCH, size(of));
+    (0..3)
+        .fold(script, |script, _| {
+            let script = script.op(LIST, &[of - 1], &[0]).op(TAKE, &[0], &[]);
+            let script = script.op(LIST, &[of - 1], &[0]).op(TAKE, &[0], &[]);
+            let script = script.op(GIVE_BACK, &[0], &[0]).op(TAKE, &[9], &[]);
+            script.op(GIVE_BACK, &[9], &[0])
+        })
+        .op(PUBLISH, &[], &[])
+        .0
+}
+
+/// Three slots of seven are held; then a list of seven begins behind them.
+fn list_into_what_is_held() -> Vec<u8> {
+    Script::laps(0, 0, size(7))
+        .op(LIST, &[2], &[0])
+        .op(TAKE, &[0], &[])
+        .op(LIST, &[6], &[0])
+        .op(TAKE, &[0], &[])
+        .op(RESTART, &[], &[])
+        .0
+}
+
+fn many_laps() -> Vec<u8> {
+    let script = Script::laps(EVENT_IDX, IN_ORDER, size(7));
+    (0..5)
+        .fold(script, |script, _| {
+            let script = script.op(LIST, &[2], &[1]).op(TAKE, &[0], &[]);
+            let script = script.op(GIVE_BACK, &[0], &[1]).op(PUBLISH, &[], &[]);
+            let script = script.op(LIST, &[1], &[3]).op(TAKE, &[ALL], &[]);
+            let script = script.op(UNDO, &[0], &[]).op(TAKE, &[0], &[]);
+            script.op(GIVE_BACK, &[ALL], &[2]).op(PUBLISH, &[], &[])
+        })
+        .op(RESTART, &[], &[])
+        .0
+}
+
+/// Tables of 19, 1024 and 1025 entries in a ring of 16.
+fn long_tables() -> Vec<u8> {
+    let script = Script::laps(INDIRECT, 0, size(16));
+    [19, 1024, 1025]
+        .into_iter()
+        .fold(script, |script, entries| {
+            let script = script.op(TABLE, &[entries], &[]).op(TAKE, &[0], &[]);
+            script.op(GIVE_BACK, &[0], &[0]).op(PUBLISH, &[], &[])
+        })
+        .0
+}
+
+/// Four chains are taken; then the index (or the driver's place) goes back.
+fn index_back() -> Vec<u8> {
+    Script::laps(0, 0, size(16))
+        .op(HEADS, &[3], &[0])
+        .op(TAKE, &[1], &[])
+        .op(BACK, &[3], &[])
+        .op(TAKE, &[9], &[])
+        .op(WORD, &[2, 7], &[])
+        .op(GIVE_BACK, &[9], &[0])
+        .op(PUBLISH, &[], &[])
+        .0
+}
