@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::{mem, thread};
 
+use log::{debug, warn};
 use net_device::net_queue::decorate::Capture;
 use net_device::{NetConfig, NetDevice};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
@@ -75,7 +76,7 @@ impl Plan<'_> {
         let args = self.args;
         let source = match (&args.socket_path, args.fd) {
             (Some(path), _) if args.client => Source::Client(path.clone()),
-            (Some(path), _) => Source::listen(path)?,
+            (Some(path), _) => Source::listen(path, &args.access())?,
             (None, Some(fd)) => Source::inherit(fd)?,
             (None, None) => return Ok(None),
         };
@@ -118,6 +119,12 @@ fn open(args: &ServeArgs, config: NetConfig) -> Result<NetDevice, Box<dyn Error>
 /// # Errors
 /// One of them cannot be opened, or not be served any more.
 pub fn run(plans: &[Plan<'_>]) -> Result<(), Box<dyn Error>> {
+    match sys::raise_open_files_limit() {
+        Ok(limit) => debug!("up to {limit} files may be open"),
+        Err(error) => warn!("the limit of open files stays as it is: {error}"),
+    }
+    // A capture that grows too long ends alone.
+    sys::ignore_file_size_signal();
     // Before there is any other thread: each inherits that these signals wait.
     let termination = Termination::new()?;
     let exit = EventFd::new(EFD_NONBLOCK)?;

@@ -16,7 +16,7 @@ impl Session<'_> {
         let index = usize::try_from(ring)
             .ok()
             .filter(|index| *index < self.rings.len());
-        index.ok_or(SessionError::NoRing(ring))
+        index.ok_or(SessionError::NoRing(ring, self.device.config().queue_pairs))
     }
 
     /// Records something about a ring, and lets it take effect.

@@ -138,7 +138,7 @@ fn rings_that_are_not_there_are_refused() {
         for request in requests {
             assert!(matches!(
                 session.handle(request),
-                Err(SessionError::NoRing(_))
+                Err(SessionError::NoRing(_, 1))
             ));
         }
     }
