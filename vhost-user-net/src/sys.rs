@@ -15,8 +15,8 @@ mod socket;
 
 pub use self::process::{Termination, group_id, ignore_file_size_signal, raise_open_files_limit};
 pub(crate) use self::process::{is_shortage, shortage_advice};
-pub use self::socket::{SocketKind, unix_stream_kind};
-pub(crate) use self::socket::{bind, connect, listen};
+pub use self::socket::{SocketKind, connect, unix_stream_kind};
+pub(crate) use self::socket::{bind, listen};
 
 /// Most file descriptors that one message may carry.
 pub const MAX_FDS: usize = 32;

@@ -40,7 +40,7 @@ fn a_socket_that_serves_is_left_alone() {
 #[test]
 fn a_socket_whose_backlog_is_full_serves() {
     let (_directory, path) = place();
-    let _running = UnixListener::bind(&path).unwrap();
+    let _running = bind(&path).unwrap();
     let mut waiting = Vec::new();
     while let Ok(socket) = sys::connect(&path) {
         waiting.push(socket);
@@ -129,4 +129,18 @@ fn an_inherited_socket_keeps_its_path() {
     let (_directory, path) = place();
     drop(BoundListener::inherited(UnixListener::bind(&path).unwrap()).unwrap());
     assert!(path.exists());
+}
+
+#[test]
+fn nobody_is_accepted_during_a_pause() {
+    let (_directory, path) = place();
+    let mut bound = bind(&path).unwrap();
+    let _client = UnixStream::connect(&path).unwrap();
+    bound.paused_until = Some(Instant::now() + Duration::from_secs(50));
+    assert!(bound.wanted().is_none() && bound.pause_ms().is_some());
+    assert!(bound.accept("").unwrap().is_none());
+    bound.paused_until = Some(Instant::now());
+    assert!(bound.wanted().is_some() && bound.pause_ms().is_none());
+    assert!(bound.accept("").unwrap().is_some());
+    assert!(bound.accept("").unwrap().is_none());
 }

@@ -136,3 +136,21 @@ fn without_regions_there_is_no_memory() {
     assert!(MemoryTable::default().guest_memory().unwrap().is_none());
     assert!(two().guest_memory().unwrap().is_some());
 }
+
+/// The kernel's flags of the mapping at an address, two letters each.
+fn flags_of_mapping(address: usize) -> String {
+    let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let start = format!("{address:x}-");
+    let mapping = maps.lines().skip_while(|line| !line.starts_with(&start));
+    let flags = mapping
+        .into_iter()
+        .find_map(|line| line.strip_prefix("VmFlags:"));
+    flags.unwrap().to_owned()
+}
+
+#[test]
+fn guest_memory_is_left_out_of_core_dumps() {
+    let mapping = map_shared(file(0x2000), 0, 0x2000).unwrap();
+    let flags = flags_of_mapping(mapping.as_ptr() as usize);
+    assert!(flags.split_whitespace().any(|flag| flag == "dd"), "{flags}");
+}

@@ -227,8 +227,8 @@ fn causes_stand_on_one_line() {
 fn a_front_end_that_accepts_nobody_is_not_waited_for() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("net.sock");
-    let _silent = UnixListener::bind(&path).unwrap();
-    // Until the backlog is full.
+    let _silent = sys::listen(sys::bind(&path, false).unwrap()).unwrap();
+    // Until as many wait as may.
     let mut waiting = Vec::new();
     let error = loop {
         match sys::connect(&path) {

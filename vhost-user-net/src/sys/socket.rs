@@ -89,7 +89,7 @@ fn address(path: &Path) -> io::Result<libc::sockaddr_un> {
 ///
 /// # Errors
 /// `WouldBlock` when somebody listens but has not accepted those who came before, or what the kernel says.
-pub(crate) fn connect(path: &Path) -> io::Result<UnixStream> {
+pub fn connect(path: &Path) -> io::Result<UnixStream> {
     let address = address(path)?;
     let socket = socket()?;
     let len = size_of_val(&address) as libc::socklen_t;
