@@ -59,7 +59,7 @@ impl Daemon {
         command
             .args(["--user", "--map-root-user", "--net", "--", "sh", "-ec"])
             .arg(format!("{setup}\nexec \"$@\""))
-            .args(["sh", BINARY, "--socket-path", "net.sock"])
+            .args(["sh", BINARY, "serve", "--socket-path", "net.sock"])
             .args(tap)
             .args(options)
             .current_dir(self.directory.path())

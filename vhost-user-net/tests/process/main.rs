@@ -197,7 +197,7 @@ fn capabilities_are_printed_with_the_word_serve_and_without() {
 #[test]
 fn more_pairs_than_messages_can_number_are_a_usage_error() {
     let mut command = Command::new(BINARY);
-    command.args(["--fd", "0", "--tap", "t", "--queue-pairs", "129"]);
+    command.args(["serve", "--fd", "0", "--tap", "t", "--queue-pairs", "129"]);
     let output = command.stdin(Stdio::null()).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let text = String::from_utf8(output.stderr).unwrap();
