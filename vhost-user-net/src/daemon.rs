@@ -9,6 +9,7 @@ use std::error::Error;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::{mem, thread};
 
@@ -37,6 +38,23 @@ pub enum PlanError {
     /// One of their groups cannot be.
     #[error(transparent)]
     Group(#[from] GroupError),
+}
+
+/// Why something that an option names cannot be had.
+#[derive(Debug, thiserror::Error)]
+enum OpenError {
+    #[error("cannot use descriptor {fd} of --tap-fd")]
+    TapDescriptor {
+        fd: i32,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot write {}", path.display())]
+    Capture {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// A device that is to be served.
@@ -94,8 +112,10 @@ impl Plan<'_> {
             device = group.with(device)?;
         }
         if let Some(path) = &self.args.pcap {
-            let pcap = PcapFile::create(path)
-                .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+            let pcap = PcapFile::create(path).map_err(|source| OpenError::Capture {
+                path: path.clone(),
+                source,
+            })?;
             device =
                 device.map_backends(|_, backend| Box::new(Capture::new(backend, pcap.clone())));
         }
@@ -107,9 +127,11 @@ fn open(args: &ServeArgs, config: NetConfig) -> Result<NetDevice, Box<dyn Error>
     if args.tap_fd.is_empty() {
         return Ok(NetDevice::from_tap_name(config, &args.tap())?);
     }
-    let own: Result<Vec<_>, _> = args.tap_fd.iter().map(|fd| sys::duplicate(*fd)).collect();
-    let own =
-        own.map_err(|error| format!("--tap-fd names a descriptor that is not open: {error}"))?;
+    let own = args.tap_fd.iter().map(|fd| {
+        let failed = |source| OpenError::TapDescriptor { fd: *fd, source };
+        sys::duplicate(*fd).map_err(failed)
+    });
+    let own = own.collect::<Result<Vec<_>, _>>()?;
     let borrowed: Vec<_> = own.iter().map(AsFd::as_fd).collect();
     Ok(NetDevice::from_tap_fds(config, &borrowed)?)
 }

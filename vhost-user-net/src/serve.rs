@@ -81,7 +81,10 @@ impl Source {
     /// # Errors
     /// It is neither.
     pub fn inherit(fd: i32) -> Result<Self, ServeError> {
-        let socket = sys::duplicate(fd).map_err(|_| ServeError::Descriptor(fd))?;
+        let socket = sys::duplicate(fd).map_err(|error| match error.raw_os_error() {
+            Some(libc::EBADF) => ServeError::Descriptor(fd),
+            _ => error.into(),
+        })?;
         match sys::unix_stream_kind(socket.as_fd()) {
             Some(SocketKind::Listening) => {
                 Ok(Self::Listener(BoundListener::inherited(socket.into())?))

@@ -23,7 +23,7 @@ use crate::interrupts::Interrupts;
 use crate::log::DirtyBitmap;
 use crate::memory::{MAX_SLOTS, MapError, MemoryError, MemoryTable};
 use crate::vring::{RingError, State, Vring};
-use crate::wire::{Answer, MAX_RINGS, Request, RingFd, RingValue};
+use crate::wire::{Answer, Request, RingFd, RingValue};
 
 mod channel;
 mod memory;
@@ -55,11 +55,16 @@ pub enum SessionError {
     /// The device would have to change under its driver.
     #[error("features cannot change while a ring runs")]
     FeaturesInUse,
-    /// No such ring, with a device of so many queue pairs.
-    #[error(
-        "there is no ring {0}: the device has rings for {1} queue pairs (--queue-pairs) and one for control commands"
-    )]
-    NoRing(u32, u16),
+    /// No such ring.
+    #[error("there is no ring {ring}; with --queue-pairs {pairs} the last one is ring {last}")]
+    NoRing {
+        /// The ring's number.
+        ring: u32,
+        /// Queue pairs of the device.
+        pairs: u16,
+        /// Number of its last ring.
+        last: usize,
+    },
     /// What was said about a ring.
     #[error("ring {0}")]
     Ring(u32, #[source] RingError),
@@ -168,10 +173,7 @@ impl<'a> Session<'a> {
         match request {
             Request::GetFeatures => return Ok(Answer::Number(self.offered_features())),
             Request::GetProtocolFeatures => return Ok(Answer::Number(PROTOCOL_FEATURES.bits())),
-            Request::GetQueueNum => {
-                let rings = self.rings.len().min(usize::from(MAX_RINGS));
-                return Ok(Answer::Number(rings as u64));
-            }
+            Request::GetQueueNum => return Ok(Answer::Number(self.ring_count() as u64)),
             Request::GetMaxMemSlots => return Ok(Answer::Number(MAX_SLOTS as u64)),
             Request::GetConfig(config) => return Ok(self.read_config(&config)),
             Request::GetVringBase(ring) => return self.stop_ring(ring),
