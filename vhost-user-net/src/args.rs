@@ -121,10 +121,10 @@ pub enum DeviceError {
     /// A limit is beyond what a bucket can have.
     #[error("unusable limit")]
     Limit(#[from] RateError),
-    /// Its rings have numbers that messages have no room for.
+    /// It has no rings, or more than messages can number.
     #[error(
-        "{0} queue pairs are more than the {MAX_QUEUE_PAIRS} that vhost-user can serve: its messages number the rings, \
-         two for each pair, with 8 bits"
+        "{0} queue pairs; vhost-user can serve 1 to {MAX_QUEUE_PAIRS}, since its messages number the rings, two for each \
+         pair, with 8 bits"
     )]
     QueuePairs(u16),
 }
@@ -244,7 +244,7 @@ impl ServeArgs {
     /// # Errors
     /// There is no such device.
     pub fn device(&self) -> Result<NetConfig, DeviceError> {
-        if self.queue_pairs > MAX_QUEUE_PAIRS {
+        if !(1..=MAX_QUEUE_PAIRS).contains(&self.queue_pairs) {
             return Err(DeviceError::QueuePairs(self.queue_pairs));
         }
         let mut config = NetConfig::builder().id("vhost-net").disable(self.without.0);

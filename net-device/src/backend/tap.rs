@@ -74,7 +74,8 @@ impl FrameBackend for TapBackend {
         self.tap
             .set_offloads(to_tap(link.rx))
             .map_err(io::Error::other)?;
-        self.caps.mtu = self.tap.mtu().ok();
+        // To ask takes a descriptor: without one, what is known stays.
+        self.caps.mtu = self.tap.mtu().ok().or(self.caps.mtu);
         Ok(())
     }
 

@@ -156,7 +156,7 @@ fn rings_may_be_as_large_as_there_are() {
 fn pairs_beyond_what_messages_can_number_are_refused_with_the_reason() {
     let device = |pairs: u16| serve(&format!("--fd 3 --tap t --queue-pairs {pairs}")).device();
     assert_eq!(device(128).unwrap().queue_pairs, 128);
-    for pairs in [129, 256, 257] {
+    for pairs in [0, 129, 256, 257] {
         let error = device(pairs).unwrap_err();
         assert!(matches!(error, DeviceError::QueuePairs(_)), "{error:?}");
         assert!(error.to_string().contains("8 bits"), "{error}");

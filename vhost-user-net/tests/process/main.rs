@@ -202,7 +202,7 @@ fn more_pairs_than_messages_can_number_are_a_usage_error() {
     assert_eq!(output.status.code(), Some(2));
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(
-        text.contains("more than the 128 that vhost-user can serve"),
+        text.contains("129 queue pairs; vhost-user can serve 1 to 128"),
         "{text}"
     );
 }
