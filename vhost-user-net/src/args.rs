@@ -31,7 +31,7 @@ const AND: &str = "--and";
 const SERVE: &str = "serve";
 
 const HELP: &str = "\
-Options of serve may stand without the word, as management software writes them for any vhost-user back-end:
+Options of serve may stand without the word, as for any vhost-user back-end:
   vhost-user-net --socket-path PATH --tap NAME";
 
 const SERVE_HELP: &str = "\
@@ -123,14 +123,15 @@ pub enum DeviceError {
     Limit(#[from] RateError),
     /// It has no rings, or more than messages can number.
     #[error(
-        "{0} queue pairs; vhost-user can serve 1 to {MAX_QUEUE_PAIRS}, since its messages number the rings, two for each \
-         pair, with 8 bits"
+        "{0} queue pairs; vhost-user can serve 1 to {MAX_QUEUE_PAIRS}, since its messages number \
+         the rings, two for each pair, with 8 bits"
     )]
     QueuePairs(u16),
 }
 
-/// Most queue pairs of a device: descriptors for a ring come in a message that has eight bits for the ring's number.
-/// With all of them in use the control queue has no number, which matters only to front-ends that do not serve it.
+/// Most queue pairs of a device: descriptors for a ring come in a message that has eight bits for
+/// the ring's number. With all of them in use the control queue has no number, which matters only
+/// to front-ends that do not serve it.
 const MAX_QUEUE_PAIRS: u16 = MAX_RINGS / 2;
 
 const LIMITS: &str = "Limits";
@@ -161,7 +162,8 @@ pub struct ServeArgs {
     #[arg(long, value_name = "MODE", value_parser = mode, conflicts_with_all = ["fd", "client"])]
     pub socket_mode: Option<u32>,
 
-    /// Group of users that may connect to the socket, by name or number; without --socket-mode the mode is 0660
+    /// Group of users that may connect to the socket, by name or number; without --socket-mode the
+    /// mode is 0660
     #[arg(long, value_name = "GROUP", conflicts_with_all = ["fd", "client"])]
     pub socket_group: Option<String>,
 

@@ -1,7 +1,8 @@
-//! A listening socket of the daemon: its path, who may connect, and what happens when nobody can be accepted.
+//! A listening socket of the daemon: its path, who may connect, and what happens when nobody can be
+//! accepted.
 //!
-//! The path is made for this user alone and gets its group and mode before anybody can connect. At the end it is removed,
-//! unless another process has put its own socket there meanwhile.
+//! The path is made for this user alone and gets its group and mode before anybody can connect. At
+//! the end it is removed, unless another process has put its own socket there meanwhile.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io;
@@ -56,7 +57,8 @@ pub enum ListenError {
 /// Users that may connect to a socket, beside its owner.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
-    /// Permission bits of the path; without them 0660 if there is a group, or else what the umask leaves.
+    /// Permission bits of the path; without them 0660 if there is a group, or else what the umask
+    /// leaves.
     pub mode: Option<u32>,
     /// Name or number of the group that the path belongs to.
     pub group: Option<String>,
@@ -91,9 +93,7 @@ struct OwnPath {
 
 impl Drop for OwnPath {
     fn drop(&mut self) {
-        // Another daemon may have the path by now.
-        let found = std::fs::symlink_metadata(&self.path);
-        if found.is_ok_and(|found| (found.dev(), found.ino()) == self.identity) {
+        if self.is_there() {
             let _ = std::fs::remove_file(&self.path);
         }
     }
@@ -102,7 +102,8 @@ impl Drop for OwnPath {
 /// A listening socket, and the path to remove at the end if it is the daemon's own.
 #[derive(Debug)]
 pub struct BoundListener {
-    // First, so that it goes while the socket still keeps the inode from being that of another file.
+    // First, so that it goes while the socket still keeps the inode from being that of another
+    // file.
     _path: Option<OwnPath>,
     listener: UnixListener,
     /// The end of a pause after an attempt for which there was no descriptor.
@@ -115,22 +116,26 @@ impl BoundListener {
     /// Listens at `path`. A socket that nobody listens on any more is replaced.
     ///
     /// # Errors
-    /// Somebody listens, the path is something else, cannot be made, or cannot be given the `access`.
+    /// Somebody listens, the path is something else, cannot be made, or cannot be given the
+    /// `access`.
     pub fn bind(path: &Path, access: &Access) -> Result<Self, ListenError> {
         claim(path)?;
         let failed = |source| ListenError::Listen {
             path: path.to_owned(),
             source,
         };
+        let group = access.group.as_deref();
+        let refused = |source| ListenError::Group {
+            path: path.to_owned(),
+            group: group.unwrap_or_default().to_owned(),
+            source,
+        };
+        // To look it up may take a while, which a socket that does not listen yet should not.
+        let group_id = group.map(sys::group_id).transpose().map_err(refused)?;
         let socket = sys::bind(path, access.is_asked_for()).map_err(failed)?;
         let (own, handle) = OwnPath::of(path).map_err(failed)?;
-        if let Some(group) = &access.group {
-            let given = sys::group_id(group).and_then(|id| chown(handle.name(), None, Some(id)));
-            given.map_err(|source| ListenError::Group {
-                path: path.to_owned(),
-                group: group.clone(),
-                source,
-            })?;
+        if group_id.is_some() {
+            chown(handle.name(), None, group_id).map_err(refused)?;
         }
         // Only now, or the group that the path had at first might connect.
         if let Some(mode) = access.mode() {
@@ -138,6 +143,10 @@ impl BoundListener {
             std::fs::set_permissions(handle.name(), mode).map_err(failed)?;
         }
         let listener = sys::listen(socket).map_err(failed)?;
+        // Until now it looked like one that was left over, and another daemon may have replaced it.
+        if !own.is_there() {
+            return Err(ListenError::InUse(path.to_owned()));
+        }
         Ok(Self::new(listener, Some(own)))
     }
 
@@ -173,8 +182,14 @@ impl BoundListener {
         u16::try_from(left.as_millis() + 1).ok()
     }
 
-    /// Accepts one connection, if there is one. When the process or the host has no descriptor left, it waits until
-    /// there is one again and pauses meanwhile; `name` says in the log who waits.
+    /// Accepts nobody for a while.
+    pub(crate) fn pause(&mut self) {
+        self.paused_until = Some(Instant::now() + PAUSE);
+    }
+
+    /// Accepts one connection, if there is one. When the process or the host has no descriptor
+    /// left, it waits until there is one again and pauses meanwhile; `name` says in the log who
+    /// waits.
     ///
     /// # Errors
     /// The socket cannot be used any more.
@@ -189,7 +204,7 @@ impl BoundListener {
             }
             Err(error) if is_transient(&error) => Ok(None),
             Err(error) if sys::is_shortage(&error) => {
-                self.paused_until = Some(Instant::now() + PAUSE);
+                self.pause();
                 if !std::mem::replace(&mut self.short, true) {
                     let advice = sys::shortage_advice(&error).map(|advice| format!("; {advice}"));
                     let advice = advice.unwrap_or_default();
@@ -203,6 +218,12 @@ impl BoundListener {
 }
 
 impl OwnPath {
+    /// Whether the path still is what this process made: another daemon may have it by now.
+    fn is_there(&self) -> bool {
+        let found = std::fs::symlink_metadata(&self.path);
+        found.is_ok_and(|found| (found.dev(), found.ino()) == self.identity)
+    }
+
     /// The path that was just bound, and a handle on it.
     fn of(path: &Path) -> io::Result<(Self, Handle)> {
         let mut options = OpenOptions::new();

@@ -68,7 +68,8 @@ pub enum Source {
 }
 
 impl Source {
-    /// Listens at `path` for those who have `access`. A socket that nobody listens on any more is replaced.
+    /// Listens at `path` for those who have `access`. A socket that nobody listens on any more is
+    /// replaced.
     ///
     /// # Errors
     /// Somebody listens, the path is something else, cannot be made, or cannot be given the access.
@@ -100,6 +101,8 @@ impl Source {
 enum End {
     /// The conversation is over.
     Closed,
+    /// There was none, for want of what the next front-end would lack as well.
+    Short,
     /// The daemon is to end.
     Terminated,
 }
@@ -160,10 +163,13 @@ impl<'a> Server<'a> {
             if asked && let Some(control) = &mut self.control {
                 control.serve(self.device);
             }
-            if let Some(socket) = bound.accept(&self.name)?
-                && self.converse(socket)? == End::Terminated
-            {
-                return Ok(());
+            let Some(socket) = bound.accept(&self.name)? else {
+                continue;
+            };
+            match self.converse(socket)? {
+                End::Closed => {}
+                End::Short => bound.pause(),
+                End::Terminated => return Ok(()),
             }
         }
     }
@@ -196,7 +202,8 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// Waits without a front-end, for `own` among others. Whether an operator asks for something; `None` is the end.
+    /// Waits without a front-end, for `own` among others. Whether an operator asks for something;
+    /// `None` is the end.
     fn wait(
         &self,
         own: &[Wanted<'_>],
@@ -238,9 +245,9 @@ impl<'a> Server<'a> {
         let (mut connection, mut session) = match begun {
             Ok(both) => both,
             Err(error) => {
-                // The next front-end may find what this one lacked.
                 warn!("{}: no conversation: {}", self.name, chain(&error));
-                return Ok(End::Closed);
+                let short = sys::is_shortage(&error);
+                return Ok(if short { End::Short } else { End::Closed });
             }
         };
         let mut refusals = 0;
@@ -318,7 +325,8 @@ fn step(
     }
 }
 
-/// The reason why a front-end cannot be connected to, in words where the kernel's are about something else.
+/// The reason why a front-end cannot be connected to, in words where the kernel's are about
+/// something else.
 fn refused_by_front_end(error: io::Error) -> String {
     match error.kind() {
         io::ErrorKind::WouldBlock => "it has not accepted those who came before".into(),
@@ -332,7 +340,8 @@ pub(crate) fn name_of(device: &NetDevice) -> String {
     host.unwrap_or_else(|| device.config().id.clone())
 }
 
-/// An error and its causes, on one line, with advice where a limit of the process or the host is the cause.
+/// An error and its causes, on one line, with advice where a limit of the process or the host is
+/// the cause.
 #[must_use]
 pub fn chain(error: &(dyn Error + 'static)) -> String {
     let causes: Vec<_> = iter::successors(Some(error), |&error| error.source()).collect();

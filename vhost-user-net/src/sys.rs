@@ -1,5 +1,5 @@
-//! The system calls that the standard library has no safe door to: the only `unsafe` of this crate is in this module
-//! and its children.
+//! The system calls that the standard library has no safe door to: the only `unsafe` of this crate
+//! is in this module and its children.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -36,9 +36,9 @@ fn interrupted(error: &io::Error) -> bool {
 /// Receives at most `buf.len()` bytes without blocking, and appends the descriptors that came along to `fds`.
 ///
 /// # Errors
-/// `WouldBlock` when nothing waits, `InvalidData` when more than [`MAX_FDS`] descriptors came, `EMFILE` when this
-/// process may have no more of them (in both cases those that fitted are in `fds`, the kernel dropped the others), or
-/// what the kernel says.
+/// `WouldBlock` when nothing waits, `InvalidData` when more than [`MAX_FDS`] descriptors came,
+/// `EMFILE` when this process may have no more of them (in both cases those that fitted are in
+/// `fds`, the kernel dropped the others), or what the kernel says.
 pub fn recv_with_fds(
     socket: BorrowedFd<'_>,
     buf: &mut [u8],
@@ -88,8 +88,8 @@ pub fn recv_with_fds(
     Ok(received)
 }
 
-/// The reason why the kernel dropped descriptors that there was room for. It does not say, but answers a request for
-/// one more descriptor likewise.
+/// The reason why the kernel dropped descriptors that there was room for. It does not say, but
+/// answers a request for one more descriptor likewise.
 fn withheld(socket: BorrowedFd<'_>) -> io::Error {
     match socket.try_clone_to_owned() {
         Err(error) => error,
@@ -234,8 +234,8 @@ pub fn wait_with<const N: usize>(
 /// # Errors
 /// What the kernel says.
 pub fn exclude_from_core_dumps(region: &MmapRegion) -> io::Result<()> {
-    // SAFETY: the range is the region's own mapping, which its borrow keeps alive; the advice changes no byte of it
-    // and no access to it.
+    // SAFETY: the range is the region's own mapping, which its borrow keeps alive; the advice
+    // changes no byte of it and no access to it.
     let result =
         unsafe { libc::madvise(region.as_ptr().cast(), region.size(), libc::MADV_DONTDUMP) };
     if result < 0 {

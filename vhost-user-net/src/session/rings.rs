@@ -11,7 +11,8 @@ use crate::vring::{Gate, RingError, State, Vring};
 use crate::wire::{Answer, MAX_RINGS, RingValue};
 
 impl Session<'_> {
-    /// Rings that can be told of: with most queue pairs the control queue is beyond what messages can number.
+    /// Rings that can be told of: with most queue pairs the control queue is beyond what messages
+    /// can number.
     pub(super) fn ring_count(&self) -> usize {
         self.rings.len().min(usize::from(MAX_RINGS))
     }

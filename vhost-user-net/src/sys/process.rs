@@ -7,8 +7,9 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
-/// Signals that come from outside and that end a process which does not care for them: each is an orderly end here.
-/// What the kernel sends for a fault of this process is not among them, nor what cannot be caught.
+/// Signals that come from outside and that end a process which does not care for them: each is an
+/// orderly end here. What the kernel sends for a fault of this process is not among them, nor what
+/// cannot be caught.
 const TERMINATING: [libc::c_int; 13] = [
     libc::SIGTERM,
     libc::SIGINT,
@@ -30,14 +31,15 @@ const TERMINATING: [libc::c_int; 13] = [
 pub struct Termination(OwnedFd);
 
 impl Termination {
-    /// Blocks every signal that would end the process, for this thread and for those that it starts from now on. One
-    /// that whoever started the process had ignored, as `nohup` does, stays ignored, but SIGTERM.
+    /// Blocks every signal that would end the process, for this thread and for those that it starts
+    /// from now on. One that whoever started the process had ignored, as `nohup` does, stays
+    /// ignored, but SIGTERM.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn new() -> io::Result<Self> {
-        // SAFETY: `set` is initialised by sigemptyset before anyone reads it, and lives through the calls; signalfd
-        // returns a descriptor that nobody else knows.
+        // SAFETY: `set` is initialised by sigemptyset before anyone reads it, and lives through the
+        // calls; signalfd returns a descriptor that nobody else knows.
         unsafe {
             let mut set = MaybeUninit::<libc::sigset_t>::uninit();
             libc::sigemptyset(set.as_mut_ptr());
@@ -69,15 +71,16 @@ impl AsFd for Termination {
 /// Whether `signal` is ignored by this process.
 fn is_ignored(signal: libc::c_int) -> bool {
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: no new action is given, and the present one is written to `action`, of which all-zero bytes are a value
-    // already.
+    // SAFETY: no new action is given, and the present one is written to `action`, of which all-zero
+    // bytes are a value already.
     unsafe {
         libc::sigaction(signal, ptr::null(), action.as_mut_ptr()) == 0
             && action.assume_init().sa_sigaction == libc::SIG_IGN
     }
 }
 
-/// Makes writing beyond the limit of file sizes an error of the call (`EFBIG`) instead of the end of the process.
+/// Makes writing beyond the limit of file sizes an error of the call (`EFBIG`) instead of the end
+/// of the process.
 pub fn ignore_file_size_signal() {
     // SAFETY: to ignore a signal installs no handler; nothing in this process waits for this one.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
@@ -113,7 +116,8 @@ pub fn raise_open_files_limit() -> io::Result<u64> {
     Ok(raised.rlim_cur)
 }
 
-/// Whether `error` says that the process or the host has none left of something that others may give back.
+/// Whether `error` says that the process or the host has none left of something that others may
+/// give back.
 pub(crate) fn is_shortage(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
@@ -127,8 +131,8 @@ pub(crate) fn shortage_advice(error: &io::Error) -> Option<String> {
         libc::EMFILE => {
             let limit = open_files_limit().ok()?.rlim_cur;
             Some(format!(
-                "the limit of open files of this process is {limit}; raise it with LimitNOFILE= of a service or \
-                 ulimit -n of a shell"
+                "the limit of open files of this process is {limit}; raise it with LimitNOFILE= of \
+                 a service or ulimit -n of a shell"
             ))
         }
         libc::ENFILE => Some("the host's limit of open files is fs.file-max; raise it".into()),
@@ -161,7 +165,8 @@ pub fn group_id(name: &str) -> io::Result<u32> {
 fn lookup(name: &CStr, buffer: &mut [c_char]) -> Result<Option<u32>, libc::c_int> {
     let mut entry = MaybeUninit::<libc::group>::zeroed();
     let mut found = ptr::null_mut();
-    // SAFETY: `name` ends with a zero; `entry`, `found` and the whole of `buffer` are alive and writable for the call.
+    // SAFETY: `name` ends with a zero; `entry`, `found` and the whole of `buffer` are alive and
+    // writable for the call.
     let error = unsafe {
         libc::getgrnam_r(
             name.as_ptr(),

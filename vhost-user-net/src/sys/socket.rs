@@ -88,7 +88,8 @@ fn address(path: &Path) -> io::Result<libc::sockaddr_un> {
 /// Connects to `path` at once or not at all.
 ///
 /// # Errors
-/// `WouldBlock` when somebody listens but has not accepted those who came before, or what the kernel says.
+/// `WouldBlock` when somebody listens but has not accepted those who came before, or what the
+/// kernel says.
 pub fn connect(path: &Path) -> io::Result<UnixStream> {
     let address = address(path)?;
     let socket = socket()?;
@@ -100,8 +101,8 @@ pub fn connect(path: &Path) -> io::Result<UnixStream> {
     Ok(socket.into())
 }
 
-/// Binds a socket to `path`, which nobody may connect to before [`listen`]. The path has the mode that the umask leaves,
-/// or is for this user alone from its first moment on if it is `private`.
+/// Binds a socket to `path`, which nobody may connect to before [`listen`]. The path has the mode
+/// that the umask leaves, or is for this user alone from its first moment on if it is `private`.
 ///
 /// # Errors
 /// What the kernel says; `InvalidInput` when the path is too long for a socket.

@@ -39,8 +39,8 @@ impl Daemon {
         Self::serve_after("", options)
     }
 
-    /// As [`Daemon::serve`], started by a shell in its namespaces that does `setup` before; the daemon's command line
-    /// is in `"$@"`.
+    /// As [`Daemon::serve`], started by a shell in its namespaces that does `setup` before; the
+    /// daemon's command line is in `"$@"`.
     pub(crate) fn serve_after(setup: &str, options: &[&str]) -> Self {
         let mut daemon = Self::prepare();
         daemon.start(setup, options);

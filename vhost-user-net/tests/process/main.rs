@@ -1,4 +1,5 @@
-//! The daemon as a process: its end, its limits, its privileges. Each runs in namespaces of its own, without root.
+//! The daemon as a process: its end, its limits, its privileges. Each runs in namespaces of its
+//! own, without root.
 
 mod daemon;
 
@@ -176,6 +177,15 @@ fn a_socket_is_for_the_group_it_is_given_to() {
     let daemon = Daemon::serve(&["--socket-mode", "0666"]);
     let found = fs::metadata(daemon.socket()).unwrap();
     assert_eq!(found.mode() & 0o777, 0o666);
+}
+
+#[test]
+fn a_capture_beyond_the_limit_of_file_sizes_is_an_error_and_not_a_signal() {
+    let mut daemon = Daemon::prepare();
+    daemon.start("ulimit -f 0", &["--pcap", "frames.pcap"]);
+    daemon.log_with("cannot write frames.pcap: File too large");
+    assert_eq!(daemon.wait().code(), Some(1));
+    assert!(!daemon.socket().exists());
 }
 
 #[test]
