@@ -204,6 +204,11 @@ impl BoundListener {
             }
             Err(error) if is_transient(&error) => Ok(None),
             Err(error) if sys::is_shortage(&error) => {
+                // The kernel looks for a descriptor before it looks for a connection.
+                let [waits] = sys::wait([(self.listener.as_fd(), Interest::Readable)], Some(0))?;
+                if !waits {
+                    return Ok(None);
+                }
                 self.pause();
                 if !std::mem::replace(&mut self.short, true) {
                     let advice = sys::shortage_advice(&error).map(|advice| format!("; {advice}"));

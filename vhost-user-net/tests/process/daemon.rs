@@ -13,7 +13,7 @@ use tempfile::TempDir;
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_vhost-user-net");
 
 /// Ends a test that would hang.
-pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 /// The daemon. It is killed when dropped.
 pub(crate) struct Daemon {
