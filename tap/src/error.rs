@@ -103,6 +103,17 @@ pub enum Error {
         /// Its name over there.
         name: String,
     },
+    /// The interface is down, and the caller may not bring it up.
+    #[error(
+        "tap {name} is down: run `ip link set {name} up` before, or have CAP_NET_ADMIN in its \
+         network namespace"
+    )]
+    Down {
+        /// The interface name.
+        name: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// The caller lacks the capability for this change.
     #[error("{request} needs CAP_NET_ADMIN in the network namespace")]
     NeedsNetAdmin {

@@ -54,6 +54,9 @@ impl Local {
     fn set_flag(&self, flag: c_int, on: bool) -> Result<(), Error> {
         let mut argument = self.get(&sys::SIOCGIFFLAGS)?;
         let flags = argument.flags();
+        if (flags & flag != 0) == on {
+            return Ok(());
+        }
         argument.set_flags(if on { flags | flag } else { flags & !flag });
         Ok(self.socket.call(&sys::SIOCSIFFLAGS, &mut argument)?)
     }
@@ -63,7 +66,8 @@ impl Local {
 ///
 /// Methods that find it by name fail with [`Error::OtherNamespace`] when it lives in another
 /// network namespace, and open a socket for the call. Setters are not for an interface that
-/// existed before ([`Tap::was_created`]) unless its owner asks for it.
+/// existed before ([`Tap::was_created`]) unless its owner asks for it. What is set already is not
+/// set again, and then needs no capability.
 impl Tap {
     /// The MAC address; works from any network namespace.
     ///
@@ -84,6 +88,9 @@ impl Tap {
     ///
     /// `EADDRNOTAVAIL` for a multicast or zero address.
     pub fn set_mac(&self, mac: [u8; 6]) -> Result<(), Error> {
+        if self.mac()? == mac {
+            return Ok(());
+        }
         let mut request = IfReq::empty().with_mac(mac);
         Ok(sys::SIOCSIFHWADDR.call(self.as_fd(), &mut request)?)
     }
@@ -117,6 +124,9 @@ impl Tap {
     /// `EINVAL` outside 68 to 65521, [`Error::NeedsNetAdmin`], [`Error::OtherNamespace`].
     pub fn set_mtu(&self, mtu: u16) -> Result<(), Error> {
         let local = Local::find(self)?;
+        if local.get(&sys::SIOCGIFMTU)?.mtu() == c_int::from(mtu) {
+            return Ok(());
+        }
         let mut request = IfReq::new(local.name).with_mtu(mtu);
         Ok(local.socket.call(&sys::SIOCSIFMTU, &mut request)?)
     }
@@ -131,6 +141,9 @@ impl Tap {
     pub fn set_ipv4(&self, address: Ipv4Addr, prefix: u8) -> Result<(), Error> {
         let mask = ipv4_mask(prefix)?;
         let local = Local::find(self)?;
+        if local.socket.address_and_mask(local.name)? == Some((address, mask)) {
+            return Ok(());
+        }
         // In this order: a new address comes with the mask of its historic class.
         local.socket.set_address(local.name, address)?;
         Ok(local.socket.set_netmask(local.name, mask)?)
@@ -147,6 +160,9 @@ impl Tap {
     pub fn add_ipv6(&self, address: Ipv6Addr, prefix: u8) -> Result<(), Error> {
         ipv6_prefix(prefix)?;
         let index = self.if_index()?;
+        if has_ipv6(index, address) {
+            return Ok(());
+        }
         match Ipv6Socket::open()?.add_address(index, address, prefix) {
             Err(refused) if refused.errno() == Some(libc::EEXIST) => Ok(()),
             result => Ok(result?),
@@ -202,6 +218,21 @@ impl Tap {
             .call(self.as_fd(), &mut c_int::from(on))
             .map_err(|Refused { request, source }| Error::Request { request, source })
     }
+}
+
+/// Whether the interface has this address; `false` when the kernel does not say.
+fn has_ipv6(index: u32, address: Ipv6Addr) -> bool {
+    // The thread's namespace, which may be another one than the process'.
+    let Ok(table) = std::fs::read_to_string("/proc/thread-self/net/if_inet6") else {
+        return false;
+    };
+    let address = format!("{:032x}", u128::from(address));
+    table.lines().any(|line| {
+        let mut columns = line.split_whitespace();
+        let found = columns.next();
+        let found_index = columns.next().map(|text| u32::from_str_radix(text, 16));
+        found == Some(&*address) && found_index == Some(Ok(index))
+    })
 }
 
 /// The mask of a prefix length, checked.

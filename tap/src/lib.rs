@@ -65,11 +65,16 @@
 //! | `SIOCGIFHWADDR` | socket | is the interface in this namespace? | none |
 //! | `SIOCGIFINDEX` | socket | [`Tap::if_index`] | none |
 //! | `SIOCGIFMTU` | socket | [`Tap::mtu`] | none |
+//! | `SIOCGIFADDR`, `SIOCGIFNETMASK` | socket | [`Tap::set_ipv4`], to leave what is set already | none |
 //! | `SIOCGIFFLAGS` | socket | [`Tap::is_up`] | none |
 //! | `SIOCETHTOOL` (`GLINK`, `GDRVINFO`) | socket | [`Tap::carrier`], explaining a refusal | none |
 //! | `SIOCSIFMTU` | socket | [`Tap::set_mtu`] | net admin |
 //! | `SIOCSIFFLAGS` | socket | [`Tap::up`], [`Tap::down`] | net admin |
 //! | `SIOCSIFADDR`, `SIOCSIFNETMASK` | socket | [`Tap::set_ipv4`], [`Tap::add_ipv6`] | net admin |
+//!
+//! What is set already is not set again, so the owner of a tap that is up needs no capability.
+//! Descriptors of a macvtap's device are taken as well; it refuses `TUNATTACHFILTER`,
+//! `TUNSETPERSIST` and `TUNSETCARRIER`, and does not say whether a queue is attached.
 //!
 //! Requests on a queue work wherever the interface lives. Requests on a socket find it by name in
 //! the caller's network namespace; when it lives in another one they are refused with

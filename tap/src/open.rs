@@ -11,7 +11,7 @@ use crate::error::{Differences, Error};
 use crate::ifconfig::{ipv4_mask, ipv6_prefix};
 use crate::name::IfName;
 use crate::sys::{self, IfReq, Ipv4Socket, Refused};
-use crate::tap::{Identity, MAX_QUEUES, Tap};
+use crate::tap::{Driver, Identity, MAX_QUEUES, Tap};
 
 /// What every tap of this crate is; `IFF_MULTI_QUEUE` comes on top.
 const KIND: c_int = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
@@ -104,7 +104,7 @@ impl TapOptions {
     /// Names what is wrong: the request ([`Error::Name`], [`Error::QueueCount`],
     /// [`Error::Prefix`]), the host ([`Error::NoDriver`], [`Error::DriverPermission`],
     /// [`Error::Permission`]) or the interface ([`Error::Busy`], [`Error::Full`],
-    /// [`Error::Different`]).
+    /// [`Error::Different`], [`Error::Down`]).
     pub fn open(&self) -> Result<Vec<Tap>, Error> {
         let name = IfName::parse(&self.name)?;
         check_queue_count(self.queues)?;
@@ -117,7 +117,7 @@ impl TapOptions {
             KIND
         };
         let first = open_first(name, flags)?;
-        let attached = query_truly(&first)?;
+        let (attached, _) = query_truly(&first)?;
         // When other queues are attached the kernel keeps their header flags and says nothing.
         fits(&attached, multi_queue)?;
 
@@ -138,7 +138,13 @@ impl TapOptions {
         if tap.was_created() {
             self.configure_created(tap)?;
         }
-        if self.up { tap.up() } else { Ok(()) }
+        match if self.up { tap.up() } else { Ok(()) } {
+            Err(Error::NeedsNetAdmin { source, .. }) => Err(Error::Down {
+                name: tap.name()?,
+                source,
+            }),
+            result => result,
+        }
     }
 
     fn configure_created(&self, tap: &Tap) -> Result<(), Error> {
@@ -227,17 +233,17 @@ fn take_over(taps: &[Tap]) -> Result<(), Error> {
 /// Accepts one descriptor that was handed in, if it is a fitting queue.
 fn accept(fd: OwnedFd, index: usize, several: bool) -> Result<(Tap, Identity), Error> {
     let tap = Tap::from_parts(fd, false);
-    let queue = query_truly(&tap).map_err(|refused| Error::NotTap {
+    let (queue, driver) = query_truly(&tap).map_err(|refused| Error::NotTap {
         index,
         source: refused.source,
     })?;
-    // One queue of a multi-queue interface is as good as a plain one.
-    fits(
-        &queue,
-        several || queue.flags() & libc::IFF_MULTI_QUEUE != 0,
-    )?;
+    let multi_queue = queue.flags() & libc::IFF_MULTI_QUEUE != 0;
+    // One queue of a multi-queue interface is as good as a plain one. To macvtap the flag means
+    // nothing: each open file of its device is a queue.
+    let needs_multi_queue = several && driver == Driver::Tun;
+    fits(&queue, needs_multi_queue || multi_queue)?;
     let identity = tap.identity()?;
-    Ok((tap, identity))
+    Ok((tap.of(driver), identity))
 }
 
 fn check_queue_count(queues: usize) -> Result<(), Error> {
@@ -247,22 +253,29 @@ fn check_queue_count(queues: usize) -> Result<(), Error> {
     }
 }
 
-/// Asks what a queue is, in such a way that `IFF_NO_PI` is true.
+/// Asks what a queue is, in such a way that `IFF_NO_PI` is true, and whose it is.
 ///
 /// The kernel reports "no packet filter" in the very bit of "no packet information". So when
 /// the bit is set, a filter that passes everything is there while the question is asked again. A
 /// detached queue gets no filter and is taken at its word; an attached one of the same interface
-/// tells.
-fn query_truly(tap: &Tap) -> Result<IfReq, Refused> {
+/// tells. Macvtap (and ipvtap, which shares its code) has no filters, and its word is true.
+fn query_truly(tap: &Tap) -> Result<(IfReq, Driver), Refused> {
     const AMBIGUOUS: c_int = libc::IFF_TAP | libc::IFF_NO_PI;
     let queue = tap.query()?;
     if queue.flags() & AMBIGUOUS != AMBIGUOUS {
-        return Ok(queue);
+        return Ok((queue, Driver::Tun));
     }
-    sys::attach_filter(tap.as_fd())?;
+    match sys::attach_filter(tap.as_fd()) {
+        Ok(()) => {}
+        // A tap of the tun driver takes this one.
+        Err(refused) if refused.errno() == Some(libc::EINVAL) => {
+            return Ok((queue, Driver::Macvtap));
+        }
+        Err(refused) => return Err(refused),
+    }
     let queue = tap.query();
     sys::detach_filter(tap.as_fd())?;
-    queue
+    queue.map(|queue| (queue, Driver::Tun))
 }
 
 /// Checks what a queue is against what every queue has to be.

@@ -132,6 +132,10 @@ pub(crate) const SIOCSIFMTU: Request<IfReq> = netdevice(libc::SIOCSIFMTU, "SIOCS
 pub(crate) const SIOCGIFFLAGS: Request<IfReq> = netdevice(libc::SIOCGIFFLAGS, "SIOCGIFFLAGS");
 pub(crate) const SIOCSIFFLAGS: Request<IfReq> = netdevice(libc::SIOCSIFFLAGS, "SIOCSIFFLAGS");
 
+// With `Ipv4Socket` they answer with an IPv4 address.
+const SIOCGIFADDR: Request<IfReq> = netdevice(libc::SIOCGIFADDR, "SIOCGIFADDR");
+const SIOCGIFNETMASK: Request<IfReq> = netdevice(libc::SIOCGIFNETMASK, "SIOCGIFNETMASK");
+
 const fn netdevice(code: c_ulong, name: &'static str) -> Request<IfReq> {
     // All codes are below 0x9000, so they fit whatever integer this libc takes.
     Request::new(code as libc::Ioctl, name)
@@ -170,6 +174,22 @@ impl Ipv4Socket {
 
     pub(crate) fn set_netmask(&self, name: IfName, mask: Ipv4Addr) -> Result<(), Refused> {
         self.call(&SIOCSIFNETMASK_V4, &mut IfReq::new(name).with_ipv4(mask))
+    }
+
+    /// The first IPv4 address of an interface, with its mask.
+    pub(crate) fn address_and_mask(
+        &self,
+        name: IfName,
+    ) -> Result<Option<(Ipv4Addr, Ipv4Addr)>, Refused> {
+        let ask = |request: &Request<IfReq>| {
+            let mut argument = IfReq::new(name);
+            self.call(request, &mut argument).map(|()| argument.ipv4())
+        };
+        match ask(&SIOCGIFADDR) {
+            Ok(address) => Ok(Some((address, ask(&SIOCGIFNETMASK)?))),
+            Err(refused) if refused.errno() == Some(libc::EADDRNOTAVAIL) => Ok(None),
+            Err(refused) => Err(refused),
+        }
     }
 
     /// The driver of an interface, and where it says it is plugged in.

@@ -24,6 +24,16 @@ pub const VNET_HEADER_LEN: u32 = 12;
 pub struct Tap {
     fd: OwnedFd,
     created: bool,
+    driver: Driver,
+}
+
+/// The kernel's driver behind a queue. Both take the same requests, save some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Driver {
+    /// Behind `/dev/net/tun`.
+    Tun,
+    /// Behind the character device of a macvtap or ipvtap interface.
+    Macvtap,
 }
 
 /// What a queue's interface is called and what it is: the pair by which the same interface is
@@ -48,7 +58,16 @@ impl fmt::Display for Identity {
 impl Tap {
     /// Wraps a descriptor; whether it is a tap shows at the first request.
     pub(crate) fn from_parts(fd: OwnedFd, created: bool) -> Self {
-        Self { fd, created }
+        Self {
+            fd,
+            created,
+            driver: Driver::Tun,
+        }
+    }
+
+    /// The same queue, of this driver.
+    pub(crate) fn of(self, driver: Driver) -> Self {
+        Self { driver, ..self }
     }
 
     /// Puts the interface into the state in which every `Tap` starts.
@@ -68,7 +87,7 @@ impl Tap {
             request: "fcntl(F_DUPFD_CLOEXEC)",
             source,
         })?;
-        Ok(Self::from_parts(fd, self.created))
+        Ok(Self::from_parts(fd, self.created).of(self.driver))
     }
 
     /// Whether opening this tap created its interface; false for descriptors handed in.
@@ -173,7 +192,7 @@ impl Tap {
         self.set_queue(false)
     }
 
-    /// Whether this queue receives flows.
+    /// Whether this queue receives flows. Of a macvtap's queue this is not known, and taken to be.
     ///
     /// # Errors
     ///
@@ -196,7 +215,8 @@ impl Tap {
         // EINVAL says that the queue is so already, perhaps by another handle, or that it cannot
         // be. The kernel knows which, so no state is kept here that could disagree with it.
         let now = self.query()?;
-        if is_attached(&now) == attached {
+        // Macvtap knows but does not say, and refuses for the first of the reasons only.
+        if is_attached(&now) == attached || self.driver == Driver::Macvtap {
             Ok(())
         } else if now.flags() & libc::IFF_MULTI_QUEUE == 0 {
             Err(Error::Different {

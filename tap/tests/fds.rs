@@ -5,9 +5,9 @@ mod common;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use common::{in_other_namespace, isolated, open, open_all, raw_tun};
+use common::{in_other_namespace, isolated, isolated_as_root, open, open_all, raw_tun};
 use libc::{IFF_MULTI_QUEUE, IFF_NO_PI, IFF_TAP, IFF_TUN, IFF_VNET_HDR};
-use tap::{Differences, Error, Tap, TapOptions, VNET_HEADER_LEN};
+use tap::{Differences, Error, Offloads, Tap, TapOptions, VNET_HEADER_LEN};
 
 const GOOD: i32 = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
 
@@ -97,6 +97,46 @@ fn a_descriptor_that_is_no_tap_is_named_by_position() {
         );
         let result = Tap::from_fds(Vec::new());
         assert!(matches!(result, Err(Error::QueueCount(0))), "{result:?}");
+    });
+}
+
+#[test]
+fn a_tap_whose_driver_has_no_filters_fits_and_a_plain_file_does_not() {
+    isolated(|| {
+        let fds = [0, IFF_MULTI_QUEUE].map(|more| raw_tun(&format!("mv{more}"), GOOD | more));
+        let [single, multi] = fds;
+        let bare = raw_tun("mvbare", IFF_TAP | IFF_NO_PI);
+        common::refuse_filters();
+        let again = single.try_clone().unwrap();
+        assert_eq!(Tap::from_fds(vec![single, again]).unwrap().len(), 2);
+        assert_eq!(differences(vec![bare]), Differences::NO_VNET_HEADER);
+        let tap = Tap::from_fd(multi).unwrap();
+        tap.detach_queue().unwrap();
+        tap.detach_queue().unwrap();
+        let null = OwnedFd::from(File::open("/dev/null").unwrap());
+        let error = Tap::from_fd(null).unwrap_err();
+        assert!(matches!(error, Error::NotTap { .. }), "{error:?}");
+    });
+}
+
+#[test]
+fn a_macvtaps_descriptors_are_its_queues() {
+    isolated_as_root(|| {
+        let taps = Tap::from_fds(common::macvtap().into()).unwrap();
+        let names = taps.iter().map(|tap| tap.name().unwrap());
+        assert!(names.eq(["mvt0", "mvt0"]));
+        let offloads = taps[0].probe_offloads().unwrap();
+        assert!(offloads.contains(Offloads::CSUM | Offloads::TSO4 | Offloads::TSO6));
+        assert_eq!(taps[0].vnet_header_len().unwrap(), VNET_HEADER_LEN);
+        assert_eq!(taps[0].mtu().unwrap(), 1500);
+        for attached in [false, false, true, true] {
+            if attached {
+                taps[1].attach_queue().unwrap();
+            } else {
+                taps[1].detach_queue().unwrap();
+            }
+        }
+        assert_eq!(taps[1].write(&[0; 12 + 64]).unwrap(), 12 + 64);
     });
 }
 

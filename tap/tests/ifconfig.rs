@@ -198,3 +198,36 @@ fn changes_without_capability_say_what_is_missing() {
         });
     });
 }
+
+#[test]
+fn what_is_set_already_needs_no_capability() {
+    isolated(|| {
+        let (address, other) = ([10, 0, 0, 1].into(), "fd00::1".parse().unwrap());
+        let tap = open(
+            TapOptions::new("same0")
+                .mtu(1400)
+                .ipv4(address, 24)
+                .ipv6(other, 64)
+                .up(),
+        );
+        without_capabilities(|| {
+            tap.up().unwrap();
+            tap.set_mtu(1400).unwrap();
+            tap.set_mac(tap.mac().unwrap()).unwrap();
+            tap.set_ipv4(address, 24).unwrap();
+            tap.add_ipv6(other, 64).unwrap();
+            for refusal in [
+                tap.down(),
+                tap.set_mtu(1401),
+                tap.set_ipv4(address, 25),
+                tap.set_ipv4([10, 0, 0, 2].into(), 24),
+                tap.add_ipv6("fd00::2".parse().unwrap(), 64),
+            ] {
+                assert!(
+                    matches!(refusal, Err(Error::NeedsNetAdmin { .. })),
+                    "{refusal:?}"
+                );
+            }
+        });
+    });
+}

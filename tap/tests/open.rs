@@ -348,3 +348,20 @@ fn senseless_requests_are_refused_before_the_kernel_is_asked() {
         "{ipv6:?}"
     );
 }
+
+#[test]
+fn the_owner_of_a_tap_that_is_up_needs_no_capability() {
+    isolated(|| {
+        for (name, multi_queue, queues) in [("own0", 0, 1), ("own1", IFF_MULTI_QUEUE, 4)] {
+            common::raw_owned(name, IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | multi_queue);
+            let options = TapOptions::new(name).queues(queues).mtu(9000).up();
+            let error = common::without_capabilities(|| options.open().unwrap_err());
+            assert!(matches!(error, Error::Down { .. }), "{error:?}");
+            common::set_flags(name, common::flags(name) | libc::IFF_UP);
+            let taps = common::without_capabilities(|| open_all(options));
+            assert_eq!(taps.len(), queues);
+            assert!(!taps[0].was_created());
+            assert!(taps[0].is_up().unwrap());
+        }
+    });
+}

@@ -1,6 +1,6 @@
 //! The command line. Its options are stable.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -18,12 +18,21 @@ use net_device::{Features, LimitScope, MacAddr, NetConfig, TapConfig};
 use crate::demo;
 use crate::group::Membership;
 use crate::limits::Limits;
+use crate::listener::Access;
+use crate::wire::MAX_RINGS;
 
 #[cfg(test)]
 mod tests;
 
 /// The word that begins the options of another device in the same process.
 const AND: &str = "--and";
+
+/// The task whose options may stand without it.
+const SERVE: &str = "serve";
+
+const HELP: &str = "\
+Options of serve may stand without the word, as for any vhost-user back-end:
+  vhost-user-net --socket-path PATH --tap NAME";
 
 const SERVE_HELP: &str = "\
 Several devices in one process:
@@ -33,7 +42,7 @@ same --group also share a budget. A signal ends all of them, and so does a lost 
 
 /// A virtio network device for virtual machines.
 #[derive(Debug, Parser)]
-#[command(version, about, disable_help_subcommand = true)]
+#[command(version, about, disable_help_subcommand = true, after_help = HELP)]
 pub struct CommandLine {
     /// Say more; twice: everything
     #[arg(short, long, global = true, action = ArgAction::Count)]
@@ -57,12 +66,16 @@ impl CommandLine {
         let words: Vec<_> = words.into_iter().collect();
         let mut devices = words.split(|word| word == AND);
         let first = devices.next().unwrap_or_default();
-        let mut line = Self::try_parse_from(first)?;
-        let serve = OsStr::new("serve");
+        let (program, options) = first.split_at(first.len().min(1));
+        let serve = [OsString::from(SERVE)];
+        let task: &[_] = if serves_without_saying(options) {
+            &serve
+        } else {
+            &[]
+        };
+        let mut line = Self::try_parse_from([program, task, options].concat())?;
         for options in devices {
-            let again = first.first().map(OsString::as_os_str).into_iter();
-            let again = again.chain([serve]);
-            let next = Self::try_parse_from(again.chain(options.iter().map(OsString::as_os_str)))?;
+            let next = Self::try_parse_from([program, &serve, options].concat())?;
             line.verbose = line.verbose.max(next.verbose);
             match (&line.task, next.task) {
                 (Some(Task::Serve(_)), Some(Task::Serve(args))) => line.others.push(*args),
@@ -74,6 +87,19 @@ impl CommandLine {
         }
         Ok(line)
     }
+}
+
+/// Whether `options` begin with one of the task that serves, and not with the name of a task.
+fn serves_without_saying(options: &[OsString]) -> bool {
+    let general = ["-h", "--help", "-V", "--version"];
+    let mut options = options.iter().filter_map(|option| option.to_str());
+    let first = options.find(|option| !is_verbosity(option));
+    first.is_some_and(|first| first.starts_with('-') && !general.contains(&first))
+}
+
+fn is_verbosity(option: &str) -> bool {
+    let short = option.strip_prefix('-').unwrap_or_default();
+    option == "--verbose" || (!short.is_empty() && short.bytes().all(|letter| letter == b'v'))
 }
 
 /// What the program does.
@@ -95,7 +121,18 @@ pub enum DeviceError {
     /// A limit is beyond what a bucket can have.
     #[error("unusable limit")]
     Limit(#[from] RateError),
+    /// It has no rings, or more than messages can number.
+    #[error(
+        "{0} queue pairs; vhost-user can serve 1 to {MAX_QUEUE_PAIRS}, since its messages number \
+         the rings, two for each pair, with 8 bits"
+    )]
+    QueuePairs(u16),
 }
+
+/// Most queue pairs of a device: descriptors for a ring come in a message that has eight bits for
+/// the ring's number. With all of them in use the control queue has no number, which matters only
+/// to front-ends that do not serve it.
+const MAX_QUEUE_PAIRS: u16 = MAX_RINGS / 2;
 
 const LIMITS: &str = "Limits";
 
@@ -107,12 +144,28 @@ fn scope() -> impl TypedValueParser<Value = LimitScope> {
     })
 }
 
+/// Permission bits in octal.
+fn mode(text: &str) -> Result<u32, String> {
+    let refused = || format!("{text:?} is not a mode in octal from 0 to 777, such as 0660");
+    let mode = u32::from_str_radix(text, 8).map_err(|_| refused())?;
+    (mode <= 0o777).then_some(mode).ok_or_else(refused)
+}
+
 /// How to serve.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
     /// Socket to listen at
     #[arg(long, value_name = "PATH", required_unless_present_any = ["fd", "print_capabilities"], conflicts_with = "fd")]
     pub socket_path: Option<PathBuf>,
+
+    /// Permissions of the socket, such as 0660; without them those that the umask leaves
+    #[arg(long, value_name = "MODE", value_parser = mode, conflicts_with_all = ["fd", "client"])]
+    pub socket_mode: Option<u32>,
+
+    /// Group of users that may connect to the socket, by name or number; without --socket-mode the
+    /// mode is 0660
+    #[arg(long, value_name = "GROUP", conflicts_with_all = ["fd", "client"])]
+    pub socket_group: Option<String>,
 
     /// Inherited socket, listening or connected
     #[arg(long, value_name = "N")]
@@ -150,12 +203,12 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N")]
     pub mtu: Option<u16>,
 
-    /// Queue pairs
+    /// Queue pairs, up to 128
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub queue_pairs: u16,
 
     /// Largest ring that a front-end may choose
-    #[arg(long, value_name = "N", default_value_t = 1024)]
+    #[arg(long, value_name = "N", default_value_t = 32768)]
     pub queue_size: u16,
 
     /// Microseconds to look for more frames before sleeping, up to 1000: spends a CPU's time on a shorter latency
@@ -197,6 +250,9 @@ impl ServeArgs {
     /// # Errors
     /// There is no such device.
     pub fn device(&self) -> Result<NetConfig, DeviceError> {
+        if !(1..=MAX_QUEUE_PAIRS).contains(&self.queue_pairs) {
+            return Err(DeviceError::QueuePairs(self.queue_pairs));
+        }
         let mut config = NetConfig::builder().id("vhost-net").disable(self.without.0);
         config = config
             .queue_pairs(self.queue_pairs)
@@ -222,6 +278,15 @@ impl ServeArgs {
         };
         config.validate()?;
         Ok(config)
+    }
+
+    /// Users that may connect to the socket.
+    #[must_use]
+    pub fn access(&self) -> Access {
+        Access {
+            mode: self.socket_mode,
+            group: self.socket_group.clone(),
+        }
     }
 
     /// The tap that is asked for by name.

@@ -27,7 +27,8 @@ use net_device::{NetDevice, VirtioDevice};
 
 use crate::group::Shared;
 use crate::limits::Limits;
-use crate::serve::{BoundListener, ServeError, chain, is_transient, name_of};
+use crate::listener::{Access, BoundListener, ListenError, is_transient};
+use crate::serve::{chain, name_of};
 use crate::sys::{Interest, Wanted};
 
 #[cfg(test)]
@@ -65,9 +66,9 @@ impl Control {
     ///
     /// # Errors
     /// Somebody listens, the path is something else, or cannot be made.
-    pub fn listen(path: &Path, limits: Limits) -> Result<Self, ServeError> {
+    pub fn listen(path: &Path, limits: Limits) -> Result<Self, ListenError> {
         Ok(Self {
-            bound: Some(BoundListener::private(path)?),
+            bound: Some(BoundListener::bind(path, &Access::private())?),
             clients: VecDeque::new(),
             limits,
             group: None,
@@ -83,14 +84,18 @@ impl Control {
 
     /// What to wait for before [`Control::serve`] is called.
     pub fn wanted(&self) -> impl Iterator<Item = Wanted<'_>> {
-        let listener = self.bound.iter();
-        let listener = listener.map(|bound| (bound.listener().as_fd(), Interest::Readable));
+        let listener = self.bound.iter().filter_map(BoundListener::wanted);
         listener.chain(self.clients.iter().map(Client::wanted))
+    }
+
+    /// Milliseconds until [`Control::wanted`] has to be asked again.
+    pub(crate) fn pause_ms(&self) -> Option<u16> {
+        self.bound.as_ref().and_then(BoundListener::pause_ms)
     }
 
     /// Does what clients ask, as far as they are ready.
     pub fn serve(&mut self, device: &mut NetDevice) {
-        self.accept();
+        self.accept(&name_of(device));
         let (limits, group) = (&mut self.limits, self.group.as_deref());
         self.clients.retain_mut(|client| {
             // Who vanished needs no answer.
@@ -100,17 +105,17 @@ impl Control {
         });
     }
 
-    fn accept(&mut self) {
-        let Some(bound) = &self.bound else { return };
-        let client = bound.listener().accept();
-        match client.and_then(|(socket, _)| Client::new(socket)) {
-            Ok(client) => {
+    fn accept(&mut self, name: &str) {
+        let Some(bound) = &mut self.bound else { return };
+        let client = bound.accept(name);
+        match client.and_then(|socket| socket.map(Client::new).transpose()) {
+            Ok(None) => {}
+            Ok(Some(client)) => {
                 if self.clients.len() >= MAX_CLIENTS {
                     self.clients.pop_front();
                 }
                 self.clients.push_back(client);
             }
-            Err(error) if is_transient(&error) => {}
             Err(error) => {
                 // It would stay ready, and the wait would not wait any more.
                 warn!("the control socket is closed: {error}");

@@ -9,9 +9,11 @@ use std::error::Error;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::{mem, thread};
 
+use log::{debug, warn};
 use net_device::net_queue::decorate::Capture;
 use net_device::{NetConfig, NetDevice};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
@@ -36,6 +38,23 @@ pub enum PlanError {
     /// One of their groups cannot be.
     #[error(transparent)]
     Group(#[from] GroupError),
+}
+
+/// Why something that an option names cannot be had.
+#[derive(Debug, thiserror::Error)]
+enum OpenError {
+    #[error("cannot use descriptor {fd} of --tap-fd")]
+    TapDescriptor {
+        fd: i32,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot write {}", path.display())]
+    Capture {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// A device that is to be served.
@@ -75,7 +94,7 @@ impl Plan<'_> {
         let args = self.args;
         let source = match (&args.socket_path, args.fd) {
             (Some(path), _) if args.client => Source::Client(path.clone()),
-            (Some(path), _) => Source::listen(path)?,
+            (Some(path), _) => Source::listen(path, &args.access())?,
             (None, Some(fd)) => Source::inherit(fd)?,
             (None, None) => return Ok(None),
         };
@@ -93,8 +112,10 @@ impl Plan<'_> {
             device = group.with(device)?;
         }
         if let Some(path) = &self.args.pcap {
-            let pcap = PcapFile::create(path)
-                .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+            let pcap = PcapFile::create(path).map_err(|source| OpenError::Capture {
+                path: path.clone(),
+                source,
+            })?;
             device =
                 device.map_backends(|_, backend| Box::new(Capture::new(backend, pcap.clone())));
         }
@@ -106,9 +127,11 @@ fn open(args: &ServeArgs, config: NetConfig) -> Result<NetDevice, Box<dyn Error>
     if args.tap_fd.is_empty() {
         return Ok(NetDevice::from_tap_name(config, &args.tap())?);
     }
-    let own: Result<Vec<_>, _> = args.tap_fd.iter().map(|fd| sys::duplicate(*fd)).collect();
-    let own =
-        own.map_err(|error| format!("--tap-fd names a descriptor that is not open: {error}"))?;
+    let own = args.tap_fd.iter().map(|fd| {
+        let failed = |source| OpenError::TapDescriptor { fd: *fd, source };
+        sys::duplicate(*fd).map_err(failed)
+    });
+    let own = own.collect::<Result<Vec<_>, _>>()?;
     let borrowed: Vec<_> = own.iter().map(AsFd::as_fd).collect();
     Ok(NetDevice::from_tap_fds(config, &borrowed)?)
 }
@@ -118,6 +141,12 @@ fn open(args: &ServeArgs, config: NetConfig) -> Result<NetDevice, Box<dyn Error>
 /// # Errors
 /// One of them cannot be opened, or not be served any more.
 pub fn run(plans: &[Plan<'_>]) -> Result<(), Box<dyn Error>> {
+    match sys::raise_open_files_limit() {
+        Ok(limit) => debug!("up to {limit} files may be open"),
+        Err(error) => warn!("the limit of open files stays as it is: {error}"),
+    }
+    // A capture that grows too long ends alone.
+    sys::ignore_file_size_signal();
     // Before there is any other thread: each inherits that these signals wait.
     let termination = Termination::new()?;
     let exit = EventFd::new(EFD_NONBLOCK)?;

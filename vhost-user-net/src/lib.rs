@@ -23,6 +23,7 @@
 //! | [`group`] | budgets that devices share |
 //! | [`daemon`] | the devices of the process, each with its thread |
 //! | [`control`] | an operator's commands to the running daemon |
+//! | [`listener`] | a socket to listen at: its path, who may connect, when to accept |
 //! | [`serve`] | where front-ends come from, one conversation after the other, the thread's one wait |
 //! | [`connection`] | one socket: messages in pieces, replies that wait |
 //! | [`wire`] | the format: every request, every field checked |
@@ -49,6 +50,7 @@ pub mod demo;
 pub mod group;
 pub mod interrupts;
 pub mod limits;
+pub mod listener;
 pub mod log;
 pub mod memory;
 pub mod pcap;

@@ -16,6 +16,8 @@ use vm_memory::{
     MmapRegion,
 };
 
+use crate::sys;
+
 #[cfg(test)]
 mod tests;
 
@@ -42,6 +44,9 @@ pub enum MapError {
     /// The kernel refuses.
     #[error("cannot map the file")]
     Map(#[source] MmapRegionError),
+    /// What is the guest's would be written to this process' core dumps.
+    #[error("cannot keep the file out of core dumps")]
+    CoreDump(#[source] io::Error),
 }
 
 /// Why the memory table stays as it was.
@@ -83,7 +88,10 @@ pub fn map_shared(fd: OwnedFd, offset: u64, len: u64) -> Result<MmapRegion, MapE
     let (size, end) = (metadata.len(), offset.saturating_add(len));
     match usize::try_from(len) {
         Ok(len) if end <= size => {
-            MmapRegion::from_file(FileOffset::new(file, offset), len).map_err(MapError::Map)
+            let region = MmapRegion::from_file(FileOffset::new(file, offset), len);
+            let region = region.map_err(MapError::Map)?;
+            sys::exclude_from_core_dumps(&region).map_err(MapError::CoreDump)?;
+            Ok(region)
         }
         _ => Err(MapError::PastEnd { size, end }),
     }

@@ -7,18 +7,19 @@
 use std::error::Error;
 use std::fs::File;
 use std::io;
+use std::iter;
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use log::{debug, info, warn};
+use log::{info, warn};
 use net_device::{NetDevice, VirtioDevice};
 
 use crate::connection::{Connection, ConnectionError, Message};
 use crate::control::Control;
+use crate::listener::{Access, BoundListener, ListenError};
 use crate::session::{Session, SessionError};
-use crate::sys::{self, Interest, SocketKind, Termination};
+use crate::sys::{self, Interest, SocketKind, Termination, Wanted};
 use crate::wire::Answer;
 
 #[cfg(test)]
@@ -32,21 +33,9 @@ const LOGGED_REFUSALS: u32 = 8;
 /// Why the daemon cannot serve.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// Something that is no socket has the path.
-    #[error("{} exists and is no socket; remove it or choose another path", .0.display())]
-    NotASocket(PathBuf),
-    /// A daemon serves there.
-    #[error("{} is in use by a running daemon; stop that one or choose another path", .0.display())]
-    InUse(PathBuf),
-    /// The path cannot be used.
-    #[error("cannot listen at {}", path.display())]
-    Listen {
-        /// The path.
-        path: PathBuf,
-        /// What the kernel says.
-        #[source]
-        source: io::Error,
-    },
+    /// The socket's path cannot be used.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// The descriptor is nothing to serve on.
     #[error("descriptor {0} is no unix stream socket; pass a listening or a connected one")]
     Descriptor(i32),
@@ -78,51 +67,14 @@ pub enum Source {
     Connected(UnixStream),
 }
 
-/// A listening socket, and the path to remove at the end if it is the daemon's own.
-#[derive(Debug)]
-pub struct BoundListener {
-    listener: UnixListener,
-    path: Option<PathBuf>,
-}
-
-impl BoundListener {
-    /// Listens at `path` for this user only.
-    pub(crate) fn private(path: &Path) -> Result<Self, ServeError> {
-        claim(path)?;
-        let listener = sys::listen_privately(path).map_err(|source| ServeError::Listen {
-            path: path.to_owned(),
-            source,
-        })?;
-        let path = Some(path.to_owned());
-        Ok(Self { listener, path })
-    }
-
-    pub(crate) fn listener(&self) -> &UnixListener {
-        &self.listener
-    }
-}
-
-impl Drop for BoundListener {
-    fn drop(&mut self) {
-        if let Some(path) = &self.path {
-            let _ = std::fs::remove_file(path);
-        }
-    }
-}
-
 impl Source {
-    /// Listens at `path`. A socket that nobody listens on any more is replaced.
+    /// Listens at `path` for those who have `access`. A socket that nobody listens on any more is
+    /// replaced.
     ///
     /// # Errors
-    /// Somebody listens, the path is something else, or cannot be made.
-    pub fn listen(path: &Path) -> Result<Self, ServeError> {
-        claim(path)?;
-        let failed = |source| ServeError::Listen {
-            path: path.to_owned(),
-            source,
-        };
-        let listener = UnixListener::bind(path).map_err(failed)?;
-        Self::listener(listener, Some(path.to_owned()))
+    /// Somebody listens, the path is something else, cannot be made, or cannot be given the access.
+    pub fn listen(path: &Path, access: &Access) -> Result<Self, ServeError> {
+        Ok(Self::Listener(BoundListener::bind(path, access)?))
     }
 
     /// Takes number `fd`, a listening or a connected socket that was inherited.
@@ -130,19 +82,17 @@ impl Source {
     /// # Errors
     /// It is neither.
     pub fn inherit(fd: i32) -> Result<Self, ServeError> {
-        let socket = sys::duplicate(fd).map_err(|_| ServeError::Descriptor(fd))?;
+        let socket = sys::duplicate(fd).map_err(|error| match error.raw_os_error() {
+            Some(libc::EBADF) => ServeError::Descriptor(fd),
+            _ => error.into(),
+        })?;
         match sys::unix_stream_kind(socket.as_fd()) {
-            Some(SocketKind::Listening) => Self::listener(socket.into(), None),
+            Some(SocketKind::Listening) => {
+                Ok(Self::Listener(BoundListener::inherited(socket.into())?))
+            }
             Some(SocketKind::Connected) => Ok(Self::Connected(socket.into())),
             None => Err(ServeError::Descriptor(fd)),
         }
-    }
-
-    /// A front-end may be gone between the wait and the accept, which then must not block.
-    fn listener(listener: UnixListener, path: Option<PathBuf>) -> Result<Self, ServeError> {
-        let bound = BoundListener { listener, path };
-        bound.listener.set_nonblocking(true)?;
-        Ok(Self::Listener(bound))
     }
 }
 
@@ -151,31 +101,10 @@ impl Source {
 enum End {
     /// The conversation is over.
     Closed,
+    /// There was none, for want of what the next front-end would lack as well.
+    Short,
     /// The daemon is to end.
     Terminated,
-}
-
-/// Makes sure that nothing is at `path`. A socket that nobody listens on any more is removed.
-fn claim(path: &Path) -> Result<(), ServeError> {
-    let failed = |source| ServeError::Listen {
-        path: path.to_owned(),
-        source,
-    };
-    match std::fs::symlink_metadata(path) {
-        Ok(metadata) if !metadata.file_type().is_socket() => {
-            return Err(ServeError::NotASocket(path.to_owned()));
-        }
-        Ok(_) => match UnixStream::connect(path) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                std::fs::remove_file(path).map_err(failed)?;
-            }
-            Ok(_) => return Err(ServeError::InUse(path.to_owned())),
-            Err(error) => return Err(failed(error)),
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(failed(error)),
-    }
-    Ok(())
 }
 
 /// The daemon: a device, and whoever uses it.
@@ -221,39 +150,26 @@ impl<'a> Server<'a> {
         match source {
             Source::Connected(socket) => self.converse(socket).map(|_| ()),
             Source::Client(path) => self.connect_again_and_again(&path),
-            Source::Listener(bound) => self.accept_again_and_again(&bound.listener),
+            Source::Listener(bound) => self.accept_again_and_again(bound),
         }
     }
 
-    fn accept_again_and_again(&mut self, listener: &UnixListener) -> Result<(), ServeError> {
+    fn accept_again_and_again(&mut self, mut bound: BoundListener) -> Result<(), ServeError> {
         loop {
-            let wanted = [
-                self.termination.as_fd(),
-                self.worker_lost.as_fd(),
-                listener.as_fd(),
-            ];
-            let others: Vec<_> = self.control.iter().flat_map(Control::wanted).collect();
-            let wanted = wanted.map(|fd| (fd, Interest::Readable));
-            let ([terminated, lost, _], asked) = sys::wait_with(wanted, &others, None)?;
-            if terminated {
+            let wanted: Vec<_> = bound.wanted().into_iter().collect();
+            let Some(asked) = self.wait(&wanted, bound.pause_ms())? else {
                 return Ok(());
-            }
-            if lost {
-                return Err(ServeError::WorkerLost);
-            }
+            };
             if asked && let Some(control) = &mut self.control {
                 control.serve(self.device);
             }
-            match listener.accept() {
-                Ok((socket, _)) => {
-                    if self.converse(socket)? == End::Terminated {
-                        return Ok(());
-                    }
-                }
-                Err(error) if is_transient(&error) => {
-                    debug!("{}: no front-end after all: {error}", self.name)
-                }
-                Err(error) => return Err(error.into()),
+            let Some(socket) = bound.accept(&self.name)? else {
+                continue;
+            };
+            match self.converse(socket)? {
+                End::Closed => {}
+                End::Short => bound.pause(),
+                End::Terminated => return Ok(()),
             }
         }
     }
@@ -261,7 +177,7 @@ impl<'a> Server<'a> {
     fn connect_again_and_again(&mut self, path: &Path) -> Result<(), ServeError> {
         let mut waiting = false;
         loop {
-            match UnixStream::connect(path) {
+            match sys::connect(path) {
                 Ok(socket) => {
                     waiting = false;
                     if self.converse(socket)? == End::Terminated {
@@ -269,27 +185,42 @@ impl<'a> Server<'a> {
                     }
                 }
                 Err(error) if !std::mem::replace(&mut waiting, true) => {
+                    let (path, error) = (path.display(), refused_by_front_end(error));
                     warn!(
-                        "{}: no front-end at {} yet: {error}; trying every second",
-                        self.name,
-                        path.display()
+                        "{}: no front-end at {path} yet: {error}; trying every second",
+                        self.name
                     );
                 }
                 Err(_) => {}
             }
-            let others: Vec<_> = self.control.iter().flat_map(Control::wanted).collect();
-            let wanted = [self.termination.as_fd(), self.worker_lost.as_fd()];
-            let wanted = wanted.map(|fd| (fd, Interest::Readable));
-            let ([terminated, lost], asked) = sys::wait_with(wanted, &others, Some(RECONNECT_MS))?;
-            if terminated {
+            let Some(asked) = self.wait(&[], Some(RECONNECT_MS))? else {
                 return Ok(());
-            }
-            if lost {
-                return Err(ServeError::WorkerLost);
-            }
+            };
             if asked && let Some(control) = &mut self.control {
                 control.serve(self.device);
             }
+        }
+    }
+
+    /// Waits without a front-end, for `own` among others. Whether an operator asks for something;
+    /// `None` is the end.
+    fn wait(
+        &self,
+        own: &[Wanted<'_>],
+        timeout_ms: Option<u16>,
+    ) -> Result<Option<bool>, ServeError> {
+        let others: Vec<_> = self.control.iter().flat_map(Control::wanted).collect();
+        let pause = self.control.as_ref().and_then(Control::pause_ms);
+        let timeout = timeout_ms.into_iter().chain(pause).min();
+        let ends = [self.termination.as_fd(), self.worker_lost.as_fd()];
+        let ends = ends.map(|fd| (fd, Interest::Readable));
+        let all = [&others, own].concat();
+        let ([terminated, lost], asked) = sys::wait_with(ends, &all, timeout)?;
+        match (terminated, lost) {
+            (true, _) => Ok(None),
+            (_, true) => Err(ServeError::WorkerLost),
+            // Whoever did not ask is looked at in vain.
+            _ => Ok(Some(asked)),
         }
     }
 
@@ -310,11 +241,19 @@ impl<'a> Server<'a> {
 
     /// What the front-end does wrong goes to the log, on one line.
     fn converse_to_the_end(&mut self, socket: UnixStream) -> Result<End, ServeError> {
-        let mut connection = Connection::new(socket)?;
-        let mut session = Session::new(self.device)?;
+        let begun = Connection::new(socket).and_then(|it| Ok((it, Session::new(self.device)?)));
+        let (mut connection, mut session) = match begun {
+            Ok(both) => both,
+            Err(error) => {
+                warn!("{}: no conversation: {}", self.name, chain(&error));
+                let short = sys::is_shortage(&error);
+                return Ok(if short { End::Short } else { End::Closed });
+            }
+        };
         let mut refusals = 0;
         loop {
             let others: Vec<_> = self.control.iter().flat_map(Control::wanted).collect();
+            let pause = self.control.as_ref().and_then(Control::pause_ms);
             let ([terminated, lost, changed, ready], asked) = sys::wait_with(
                 [
                     (self.termination.as_fd(), Interest::Readable),
@@ -326,7 +265,7 @@ impl<'a> Server<'a> {
                     (connection.as_fd(), connection.interest()),
                 ],
                 &others,
-                None,
+                pause,
             )?;
             if terminated {
                 return Ok(End::Terminated);
@@ -386,29 +325,31 @@ fn step(
     }
 }
 
+/// The reason why a front-end cannot be connected to, in words where the kernel's are about
+/// something else.
+fn refused_by_front_end(error: io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => "it has not accepted those who came before".into(),
+        _ => chain(&error),
+    }
+}
+
 /// What messages about `device` begin with: its tap's name, where it has one.
 pub(crate) fn name_of(device: &NetDevice) -> String {
     let host = device.host_interface().map(|host| host.name.clone());
     host.unwrap_or_else(|| device.config().id.clone())
 }
 
-/// Errors that say nothing about the socket.
-pub(crate) fn is_transient(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted
-    )
-}
-
-/// An error and its causes, on one line.
+/// An error and its causes, on one line, with advice where a limit of the process or the host is
+/// the cause.
 #[must_use]
-pub fn chain(error: &dyn Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line.push_str(": ");
-        line.push_str(&error.to_string());
-        cause = error.source();
-    }
-    line
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    let causes: Vec<_> = iter::successors(Some(error), |&error| error.source()).collect();
+    let texts: Vec<_> = causes.iter().map(ToString::to_string).collect();
+    let advice = causes
+        .iter()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .find_map(sys::shortage_advice);
+    let advice = advice.map_or_else(String::new, |advice| format!("; {advice}"));
+    texts.join(": ") + &advice
 }

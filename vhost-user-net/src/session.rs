@@ -56,8 +56,15 @@ pub enum SessionError {
     #[error("features cannot change while a ring runs")]
     FeaturesInUse,
     /// No such ring.
-    #[error("there is no ring {0}")]
-    NoRing(u32),
+    #[error("there is no ring {ring}; with --queue-pairs {pairs} the last one is ring {last}")]
+    NoRing {
+        /// The ring's number.
+        ring: u32,
+        /// Queue pairs of the device.
+        pairs: u16,
+        /// Number of its last ring.
+        last: usize,
+    },
     /// What was said about a ring.
     #[error("ring {0}")]
     Ring(u32, #[source] RingError),
@@ -166,7 +173,7 @@ impl<'a> Session<'a> {
         match request {
             Request::GetFeatures => return Ok(Answer::Number(self.offered_features())),
             Request::GetProtocolFeatures => return Ok(Answer::Number(PROTOCOL_FEATURES.bits())),
-            Request::GetQueueNum => return Ok(Answer::Number(self.rings.len() as u64)),
+            Request::GetQueueNum => return Ok(Answer::Number(self.ring_count() as u64)),
             Request::GetMaxMemSlots => return Ok(Answer::Number(MAX_SLOTS as u64)),
             Request::GetConfig(config) => return Ok(self.read_config(&config)),
             Request::GetVringBase(ring) => return self.stop_ring(ring),

@@ -1,15 +1,22 @@
-//! The system calls that the standard library has no safe door to: the only `unsafe` of this crate.
+//! The system calls that the standard library has no safe door to: the only `unsafe` of this crate
+//! is in this module and its children.
 #![allow(unsafe_code)]
 
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io;
-use std::mem::{MaybeUninit, size_of, size_of_val};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::mem::{MaybeUninit, size_of};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+
+use vm_memory::MmapRegion;
+
+mod process;
+mod socket;
+
+pub use self::process::{Termination, group_id, ignore_file_size_signal, raise_open_files_limit};
+pub(crate) use self::process::{is_shortage, shortage_advice};
+pub use self::socket::{SocketKind, connect, unix_stream_kind};
+pub(crate) use self::socket::{bind, listen};
 
 /// Most file descriptors that one message may carry.
 pub const MAX_FDS: usize = 32;
@@ -29,8 +36,9 @@ fn interrupted(error: &io::Error) -> bool {
 /// Receives at most `buf.len()` bytes without blocking, and appends the descriptors that came along to `fds`.
 ///
 /// # Errors
-/// `WouldBlock` when nothing waits, `InvalidData` when more than [`MAX_FDS`] descriptors came (those that fitted
-/// are in `fds`, the kernel dropped the others), or what the kernel says.
+/// `WouldBlock` when nothing waits, `InvalidData` when more than [`MAX_FDS`] descriptors came,
+/// `EMFILE` when this process may have no more of them (in both cases those that fitted are in
+/// `fds`, the kernel dropped the others), or what the kernel says.
 pub fn recv_with_fds(
     socket: BorrowedFd<'_>,
     buf: &mut [u8],
@@ -65,14 +73,31 @@ pub fn recv_with_fds(
             return Err(error);
         }
     };
+    let before = fds.len();
     take_rights(&msg, fds);
-    if msg.msg_flags & libc::MSG_CTRUNC != 0 || fds.len() > MAX_FDS {
+    let truncated = msg.msg_flags & libc::MSG_CTRUNC != 0;
+    if truncated && fds.len() - before < MAX_FDS {
+        return Err(withheld(socket));
+    }
+    if truncated || fds.len() > MAX_FDS {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
             "too many file descriptors in one message",
         ));
     }
     Ok(received)
+}
+
+/// The reason why the kernel dropped descriptors that there was room for. It does not say, but
+/// answers a request for one more descriptor likewise.
+fn withheld(socket: BorrowedFd<'_>) -> io::Error {
+    match socket.try_clone_to_owned() {
+        Err(error) => error,
+        Ok(_) => io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "the kernel withheld file descriptors of a message, as a security module makes it do",
+        ),
+    }
 }
 
 /// Moves every descriptor of `msg`'s control data into `fds`.
@@ -144,84 +169,6 @@ pub fn event() -> io::Result<File> {
     Ok(unsafe { File::from_raw_fd(fd) })
 }
 
-/// What kind of Unix stream socket a descriptor is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SocketKind {
-    /// Waits for connections.
-    Listening,
-    /// Has a peer (or will never have one).
-    Connected,
-}
-
-/// Says which end of a Unix stream socket `fd` is; `None` when it is something else.
-pub fn unix_stream_kind(fd: BorrowedFd<'_>) -> Option<SocketKind> {
-    let is_unix = socket_option(fd, libc::SO_DOMAIN).ok()? == libc::AF_UNIX;
-    let is_stream = socket_option(fd, libc::SO_TYPE).ok()? == libc::SOCK_STREAM;
-    if !is_unix || !is_stream {
-        return None;
-    }
-    Some(match socket_option(fd, libc::SO_ACCEPTCONN).ok()? {
-        0 => SocketKind::Connected,
-        _ => SocketKind::Listening,
-    })
-}
-
-fn socket_option(fd: BorrowedFd<'_>, option: libc::c_int) -> io::Result<libc::c_int> {
-    let mut value: libc::c_int = 0;
-    let mut len = size_of_val(&value) as libc::socklen_t;
-    // SAFETY: `value` and `len` are alive for the call, and `len` is the size of `value`.
-    let result = unsafe {
-        libc::getsockopt(
-            fd.as_raw_fd(),
-            libc::SOL_SOCKET,
-            option,
-            (&raw mut value).cast(),
-            &raw mut len,
-        )
-    };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(value)
-    }
-}
-
-/// SIGTERM and SIGINT as a descriptor that becomes readable: no handler, no race.
-#[derive(Debug)]
-pub struct Termination(OwnedFd);
-
-impl Termination {
-    /// Blocks the two signals for this thread, and for those that it starts from now on.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn new() -> io::Result<Self> {
-        // SAFETY: `set` is initialised by sigemptyset before anyone reads it, and lives through the calls; signalfd
-        // returns a descriptor that nobody else knows.
-        unsafe {
-            let mut set = MaybeUninit::<libc::sigset_t>::uninit();
-            libc::sigemptyset(set.as_mut_ptr());
-            libc::sigaddset(set.as_mut_ptr(), libc::SIGTERM);
-            libc::sigaddset(set.as_mut_ptr(), libc::SIGINT);
-            let error = libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), ptr::null_mut());
-            if error != 0 {
-                return Err(io::Error::from_raw_os_error(error));
-            }
-            let fd = libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
-            if fd < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            Ok(Self(OwnedFd::from_raw_fd(fd)))
-        }
-    }
-}
-
-impl AsFd for Termination {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
 /// What to wait for on a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
@@ -282,43 +229,18 @@ pub fn wait_with<const N: usize>(
     }
 }
 
-/// Connections that may wait to be accepted.
-const BACKLOG: libc::c_int = 8;
-
-/// Listens at `path`, which only this user may connect to from its first moment on. Accepting does not block.
+/// Leaves `region` out of core dumps of this process, which the guest's memory is no part of.
 ///
 /// # Errors
-/// What the kernel says; `InvalidInput` when the path is too long for a socket.
-pub fn listen_privately(path: &Path) -> io::Result<UnixListener> {
-    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-    // SAFETY: socket takes three ints and touches no memory.
-    let fd = unsafe { libc::socket(libc::AF_UNIX, kind, 0) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
+/// What the kernel says.
+pub fn exclude_from_core_dumps(region: &MmapRegion) -> io::Result<()> {
+    // SAFETY: the range is the region's own mapping, which its borrow keeps alive; the advice
+    // changes no byte of it and no access to it.
+    let result =
+        unsafe { libc::madvise(region.as_ptr().cast(), region.size(), libc::MADV_DONTDUMP) };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
     }
-    // SAFETY: the kernel has just made `fd`, and nobody else knows it.
-    let socket = unsafe { File::from_raw_fd(fd) };
-    // The path gets the mode that the socket has when it is bound.
-    socket.set_permissions(Permissions::from_mode(0o600))?;
-    // SAFETY: all-zero bytes are a valid sockaddr_un.
-    let mut address: libc::sockaddr_un = unsafe { MaybeUninit::zeroed().assume_init() };
-    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
-    let bytes = path.as_os_str().as_bytes();
-    // One zero has to follow, and none may be within.
-    if bytes.len() >= address.sun_path.len() || bytes.contains(&0) {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    for (to, from) in address.sun_path.iter_mut().zip(bytes) {
-        *to = *from as libc::c_char;
-    }
-    let len = size_of_val(&address) as libc::socklen_t;
-    // SAFETY: `address` is alive for the call, and `len` is its size.
-    if unsafe { libc::bind(fd, (&raw const address).cast(), len) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: listen takes two ints and touches no memory.
-    if unsafe { libc::listen(fd, BACKLOG) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(OwnedFd::from(socket).into())
 }

@@ -30,6 +30,8 @@ const VERSION: u32 = 1;
 const NO_FD: u64 = 1 << 8;
 /// Bits of a ring's descriptor message that hold the ring's index.
 const RING_MASK: u64 = 0xff;
+/// Most rings of a device: each of them needs a message with its descriptors.
+pub const MAX_RINGS: u16 = RING_MASK as u16 + 1;
 
 /// Why a message is malformed. It ends the connection.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]

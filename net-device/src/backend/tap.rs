@@ -68,7 +68,8 @@ impl FrameBackend for TapBackend {
     }
 
     fn mtu(&self) -> Option<u16> {
-        self.tap.mtu().ok()
+        // To ask takes a descriptor: without one, what is known stays.
+        self.tap.mtu().ok().or(self.caps.mtu)
     }
 
     fn configure(&mut self, link: &LinkConfig) -> io::Result<()> {

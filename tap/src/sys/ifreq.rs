@@ -82,6 +82,13 @@ impl IfReq {
         [a, b, c, d, e, f].map(|byte| byte as u8)
     }
 
+    /// The address of a `sockaddr_in`: the port takes the first two bytes of the data.
+    pub(super) fn ipv4(&self) -> Ipv4Addr {
+        // SAFETY: as in `flags`.
+        let [_, _, a, b, c, d, ..] = unsafe { self.0.ifr_ifru.ifru_addr.sa_data };
+        Ipv4Addr::from([a, b, c, d].map(|byte| byte as u8))
+    }
+
     pub(crate) fn mtu(&self) -> c_int {
         // SAFETY: as in `flags`.
         unsafe { self.0.ifr_ifru.ifru_mtu }

@@ -21,6 +21,41 @@ const INSIDE: &str = "TEST_IN_NAMESPACE";
 
 /// Runs `body`, a closure written in the test function, in namespaces of its own.
 pub fn isolated<F: FnOnce()>(body: F) {
+    in_namespaces(&["--user", "--map-root-user", "--net"], body);
+}
+
+/// As [`isolated`], with a device node that only the host's root can make: without that user there
+/// is nothing to test, and `body` does not run.
+pub fn isolated_as_root<F: FnOnce()>(body: F) {
+    let map = std::fs::read_to_string("/proc/self/uid_map").expect("the map of user numbers");
+    let is_root = map.split_whitespace().eq(["0", "0", "4294967295"])
+        // SAFETY: takes and touches no memory.
+        && unsafe { libc::geteuid() } == 0;
+    if is_root {
+        in_namespaces(&["--net", "--mount"], body);
+    } else {
+        eprintln!("not run: a device node can be made by the host's root only");
+    }
+}
+
+/// Two descriptors of a new macvtap's device, which is up on one end of a veth pair.
+pub fn macvtap() -> [OwnedFd; 2] {
+    let script = "mount -t sysfs sys /sys && ip link add mv0 type veth peer name mv1 && \
+        ip link add link mv0 name mvt0 type macvtap mode bridge && ip link set mvt0 up && \
+        mount -t tmpfs tmp /tmp && \
+        mknod /tmp/mvt0 c $(cat /sys/class/net/mvt0/tap*/dev | tr : ' ')";
+    let status = Command::new("sh").args(["-ec", script]).status();
+    assert!(
+        status.expect("a shell").success(),
+        "these tests need `ip`, and a kernel with veth and macvtap: `modprobe macvtap`"
+    );
+    [(); 2].map(|()| {
+        let device = OpenOptions::new().read(true).write(true).open("/tmp/mvt0");
+        device.expect("open").into()
+    })
+}
+
+fn in_namespaces<F: FnOnce()>(namespaces: &[&str], body: F) {
     let test = test_name::<F>();
     if env::var(INSIDE).is_ok_and(|inside| inside == test) {
         OpenOptions::new().read(true).write(true).open("/dev/net/tun").expect(
@@ -29,7 +64,8 @@ pub fn isolated<F: FnOnce()>(body: F) {
         return body();
     }
     let output = Command::new("unshare")
-        .args(["--user", "--map-root-user", "--net", "--"])
+        .args(namespaces)
+        .arg("--")
         .arg(env::current_exe().expect("the test binary has a path"))
         .args([&test, "--exact", "--nocapture", "--test-threads=1"])
         .env(INSIDE, &test)
@@ -107,6 +143,61 @@ pub fn raw_persistent(name: &str, flags: c_int) {
     let fd = raw_tun(name, flags);
     // SAFETY: TUNSETPERSIST takes a number.
     ok(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETPERSIST, 1) });
+}
+
+/// As [`raw_persistent`], for an interface that belongs to this user.
+pub fn raw_owned(name: &str, flags: c_int) {
+    let fd = raw_tun(name, flags);
+    // SAFETY: both requests take a number.
+    unsafe {
+        ok(libc::ioctl(
+            fd.as_raw_fd(),
+            libc::TUNSETOWNER,
+            libc::geteuid(),
+        ));
+        ok(libc::ioctl(fd.as_raw_fd(), libc::TUNSETPERSIST, 1));
+    }
+}
+
+/// Makes the kernel answer the tun driver's request for a filter as macvtap does, from here on
+/// and for this whole process.
+pub fn refuse_filters() {
+    let statement = |code: u32, k: u32| libc::sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf: 0,
+        k,
+    };
+    let skip_unless = |k: u32, jf: u8| libc::sock_filter {
+        jf,
+        ..statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, k)
+    };
+    let load = |offset| statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset);
+    let answer = |k| statement(libc::BPF_RET | libc::BPF_K, k);
+    // struct seccomp_data { nr: int, arch: u32, instruction_pointer: u64, args: [u64; 6] }; the
+    // lower half of the second argument is what an `ioctl` asks.
+    let request = 16 + 8 + if cfg!(target_endian = "little") { 0 } else { 4 };
+    let mut filter = [
+        load(0),
+        skip_unless(libc::SYS_ioctl as u32, 3),
+        load(request),
+        skip_unless(libc::TUNATTACHFILTER as u32, 1),
+        answer(libc::SECCOMP_RET_ERRNO | libc::EINVAL as u32),
+        answer(libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog {
+        len: filter.len() as u16,
+        filter: filter.as_mut_ptr(),
+    };
+    // SAFETY: the program lives through the call, which copies it.
+    unsafe {
+        ok(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+        ok(libc::prctl(
+            libc::PR_SET_SECCOMP,
+            libc::SECCOMP_MODE_FILTER,
+            &raw const program,
+        ));
+    }
 }
 
 fn control_socket(family: c_int, kind: c_int) -> OwnedFd {

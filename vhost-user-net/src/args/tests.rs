@@ -113,6 +113,57 @@ fn capabilities_need_nothing_else() {
 }
 
 #[test]
+fn options_of_serve_stand_without_the_word() {
+    for words in [
+        "--socket-path p --tap t",
+        "-v --socket-path p --tap t",
+        "--verbose -vv --tap t --socket-path=p",
+    ] {
+        let Some(Task::Serve(args)) = parse(words).unwrap().task else {
+            panic!("{words}");
+        };
+        assert_eq!(args.tap.as_deref(), Some("t"), "{words}");
+    }
+    for words in ["--fd 3 --tap t", "--print-capabilities"] {
+        let task = parse(words).unwrap().task;
+        assert!(matches!(task, Some(Task::Serve(_))), "{words}");
+    }
+    let several = parse("--fd 3 --tap t --and --fd 4 --tap u").unwrap();
+    assert_eq!(several.others.len(), 1);
+    assert!(parse("-vv").unwrap().task.is_none());
+    for words in ["--help", "-v --help", "--version"] {
+        assert_eq!(parse(words).unwrap_err().exit_code(), 0, "{words}");
+    }
+}
+
+#[test]
+fn a_socket_is_for_whom_it_is_said_to_be() {
+    let args = serve("--socket-path p --tap t --socket-mode 0660 --socket-group kvm");
+    let access = Access {
+        mode: Some(0o660),
+        group: Some("kvm".into()),
+    };
+    assert_eq!(args.access(), access);
+    assert_eq!(serve("--socket-path p --tap t").access(), Access::default());
+}
+
+#[test]
+fn rings_may_be_as_large_as_there_are() {
+    assert_eq!(serve("--fd 3 --tap t").device().unwrap().queue_size, 32768);
+}
+
+#[test]
+fn pairs_beyond_what_messages_can_number_are_refused_with_the_reason() {
+    let device = |pairs: u16| serve(&format!("--fd 3 --tap t --queue-pairs {pairs}")).device();
+    assert_eq!(device(128).unwrap().queue_pairs, 128);
+    for pairs in [0, 129, 256, 257] {
+        let error = device(pairs).unwrap_err();
+        assert!(matches!(error, DeviceError::QueuePairs(_)), "{error:?}");
+        assert!(error.to_string().contains("8 bits"), "{error}");
+    }
+}
+
+#[test]
 fn what_makes_no_sense_is_a_usage_error() {
     for words in [
         "serve",
@@ -134,6 +185,13 @@ fn what_makes_no_sense_is_a_usage_error() {
         "serve --fd 3 --tap t --group",
         "serve --fd 3 --tap t --group :tx=1Gbit",
         "serve --fd 3 --tap t --group a:tx=fast",
+        "serve --fd 3 --tap t --socket-mode 0660",
+        "serve --socket-path p --client --tap t --socket-group kvm",
+        "serve --socket-path p --tap t --socket-mode 0668",
+        "serve --socket-path p --tap t --socket-mode 1777",
+        "--tap t",
+        "--fd 3",
+        "--colour",
         "serve --and --fd 3 --tap t",
         "serve --fd 3 --tap t --and",
         "serve --fd 3 --tap t --and --fd 4",

@@ -8,7 +8,7 @@ use net_queue::testing::Wire;
 use tempfile::TempDir;
 
 use super::*;
-use crate::serve::{Server, Source};
+use crate::serve::{ServeError, Server, Source};
 use crate::sys::{self, Termination};
 
 struct NoControl;
@@ -250,14 +250,14 @@ fn only_the_user_may_connect_and_the_path_goes_with_the_daemon() {
     assert_eq!(mode & 0o777, 0o600);
     assert!(matches!(
         Control::listen(&path, Limits::default()),
-        Err(ServeError::InUse(_))
+        Err(ListenError::InUse(_))
     ));
     drop(bench.control);
     assert!(!path.exists());
     let long = bench.directory.path().join("x".repeat(108));
     assert!(matches!(
         Control::listen(&long, Limits::default()),
-        Err(ServeError::Listen { .. })
+        Err(ListenError::Listen { .. })
     ));
 }
 
@@ -294,7 +294,7 @@ fn ask_daemon(source: Source) {
 #[test]
 fn a_daemon_listens_to_its_operator_without_a_front_end_and_with_one() {
     let directory = tempfile::tempdir().unwrap();
-    ask_daemon(Source::listen(&directory.path().join("net.sock")).unwrap());
+    ask_daemon(Source::listen(&directory.path().join("net.sock"), &Access::default()).unwrap());
     let (front_end, back_end) = UnixStream::pair().unwrap();
     ask_daemon(Source::Connected(back_end));
     drop(front_end);

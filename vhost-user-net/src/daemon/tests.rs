@@ -7,6 +7,7 @@ use net_device::{Port, PortControl};
 use net_queue::testing::Wire;
 
 use super::*;
+use crate::listener::Access;
 
 struct NoControl;
 
@@ -34,7 +35,7 @@ fn a_lost_worker_ends_all_devices() {
     let directory = tempfile::tempdir().unwrap();
     let (_front_end, back_end) = UnixStream::pair().unwrap();
     let seats = vec![
-        seat(Source::listen(&directory.path().join("net.sock")).unwrap()),
+        seat(Source::listen(&directory.path().join("net.sock"), &Access::default()).unwrap()),
         seat(Source::Client(directory.path().join("nobody.sock"))),
         seat(Source::Connected(back_end)),
     ];

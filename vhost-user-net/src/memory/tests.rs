@@ -136,3 +136,35 @@ fn without_regions_there_is_no_memory() {
     assert!(MemoryTable::default().guest_memory().unwrap().is_none());
     assert!(two().guest_memory().unwrap().is_some());
 }
+
+/// The kernel's flags of each mapping of a file, two letters each.
+fn flags_of_mappings(inode: u64) -> Vec<String> {
+    let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let inode = inode.to_string();
+    let mut ours = false;
+    let mut flags = Vec::new();
+    for line in maps.lines() {
+        // Range, permissions, offset, device, inode, and perhaps a name.
+        let words: Vec<_> = line.split_whitespace().collect();
+        match line.strip_prefix("VmFlags:") {
+            Some(text) if ours => flags.push(text.to_owned()),
+            None if words[0].contains('-') => ours = words[4] == inode,
+            _ => {}
+        }
+    }
+    flags
+}
+
+#[test]
+fn guest_memory_is_left_out_of_core_dumps() {
+    let memory = file(0x2000);
+    let inode = File::from(memory.try_clone().unwrap());
+    let inode = std::os::unix::fs::MetadataExt::ino(&inode.metadata().unwrap());
+    let _table = MemoryTable::new(vec![(region(0, 0x2000, 0), memory)]).unwrap();
+    let mappings = flags_of_mappings(inode);
+    assert!(!mappings.is_empty());
+    for flags in mappings {
+        let excluded = flags.split_whitespace().any(|flag| flag == "dd");
+        assert!(excluded, "{flags}");
+    }
+}

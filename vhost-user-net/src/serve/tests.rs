@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixListener;
 
 use net_device::net_queue::Offloads;
 use net_device::{NetConfig, Port, PortControl};
@@ -182,41 +183,6 @@ fn a_lost_worker_ends_the_daemon() {
 }
 
 #[test]
-fn a_socket_that_was_left_over_is_replaced_and_removed_at_the_end() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("net.sock");
-    drop(UnixListener::bind(&path).unwrap());
-    assert!(path.exists());
-    let source = Source::listen(&path).unwrap();
-    assert!(UnixStream::connect(&path).is_ok());
-    drop(source);
-    assert!(!path.exists());
-}
-
-#[test]
-fn a_socket_that_serves_is_left_alone() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("net.sock");
-    let _running = UnixListener::bind(&path).unwrap();
-    assert!(matches!(Source::listen(&path), Err(ServeError::InUse(_))));
-    assert!(UnixStream::connect(&path).is_ok());
-}
-
-#[test]
-fn what_is_no_socket_is_left_alone() {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    assert!(matches!(
-        Source::listen(file.path()),
-        Err(ServeError::NotASocket(_))
-    ));
-    assert!(file.path().exists());
-    assert!(matches!(
-        Source::listen(Path::new("/nowhere/net.sock")),
-        Err(ServeError::Listen { .. })
-    ));
-}
-
-#[test]
 fn inherited_descriptors_are_told_apart() {
     let directory = tempfile::tempdir().unwrap();
     let listener = UnixListener::bind(directory.path().join("net.sock")).unwrap();
@@ -242,9 +208,38 @@ fn inherited_descriptors_are_told_apart() {
 
 #[test]
 fn causes_stand_on_one_line() {
-    let error = ServeError::Listen {
-        path: "p".into(),
-        source: io::Error::other("why"),
+    let error = |source| {
+        ServeError::from(ListenError::Listen {
+            path: "p".into(),
+            source,
+        })
     };
-    assert_eq!(chain(&error), "cannot listen at p: why");
+    let other = error(io::Error::other("why"));
+    assert_eq!(chain(&other), "cannot listen at p: why");
+    let shortage = chain(&error(io::Error::from_raw_os_error(libc::EMFILE)));
+    assert!(
+        shortage.contains("the limit of open files of this process is"),
+        "{shortage}"
+    );
+}
+
+#[test]
+fn a_front_end_that_accepts_nobody_is_not_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("net.sock");
+    let _silent = sys::listen(sys::bind(&path, false).unwrap()).unwrap();
+    // Until as many wait as may.
+    let mut waiting = Vec::new();
+    let error = loop {
+        match sys::connect(&path) {
+            Ok(socket) => waiting.push(socket),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    let mut device = device();
+    let (termination, lost) = (Termination::new().unwrap(), sys::event().unwrap());
+    crate::interrupts::signal(Some(&lost)).unwrap();
+    let result = Server::new(&mut device, &termination, &lost).run(Source::Client(path));
+    assert!(matches!(result, Err(ServeError::WorkerLost)));
 }

@@ -8,15 +8,24 @@ use vhost::vhost_user::message::{VhostUserVirtioFeatures, VhostUserVringAddr};
 
 use super::{Session, SessionError};
 use crate::vring::{Gate, RingError, State, Vring};
-use crate::wire::{Answer, RingValue};
+use crate::wire::{Answer, MAX_RINGS, RingValue};
 
 impl Session<'_> {
+    /// Rings that can be told of: with most queue pairs the control queue is beyond what messages
+    /// can number.
+    pub(super) fn ring_count(&self) -> usize {
+        self.rings.len().min(usize::from(MAX_RINGS))
+    }
+
     /// A ring's index, if there is such a ring.
     fn index(&self, ring: u32) -> Result<usize, SessionError> {
-        let index = usize::try_from(ring)
-            .ok()
-            .filter(|index| *index < self.rings.len());
-        index.ok_or(SessionError::NoRing(ring))
+        let count = self.ring_count();
+        let index = usize::try_from(ring).ok().filter(|index| *index < count);
+        index.ok_or_else(|| SessionError::NoRing {
+            ring,
+            pairs: self.device.config().queue_pairs,
+            last: count.saturating_sub(1),
+        })
     }
 
     /// Records something about a ring, and lets it take effect.

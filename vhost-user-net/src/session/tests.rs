@@ -146,14 +146,17 @@ impl FrontEnd {
 
     /// Makes one frame available in the transmit ring.
     fn post(&mut self) {
-        let (ring, buffer) = (Self::ring(TX), 0x8_0000u64);
+        // A buffer of its own for each: the device may still read the frame before.
+        let slot = self.sent % SIZE;
+        let (ring, buffer) = (Self::ring(TX), 0x8_0000 + 0x100 * u64::from(slot));
+        let desc = ring + 16 * u64::from(slot);
         let frame = [&[0u8; HEADER][..], &[self.sent as u8; FRAME]].concat();
         let write = |bytes: &[u8], at| self.memory.write_slice(bytes, GuestAddress(at)).unwrap();
         write(&frame, buffer);
-        write(&buffer.to_le_bytes(), ring);
-        write(&(frame.len() as u32).to_le_bytes(), ring + 8);
-        write(&[0; 4], ring + 12);
-        write(&[0; 2], ring + 0x1000 + 4 + 2 * u64::from(self.sent % SIZE));
+        write(&buffer.to_le_bytes(), desc);
+        write(&(frame.len() as u32).to_le_bytes(), desc + 8);
+        write(&[0; 4], desc + 12);
+        write(&slot.to_le_bytes(), ring + 0x1000 + 4 + 2 * u64::from(slot));
         self.sent += 1;
         write(&self.sent.to_le_bytes(), ring + 0x1000 + 2);
     }

@@ -138,7 +138,7 @@ fn rings_that_are_not_there_are_refused() {
         for request in requests {
             assert!(matches!(
                 session.handle(request),
-                Err(SessionError::NoRing(_))
+                Err(SessionError::NoRing { last: 2, .. })
             ));
         }
     }
@@ -203,4 +203,19 @@ fn what_a_running_ring_is_made_of_cannot_change() {
         polling,
         Err(SessionError::Ring(TX, RingError::Polling))
     ));
+}
+
+#[test]
+fn rings_beyond_what_messages_can_number_are_told_at_once() {
+    let (mut device, _wires) = device(128);
+    let mut session = Session::new(&mut device).unwrap();
+    let count = session.handle(Request::GetQueueNum);
+    assert!(matches!(count, Ok(Answer::Number(256))), "{count:?}");
+    let size = |ring| Request::SetVringNum(RingValue { ring, value: 8 });
+    session.handle(size(255)).unwrap();
+    let error = session.handle(size(256)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "there is no ring 256; with --queue-pairs 128 the last one is ring 255"
+    );
 }

@@ -1,0 +1,161 @@
+//! A daemon in user and network namespaces of its own, and what it writes to its log.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_vhost-user-net");
+
+/// Ends a test that would hang.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+
+/// The daemon. It is killed when dropped.
+pub(crate) struct Daemon {
+    directory: TempDir,
+    process: Option<Child>,
+    lines: Option<Receiver<String>>,
+    log: Vec<String>,
+}
+
+impl Daemon {
+    /// One that is not started yet.
+    pub(crate) fn prepare() -> Self {
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+            process: None,
+            lines: None,
+            log: Vec::new(),
+        }
+    }
+
+    /// One that listens, with `options` beside those for its socket and its tap.
+    pub(crate) fn serve(options: &[&str]) -> Self {
+        Self::serve_after("", options)
+    }
+
+    /// As [`Daemon::serve`], started by a shell in its namespaces that does `setup` before; the
+    /// daemon's command line is in `"$@"`.
+    pub(crate) fn serve_after(setup: &str, options: &[&str]) -> Self {
+        let mut daemon = Self::prepare();
+        daemon.start(setup, options);
+        // It says what it serves once everything is open.
+        daemon.log_with("vhost-user-net: tap");
+        daemon
+    }
+
+    pub(crate) fn start(&mut self, setup: &str, options: &[&str]) {
+        let tap: &[_] = if options.contains(&"--tap") {
+            &[]
+        } else {
+            &["--tap", "vmtap0"]
+        };
+        let mut command = Command::new("unshare");
+        command
+            .args(["--user", "--map-root-user", "--net", "--", "sh", "-ec"])
+            .arg(format!("{setup}\nexec \"$@\""))
+            .args(["sh", BINARY, "serve", "--socket-path", "net.sock"])
+            .args(tap)
+            .args(options)
+            .current_dir(self.directory.path())
+            .stderr(Stdio::piped());
+        let mut process = command.spawn().expect("these tests need `unshare`");
+        let stderr = BufReader::new(process.stderr.take().unwrap());
+        let (sender, receiver) = channel();
+        thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        self.process = Some(process);
+        self.lines = Some(receiver);
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.path("net.sock")
+    }
+
+    /// Its process, which is the shell's and `unshare`'s too.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.as_ref().unwrap().id()
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        run("kill", &["-s", name, &self.id().to_string()]);
+    }
+
+    /// Waits for a line with `text`, and returns it.
+    pub(crate) fn log_with(&mut self, text: &str) -> String {
+        loop {
+            match self.lines.as_ref().unwrap().recv_timeout(LIMIT) {
+                Ok(line) => {
+                    self.log.push(line.clone());
+                    if line.contains(text) {
+                        return line;
+                    }
+                }
+                Err(error) => panic!("{error}: no line with {text:?} in {:#?}", self.log),
+            }
+        }
+    }
+
+    /// Waits until it ends by itself, and takes in the rest of its log.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        loop {
+            match self.lines.as_ref().unwrap().recv_timeout(LIMIT) {
+                Ok(line) => self.log.push(line),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("it does not end: {:#?}", self.log),
+            }
+        }
+        self.process.take().unwrap().wait().unwrap()
+    }
+
+    /// Lines so far that have `text`.
+    pub(crate) fn lines_with(&self, text: &str) -> usize {
+        self.log.iter().filter(|line| line.contains(text)).count()
+    }
+
+    /// Lets it open so many files beyond those that it has.
+    pub(crate) fn allow_more_files(&self, count: usize) {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.id())).unwrap();
+        let numbers = open.map(|entry| entry.unwrap().file_name());
+        let numbers = numbers.filter_map(|name| name.to_str()?.parse::<u64>().ok());
+        // The lowest ones that are free are taken first.
+        let numbers: Vec<_> = numbers.collect();
+        let free = (0..).filter(|number| !numbers.contains(number)).nth(count);
+        self.allow_files(free.unwrap());
+    }
+
+    /// Changes its soft limit of open files.
+    pub(crate) fn allow_files(&self, soft: u64) {
+        let pid = self.id().to_string();
+        run("prlimit", &["--pid", &pid, &format!("--nofile={soft}:")]);
+    }
+}
+
+fn run(program: &str, args: &[&str]) {
+    let status = Command::new(program).args(args).status();
+    let status = status.unwrap_or_else(|error| panic!("these tests need `{program}`: {error}"));
+    assert!(status.success(), "{program} {args:?}: {status}");
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The daemon as a process: its end, its limits, its privileges. Each runs in namespaces of its
+//! own, without root.
+
+mod daemon;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::{Command, Stdio};
+
+use vhost_user_net::listener::{Access, BoundListener};
+use vhost_user_net::sys;
+use vmm_sys_util::sock_ctrl_msg::ScmSocket;
+
+use crate::daemon::{BINARY, Daemon, LIMIT};
+
+const GET_QUEUE_NUM: u32 = 17;
+const SET_VRING_CALL: u32 = 13;
+
+fn message(code: u32, payload: &[u8]) -> Vec<u8> {
+    let header = [code, 1, payload.len() as u32].map(u32::to_ne_bytes);
+    [header.as_flattened(), payload].concat()
+}
+
+fn connect(daemon: &Daemon) -> UnixStream {
+    let socket = UnixStream::connect(daemon.socket()).unwrap();
+    socket.set_read_timeout(Some(LIMIT)).unwrap();
+    socket
+}
+
+/// Asks for the number of rings, which any front-end may do at any time.
+fn rings(mut socket: &UnixStream) -> u64 {
+    socket.write_all(&message(GET_QUEUE_NUM, &[])).unwrap();
+    let mut reply = [0; 20];
+    socket.read_exact(&mut reply).unwrap();
+    u64::from_ne_bytes(reply[12..].try_into().unwrap())
+}
+
+#[test]
+fn every_signal_that_would_end_the_process_removes_its_sockets() {
+    for signal in [
+        "TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "ALRM", "VTALRM", "PROF", "IO", "PWR",
+        "STKFLT", "XCPU",
+    ] {
+        let mut daemon = Daemon::serve(&["--control-path", "control.sock"]);
+        let control = daemon.path("control.sock");
+        assert!(daemon.socket().exists() && control.exists());
+        daemon.signal(signal);
+        let status = daemon.wait();
+        assert!(status.success(), "{signal}: {status}");
+        assert!(!daemon.socket().exists() && !control.exists(), "{signal}");
+    }
+}
+
+#[test]
+fn a_signal_that_is_ignored_by_whoever_starts_the_daemon_stays_ignored() {
+    let mut daemon = Daemon::serve_after("trap '' HUP", &[]);
+    daemon.signal("HUP");
+    assert_eq!(rings(&connect(&daemon)), 3);
+    daemon.signal("TERM");
+    assert!(daemon.wait().success());
+}
+
+#[test]
+fn a_path_that_another_daemon_took_over_stays_its_own() {
+    let mut first = Daemon::serve(&[]);
+    fs::remove_file(first.socket()).unwrap();
+    let second = UnixListener::bind(first.socket()).unwrap();
+    first.signal("TERM");
+    assert!(first.wait().success());
+    assert!(first.socket().exists());
+    drop(second);
+}
+
+#[test]
+fn a_front_end_that_accepts_nobody_does_not_keep_the_daemon_from_ending() {
+    let mut daemon = Daemon::prepare();
+    let _silent = BoundListener::bind(&daemon.socket(), &Access::default()).unwrap();
+    let connect = || sys::connect(&daemon.socket()).ok();
+    let waiting: Vec<_> = std::iter::from_fn(connect).collect();
+    assert!(!waiting.is_empty());
+    daemon.start("", &["--client"]);
+    daemon.log_with("has not accepted those who came before");
+    daemon.signal("TERM");
+    assert!(daemon.wait().success());
+    drop(waiting);
+}
+
+#[test]
+fn the_soft_limit_of_open_files_is_raised_to_the_hard_one() {
+    let daemon = Daemon::serve_after("ulimit -Sn 40; ulimit -Hn 700", &["--queue-pairs", "16"]);
+    let limits = fs::read_to_string(format!("/proc/{}/limits", daemon.id())).unwrap();
+    let files = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let words: Vec<_> = files.unwrap().split_whitespace().collect();
+    assert_eq!(words[3..5], ["700", "700"]);
+}
+
+#[test]
+fn without_a_descriptor_connections_wait_until_there_is_one() {
+    let mut daemon = Daemon::serve(&["--control-path", "control.sock"]);
+    daemon.allow_more_files(0);
+    let front_end = connect(&daemon);
+    daemon.log_with("a connection waits to be accepted: Too many open files");
+    daemon.allow_files(1024);
+    assert_eq!(rings(&front_end), 3);
+
+    // An operator waits likewise, and the front-end that is there does not notice.
+    daemon.allow_more_files(0);
+    let mut operator = UnixStream::connect(daemon.path("control.sock")).unwrap();
+    daemon.log_with("the limit of open files of this process is");
+    assert_eq!(rings(&front_end), 3);
+    daemon.allow_files(1024);
+    operator.set_read_timeout(Some(LIMIT)).unwrap();
+    operator.write_all(b"limits\n").unwrap();
+    let mut answer = [0; 64];
+    let count = operator.read(&mut answer).unwrap();
+    assert!(answer[..count].starts_with(b"rx=off"));
+
+    daemon.signal("TERM");
+    assert!(daemon.wait().success());
+    // One line for each of the two shortages.
+    assert_eq!(daemon.lines_with("waits to be accepted"), 2);
+}
+
+#[test]
+fn a_conversation_that_runs_out_of_descriptors_names_the_limit_and_ends_alone() {
+    let mut daemon = Daemon::serve(&[]);
+    let front_end = connect(&daemon);
+    assert_eq!(rings(&front_end), 3);
+    daemon.allow_more_files(0);
+    let call = front_end.as_raw_fd();
+    let bytes = message(SET_VRING_CALL, &0u64.to_ne_bytes());
+    front_end.send_with_fd(&bytes[..], call).unwrap();
+    let line = daemon.log_with("connection ended");
+    assert!(line.contains("Too many open files"), "{line}");
+    assert!(
+        line.contains("the limit of open files of this process is"),
+        "{line}"
+    );
+    assert_eq!((&front_end).read(&mut [0]).unwrap_or(0), 0);
+
+    // Enough for a connection, but not for a session.
+    daemon.allow_more_files(1);
+    let next = connect(&daemon);
+    daemon.log_with("no conversation");
+    drop(next);
+    daemon.allow_files(1024);
+    assert_eq!(rings(&connect(&daemon)), 3);
+}
+
+#[test]
+fn the_owner_of_a_tap_that_is_up_serves_without_capabilities() {
+    for (kind, pairs) in [("", "1"), ("multi_queue", "2")] {
+        let setup = format!(
+            "ip tuntap add dev own0 mode tap user 0 vnet_hdr {kind}; ip link set own0 up; \
+             set -- setpriv --bounding-set=-all --inh-caps=-all \"$@\""
+        );
+        let daemon = Daemon::serve_after(&setup, &["--tap", "own0", "--queue-pairs", pairs]);
+        let status = fs::read_to_string(format!("/proc/{}/status", daemon.id())).unwrap();
+        assert!(status.contains("CapEff:\t0000000000000000"), "{status}");
+        assert_eq!(
+            rings(&connect(&daemon)),
+            2 * pairs.parse::<u64>().unwrap() + 1
+        );
+    }
+}
+
+#[test]
+fn a_socket_is_for_the_group_it_is_given_to() {
+    use std::os::unix::fs::MetadataExt;
+    let daemon = Daemon::serve(&["--socket-group", "0"]);
+    let found = fs::metadata(daemon.socket()).unwrap();
+    assert_eq!(found.mode() & 0o777, 0o660);
+    let daemon = Daemon::serve(&["--socket-mode", "0666"]);
+    let found = fs::metadata(daemon.socket()).unwrap();
+    assert_eq!(found.mode() & 0o777, 0o666);
+}
+
+#[test]
+fn a_capture_beyond_the_limit_of_file_sizes_is_an_error_and_not_a_signal() {
+    let mut daemon = Daemon::prepare();
+    daemon.start("ulimit -f 0", &["--pcap", "frames.pcap"]);
+    daemon.log_with("cannot write frames.pcap: File too large");
+    assert_eq!(daemon.wait().code(), Some(1));
+    assert!(!daemon.socket().exists());
+}
+
+#[test]
+fn capabilities_are_printed_with_the_word_serve_and_without() {
+    for words in [
+        &["serve", "--print-capabilities"][..],
+        &["--print-capabilities"],
+    ] {
+        let output = Command::new(BINARY).args(words).output().unwrap();
+        assert!(output.status.success());
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(
+            text.split_whitespace().collect::<String>(),
+            r#"{"type":"net"}"#
+        );
+    }
+}
+
+#[test]
+fn more_pairs_than_messages_can_number_are_a_usage_error() {
+    let mut command = Command::new(BINARY);
+    command.args(["serve", "--fd", "0", "--tap", "t", "--queue-pairs", "129"]);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        text.contains("129 queue pairs; vhost-user can serve 1 to 128"),
+        "{text}"
+    );
+}
