@@ -99,7 +99,9 @@ impl CtrlWorker {
             Next::Step => poller.wait(true, each)?,
             Next::Kick | Next::Halt => poller.wait(false, each)?,
             Next::Deadline(deadline) => {
-                poller.wait_at_most(deadline.saturating_sub(now_ns()), each)?;
+                // Rounded up: a wait that returns early would be made again and again.
+                let ms = deadline.saturating_sub(now_ns()).div_ceil(1_000_000);
+                poller.wait_ms(i32::try_from(ms).unwrap_or(i32::MAX), each)?;
             }
         }
         match *next {

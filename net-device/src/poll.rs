@@ -129,20 +129,14 @@ impl Poller {
 
     /// Waits for events, at most until one is there; with `poll` only looks.
     pub(crate) fn wait(&self, poll: bool, each: impl FnMut(Ready)) -> io::Result<()> {
-        self.wait_for(if poll { 0 } else { -1 }, each)
+        self.wait_ms(if poll { 0 } else { -1 }, each)
     }
 
-    /// Waits for events, at most for `ns` nanoseconds: rounded up, since one that returns early would be called again
-    /// and again.
-    pub(crate) fn wait_at_most(&self, ns: u64, each: impl FnMut(Ready)) -> io::Result<()> {
-        let ms = ns.div_ceil(1_000_000);
-        self.wait_for(i32::try_from(ms).unwrap_or(i32::MAX), each)
-    }
-
-    fn wait_for(&self, timeout_ms: i32, mut each: impl FnMut(Ready)) -> io::Result<()> {
+    /// Waits for events, at most until one is there or `timeout` milliseconds are over; for ever if it is negative.
+    pub(crate) fn wait_ms(&self, timeout: i32, mut each: impl FnMut(Ready)) -> io::Result<()> {
         let mut events = [Event::new(Events::empty(), 0); Source::ALL.len()];
         let count = loop {
-            match epoll::wait(self.epoll.as_raw_fd(), timeout_ms, &mut events) {
+            match epoll::wait(self.epoll.as_raw_fd(), timeout, &mut events) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => break result?,
             }

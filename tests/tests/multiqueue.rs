@@ -301,3 +301,41 @@ fn a_driver_without_multiqueue_gets_all_flows_of_a_real_tap() {
         assert_eq!(host.receive(), b"out");
     });
 }
+
+/// Waits for the datagram `back`; the pair that it comes on.
+fn arrival(rig: &mut Rig) -> u16 {
+    let mut found = None;
+    let (irq, pairs) = (rig.irq.clone(), rig.pairs());
+    let queues = &mut rig.queues;
+    irq.wait_until("the answer", || {
+        for pair in 0..pairs {
+            let queue = queues.get_mut(&(2 * pair)).expect("it was laid out");
+            queue.look(usize::MAX, tests::rig::Interrupting::Yes);
+            for used in std::mem::take(&mut queue.used) {
+                if Host::payload(&queue.ring.bytes(&used)) == Some(b"back") {
+                    found = Some(pair);
+                }
+            }
+        }
+        found.is_some()
+    });
+    found.expect("it came")
+}
+
+#[test]
+fn a_flow_returns_to_the_pair_it_was_sent_on_net_mq_03() {
+    isolated(|| {
+        let (mut rig, _taps, host) = on_tap("mq2", 4);
+        assert_eq!(set_pairs(&mut rig, 4), OK);
+        for pair in 0..4 {
+            rig.post(pair, &[2048; 32]);
+        }
+        for (pairs, pair) in [(4, 2), (4, 3), (4, 1), (4, 0), (2, 1), (4, 2), (4, 1)] {
+            assert_eq!(set_pairs(&mut rig, pairs), OK);
+            rig.send(pair, &host.datagram(b"out"));
+            assert_eq!(host.receive(), b"out");
+            host.send(b"back");
+            assert_eq!(arrival(&mut rig), pair);
+        }
+    });
+}

@@ -33,7 +33,7 @@ fn expires(limit: &QueueLimit) -> bool {
         .expect("a timer can be waited for");
     let mut expired = false;
     poller
-        .wait_at_most(20_000_000_000, |_| expired = true)
+        .wait_ms(20_000, |_| expired = true)
         .expect("it waits");
     expired
 }
