@@ -46,6 +46,7 @@ fn buffers_in_a_hole_cost_their_frames() {
             assert_eq!(rig.counter("rx_drop_memory_fault"), 1);
             check_traffic(&mut rig);
             assert!(!rig.device.needs_reset());
+            drop(rig.restored());
         }
     }
 }
@@ -62,6 +63,7 @@ fn rings_that_vanish_break_their_device_alone() {
         rig.irq.wait_config(1);
         assert!(rig.device.needs_reset());
         check_traffic(&mut other);
+        drop(rig.restored());
         rig.device.reset();
         holed.restore_rings().expect("the file can be extended");
         rig.start(without);

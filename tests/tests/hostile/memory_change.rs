@@ -131,6 +131,7 @@ fn fault_outlives_memory_change() {
             let other = (index / 2 + 1) % 2;
             rig.send(other, &frame(60, 5));
             assert!(!rig.networks[usize::from(other)].wait_sent(1).is_empty());
+            drop(rig.restored());
             rig.device.reset();
             rig.queues.clear();
             let _ = rig.networks[0].wire.take_sent();
@@ -165,6 +166,7 @@ fn fault_outlives_stops_and_starts_of_queues() {
                 }
                 check_halted(&mut rig, index, "after it was started where it stood");
             }
+            rig.end();
         }
     }
 }
@@ -199,6 +201,7 @@ fn a_queue_that_starts_from_the_beginning_is_not_the_broken_one_dev_life_12() {
                     }
                 }
                 assert!(rig.device.needs_reset(), "the device was told of nothing");
+                rig.end();
             }
         }
     }
