@@ -12,6 +12,7 @@ use crate::error::{ActivateError, WorkerLost};
 use crate::events::{DeviceEvent, Events, Observer};
 use crate::features::{FeatureError, Features};
 use crate::health::Health;
+use crate::log_limit::LogLimit;
 use crate::pair::PairParts;
 use crate::persist::Saved;
 use crate::runtime::{Remains, Runtime};
@@ -131,6 +132,13 @@ impl NetDevice {
     #[must_use]
     pub fn host_interface(&self) -> Option<&HostInterface> {
         self.host.as_ref()
+    }
+
+    /// The limit for log lines that its guest, or who carries the guest's requests, can cause. To be used for every
+    /// such line about this device; see [`log_limited!`](crate::log_limited).
+    #[must_use]
+    pub fn log_limit(&self) -> Arc<LogLimit> {
+        self.health.events().log.clone()
     }
 
     /// Its configuration; what was asked of the backend is filled in.

@@ -56,7 +56,7 @@ pub trait Observer: Send + Sync {
 pub(crate) struct Events {
     id: String,
     /// For every line about this device that its guest can cause.
-    pub(crate) log: LogLimit,
+    pub(crate) log: Arc<LogLimit>,
     observer: Mutex<Option<Arc<dyn Observer>>>,
 }
 

@@ -11,6 +11,7 @@
 //!   control     one thread for the control queue: commands -> policy, config space, link ----+
 //!   live        what the workers share: receive policy, which pairs are fed, health
 //!   events      what becomes of the device, for the VMM's observer and the log
+//!   log_limit   every log line that a guest can cause
 //!   port        the backend that moves frames, the handle that steers its link
 //! ```
 //!

@@ -29,7 +29,7 @@ fn within(pairs: u16, rx: Option<&Group>, tx: Option<&Group>) -> Rig {
 /// Frames that the group can pass now, in thousandths: members keep fractions of a nanosecond.
 fn left(group: &Group) -> i128 {
     let level = group.levels(now_ns()).ops.expect("it limits frames");
-    i128::from(level.tokens) * 1000 + (i128::from(level.fraction) * 1000 >> 64)
+    i128::from(level.tokens) * 1000 + ((i128::from(level.fraction) * 1000) >> 64)
 }
 
 /// Waits until the frames that are left to all are `count` and no more.

@@ -22,8 +22,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 
-use log::{info, warn};
-use net_device::{NetDevice, VirtioDevice};
+use log::warn;
+use net_device::{NetDevice, VirtioDevice, log_limited};
 
 use crate::group::Shared;
 use crate::limits::Limits;
@@ -146,7 +146,7 @@ fn answer(
         ("limits", changes) => change(changes, limits, device).map(|()| String::new()),
         ("group", changes) => match group {
             Some(group) if changes.is_empty() => Ok(format!("{group}\n")),
-            Some(group) => change_group(changes, group).map(|()| String::new()),
+            Some(group) => change_group(changes, group, device).map(|()| String::new()),
             None => Err("the device is in no group; it would need --group".into()),
         },
         _ => Err(format!("{line:?} is no command; try help").into()),
@@ -165,13 +165,22 @@ fn change(
     let next = limits.with(changes)?;
     device.set_limits(next.rx()?, next.tx()?)?;
     *limits = next;
-    info!("{}: limits: {limits}", name_of(device));
+    log_limited!(
+        device.log_limit(),
+        Info,
+        "{}: limits: {limits}",
+        name_of(device)
+    );
     Ok(())
 }
 
-fn change_group(changes: &str, group: &Shared) -> Result<(), Box<dyn std::error::Error>> {
+fn change_group(
+    changes: &str,
+    group: &Shared,
+    device: &NetDevice,
+) -> Result<(), Box<dyn std::error::Error>> {
     group.change(changes)?;
-    info!("group {group}");
+    log_limited!(device.log_limit(), Info, "group {group}");
     Ok(())
 }
 

@@ -12,7 +12,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use log::warn;
+use net_device::log_limit::LogLimit;
+use net_device::log_limited;
 
 use crate::sys::{self, Interest, Wanted};
 
@@ -110,6 +111,8 @@ pub struct BoundListener {
     paused_until: Option<Instant>,
     /// Whether such an attempt was the last one.
     short: bool,
+    /// For lines that who connects can cause.
+    log: Box<LogLimit>,
 }
 
 impl BoundListener {
@@ -166,6 +169,7 @@ impl BoundListener {
             listener,
             paused_until: None,
             short: false,
+            log: Box::default(),
         }
     }
 
@@ -213,7 +217,11 @@ impl BoundListener {
                 if !std::mem::replace(&mut self.short, true) {
                     let advice = sys::shortage_advice(&error).map(|advice| format!("; {advice}"));
                     let advice = advice.unwrap_or_default();
-                    warn!("{name}: a connection waits to be accepted: {error}{advice}");
+                    log_limited!(
+                        self.log,
+                        Warn,
+                        "{name}: a connection waits to be accepted: {error}{advice}"
+                    );
                 }
                 Ok(None)
             }

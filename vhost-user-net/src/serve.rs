@@ -11,9 +11,10 @@ use std::iter;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use log::{info, warn};
-use net_device::{NetDevice, VirtioDevice};
+use net_device::log_limit::LogLimit;
+use net_device::{NetDevice, VirtioDevice, log_limited};
 
 use crate::connection::{Connection, ConnectionError, Message};
 use crate::control::Control;
@@ -117,6 +118,8 @@ pub struct Server<'a> {
     control: Option<Control>,
     /// Whose messages these are.
     name: String,
+    /// For those that a front-end can cause.
+    log: Arc<LogLimit>,
 }
 
 impl<'a> Server<'a> {
@@ -128,6 +131,7 @@ impl<'a> Server<'a> {
     ) -> Self {
         Self {
             name: name_of(device),
+            log: device.log_limit(),
             device,
             termination,
             worker_lost,
@@ -186,7 +190,9 @@ impl<'a> Server<'a> {
                 }
                 Err(error) if !std::mem::replace(&mut waiting, true) => {
                     let (path, error) = (path.display(), refused_by_front_end(error));
-                    warn!(
+                    log_limited!(
+                        self.log,
+                        Warn,
                         "{}: no front-end at {path} yet: {error}; trying every second",
                         self.name
                     );
@@ -226,7 +232,7 @@ impl<'a> Server<'a> {
 
     /// Serves one front-end, and says what the device has moved and dropped until then.
     fn converse(&mut self, socket: UnixStream) -> Result<End, ServeError> {
-        info!("{}: a front-end is there", self.name);
+        log_limited!(self.log, Info, "{}: a front-end is there", self.name);
         let end = self.converse_to_the_end(socket);
         let counters = self.device.counters();
         let counted = counters.iter().filter(|(_, count)| *count > 0);
@@ -234,18 +240,26 @@ impl<'a> Server<'a> {
             .map(|(name, count)| format!("{name} {count}"))
             .collect();
         if !list.is_empty() {
-            info!("{}: since the start: {}", self.name, list.join(", "));
+            log_limited!(
+                self.log,
+                Info,
+                "{}: since the start: {}",
+                self.name,
+                list.join(", ")
+            );
         }
         end
     }
 
     /// What the front-end does wrong goes to the log, on one line.
     fn converse_to_the_end(&mut self, socket: UnixStream) -> Result<End, ServeError> {
+        let name = &self.name;
         let begun = Connection::new(socket).and_then(|it| Ok((it, Session::new(self.device)?)));
         let (mut connection, mut session) = match begun {
             Ok(both) => both,
             Err(error) => {
-                warn!("{}: no conversation: {}", self.name, chain(&error));
+                let why = chain(&error);
+                log_limited!(self.log, Warn, "{name}: no conversation: {why}");
                 let short = sys::is_shortage(&error);
                 return Ok(if short { End::Short } else { End::Closed });
             }
@@ -274,8 +288,7 @@ impl<'a> Server<'a> {
                 return Err(ServeError::WorkerLost);
             }
             if changed && let Err(error) = session.config_changed() {
-                warn!("{}: connection ended: {}", self.name, chain(&error));
-                return Ok(End::Closed);
+                return Ok(ended(&self.log, name, &error));
             }
             if asked && let Some(control) = &mut self.control {
                 control.serve(session.device());
@@ -283,19 +296,24 @@ impl<'a> Server<'a> {
             if !ready {
                 continue;
             }
-            match step(&self.name, &mut connection, &mut session, &mut refusals) {
+            match step(name, &mut connection, &mut session, &mut refusals) {
                 Ok(()) => {}
                 Err(Broken::Connection(ConnectionError::Closed)) => {
-                    info!("{}: the front-end closed the connection", self.name);
+                    log_limited!(self.log, Info, "{name}: the front-end left");
                     return Ok(End::Closed);
                 }
                 Err(error) => {
-                    warn!("{}: connection ended: {}", self.name, chain(&error));
-                    return Ok(End::Closed);
+                    return Ok(ended(&self.log, name, &error));
                 }
             }
         }
     }
+}
+
+/// Says why a conversation that went wrong is over.
+fn ended(log: &LogLimit, name: &str, error: &(dyn Error + 'static)) -> End {
+    log_limited!(log, Warn, "{name}: connection ended: {}", chain(error));
+    End::Closed
 }
 
 /// Takes what is there of a message, and answers it when it is whole.
@@ -317,7 +335,12 @@ fn step(
             *refusals = refusals.saturating_add(1);
             if *refusals <= LOGGED_REFUSALS {
                 let code = header.code;
-                warn!("{name}: request {code} is refused: {}", chain(&error));
+                log_limited!(
+                    session.device().log_limit(),
+                    Warn,
+                    "{name}: request {code} is refused: {}",
+                    chain(&error)
+                );
             }
             Ok(connection.reply(header.code, &Answer::Number(1))?)
         }

@@ -46,6 +46,18 @@ fn a_device_is_described() {
 }
 
 #[test]
+fn control_commands_are_limited_unless_told_otherwise() {
+    let limit = |words: &str| {
+        let config = serve(words).device().unwrap();
+        let limit = config.control_limit.unwrap();
+        (limit.size, limit.refill_time)
+    };
+    assert_eq!(limit("--fd 7 --tap t"), (200, 2000));
+    assert_eq!(limit("--fd 7 --tap t --control-rate 5"), (10, 2000));
+    assert_eq!(limit("--fd 7 --tap t --control-rate 0").0, 0, "no limit");
+}
+
+#[test]
 fn descriptors_are_listed() {
     let args = serve("--fd 7 --tap-fd 3,4 --queue-pairs 2");
     assert_eq!((args.fd, &args.tap_fd[..]), (Some(7), &[3, 4][..]));

@@ -51,7 +51,11 @@ impl Session<'_> {
         {
             // A front-end that does not read has earlier ones of these waiting.
             Some(Err(error)) if error.kind() != io::ErrorKind::WouldBlock => {
-                ::log::info!("the front-end takes no requests any more: {error}");
+                net_device::log_limited!(
+                    self.device.log_limit(),
+                    Info,
+                    "the front-end takes no requests any more: {error}"
+                );
                 self.channel = None;
             }
             _ => {}

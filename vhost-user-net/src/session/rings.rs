@@ -72,7 +72,11 @@ impl Session<'_> {
             .interrupts
             .trigger(InterruptSource::Queue(index as u16))
         {
-            ::log::debug!("ring {index}: interrupt not delivered: {error}");
+            net_device::log_limited!(
+                self.device.log_limit(),
+                Debug,
+                "ring {index}: interrupt not delivered: {error}"
+            );
         }
     }
 
