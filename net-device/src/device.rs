@@ -70,6 +70,8 @@ pub struct NetDevice {
     counters: Vec<Arc<QueueCounters>>,
     platform: Option<Arc<dyn AccessPlatform>>,
     host: Option<HostInterface>,
+    /// The MTU that the driver is told, if that is not the device's to tell.
+    driver_mtu: Option<u16>,
     /// Budgets that it shares with others.
     limit_groups: LimitGroups,
     /// What the next activation goes on from.
@@ -147,6 +149,18 @@ impl NetDevice {
         &self.config
     }
 
+    /// The MTU that the driver is told, where [`NetDevice::set_driver_mtu`] has set one.
+    #[must_use]
+    pub fn driver_mtu(&self) -> Option<u16> {
+        self.driver_mtu
+    }
+
+    /// Sets the MTU that the driver is told by a VMM that shows it a configuration space of its own, from the next
+    /// activation on; `None`: that of the device's own space. With VIRTIO_NET_F_MTU it is the one to keep to.
+    pub fn set_driver_mtu(&mut self, mtu: Option<u16>) {
+        self.driver_mtu = mtu;
+    }
+
     pub(crate) fn runtime(&mut self) -> Result<&mut Runtime, ActivateError> {
         match &mut self.state {
             State::Active(runtime) => Ok(runtime),
@@ -166,7 +180,16 @@ impl NetDevice {
     /// # Errors
     /// The queue cannot be used; the others go on.
     pub fn start_queue(&mut self, setup: QueueSetup) -> Result<(), ActivateError> {
-        self.runtime()?.insert_and_run(setup)
+        self.runtime()?.insert_and_run(setup, false)
+    }
+
+    /// Starts a transmit queue of an activated device whose frames go nowhere and are counted as stopped: for a queue
+    /// that a vhost-user front-end has disabled, but not stopped.
+    ///
+    /// # Errors
+    /// The queue cannot be used, or is none to transmit; the others go on.
+    pub fn start_discarding_queue(&mut self, setup: QueueSetup) -> Result<(), ActivateError> {
+        self.runtime()?.insert_and_run(setup, true)
     }
 
     /// Stops one queue. Afterwards nothing of it is touched; the result is where to start it from again, or `None`

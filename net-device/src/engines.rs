@@ -29,7 +29,7 @@ pub(crate) struct Terms {
     pub(crate) features: Features,
     /// What the driver is told.
     pub(crate) mtu: Option<u16>,
-    /// What the backends have.
+    /// What the backends have, or the driver is told if that is more.
     pub(crate) link_mtu: Option<u16>,
     pub(crate) max_queue_size: u16,
     pub(crate) seccomp: SeccompAction,

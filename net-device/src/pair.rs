@@ -50,6 +50,10 @@ pub(crate) struct PairQueue<E> {
     /// What the ring was made from, to make it again over other memory.
     pub(crate) config: RingConfig,
     wait: Wait,
+    /// Interrupt once at the start: an interrupt from before a stop, a pause or a migration may be lost.
+    interrupt_first: bool,
+    /// Take frames and lose them (transmit only).
+    discards: bool,
 }
 
 /// An engine that the driver can tell of chains.
@@ -142,7 +146,29 @@ impl<E> PairQueue<E> {
             kick,
             config,
             wait: Wait::Ready,
+            interrupt_first: false,
+            discards: false,
         }
+    }
+
+    /// The same queue, which sends nothing if `discards`.
+    pub(crate) fn discarding(mut self, discards: bool) -> Self {
+        self.discards = discards;
+        self
+    }
+
+    pub(crate) fn discards(&self) -> bool {
+        self.discards
+    }
+
+    /// The same queue, which interrupts once when it starts if `first`.
+    pub(crate) fn interrupting(mut self, first: bool) -> Self {
+        self.interrupt_first = first;
+        self
+    }
+
+    pub(crate) fn interrupts_first(&self) -> bool {
+        self.interrupt_first
     }
 
     fn wake(&mut self, on: Wait) {
@@ -225,8 +251,6 @@ pub(crate) struct PairWorker {
     backend_dead: bool,
     /// As of the start of a run: whoever sets the link stops the workers for it.
     link_up: bool,
-    /// Interrupt every queue once at the start: an interrupt from before a pause or a migration may be lost.
-    pub(crate) interrupt_first: bool,
 }
 
 impl PairWorker {
@@ -243,8 +267,13 @@ impl PairWorker {
             busy_poll,
             backend_dead: false,
             link_up: true,
-            interrupt_first: false,
         }
+    }
+
+    /// Makes every queue interrupt once when it starts.
+    pub(crate) fn interrupt_first(&mut self) {
+        self.rx.iter_mut().for_each(|rx| rx.interrupt_first = true);
+        self.tx.iter_mut().for_each(|tx| tx.interrupt_first = true);
     }
 
     fn note(&mut self, ready: Ready) {
@@ -350,7 +379,9 @@ impl PairWorker {
         let Some(tx) = self.tx.as_mut() else { return };
         let limit = &mut self.parts.tx_limit;
         let asked = limit.ask();
-        let done = if self.link_up {
+        let done = if tx.discards {
+            tx.engine.discard(DropCause::Stopped, BUDGET)
+        } else if self.link_up {
             let backend = &mut *self.parts.backend;
             tx.engine
                 .run(backend, &mut limit.limiter, asked.now, BUDGET)
@@ -480,14 +511,12 @@ impl Work for PairWorker {
         self.rx.iter_mut().for_each(PairQueue::restart);
         self.tx.iter_mut().for_each(PairQueue::restart);
         self.link_up = self.live.space.passes_frames();
-        if std::mem::take(&mut self.interrupt_first) {
-            let indices = [
-                self.rx.as_ref().map(|rx| rx.index),
-                self.tx.as_ref().map(|tx| tx.index),
-            ];
-            for index in indices.into_iter().flatten() {
-                self.live.trigger(InterruptSource::Queue(index));
-            }
+        let first = |index: u16, first: &mut bool| std::mem::take(first).then_some(index);
+        let (rx, tx) = (self.rx.as_mut(), self.tx.as_mut());
+        let rx = rx.and_then(|rx| first(rx.index, &mut rx.interrupt_first));
+        let tx = tx.and_then(|tx| first(tx.index, &mut tx.interrupt_first));
+        for index in rx.into_iter().chain(tx) {
+            self.live.trigger(InterruptSource::Queue(index));
         }
         let Some(poller) = self.poller.take() else {
             return;

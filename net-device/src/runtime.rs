@@ -140,35 +140,44 @@ impl Runtime {
 
     /// Puts a queue in; its worker does not run before [`Runtime::run`].
     pub(crate) fn insert(&mut self, setup: QueueSetup) -> Result<(), ActivateError> {
-        let QueueSetup { index, cursor, .. } = setup;
+        self.insert_as(setup, false)
+    }
+
+    /// As [`Runtime::insert`]; a transmit queue that `discards` sends nothing, and does not count as one that runs.
+    fn insert_as(&mut self, setup: QueueSetup, discards: bool) -> Result<(), ActivateError> {
+        let index = setup.index;
         let config = self.engines.ring_config(&setup)?;
         let kick = setup.kick;
         let role = self.engines.role(index)?;
+        if discards && !matches!(role, QueueRole::Tx(_)) {
+            return Err(ActivateError::State("not a transmit queue"));
+        }
         if self.halted.start(index, &config)? {
             return Ok(());
         }
         match role {
             QueueRole::Rx(pair) => {
                 let engine = self.engines.rx(index, &config)?;
+                let goes_on = engine.cursor() != Cursor::default();
                 let worker = self.worker(pair, index)?;
                 if worker.rx.is_some() {
                     return Err(ActivateError::Running(index));
                 }
-                worker.rx = Some(RxQueue::new(index, engine, kick, config));
-                worker.interrupt_first |= cursor != Cursor::default();
+                worker.rx = Some(RxQueue::new(index, engine, kick, config).interrupting(goes_on));
                 self.live
                     .queue_changed(|running| running.rx[usize::from(pair)] = true);
             }
             QueueRole::Tx(pair) => {
                 let engine = self.engines.tx(index, &config)?;
+                let goes_on = engine.cursor() != Cursor::default();
                 let worker = self.worker(pair, index)?;
                 if worker.tx.is_some() {
                     return Err(ActivateError::Running(index));
                 }
-                worker.tx = Some(TxQueue::new(index, engine, kick, config));
-                worker.interrupt_first |= cursor != Cursor::default();
+                let tx = TxQueue::new(index, engine, kick, config).discarding(discards);
+                worker.tx = Some(tx.interrupting(goes_on));
                 self.live
-                    .queue_changed(|running| running.tx[usize::from(pair)] = true);
+                    .queue_changed(|running| running.tx[usize::from(pair)] = !discards);
             }
             QueueRole::Ctrl => self.insert_control(CtrlQueue {
                 index,
@@ -186,7 +195,7 @@ impl Runtime {
             return Err(ActivateError::Running(index));
         }
         let thread = self.spawn(format!("{}_ctrl", self.live.id), ThreadKind::Control, index)?;
-        let interrupt_first = queue.config.cursor != Cursor::default();
+        let interrupt_first = queue.engine.cursor() != Cursor::default();
         let mut worker = CtrlWorker::new(self.live.clone(), queue);
         worker.interrupt_first = interrupt_first;
         self.control = Some(Slot::new(thread, worker));
@@ -254,9 +263,13 @@ impl Runtime {
     ///
     /// # Errors
     /// It cannot be used, and is out again; the others go on.
-    pub(crate) fn insert_and_run(&mut self, setup: QueueSetup) -> Result<(), ActivateError> {
+    pub(crate) fn insert_and_run(
+        &mut self,
+        setup: QueueSetup,
+        discards: bool,
+    ) -> Result<(), ActivateError> {
         let index = setup.index;
-        if let Err(error) = self.insert(setup) {
+        if let Err(error) = self.insert_as(setup, discards) {
             self.run_or_fail()?;
             return Err(error);
         }
@@ -346,7 +359,7 @@ impl Runtime {
     pub(crate) fn resume(&mut self) -> Result<(), ActivateError> {
         for pair in &mut self.pairs {
             if let Pair::Worker(slot) = pair {
-                slot.park()?.interrupt_first = true;
+                slot.park()?.interrupt_first();
             }
         }
         if let Some(control) = &mut self.control {

@@ -40,7 +40,8 @@ pub enum DropCause {
     /// A received frame that the driver's filters exclude (NET-CVQ-12, NET-CVQ-16).
     #[error("filtered")]
     Filtered,
-    /// A received frame that was held back when its queue was stopped or taken from the pairs in use.
+    /// A received frame that was held back when its queue was stopped or taken from the pairs in use, or a frame of a
+    /// transmit queue that the VMM disabled.
     #[error("queue stopped")]
     Stopped,
     /// A buffer in guest memory that cannot be accessed: not readable, not writable, or gone.

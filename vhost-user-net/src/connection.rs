@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use crate::sys::{self, Interest};
+use crate::sys::{self, Interest, foreign};
 use crate::wire::{Answer, Header, MAX_PAYLOAD, ParseError, Request};
 
 #[cfg(test)]
@@ -96,6 +96,19 @@ impl Connection {
     pub fn reply(&mut self, code: u32, answer: &Answer) -> Result<(), ConnectionError> {
         answer.encode(code, &mut self.outbound);
         self.flush()
+    }
+
+    /// Whether replies can still be sent. A front-end that passed its own end of the socket as one that the back-end
+    /// shuts has shut this end as well, and would never be seen to close it.
+    ///
+    /// # Errors
+    /// The connection is over.
+    pub fn check(&self) -> Result<(), ConnectionError> {
+        // Nothing is sent, but a socket that is shut says so.
+        match foreign::send_at_once(self.socket.as_fd(), &[]) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(Self::failed(error)),
+            _ => Ok(()),
+        }
     }
 
     /// The header once it is there.

@@ -11,6 +11,21 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use net_device::{Interrupt, InterruptSource};
 
 use crate::sys;
+use crate::sys::foreign;
+
+/// Takes a descriptor that a front-end passed for events, once it is known that using it asks nobody, and makes it
+/// non-blocking. A socket is none either: one that is the front-end's own would outlive the front-end here.
+///
+/// # Errors
+/// It is neither an event counter nor a pipe, or cannot be examined.
+pub fn event_file(fd: OwnedFd) -> io::Result<File> {
+    if !foreign::is_event(fd.as_fd())? {
+        let what = "the descriptor is neither an eventfd nor a pipe";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+    }
+    sys::set_nonblocking(fd.as_fd())?;
+    Ok(File::from(fd))
+}
 
 /// The interrupt callback of one session.
 #[derive(Debug)]
@@ -40,15 +55,12 @@ impl Interrupts {
     /// SET_VRING_CALL: the old descriptor is closed. Without a new one the driver polls.
     ///
     /// # Errors
-    /// The descriptor cannot be made non-blocking.
+    /// It is no descriptor for events, see [`event_file`].
     pub fn set_call(&self, ring: usize, fd: Option<OwnedFd>) -> io::Result<()> {
         let Some(slot) = self.calls.get(ring) else {
             return Ok(());
         };
-        let file = fd
-            .map(|fd| sys::set_nonblocking(fd.as_fd()).map(|()| File::from(fd)))
-            .transpose()?;
-        *lock(slot) = file;
+        *lock(slot) = fd.map(event_file).transpose()?;
         Ok(())
     }
 }

@@ -56,6 +56,12 @@ impl DirtyBitmap {
         self.lost.load(Ordering::Acquire)
     }
 
+    /// Whether each page before `end` has a bit.
+    #[must_use]
+    pub fn covers(&self, end: u64) -> bool {
+        end.div_ceil(8 * PAGE) <= self.bytes.len() as u64
+    }
+
     /// Sets the bit of each page that `len` bytes at `addr` touch. Pages beyond the bitmap have no bit.
     ///
     /// Byte-wise atomic OR: the front-end fetches and clears bits at the same time, and whatever was written

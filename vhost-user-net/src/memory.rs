@@ -5,18 +5,16 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use net_device::GuestRam;
 use vhost::vhost_user::message::VhostUserMemoryRegion;
 use vm_memory::mmap::MmapRegionError;
-use vm_memory::{
-    FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionCollectionError, GuestRegionMmap,
-    MmapRegion,
-};
+use vm_memory::{FileOffset, GuestRegionCollectionError, MmapRegion};
 
 use crate::sys;
+use crate::sys::foreign::{FileMapping, MappedMemory, Misfit, is_memory_file};
 
 #[cfg(test)]
 mod tests;
@@ -24,15 +22,33 @@ mod tests;
 /// Most regions that the table may have.
 pub const MAX_SLOTS: usize = 256;
 
+/// Most bytes that one front-end's memory table may map.
+///
+/// A sparse file costs nothing and may be as long as one likes, but a process has only 2^47 bytes of addresses for all
+/// of its devices. The largest hosts have a few of these units, and a table that replaces another is mapped before the
+/// other one goes.
+pub const MAX_MEMORY: u64 = 8 << 40;
+
+/// Most bytes of a dirty log: a bit for each page of 52 bits of addresses, more than any processor has.
+const MAX_LOG: u64 = 1 << 37;
+
 /// Why a file cannot be mapped.
 #[derive(Debug, thiserror::Error)]
 pub enum MapError {
     /// The file's size is unknown.
     #[error("cannot examine the file")]
     Examine(#[source] io::Error),
-    /// Not a file whose size says how much can be touched.
-    #[error("the descriptor is no memory file")]
+    /// Not a file of which no process but the kernel is asked, and whose size says how much can be touched.
+    #[error("the descriptor is no file in tmpfs or hugetlbfs; pass a memfd, or a file in /dev/shm")]
     NotAFile,
+    /// More than one front-end may have of the address space.
+    #[error("{len:#x} bytes are mapped for one front-end, at most {max:#x} can be")]
+    TooMuch {
+        /// How many bytes that would be.
+        len: u64,
+        /// How many there may be.
+        max: u64,
+    },
     /// Touching what lies beyond the end would kill the process.
     #[error("the file ends at {size:#x}, {end:#x} is asked for")]
     PastEnd {
@@ -43,7 +59,10 @@ pub enum MapError {
     },
     /// The kernel refuses.
     #[error("cannot map the file")]
-    Map(#[source] MmapRegionError),
+    Map(#[source] io::Error),
+    /// The kernel refuses to map a log.
+    #[error("cannot map the file")]
+    MapLog(#[source] MmapRegionError),
     /// What is the guest's would be written to this process' core dumps.
     #[error("cannot keep the file out of core dumps")]
     CoreDump(#[source] io::Error),
@@ -75,26 +94,37 @@ pub enum MemoryError {
     Unknown(u64),
 }
 
-/// Maps `len` bytes of `fd` from `offset`, shared with whoever else has the file.
-///
-/// # Errors
-/// The range is not wholly inside a regular file, or the kernel refuses.
-pub fn map_shared(fd: OwnedFd, offset: u64, len: u64) -> Result<MmapRegion, MapError> {
+/// Takes `fd` as a file of which `len` bytes from `offset` can be mapped, `max` at most.
+fn memory_file(fd: OwnedFd, offset: u64, len: u64, max: u64) -> Result<(File, usize), MapError> {
+    // Before anything else: see there.
+    if !is_memory_file(fd.as_fd()) {
+        return Err(MapError::NotAFile);
+    }
     let file = File::from(fd);
     let metadata = file.metadata().map_err(MapError::Examine)?;
     if !metadata.is_file() {
         return Err(MapError::NotAFile);
     }
     let (size, end) = (metadata.len(), offset.saturating_add(len));
+    if len > max {
+        return Err(MapError::TooMuch { len, max });
+    }
     match usize::try_from(len) {
-        Ok(len) if end <= size => {
-            let region = MmapRegion::from_file(FileOffset::new(file, offset), len);
-            let region = region.map_err(MapError::Map)?;
-            sys::exclude_from_core_dumps(&region).map_err(MapError::CoreDump)?;
-            Ok(region)
-        }
+        Ok(len) if end <= size => Ok((file, len)),
         _ => Err(MapError::PastEnd { size, end }),
     }
+}
+
+/// Maps the `len` bytes of a dirty log in `fd` from `offset`, shared with whoever else has the file.
+///
+/// # Errors
+/// The range is not wholly inside a file in tmpfs or hugetlbfs, or the kernel refuses.
+pub fn map_shared(fd: OwnedFd, offset: u64, len: u64) -> Result<MmapRegion, MapError> {
+    let (file, len) = memory_file(fd, offset, len, MAX_LOG)?;
+    let region = MmapRegion::from_file(FileOffset::new(file, offset), len);
+    let region = region.map_err(MapError::MapLog)?;
+    sys::exclude_from_core_dumps(&region).map_err(MapError::CoreDump)?;
+    Ok(region)
 }
 
 /// One region, mapped. Clones share the mapping, which goes with the last of them.
@@ -103,13 +133,15 @@ struct Region {
     gpa: u64,
     size: u64,
     user_addr: u64,
-    mapping: Arc<MmapRegion>,
+    mapping: Arc<FileMapping>,
 }
 
 impl Region {
     fn map(asked: &VhostUserMemoryRegion, fd: OwnedFd) -> Result<Self, MemoryError> {
         let (gpa, size) = (asked.guest_phys_addr, asked.memory_size);
-        let mapping = map_shared(fd, asked.mmap_offset, size)
+        let offset = asked.mmap_offset;
+        let mapping = memory_file(fd, offset, size, MAX_MEMORY)
+            .and_then(|(file, len)| FileMapping::new(&file, offset, len).map_err(MapError::Map))
             .map_err(|source| MemoryError::Region { gpa, source })?;
         Ok(Self {
             gpa,
@@ -139,11 +171,27 @@ impl MemoryTable {
     /// # Errors
     /// A region cannot be mapped, or two of them overlap.
     pub fn new(regions: Vec<(VhostUserMemoryRegion, OwnedFd)>) -> Result<Self, MemoryError> {
-        let mapped: Result<Vec<_>, _> = regions
-            .into_iter()
-            .map(|(asked, fd)| Region::map(&asked, fd))
-            .collect();
-        Self::sorted(mapped?)
+        let mut table = Self::default();
+        for (asked, fd) in regions {
+            table.check_room(&asked)?;
+            table.regions.push(Region::map(&asked, fd)?);
+        }
+        Self::sorted(table.regions)
+    }
+
+    /// Whether one more region is within [`MAX_MEMORY`].
+    fn check_room(&self, asked: &VhostUserMemoryRegion) -> Result<(), MemoryError> {
+        let mapped: u64 = self.regions.iter().map(|region| region.size).sum();
+        let (gpa, len, max) = (
+            asked.guest_phys_addr,
+            mapped.saturating_add(asked.memory_size),
+            MAX_MEMORY,
+        );
+        if len <= max {
+            return Ok(());
+        }
+        let source = MapError::TooMuch { len, max };
+        Err(MemoryError::Region { gpa, source })
     }
 
     /// The table with one more region; a region that is there already changes nothing (QEMU 7.2 announces a region
@@ -158,6 +206,7 @@ impl MemoryTable {
         if self.regions.len() >= MAX_SLOTS {
             return Err(MemoryError::Full);
         }
+        self.check_room(asked)?;
         let mut regions = self.regions.clone();
         regions.push(Region::map(asked, fd)?);
         Self::sorted(regions)
@@ -192,19 +241,24 @@ impl MemoryTable {
     ///
     /// # Errors
     /// Regions overlap or wrap, which a table that exists does not.
-    pub fn guest_memory(&self) -> Result<Option<Arc<GuestMemoryMmap>>, MemoryError> {
+    pub fn guest_memory(&self) -> Result<Option<Arc<MappedMemory>>, MemoryError> {
         if self.regions.is_empty() {
             return Ok(None);
         }
-        let mut mapped = Vec::with_capacity(self.regions.len());
-        for region in &self.regions {
-            let base = GuestAddress(region.gpa);
-            let entry = GuestRegionMmap::with_arc(Arc::clone(&region.mapping), base);
-            mapped.push(entry.ok_or(MemoryError::Wraps(region.gpa))?);
+        let regions = self.regions.iter();
+        let memory = MappedMemory::new(regions.map(|it| (it.gpa, Arc::clone(&it.mapping))));
+        match memory {
+            Ok(memory) => Ok(Some(Arc::new(memory))),
+            Err(Misfit::Wraps(gpa)) => Err(MemoryError::Wraps(gpa)),
+            Err(Misfit::Overlap(error)) => Err(MemoryError::Overlap(error)),
         }
-        GuestMemoryMmap::from_regions(mapped)
-            .map(|memory| Some(Arc::new(memory)))
-            .map_err(MemoryError::Overlap)
+    }
+
+    /// The guest-physical address after the last region.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        let last = self.regions.last();
+        last.map_or(0, |region| region.gpa.saturating_add(region.size))
     }
 
     /// The guest-physical address of what the front-end has at `user_addr`.
@@ -214,6 +268,13 @@ impl MemoryTable {
             let offset = user_addr.checked_sub(region.user_addr)?;
             (offset < region.size).then(|| region.gpa + offset)
         })
+    }
+
+    /// Copies what lies at guest-physical address `gpa` to `bytes`; `None` when that is not guest memory, or not any more.
+    #[must_use]
+    pub fn read(&self, gpa: u64, bytes: &mut [u8]) -> Option<()> {
+        let memory = GuestRam::new(self.guest_memory().ok()??).ok()?;
+        memory.read(gpa, bytes).ok()
     }
 
     /// Whether the packed ring at `desc` has never been round: user-mode Linux says that such a ring starts at 0, which

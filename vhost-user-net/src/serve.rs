@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use net_device::log_limit::LogLimit;
 use net_device::{NetDevice, VirtioDevice, log_limited};
+use vhost::vhost_user::message::FrontendReq;
 
 use crate::connection::{Connection, ConnectionError, Message};
 use crate::control::Control;
@@ -50,7 +51,7 @@ pub enum ServeError {
 
 /// Why a conversation ended before the front-end closed it.
 #[derive(Debug, thiserror::Error)]
-enum Broken {
+pub(crate) enum Broken {
     #[error(transparent)]
     Connection(#[from] ConnectionError),
     #[error("request {0} is refused")]
@@ -317,7 +318,7 @@ fn ended(log: &LogLimit, name: &str, error: &(dyn Error + 'static)) -> End {
 }
 
 /// Takes what is there of a message, and answers it when it is whole.
-fn step(
+pub(crate) fn step(
     name: &str,
     connection: &mut Connection,
     session: &mut Session<'_>,
@@ -327,11 +328,18 @@ fn step(
         return Ok(());
     };
     let result = session.handle(request);
+    if FrontendReq::try_from(header.code) == Ok(FrontendReq::SET_BACKEND_REQ_FD) {
+        connection.check()?;
+    }
     let wants_answer = header.need_reply && session.answers_refusals();
     match result {
         Ok(Answer::Done) if !wants_answer => Ok(()),
         Ok(answer) => Ok(connection.reply(header.code, &answer)?),
-        Err(error) if wants_answer => {
+        Err(error) if !wants_answer && error.is_harmless() => Ok(()),
+        Err(error) => {
+            let Some(refusal) = Answer::refusal(header.code).filter(|_| wants_answer) else {
+                return Err(Broken::Refused(header.code, error));
+            };
             *refusals = refusals.saturating_add(1);
             if *refusals <= LOGGED_REFUSALS {
                 let code = header.code;
@@ -342,9 +350,8 @@ fn step(
                     chain(&error)
                 );
             }
-            Ok(connection.reply(header.code, &Answer::Number(1))?)
+            Ok(connection.reply(header.code, &refusal)?)
         }
-        Err(error) => Err(Broken::Refused(header.code, error)),
     }
 }
 

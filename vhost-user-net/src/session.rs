@@ -10,8 +10,10 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
+use net_device::config::MIN_MTU;
 use net_device::{
     ActivateError, Activation, FeatureError, Features, Layout, NetDevice, VirtioDevice,
 };
@@ -35,6 +37,7 @@ mod tests;
 pub const PROTOCOL_FEATURES: VhostUserProtocolFeatures = VhostUserProtocolFeatures::MQ
     .union(VhostUserProtocolFeatures::LOG_SHMFD)
     .union(VhostUserProtocolFeatures::REPLY_ACK)
+    .union(VhostUserProtocolFeatures::MTU)
     .union(VhostUserProtocolFeatures::BACKEND_REQ)
     .union(VhostUserProtocolFeatures::CONFIG)
     .union(VhostUserProtocolFeatures::RESET_DEVICE)
@@ -89,12 +92,29 @@ pub enum SessionError {
     /// The dirty log's memory was taken away while it was in use.
     #[error("the memory of the dirty log is not there any more")]
     LogLost,
+    /// The dirty log has no bit for some of the memory.
+    #[error("the dirty log ends before the guest's memory does, at {0:#x}")]
+    ShortLog(u64),
+    /// A write to the configuration space.
+    #[error("the configuration space is read-only")]
+    ReadOnly,
+    /// An MTU that is none, or that comes too late.
+    #[error("MTU {0} is not within 68 to 65535, or comes while a ring runs")]
+    Mtu(u64),
     /// The descriptor for requests of the back-end.
     #[error("the back-end's channel is no connected unix stream socket")]
     Channel,
     /// A descriptor cannot be made ready.
     #[error("unusable descriptor")]
     Descriptor(#[source] io::Error),
+}
+
+impl SessionError {
+    /// Whether a front-end that asked for no answer may go on: what it asked has no effect, and it need not know.
+    #[must_use]
+    pub fn is_harmless(&self) -> bool {
+        matches!(self, Self::ReadOnly)
+    }
 }
 
 /// Everything that is known between one front-end's connect and its disconnect.
@@ -113,7 +133,7 @@ pub struct Session<'a> {
     /// Whom to tell that a ring is broken.
     errors: Vec<Option<File>>,
     /// For requests of the back-end.
-    channel: Option<File>,
+    channel: Option<UnixStream>,
     activated: bool,
 }
 
@@ -123,11 +143,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// No event descriptor can be made.
     pub fn new(device: &'a mut NetDevice) -> io::Result<Self> {
-        let rings: Vec<_> = device
-            .queue_max_sizes()
-            .iter()
-            .map(|max| Vring::new(*max))
-            .collect();
+        let rings = Vring::all(device.queue_max_sizes());
         Ok(Self {
             interrupts: Arc::new(Interrupts::new(rings.len())?),
             features: None,
@@ -180,7 +196,8 @@ impl<'a> Session<'a> {
             Request::SetLogBase(log, fd) => {
                 self.set_log(DirtyBitmap::new(&log, fd).map_err(SessionError::Log)?)?;
                 // The front-end waits for this one, whether it asked for an answer or not.
-                return Ok(Answer::Number(0));
+                let (size, offset) = (log.mmap_size, log.mmap_offset);
+                return Ok(Answer::Log { size, offset });
             }
             // RESET_OWNER is deprecated and to be ignored; that pages were marked is never announced.
             Request::SetOwner | Request::ResetOwner | Request::SetLogFd => {}
@@ -202,7 +219,8 @@ impl<'a> Session<'a> {
             Request::SetVringErr(RingFd { ring, fd }) => self.set_err(ring, fd)?,
             Request::SetVringEnable(ring, on) => self.set_enabled(ring, on)?,
             Request::SetBackendReqFd(fd) => self.set_channel(fd)?,
-            Request::SetConfig(offset, data) => self.device.write_config(u64::from(offset), &data),
+            Request::SetConfig(..) => return Err(SessionError::ReadOnly),
+            Request::NetSetMtu(mtu) => self.set_mtu(mtu)?,
         }
         Ok(Answer::Done)
     }
@@ -253,6 +271,7 @@ impl Session<'_> {
             if self.rings.iter().any(|ring| ring.state() == State::Running) {
                 return Err(SessionError::FeaturesInUse);
             }
+            self.stop_discarding()?;
             self.deactivate();
             self.device.ack_features(device_features(features).bits())?;
         }
@@ -266,12 +285,7 @@ impl Session<'_> {
     /// Leaves protocol features, memory, and the descriptors to tell the front-end by; all else starts anew.
     fn reset(&mut self) {
         self.deactivate();
-        self.rings = self
-            .device
-            .queue_max_sizes()
-            .iter()
-            .map(|max| Vring::new(*max))
-            .collect();
+        self.rings = Vring::all(self.device.queue_max_sizes());
         self.features = None;
     }
 
@@ -303,6 +317,21 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// NET_SET_MTU: what the front-end tells the driver, which it may have from elsewhere than from the device.
+    fn set_mtu(&mut self, asked: u64) -> Result<(), SessionError> {
+        let mtu = u16::try_from(asked).ok().filter(|mtu| *mtu >= MIN_MTU);
+        let mtu = mtu.ok_or(SessionError::Mtu(asked))?;
+        if self.device.driver_mtu() != Some(mtu) {
+            if self.rings.iter().any(|ring| ring.state() == State::Running) {
+                return Err(SessionError::Mtu(asked));
+            }
+            self.stop_discarding()?;
+            self.deactivate();
+            self.device.set_driver_mtu(Some(mtu));
+        }
+        self.settle_all()
+    }
+
     fn read_config(&self, config: &VhostUserConfig) -> Answer {
         let mut data = vec![0; config.size as usize];
         self.device.read_config(u64::from(config.offset), &mut data);
@@ -313,5 +342,6 @@ impl Session<'_> {
 impl Drop for Session<'_> {
     fn drop(&mut self) {
         self.deactivate();
+        self.device.set_driver_mtu(None);
     }
 }

@@ -10,6 +10,7 @@ use std::ptr;
 
 use vm_memory::MmapRegion;
 
+pub(crate) mod foreign;
 mod process;
 mod socket;
 

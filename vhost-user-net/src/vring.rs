@@ -6,23 +6,27 @@
 //! | kick descriptor, size and addresses | enabled; features and memory known | target |
 //! |---|---|---|
 //! | one is missing | any | [`State::Stopped`] |
-//! | all there | no | [`State::Held`] |
+//! | all there | no | [`State::Held`], or [`State::Discarding`] |
 //! | all there | yes | [`State::Running`] |
 //!
 //! GET_VRING_BASE takes the kick descriptor away, and so stops the ring whatever else was said.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
-use net_device::{Cursor, Layout, QueueSetup, RingAddrs};
+use net_device::log_limit::LogLimit;
+use net_device::{Cursor, Layout, QueueSetup, RingAddrs, log_limited};
 use vhost::vhost_user::message::{VhostUserVringAddr, VhostUserVringAddrFlags};
 
+use crate::interrupts::event_file;
 use crate::log::UsedRing;
 use crate::memory::MemoryTable;
-use crate::sys;
 
+mod packed;
 #[cfg(test)]
 mod tests;
+
+use packed::{Place, Verdict};
 
 /// Why what a front-end says about a ring is refused.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +54,12 @@ pub enum RingError {
     /// A position that this layout does not have.
     #[error("base {0:#x} is no position in a split ring")]
     Base(u32),
+    /// A crashed back-end took its position with it.
+    #[error(
+        "the front-end calls it fresh, but it was used, and where it stands cannot be told; the driver has to reset \
+         the device"
+    )]
+    Lost,
     /// A descriptor cannot be made ready.
     #[error("its descriptor cannot be used")]
     Descriptor(#[source] io::Error),
@@ -63,8 +73,19 @@ pub enum State {
     Stopped,
     /// Started, but not allowed to run: disabled, or features or memory are not known. Nothing is touched.
     Held,
+    /// Disabled by a request, and for frames to transmit: these are taken, and lost. A driver whose ring stood still
+    /// would wait for its buffers.
+    Discarding,
     /// The device works on it.
     Running,
+}
+
+impl State {
+    /// Whether the device touches the ring.
+    #[must_use]
+    pub fn is_active(self) -> bool {
+        matches!(self, Self::Discarding | Self::Running)
+    }
 }
 
 /// What a ring's target depends on besides the ring.
@@ -88,29 +109,51 @@ struct UserAddrs {
 #[derive(Debug)]
 pub struct Vring {
     state: State,
+    /// Its frames come from the driver.
+    transmits: bool,
     max_size: u16,
     size: Option<u16>,
     addrs: Option<UserAddrs>,
     /// Where writes to the used ring are to be marked as well.
     used_log: Option<u64>,
     base: u32,
+    /// The base is where the device stopped the ring, in this session.
+    is_base_known: bool,
     kick: Option<OwnedFd>,
     enabled: Option<bool>,
+    /// It has run since the front-end came, or since the device was reset.
+    has_run: bool,
 }
 
 impl Vring {
+    /// Rings of which nothing is known, but how many descriptors the device takes at most: a receive and a transmit ring
+    /// of each pair, and the control ring.
+    #[must_use]
+    pub fn all(max_sizes: &[u16]) -> Vec<Self> {
+        let rings = max_sizes.iter().zip(0u32..);
+        rings
+            .map(|(max_size, index)| Self {
+                transmits: !index.is_multiple_of(2),
+                ..Self::new(*max_size)
+            })
+            .collect()
+    }
+
     /// A ring of which nothing is known, but that the device takes up to `max_size` descriptors.
     #[must_use]
     pub fn new(max_size: u16) -> Self {
         Self {
             state: State::Stopped,
+            transmits: false,
             max_size,
             size: None,
             addrs: None,
             used_log: None,
             base: 0,
+            is_base_known: false,
             kick: None,
             enabled: None,
+            has_run: false,
         }
     }
 
@@ -120,7 +163,8 @@ impl Vring {
         self.state
     }
 
-    /// What it should do.
+    /// What it should do. A ring that was never enabled is held: the front-end is still setting it up, and what waits in
+    /// it is to be sent.
     #[must_use]
     pub fn target(&self, gate: Gate) -> State {
         let known = self.kick.is_some() && self.size.is_some() && self.addrs.is_some();
@@ -129,6 +173,9 @@ impl Vring {
             gate.open && self.enabled.unwrap_or(gate.enabled_by_default),
         ) {
             (false, _) => State::Stopped,
+            (true, false) if gate.open && self.transmits && self.enabled == Some(false) => {
+                State::Discarding
+            }
             (true, false) => State::Held,
             (true, true) => State::Running,
         }
@@ -137,6 +184,12 @@ impl Vring {
     /// The device did what was needed to get here.
     pub fn entered(&mut self, state: State) {
         self.state = state;
+    }
+
+    /// The device works on it now. Returns whether it did before, as far as this front-end is concerned.
+    pub fn entered_running(&mut self) -> bool {
+        self.state = State::Running;
+        std::mem::replace(&mut self.has_run, true)
     }
 
     fn not_running(&self, what: &'static str) -> Result<(), RingError> {
@@ -181,6 +234,7 @@ impl Vring {
     /// The ring runs.
     pub fn set_base(&mut self, base: u32) -> Result<(), RingError> {
         self.not_running("base")?;
+        self.is_base_known &= self.base == base;
         self.base = base;
         Ok(())
     }
@@ -188,11 +242,10 @@ impl Vring {
     /// SET_VRING_KICK. A running ring has to start again with it.
     ///
     /// # Errors
-    /// There is no descriptor, or it cannot be made non-blocking: a worker must never wait in it.
+    /// There is no descriptor, or it is none for events: a worker must never wait in it.
     pub fn set_kick(&mut self, fd: Option<OwnedFd>) -> Result<(), RingError> {
         let fd = fd.ok_or(RingError::Polling)?;
-        sys::set_nonblocking(fd.as_fd()).map_err(RingError::Descriptor)?;
-        self.kick = Some(fd);
+        self.kick = Some(event_file(fd).map_err(RingError::Descriptor)?.into());
         Ok(())
     }
 
@@ -221,6 +274,7 @@ impl Vring {
     /// Keeps where the device stopped.
     pub fn stopped_at(&mut self, layout: Layout, cursor: &Cursor) {
         self.base = encode_base(layout, cursor);
+        self.is_base_known = true;
     }
 
     /// Where the ring is for the device.
@@ -250,25 +304,100 @@ impl Vring {
         index: u16,
         layout: Layout,
         memory: &MemoryTable,
+        log: &LogLimit,
     ) -> Result<QueueSetup, RingError> {
         let kick = self
             .kick
             .as_ref()
             .ok_or(RingError::Unknown("kick descriptor"))?;
         let addrs = self.guest_addrs(memory)?;
-        let fresh =
-            layout == Layout::Packed && self.base == 0 && memory.is_unused_packed_ring(addrs.desc);
+        let cursor = match layout {
+            Layout::Split => self.resume_split(index, addrs.device, memory, log)?,
+            Layout::Packed if self.base == 0 && memory.is_unused_packed_ring(addrs.desc) => {
+                Cursor::default()
+            }
+            Layout::Packed => self.resume_packed(index, addrs.desc, memory, log)?,
+        };
         Ok(QueueSetup {
             index,
             size: self.size.ok_or(RingError::Unknown("size"))?,
             addrs,
-            cursor: if fresh {
-                Cursor::default()
-            } else {
-                decode_base(layout, self.base)?
-            },
+            cursor,
             kick: kick.try_clone().map_err(RingError::Descriptor)?,
         })
+    }
+
+    /// Where a split ring goes on: at the used index in the ring, whatever the base.
+    ///
+    /// A device that has stopped holds no chain, so used is where available is. A front-end that lost the device, or
+    /// that restores a guest without the device's state, has no number to tell: some take the driver's available
+    /// index. Chains from the used index to there would be the device's for ever; with all receive buffers among
+    /// them nothing was received any more. A chain that had been sent, but not returned, before a crash is sent twice
+    /// instead, which networks do as well.
+    fn resume_split(
+        &self,
+        index: u16,
+        used_ring: u64,
+        memory: &MemoryTable,
+        log: &LogLimit,
+    ) -> Result<Cursor, RingError> {
+        const IDX: u64 = 2;
+        let base = decode_base(Layout::Split, self.base)?;
+        let mut used = [0; 2];
+        memory
+            .read(used_ring.saturating_add(IDX), &mut used)
+            .ok_or(RingError::Address(used_ring))?;
+        let used = u16::from_le_bytes(used);
+        if base.avail != used {
+            log_limited!(
+                log,
+                Warn,
+                "ring {index}: base {} is not its used index; it goes on at that, {used}",
+                base.avail
+            );
+        }
+        Ok(Cursor {
+            avail: used,
+            used: Some(used),
+            ..base
+        })
+    }
+
+    /// Where a packed ring goes on: at its base, unless that is the start, which a front-end that lost the device says
+    /// as well.
+    fn resume_packed(
+        &self,
+        index: u16,
+        desc: u64,
+        memory: &MemoryTable,
+        log: &LogLimit,
+    ) -> Result<Cursor, RingError> {
+        let base = decode_base(Layout::Packed, self.base)?;
+        if base != Cursor::default() || self.is_base_known {
+            return Ok(base);
+        }
+        let size = self.size.ok_or(RingError::Unknown("size"))?;
+        let mut ring = vec![0; usize::from(size) * packed::SLOT];
+        memory
+            .read(desc, &mut ring)
+            .ok_or(RingError::Address(desc))?;
+        match packed::judge(&ring) {
+            Verdict::Start => Ok(base),
+            Verdict::Unknown => Err(RingError::Lost),
+            Verdict::At(Place { slot, wrap }) => {
+                log_limited!(
+                    log,
+                    Warn,
+                    "ring {index}: it is called fresh, but was used; it goes on at slot {slot}"
+                );
+                Ok(Cursor {
+                    avail: slot,
+                    used: Some(slot),
+                    avail_wrap: wrap,
+                    used_wrap: wrap,
+                })
+            }
+        }
     }
 
     /// The used ring, if its writes are to be marked at another address than its own.
@@ -289,7 +418,7 @@ const WRAP: u32 = 1 << 15;
 
 /// A ring's position from the number that vhost-user calls its base.
 ///
-/// Split: the next available index, in 16 bits; the used index is in the ring. Packed: available position with its
+/// Split: the next available index, in 16 bits. Packed: available position with its
 /// wrap counter in bit 15, and the same for used in the upper half. A front-end that knows only the lower half
 /// leaves the upper one 0: nothing is in flight in a stopped ring, so used then stands where available does.
 fn decode_base(layout: Layout, base: u32) -> Result<Cursor, RingError> {

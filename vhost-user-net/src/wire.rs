@@ -188,6 +188,8 @@ pub enum Request {
     GetConfig(VhostUserConfig),
     /// Writes the configuration space at an offset.
     SetConfig(u32, Vec<u8>),
+    /// Which MTU the driver is told.
+    NetSetMtu(u64),
 }
 
 /// A number for one ring.
@@ -265,6 +267,7 @@ impl Request {
                 let (config, data) = body.config()?;
                 Self::SetConfig(config.offset, data.to_vec())
             }
+            FrontendReq::NET_SET_MTU => Self::NetSetMtu(body.number()?),
             _ => return Err(ParseError::Unsupported(code)),
         })
     }
@@ -435,11 +438,40 @@ pub enum Answer {
     Number(u64),
     /// A ring's index and where it stands.
     RingBase(RingValue),
+    /// The log that was announced. Some front-ends wait for all of it, others for any reply.
+    Log {
+        /// Its length in bytes.
+        size: u64,
+        /// Where it begins in its file.
+        offset: u64,
+    },
     /// Bytes of the configuration space at an offset.
     Config(u32, Vec<u8>),
 }
 
 impl Answer {
+    /// How request `code` is refused; `None` when its answer has no room for a refusal, so that the connection has to
+    /// end. Any number but 0 refuses, where a number says whether the request was done.
+    #[must_use]
+    pub fn refusal(code: u32) -> Option<Self> {
+        match FrontendReq::try_from(code) {
+            Ok(
+                FrontendReq::GET_FEATURES
+                | FrontendReq::GET_PROTOCOL_FEATURES
+                | FrontendReq::GET_QUEUE_NUM
+                | FrontendReq::GET_MAX_MEM_SLOTS
+                | FrontendReq::GET_VRING_BASE
+                | FrontendReq::GET_CONFIG,
+            ) => None,
+            // The answer is a log: this one wraps, and its first number is not 0.
+            Ok(FrontendReq::SET_LOG_BASE) => Some(Self::Log {
+                size: 1,
+                offset: u64::MAX,
+            }),
+            _ => Some(Self::Number(1)),
+        }
+    }
+
     /// Appends the whole reply to request `code` to `out`.
     pub fn encode(&self, code: u32, out: &mut Vec<u8>) {
         let begin = out.len();
@@ -449,6 +481,9 @@ impl Answer {
             Self::Number(value) => out.extend_from_slice(VhostUserU64::new(*value).as_slice()),
             Self::RingBase(RingValue { ring, value }) => {
                 out.extend_from_slice(VhostUserVringState::new(*ring, *value).as_slice());
+            }
+            Self::Log { size, offset } => {
+                out.extend_from_slice(VhostUserLog::new(*size, *offset).as_slice());
             }
             Self::Config(offset, data) => {
                 let config =

@@ -121,8 +121,8 @@ impl NetDevice {
         ));
         let terms = Terms {
             features: self.acked,
-            mtu: self.config.mtu,
-            link_mtu,
+            mtu: self.driver_mtu.or(self.config.mtu),
+            link_mtu: link_mtu.map(|mtu| mtu.max(self.driver_mtu.unwrap_or_default())),
             max_queue_size: self.config.queue_size,
             seccomp: self.config.seccomp,
             poll_us: self.config.poll_us,

@@ -138,6 +138,7 @@ impl NetDevice {
             counters: (0..=2 * pairs).map(|_| Arc::default()).collect(),
             platform: None,
             host: None,
+            driver_mtu: None,
             limit_groups,
             restored: None,
             stranded: None,

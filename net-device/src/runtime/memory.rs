@@ -34,7 +34,8 @@ impl Runtime {
         {
             let (index, config) = (rx.index, rx.position());
             let engine = self.engines.rx(index, &config)?;
-            let queue = RxQueue::new(index, engine, rx.kick, config);
+            let first = rx.interrupts_first();
+            let queue = RxQueue::new(index, engine, rx.kick, config).interrupting(first);
             self.worker(pair, index)?.rx = Some(queue);
         }
         if let Some(tx) = tx
@@ -42,7 +43,10 @@ impl Runtime {
         {
             let (index, config) = (tx.index, tx.position());
             let engine = self.engines.tx(index, &config)?;
-            let queue = TxQueue::new(index, engine, tx.kick, config);
+            let (first, discards) = (tx.interrupts_first(), tx.discards());
+            let queue = TxQueue::new(index, engine, tx.kick, config)
+                .interrupting(first)
+                .discarding(discards);
             self.worker(pair, index)?.tx = Some(queue);
         }
         Ok(())

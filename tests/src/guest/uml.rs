@@ -30,7 +30,8 @@ pub fn boot(kernel: &Kernel, image: &Path, socket: Option<&Path>, folder: &Path)
         ])
         .arg(format!("initrd={}", image.display()))
         .arg(format!("uml_dir={}/", folder.display()))
-        .env("TMPDIR", folder)
+        // Where the kernel makes the file of its memory, which the daemon takes only from a tmpfs.
+        .env("TMPDIR", "/dev/shm")
         .env("HOME", folder);
     if let Some(socket) = socket {
         // The number is the device's type: 1 is a network device.

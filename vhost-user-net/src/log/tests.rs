@@ -10,7 +10,7 @@ use crate::interrupts::Interrupts;
 
 /// A bitmap of `len` bytes in a file of twice that, and the file.
 fn bitmap(len: u64) -> (DirtyBitmap, File) {
-    let file = tempfile::tempfile().unwrap();
+    let file = tempfile::tempfile_in("/dev/shm").unwrap();
     file.set_len(2 * len).unwrap();
     let log =
         DirtyBitmap::new(&VhostUserLog::new(len, 0), file.try_clone().unwrap().into()).unwrap();
@@ -55,7 +55,7 @@ fn a_range_that_leaves_the_bitmap_is_cut() {
 
 #[test]
 fn a_bitmap_beyond_its_file_is_refused() {
-    let file = tempfile::tempfile().unwrap();
+    let file = tempfile::tempfile_in("/dev/shm").unwrap();
     file.set_len(0x1000).unwrap();
     assert!(DirtyBitmap::new(&VhostUserLog::new(0x1000, 0x1000), file.into()).is_err());
 }

@@ -6,7 +6,7 @@ use super::*;
 
 /// A file of `len` bytes.
 fn file(len: u64) -> OwnedFd {
-    let file = tempfile::tempfile().unwrap();
+    let file = tempfile::tempfile_in("/dev/shm").unwrap();
     file.set_len(len).unwrap();
     file.into()
 }
@@ -71,7 +71,7 @@ fn what_is_no_file_is_refused() {
 
 #[test]
 fn a_file_that_may_only_be_read_is_refused() {
-    let named = tempfile::NamedTempFile::new().unwrap();
+    let named = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();
     named.as_file().set_len(0x1000).unwrap();
     let read_only = File::open(named.path()).unwrap();
     let error = MemoryTable::new(vec![(region(0, 0x1000, 0), read_only.into())]);

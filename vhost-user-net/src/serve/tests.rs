@@ -187,7 +187,7 @@ fn inherited_descriptors_are_told_apart() {
     let directory = tempfile::tempdir().unwrap();
     let listener = UnixListener::bind(directory.path().join("net.sock")).unwrap();
     let (one, _two) = UnixStream::pair().unwrap();
-    let file = tempfile::tempfile().unwrap();
+    let file = tempfile::tempfile_in("/dev/shm").unwrap();
     assert!(matches!(
         Source::inherit(listener.as_raw_fd()),
         Ok(Source::Listener(_))

@@ -1,25 +1,35 @@
 //! What the back-end tells the front-end of its own accord.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 
 use net_device::VirtioDevice;
 use vhost::vhost_user::message::{BackendReq, VhostUserProtocolFeatures};
 
 use super::{Session, SessionError};
 use crate::log::DirtyBitmap;
-use crate::sys::{self, SocketKind};
+use crate::sys::{self, SocketKind, foreign};
 use crate::{interrupts, wire};
 
 impl Session<'_> {
     /// SET_BACKEND_REQ_FD.
+    ///
+    /// Nothing is read from it, since no request of the back-end asks for an answer. So its reading side is shut and
+    /// emptied: a front-end that passed its own end of the connection inside a message that waits there would never be
+    /// seen to close it. Of one that passed it as this descriptor, the connection is shut thereby, which
+    /// [`Connection::check`](crate::connection::Connection::check) finds out.
     pub(super) fn set_channel(&mut self, fd: OwnedFd) -> Result<(), SessionError> {
         if sys::unix_stream_kind(fd.as_fd()) != Some(SocketKind::Connected) {
             return Err(SessionError::Channel);
         }
-        sys::set_nonblocking(fd.as_fd()).map_err(SessionError::Descriptor)?;
-        self.channel = Some(File::from(fd));
+        let channel = UnixStream::from(fd);
+        // An error says that the other end is gone, which the first request will find out.
+        if channel.shutdown(Shutdown::Read).is_ok() {
+            while let Ok(1..) = (&channel).read(&mut [0; 4096]) {}
+        }
+        self.channel = Some(channel);
         Ok(())
     }
 
@@ -44,11 +54,13 @@ impl Session<'_> {
             return Ok(());
         }
         let message = wire::backend_request(BackendReq::CONFIG_CHANGE_MSG);
-        match self
+        let sent = self
             .channel
-            .as_mut()
-            .map(|channel| channel.write_all(&message))
-        {
+            .as_ref()
+            .map(|channel| foreign::send_at_once(channel.as_fd(), &message));
+        match sent {
+            // A part of a request would be the begin of all that follow.
+            Some(Ok(count)) if count < message.len() => self.channel = None,
             // A front-end that does not read has earlier ones of these waiting.
             Some(Err(error)) if error.kind() != io::ErrorKind::WouldBlock => {
                 net_device::log_limited!(

@@ -19,7 +19,11 @@ impl Session<'_> {
     }
 
     /// Replaces the bitmap.
+    ///
+    /// # Errors
+    /// It has no bit for some of the memory, whose pages would not be copied.
     pub(super) fn set_log(&mut self, bitmap: DirtyBitmap) -> Result<(), SessionError> {
+        check_log(&bitmap, &self.memory)?;
         self.log = Some(bitmap);
         if self.logging().is_some() {
             self.renew_memory()
@@ -58,12 +62,19 @@ impl Session<'_> {
     /// Puts another table in the place of the one that is in use. Rings go on running; one whose place in guest memory
     /// is another now stops for that time. The old mappings go with the last worker that used them.
     pub(super) fn set_memory(&mut self, table: MemoryTable) -> Result<(), SessionError> {
+        // A front-end starts rings with logging on before it has a log for them, so one that is left from another
+        // migration is no reason to refuse.
+        if let Some(log) = self.logging()
+            && self.rings.iter().any(|ring| ring.state().is_active())
+        {
+            check_log(log, &table)?;
+        }
         let mut moved = Vec::new();
         for (index, ring) in self
             .rings
             .iter()
             .enumerate()
-            .filter(|(_, ring)| ring.state() == State::Running)
+            .filter(|(_, ring)| ring.state().is_active())
         {
             let addrs = ring
                 .guest_addrs(&table)
@@ -87,5 +98,15 @@ impl Session<'_> {
         }
         self.memory = table;
         self.settle_all()
+    }
+}
+
+/// Whether `log` has a bit for each page of `table`.
+fn check_log(log: &DirtyBitmap, table: &MemoryTable) -> Result<(), SessionError> {
+    let end = table.end();
+    if log.covers(end) {
+        Ok(())
+    } else {
+        Err(SessionError::ShortLog(end))
     }
 }

@@ -1,12 +1,12 @@
 //! Requests about one ring, and the one place where rings start and stop.
 
-use std::fs::File;
 use std::os::fd::OwnedFd;
 
-use net_device::{Interrupt, InterruptSource};
+use net_device::{Cursor, Interrupt, InterruptSource, VirtioDevice};
 use vhost::vhost_user::message::{VhostUserVirtioFeatures, VhostUserVringAddr};
 
 use super::{Session, SessionError};
+use crate::interrupts::{self, event_file};
 use crate::vring::{Gate, RingError, State, Vring};
 use crate::wire::{Answer, MAX_RINGS, RingValue};
 
@@ -35,6 +35,9 @@ impl Session<'_> {
         tell: impl FnOnce(&mut Vring) -> Result<(), RingError>,
     ) -> Result<(), SessionError> {
         let index = self.index(ring)?;
+        if self.rings[index].state() == State::Discarding {
+            self.halt(index, State::Held)?;
+        }
         tell(&mut self.rings[index]).map_err(|source| SessionError::Ring(ring, source))?;
         self.settle(index)
     }
@@ -82,7 +85,8 @@ impl Session<'_> {
 
     pub(super) fn set_err(&mut self, ring: u32, fd: Option<OwnedFd>) -> Result<(), SessionError> {
         let index = self.index(ring)?;
-        self.errors[index] = fd.map(File::from);
+        let fd = fd.map(event_file).transpose();
+        self.errors[index] = fd.map_err(SessionError::Descriptor)?;
         Ok(())
     }
 
@@ -107,6 +111,12 @@ impl Session<'_> {
         self.halt(index, State::Stopped)?;
         self.rings[index].forget_kick();
         self.settle(index)?;
+        // A driver that begins anew begins so when the front-end has no request for it. A fault of its next life is
+        // another one, and is told again.
+        let at_rest = self.rings.iter().all(|it| it.state() == State::Stopped);
+        if at_rest && self.device.needs_reset() {
+            self.deactivate();
+        }
         Ok(Answer::RingBase(RingValue {
             ring,
             value: self.rings[index].base(),
@@ -127,45 +137,109 @@ impl Session<'_> {
 
     /// Takes a ring where it should be.
     fn settle(&mut self, index: usize) -> Result<(), SessionError> {
-        match (
-            self.rings[index].state(),
-            self.rings[index].target(self.gate()),
-        ) {
-            (State::Running, State::Running) => Ok(()),
-            (State::Running, target) => self.halt(index, target),
-            (_, State::Running) => self.start(index),
-            (_, target) => {
+        let target = self.rings[index].target(self.gate());
+        let state = self.rings[index].state();
+        if state == target && state.is_active() {
+            return Ok(());
+        }
+        // What the device touches it lets go of first.
+        let between = if target.is_active() {
+            State::Held
+        } else {
+            target
+        };
+        self.halt(index, between)?;
+        match target {
+            State::Running => self.start(index),
+            State::Discarding => {
+                self.start_discarding(index);
+                Ok(())
+            }
+            State::Held | State::Stopped => {
                 self.rings[index].entered(target);
                 Ok(())
             }
         }
     }
 
+    /// A disabled ring from which nothing can be taken is held: that it will not run is told when it is enabled.
+    fn start_discarding(&mut self, index: usize) {
+        let layout = self.layout();
+        let started = self.activate().and_then(|()| {
+            let setup = self.rings[index].setup(
+                index as u16,
+                layout,
+                &self.memory,
+                &self.device.log_limit(),
+            );
+            let setup = setup.map_err(|source| SessionError::Ring(index as u32, source))?;
+            Ok(self.device.start_discarding_queue(setup)?)
+        });
+        let state = match started {
+            Ok(()) => State::Discarding,
+            Err(error) => {
+                ::log::debug!("ring {index} is disabled, and its frames wait: {error}");
+                State::Held
+            }
+        };
+        self.rings[index].entered(state);
+    }
+
+    /// Holds every ring whose frames are discarded, which the next settling changes again.
+    pub(super) fn stop_discarding(&mut self) -> Result<(), SessionError> {
+        for index in 0..self.rings.len() {
+            if self.rings[index].state() == State::Discarding {
+                self.halt(index, State::Held)?;
+            }
+        }
+        Ok(())
+    }
+
     /// A ring that cannot be started stays stopped until it gets a new kick descriptor.
     fn start(&mut self, index: usize) -> Result<(), SessionError> {
         let layout = self.layout();
         let started = self.activate().and_then(|()| {
-            let setup = self.rings[index].setup(index as u16, layout, &self.memory);
+            let setup = self.rings[index].setup(
+                index as u16,
+                layout,
+                &self.memory,
+                &self.device.log_limit(),
+            );
             let setup = setup.map_err(|source| SessionError::Ring(index as u32, source))?;
-            self.device.start_queue(setup).map_err(SessionError::Device)
+            let cursor = setup.cursor;
+            let started = self.device.start_queue(setup).map(|()| cursor);
+            started.map_err(SessionError::Device)
         });
         let ring = &mut self.rings[index];
-        if started.is_err() {
-            ring.failed();
-        } else {
-            ring.entered(State::Running);
-            // A ring that goes on may have used buffers of which the driver was not told. A fresh one does not, and
-            // its driver may not be ready for interrupts.
-            if ring.base() != 0 {
-                self.interrupt(index);
+        match started {
+            Err(SessionError::Ring(_, error @ RingError::Lost)) => {
+                // Other rings can go on, and the front-end did nothing wrong.
+                ring.failed();
+                net_device::log_limited!(self.device.log_limit(), Warn, "ring {index}: {error}");
+                if let Err(error) = interrupts::signal(self.errors[index].as_ref()) {
+                    ::log::debug!("ring {index}: error not delivered: {error}");
+                }
+                Ok(())
+            }
+            Err(error) => {
+                ring.failed();
+                Err(error)
+            }
+            Ok(cursor) => {
+                let went_on = ring.entered_running() || cursor != Cursor::default();
+                // A ring that goes on may have used buffers of which the driver was not told. A fresh one does not,
+                // and its driver may not be ready for interrupts.
+                if went_on {
+                    self.interrupt(index);
+                }
+                Ok(())
             }
         }
-        started
     }
 
     /// Takes a running ring out of the device's hands, and keeps where it stood.
     pub(super) fn halt(&mut self, index: usize, into: State) -> Result<(), SessionError> {
-        if self.rings[index].state() == State::Running {
+        if self.rings[index].state().is_active() {
             self.rings[index].entered(into);
             if let Some(cursor) = self.device.stop_queue(index as u16)? {
                 let layout = self.layout();

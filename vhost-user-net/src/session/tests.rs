@@ -2,9 +2,12 @@
 //!
 //! This is the scripted front-end; its stories are in the modules.
 
+mod descriptors;
 mod group;
 mod memory;
 mod negotiation;
+mod peers;
+mod resume;
 mod rings;
 
 use std::io::Read;
@@ -27,6 +30,7 @@ const USER: u64 = 0x7f00_0000_0000;
 const MEMORY: u64 = 1 << 20;
 /// Descriptors of each ring.
 const SIZE: u16 = 8;
+const RX: u32 = 0;
 const TX: u32 = 1;
 /// What a front-end that serves the control queue itself accepts.
 const VERSION_1: u64 = 1 << 32;
@@ -47,20 +51,25 @@ impl PortControl for NoControl {
     }
 }
 
-fn device(pairs: u16) -> (NetDevice, Vec<Wire>) {
+fn made(pairs: u16, mtu: Option<u16>) -> (NetDevice, Vec<Wire>) {
     let (backends, wires): (Vec<ScriptedBackend>, _) = (0..pairs).map(|_| Wire::new()).unzip();
     let ports = backends
         .into_iter()
         .map(|backend| Port::new(Box::new(backend), Box::new(NoControl)));
     let config = NetConfig::builder()
         .queue_pairs(pairs)
-        .mac([2, 0, 0, 0, 0, 1])
-        .build()
-        .unwrap();
-    (
-        NetDevice::from_ports(config, ports.collect()).unwrap(),
-        wires,
-    )
+        .mac([2, 0, 0, 0, 0, 1]);
+    let config = mtu.into_iter().fold(config, |config, mtu| config.mtu(mtu));
+    let device = NetDevice::from_ports(config.build().unwrap(), ports.collect());
+    (device.unwrap(), wires)
+}
+
+fn device(pairs: u16) -> (NetDevice, Vec<Wire>) {
+    made(pairs, None)
+}
+
+fn device_with_mtu(mtu: u16) -> (NetDevice, Vec<Wire>) {
+    made(1, Some(mtu))
 }
 
 /// A front-end with a driver: memory in a file, and one end of each event descriptor.
@@ -79,7 +88,7 @@ fn own(file: &File) -> std::os::fd::OwnedFd {
 
 impl FrontEnd {
     fn new() -> Self {
-        let file = tempfile::tempfile().unwrap();
+        let file = tempfile::tempfile_in("/dev/shm").unwrap();
         file.set_len(MEMORY).unwrap();
         let range = (
             GuestAddress(0),
@@ -166,22 +175,52 @@ impl FrontEnd {
         crate::interrupts::signal(Some(&self.kick)).unwrap();
     }
 
-    fn used(&self) -> u16 {
-        self.memory
-            .read_obj(GuestAddress(Self::ring(TX) + 0x2000 + 2))
-            .unwrap()
+    /// Makes `count` buffers of 4096 bytes available in the receive ring.
+    fn provide(&self, count: u16) {
+        let ring = Self::ring(RX);
+        let write = |bytes: &[u8], at| self.memory.write_slice(bytes, GuestAddress(at)).unwrap();
+        for slot in 0..u64::from(count) {
+            let desc = ring + 16 * slot;
+            write(&(0x9_0000 + 0x1000 * slot).to_le_bytes(), desc);
+            write(&4096u32.to_le_bytes(), desc + 8);
+            write(&[2, 0, 0, 0], desc + 12);
+            write(&(slot as u16).to_le_bytes(), ring + 0x1000 + 4 + 2 * slot);
+        }
+        write(&count.to_le_bytes(), ring + 0x1000 + 2);
+        crate::interrupts::signal(Some(&self.kick)).unwrap();
+    }
+
+    /// Bytes of the receive ring's used element at `slot`.
+    fn written(&self, slot: u64) -> u32 {
+        let element = Self::ring(RX) + 0x2000 + 4 + 8 * slot;
+        self.memory.read_obj(GuestAddress(element + 4)).unwrap()
+    }
+
+    fn set_used(&self, ring: u32, index: u16) {
+        let address = GuestAddress(Self::ring(ring) + 0x2000 + 2);
+        self.memory.write_obj(index, address).unwrap();
+    }
+
+    fn used(&self, ring: u32) -> u16 {
+        let address = GuestAddress(Self::ring(ring) + 0x2000 + 2);
+        self.memory.read_obj(address).unwrap()
     }
 
     /// Waits until the device has used all that was sent.
     fn wait(&mut self) {
-        while self.used() != self.sent {
+        self.wait_for(TX, self.sent);
+    }
+
+    /// Waits until the used index of `ring` is `index`.
+    fn wait_for(&mut self, ring: u32, index: u16) {
+        while self.used(ring) != index {
             let [ready] =
                 crate::sys::wait([(self.call.as_fd(), Interest::Readable)], Some(10_000)).unwrap();
             assert!(
                 ready,
                 "no interrupt; {} of {} frames were used",
-                self.used(),
-                self.sent
+                self.used(ring),
+                index
             );
             let _ = self.call.read(&mut [0; 8]);
         }

@@ -30,6 +30,7 @@ fn accepted() -> Vec<(FrontendReq, Vec<u8>, usize)> {
     vec![
         (R::GET_FEATURES, vec![], 0),
         (R::SET_FEATURES, number.clone(), 0),
+        (R::NET_SET_MTU, number.clone(), 0),
         (R::GET_PROTOCOL_FEATURES, vec![], 0),
         (R::SET_PROTOCOL_FEATURES, number.clone(), 0),
         (R::SET_OWNER, vec![], 0),
@@ -292,6 +293,7 @@ fn answers_are_replies_of_the_announced_size() {
         (Answer::Number(7), 8),
         (Answer::RingBase(RingValue { ring: 1, value: 2 }), 8),
         (Answer::Config(0, vec![1, 2, 3]), 15),
+        (Answer::Log { size: 8, offset: 0 }, 16),
     ];
     for (answer, size) in answers {
         let mut out = vec![0xaa];

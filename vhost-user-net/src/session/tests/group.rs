@@ -58,7 +58,7 @@ fn all_devices_together_send_what_the_group_may() {
         crate::interrupts::signal(Some(&front_end.kick)).unwrap();
     }
     // Until the budget is spent, in whatever parts.
-    while here.used() + there.used() < FRAMES {
+    while here.used(TX) + there.used(TX) < FRAMES {
         let calls = [&here.call, &there.call].map(|call| (call.as_fd(), Interest::Readable));
         let ready = crate::sys::wait(calls, Some(10_000)).unwrap();
         assert!(ready.contains(&true), "the budget is not used up");

@@ -9,7 +9,7 @@ fn memory_is_replaced_under_a_running_ring() {
     let mut session = running(&mut device, &front_end);
     for round in 1..=8u64 {
         front_end.send();
-        let more = tempfile::tempfile().unwrap();
+        let more = tempfile::tempfile_in("/dev/shm").unwrap();
         more.set_len(round << 12).unwrap();
         let region = VhostUserMemoryRegion::new(1 << 30, round << 12, USER << 1, 0);
         let table = vec![
@@ -67,12 +67,18 @@ fn written_pages_are_marked_while_logging_is_on() {
     let (mut device, _wires) = device(1);
     let mut front_end = FrontEnd::new();
     let mut session = running(&mut device, &front_end);
-    let mut log = tempfile::tempfile().unwrap();
+    let mut log = tempfile::tempfile_in("/dev/shm").unwrap();
     log.set_len(0x1000).unwrap();
     let answer = session
         .handle(Request::SetLogBase(VhostUserLog::new(0x1000, 0), own(&log)))
         .unwrap();
-    assert_eq!(answer, Answer::Number(0));
+    assert_eq!(
+        answer,
+        Answer::Log {
+            size: 0x1000,
+            offset: 0
+        }
+    );
     let mut dirty = |clear: bool| {
         use std::io::{Seek, SeekFrom, Write};
         let mut bytes = Vec::new();
@@ -158,7 +164,7 @@ fn a_log_that_is_taken_away_ends_its_session() {
     let (mut device, wires) = super::device(1);
     let mut front_end = FrontEnd::new();
     let mut session = running(&mut device, &front_end);
-    let log = tempfile::tempfile().unwrap();
+    let log = tempfile::tempfile_in("/dev/shm").unwrap();
     log.set_len(0x1000).unwrap();
     all(
         &mut session,

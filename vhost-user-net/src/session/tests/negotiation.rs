@@ -122,7 +122,7 @@ fn a_front_end_that_never_hears_does_no_harm() {
 fn what_is_no_socket_is_no_channel() {
     let (mut device, _wires) = device(1);
     let mut session = Session::new(&mut device).unwrap();
-    let file = own(&tempfile::tempfile().unwrap());
+    let file = own(&tempfile::tempfile_in("/dev/shm").unwrap());
     assert!(matches!(
         session.handle(Request::SetBackendReqFd(file)),
         Err(SessionError::Channel)

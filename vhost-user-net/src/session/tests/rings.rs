@@ -67,19 +67,104 @@ fn a_stopped_ring_says_where_it_stands_and_goes_on_from_there() {
 }
 
 #[test]
-fn a_disabled_ring_waits_and_goes_on() {
+fn a_disabled_transmit_ring_gives_frames_back_unsent() {
     let (mut device, wires) = device(1);
     let mut front_end = FrontEnd::new();
     let mut session = running(&mut device, &front_end);
     front_end.send();
     front_end.wait();
+    for round in 1..3 {
+        all(&mut session, [Request::SetVringEnable(TX, false)]);
+        assert_eq!(session.rings[TX as usize].state(), State::Discarding);
+        front_end.send();
+        front_end.wait();
+        // Memory that changes meanwhile changes nothing about that.
+        all(&mut session, [front_end.memory_table()]);
+        front_end.send();
+        front_end.wait();
+        all(&mut session, [Request::SetVringEnable(TX, true)]);
+        front_end.send();
+        front_end.wait();
+        assert_eq!(payloads(&wires[0]).last(), Some(&(3 * round)));
+        assert!(payloads(&wires[0]).is_empty());
+    }
     all(&mut session, [Request::SetVringEnable(TX, false)]);
-    assert_eq!(session.rings[TX as usize].state(), State::Held);
     front_end.send();
-    assert_eq!(payloads(&wires[0]), [0]);
+    front_end.wait();
+    let stopped = session.handle(Request::GetVringBase(TX)).unwrap();
+    assert_eq!(stopped, Answer::RingBase(RingValue { ring: TX, value: 8 }));
+    let refused = ("tx_drop_stopped".to_owned(), 5);
+    assert!(
+        session.device.counters().contains(&refused),
+        "{:?}",
+        session.device.counters()
+    );
+}
+
+#[test]
+fn a_transmit_ring_that_was_never_enabled_keeps_its_frames() {
+    let (mut device, wires) = device(1);
+    let mut front_end = FrontEnd::new();
+    let mut session = Session::new(&mut device).unwrap();
+    all(
+        &mut session,
+        [
+            Request::SetFeatures(VERSION_1 | PROTOCOL),
+            front_end.memory_table(),
+        ],
+    );
+    front_end.send();
+    all(&mut session, front_end.set_up(TX, 0));
+    assert_eq!(session.rings[TX as usize].state(), State::Held);
     all(&mut session, [Request::SetVringEnable(TX, true)]);
     front_end.wait();
-    assert_eq!(payloads(&wires[0]), [1]);
+    assert_eq!(payloads(&wires[0]), [0]);
+}
+
+#[test]
+fn a_disabled_receive_ring_keeps_its_buffers() {
+    let (mut device, wires) = device(1);
+    let mut front_end = FrontEnd::new();
+    let mut session = running(&mut device, &front_end);
+    all(&mut session, front_end.set_up(0, 0));
+    front_end.provide(2);
+    all(&mut session, [Request::SetVringEnable(0, false)]);
+    assert_eq!(session.rings[0].state(), State::Held);
+    wires[0].inject([0; HEADER + FRAME]);
+    // A frame of the other ring goes through the same worker afterwards.
+    front_end.send();
+    front_end.wait();
+    assert_eq!(front_end.used(0), 0);
+    all(&mut session, [Request::SetVringEnable(0, true)]);
+    front_end.wait_for(0, 1);
+}
+
+#[test]
+fn features_change_and_rings_are_said_anew_while_one_is_disabled() {
+    let (mut device, wires) = device(1);
+    let mut front_end = FrontEnd::new();
+    let mut session = running(&mut device, &front_end);
+    all(&mut session, [Request::SetVringEnable(TX, false)]);
+    front_end.send();
+    front_end.wait();
+    all(
+        &mut session,
+        [
+            Request::SetFeatures(VERSION_1 | PROTOCOL | 1 << 15),
+            Request::NetSetMtu(9000),
+            Request::SetVringNum(RingValue {
+                ring: TX,
+                value: u32::from(SIZE),
+            }),
+            Request::SetVringBase(RingValue { ring: TX, value: 1 }),
+        ],
+    );
+    front_end.send();
+    front_end.wait();
+    all(&mut session, [Request::SetVringEnable(TX, true)]);
+    front_end.send();
+    front_end.wait();
+    assert_eq!(payloads(&wires[0]), [2]);
 }
 
 #[test]
