@@ -4,6 +4,7 @@ mod bridge;
 mod control;
 mod lifecycle;
 mod reload;
+mod router;
 mod testpmd;
 mod traffic;
 mod transfer;
@@ -47,7 +48,7 @@ impl Story {
             Body::Alone(machine, body) => {
                 let folder =
                     tempfile::tempdir().map_err(super::Error::io("creating a temporary folder"))?;
-                let mut guest = assets.boot(machine, None, folder.path())?;
+                let mut guest = assets.boot(machine, &[], folder.path())?;
                 let seen = body(&mut guest)?;
                 guest.power_off()?;
                 Ok(seen)
@@ -197,6 +198,11 @@ pub const STORIES: &[Story] = &[
         UserMode,
         &[],
         transfer::merging,
+    ),
+    own(
+        "uml routes between two cards",
+        Some(UserMode),
+        router::large_tcp,
     ),
     own(
         "testpmd frames of every length come back as they were sent",
