@@ -12,11 +12,13 @@ usage: ./ci.sh VERB [ARGUMENT...]
   fmt              formatting as rustfmt wants it
   lint             clippy without a warning, and the directions of the crates
   doc              documentation without a warning
-  test             all of the above, every test, the fuzz corpora, and real Linux guests
+  test             all of the above, every test, the fuzz corpora, and real Linux guests; names what failed at the end
   guest [PART]     real Linux guests alone; PART selects checks by name
   fuzz [SECONDS]   every fuzz target for so long (default 60); needs nightly and cargo-fuzz
   bench [NAME...]  benchmarks, with ratios to a baseline of the same run; NAME: ring, datapath, limiter or limits,
                    and behind datapath and limits words that choose rows
+  asan [TEST...]   tests of net-queue and net-device under AddressSanitizer; TEST selects them by name; needs nightly
+  tsan [TEST...]   the same under ThreadSanitizer
   audit            known vulnerabilities of the dependencies; needs cargo-audit
   all              test, then fuzz and bench
 TEXT
@@ -85,10 +87,14 @@ unsafe_modules() {
     }
 }
 
-lint() {
+clippy() {
     step clippy
     cargo clippy -q --workspace --all-targets -- -D warnings
     cargo clippy -q --manifest-path fuzz/Cargo.toml --all-targets -- -D warnings
+}
+
+lint() {
+    clippy
     directions
     unsafe_modules
 }
@@ -98,10 +104,17 @@ doc() {
     RUSTDOCFLAGS="-D warnings" cargo doc -q --workspace --no-deps
 }
 
-tests() {
-    step "tests"
-    cargo test -q --workspace --exclude tests
-    cargo test -q -p tests --tests --lib
+crate_tests() {
+    step "tests of the crates"
+    cargo test -q --no-fail-fast --workspace --exclude tests
+}
+
+device_tests() {
+    step "tests of the device, and real Linux guests"
+    cargo test -q --no-fail-fast -p tests --tests --lib
+}
+
+corpora() {
     step "fuzz corpora, replayed"
     cargo test -q --manifest-path fuzz/Cargo.toml
 }
@@ -112,12 +125,50 @@ guest() {
     cargo test -q -p tests --test linux_guest -- "$@"
 }
 
+# Runs every step, whatever became of those before, and tells at the end which ones failed.
 run_tests() {
-    packages
-    fmt
-    lint
-    doc
-    tests
+    local name status failed=()
+    for name in packages fmt clippy directions unsafe_modules doc crate_tests device_tests corpora; do
+        # Not `|| failed+=...`: behind that bash would let a step go on after its own failures.
+        set +e
+        (set -e; "$name")
+        status=$?
+        set -e
+        [ "$status" = 0 ] || failed+=("$name")
+    done
+    if [ ${#failed[@]} -gt 0 ]; then
+        echo "ci.sh: failed: ${failed[*]}" >&2
+        return 1
+    fi
+}
+
+# Tests of the libraries and of the device, built with a sanitizer. Nightly's rust-src is needed to build the standard
+# library with it too; without that tests/sanitizers/tsan.txt lists what ThreadSanitizer cannot see of it.
+sanitized() {
+    local sanitizer="$1" host sysroot file standard=() device=()
+    shift
+    host="$(rustc +nightly -vV | sed -n 's/^host: //p')"
+    sysroot="$(rustc +nightly --print sysroot)"
+    [ ! -d "$sysroot/lib/rustlib/src/rust/library" ] || standard=(-Zbuild-std)
+    # Real guests run a daemon, which is a program of its own.
+    for file in tests/tests/*; do
+        file="$(basename "$file" .rs)"
+        [ "$file" = linux_guest ] || device+=(--test "$file")
+    done
+    # A sanitizer's own memory is not what a device takes.
+    set -- --target "$host" --target-dir "target/$sanitizer" "${standard[@]}" -- \
+        --test-threads=1 --skip sixty_four_idle_devices_take_less "$@"
+    step "$sanitizer: crates"
+    cargo +nightly test -q --no-fail-fast -p net-queue -p net-device --lib --tests "$@"
+    step "$sanitizer: device"
+    cargo +nightly test -q --no-fail-fast -p tests --lib "${device[@]}" "$@"
+}
+
+asan() { RUSTFLAGS="-Zsanitizer=address" sanitized asan "$@"; }
+
+tsan() {
+    TSAN_OPTIONS="suppressions=$PWD/tests/sanitizers/tsan.txt" \
+        RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" sanitized tsan "$@"
 }
 
 fuzz() {
@@ -168,7 +219,7 @@ audit() {
 verb="${1:-}"
 [ $# -eq 0 ] || shift
 case "$verb" in
-    fmt | lint | doc | guest | fuzz | bench | audit) "$verb" "$@" ;;
+    fmt | lint | doc | guest | fuzz | bench | asan | tsan | audit) "$verb" "$@" ;;
     test) run_tests ;;
     all)
         run_tests

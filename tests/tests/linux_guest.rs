@@ -37,7 +37,7 @@ fn main() -> ExitCode {
 fn enter(stories: &[&Story], assets: &Assets, target: &std::path::Path) -> Result<ExitCode> {
     packages::check()?;
     for machine in [Machine::UserMode, Machine::Qemu] {
-        if stories.iter().any(|story| story.machine == machine) {
+        if stories.iter().any(|story| story.machine == Some(machine)) {
             assets.prepare(machine)?;
         }
     }

@@ -97,16 +97,16 @@ impl Assets {
         fs::write(&path, image).map_err(Error::io(format!("writing {}", path.display())))
     }
 
-    /// Boots a guest, with the network device behind `socket` if there is one.
+    /// Boots a guest with a network device behind each socket.
     ///
     /// # Errors
     /// When it does not come up.
-    pub fn boot(&self, machine: Machine, socket: Option<&Path>, folder: &Path) -> Result<Guest> {
+    pub fn boot(&self, machine: Machine, sockets: &[&Path], folder: &Path) -> Result<Guest> {
         let kernel = self.kernel(machine)?;
         let image = self.image(machine);
         match machine {
-            Machine::UserMode => uml::boot(&kernel, &image, socket, folder),
-            Machine::Qemu => qemu::boot(&kernel, &image, socket),
+            Machine::UserMode => uml::boot(&kernel, &image, sockets, folder),
+            Machine::Qemu => qemu::boot(&kernel, &image, sockets),
         }
     }
 
@@ -272,7 +272,7 @@ fn serve(folder: &Path, seat: Seat, setup: Setup) -> Result<Daemon> {
 }
 
 fn boot(assets: &Assets, machine: Machine, seat: Seat, folder: &Path) -> Result<Guest> {
-    let mut guest = assets.boot(machine, Some(&socket(folder)), folder)?;
+    let mut guest = assets.boot(machine, &[&socket(folder)], folder)?;
     join_network(&mut guest, seat)?;
     Ok(guest)
 }

@@ -11,6 +11,8 @@
 //!   is killed with its children when dropped.
 //! - [`Guest`] is a booted kernel with a shell on its serial console: `guest.run("ip link")`. It is started
 //!   by [`uml`] (user-mode Linux) or by [`qemu`] (without hardware virtualisation).
+//! - [`testpmd`] is a driver without a guest: a program of the host that sends every frame back, looked at through
+//!   [`probe`].
 //! - [`Daemon`] is the device under test, [`host`] the programs at the other end of its tap.
 //! - [`Lab`] is one daemon with one guest and an address at each end, and [`stories`] is what is checked with it.
 //!
@@ -26,11 +28,13 @@ pub mod kernel;
 pub mod lab;
 pub mod namespace;
 pub mod packages;
+pub mod probe;
 mod process;
 pub mod processors;
 pub mod qemu;
 mod shell;
 pub mod stories;
+pub mod testpmd;
 pub mod uml;
 
 pub use daemon::Daemon;

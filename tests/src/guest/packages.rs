@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Error, Result};
 
-/// A program and the package that brings it on each line. Each is looked up in [`SEARCH`].
+/// A program and the packages that bring it on each line. Each is looked up in [`SEARCH`].
 const PROGRAMS: &str = include_str!("../../guest/packages.txt");
 
 const SEARCH: &[&str] = &["/usr/bin", "/usr/sbin", "/bin", "/sbin"];

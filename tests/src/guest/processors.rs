@@ -26,7 +26,7 @@ pub fn share_out() -> Result<()> {
     let Some(Shares { rest, .. }) = shares() else {
         return Ok(());
     };
-    host::run(&format!("taskset -a -p -c {rest} {}", process::id())).map(drop)
+    host::run(&format!("taskset -p -c {rest} {}", process::id())).map(drop)
 }
 
 /// A command that runs `program` where guests run.
@@ -37,6 +37,12 @@ pub fn guest_command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("taskset");
     command.args(["-c", guest]).arg(program);
     command
+}
+
+/// The guests' processor, for programs that choose theirs by themselves.
+#[must_use]
+pub fn of_guests() -> String {
+    shares().map_or_else(|| "0".into(), |shares| shares.guest.clone())
 }
 
 /// What was allowed before anything was shared out; `None` for a single processor.

@@ -9,11 +9,11 @@ use super::{Guest, Result, packages, processors};
 /// How long a boot may take; five to seven seconds are usual on an idle machine.
 const BOOT_LIMIT: Duration = Duration::from_secs(120);
 
-/// Boots a guest, with the network device behind `socket` if there is one.
+/// Boots a guest with a network device behind each socket.
 ///
 /// # Errors
 /// When the guest does not come up.
-pub fn boot(kernel: &Kernel, image: &Path, socket: Option<&Path>) -> Result<Guest> {
+pub fn boot(kernel: &Kernel, image: &Path, sockets: &[&Path]) -> Result<Guest> {
     let mut command = processors::guest_command(packages::program("qemu-system-x86_64")?);
     command
         .args([
@@ -36,18 +36,20 @@ pub fn boot(kernel: &Kernel, image: &Path, socket: Option<&Path>) -> Result<Gues
         .arg("-initrd")
         .arg(image)
         .args(["-append", "console=ttyS0 quiet panic=-1"]);
-    match socket {
-        None => {
-            command.args(["-nic", "none"]);
-        }
-        Some(socket) => {
-            command
-                .arg("-chardev")
-                .arg(format!("socket,id=link,path={}", socket.display()))
-                .args(["-netdev", "vhost-user,id=net,chardev=link"])
-                // No MSI-X: QEMU 7.2 crashes when it is combined with TCG and vhost-user.
-                .args(["-device", "virtio-net-pci,netdev=net,vectors=0,romfile="]);
-        }
+    if sockets.is_empty() {
+        command.args(["-nic", "none"]);
+    }
+    for (number, socket) in sockets.iter().enumerate() {
+        command
+            .arg("-chardev")
+            .arg(format!("socket,id=link{number},path={}", socket.display()))
+            .arg("-netdev")
+            .arg(format!("vhost-user,id=net{number},chardev=link{number}"))
+            // No MSI-X: QEMU 7.2 crashes when it is combined with TCG and vhost-user.
+            .arg("-device")
+            .arg(format!(
+                "virtio-net-pci,netdev=net{number},vectors=0,romfile="
+            ));
     }
     Guest::boot(&mut command, BOOT_LIMIT)
 }

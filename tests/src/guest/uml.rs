@@ -9,12 +9,12 @@ use super::{Guest, Result, processors};
 /// How long a boot may take; one second is usual.
 const BOOT_LIMIT: Duration = Duration::from_secs(30);
 
-/// Boots a guest, with the network device behind `socket` if there is one. `folder` takes the guest's memory
+/// Boots a guest with a network device behind each socket. `folder` takes the guest's memory
 /// file and its control socket.
 ///
 /// # Errors
 /// When the guest does not come up.
-pub fn boot(kernel: &Kernel, image: &Path, socket: Option<&Path>, folder: &Path) -> Result<Guest> {
+pub fn boot(kernel: &Kernel, image: &Path, sockets: &[&Path], folder: &Path) -> Result<Guest> {
     let mut command = processors::guest_command(&kernel.image);
     // `nohz=off`: an interrupt that comes between this kernel's last look for work and its sleep does not wake it,
     // only its next timer does. Without a steady tick that may be half a second later.
@@ -33,7 +33,7 @@ pub fn boot(kernel: &Kernel, image: &Path, socket: Option<&Path>, folder: &Path)
         // Where the kernel makes the file of its memory, which the daemon takes only from a tmpfs.
         .env("TMPDIR", "/dev/shm")
         .env("HOME", folder);
-    if let Some(socket) = socket {
+    for socket in sockets {
         // The number is the device's type: 1 is a network device.
         command.arg(format!("virtio_uml.device={}:1", socket.display()));
     }

@@ -4,6 +4,8 @@ mod bridge;
 mod control;
 mod lifecycle;
 mod reload;
+mod router;
+mod testpmd;
 mod traffic;
 mod transfer;
 
@@ -15,24 +17,26 @@ use Machine::{Qemu, UserMode};
 pub struct Story {
     /// Its name; begins with the kind of guest.
     pub name: &'static str,
-    /// What the guest runs on.
-    pub machine: Machine,
+    /// What the guest runs on; `None` for a driver that is a program of the host.
+    pub machine: Option<Machine>,
     body: Body,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Body {
     /// A guest without a network device: the harness itself.
-    Alone(fn(&mut Guest) -> Result<String>),
+    Alone(Machine, fn(&mut Guest) -> Result<String>),
     /// A guest behind a daemon with these options.
-    Lab(&'static [&'static str], fn(&mut Lab) -> Result<String>),
+    Lab(Setup, fn(&mut Lab) -> Result<String>),
+    /// Daemons and guests that the story starts itself.
+    Own(fn(&Assets) -> Result<String>),
 }
 
 impl Story {
     /// Whether the story needs the daemon.
     #[must_use]
     pub const fn needs_daemon(&self) -> bool {
-        matches!(self.body, Body::Lab(..))
+        !matches!(self.body, Body::Alone(..))
     }
 
     /// Runs the story; the text says what was seen.
@@ -41,26 +45,21 @@ impl Story {
     /// Why it failed.
     pub fn run(&self, assets: &Assets) -> Result<String> {
         match self.body {
-            Body::Alone(body) => {
+            Body::Alone(machine, body) => {
                 let folder =
                     tempfile::tempdir().map_err(super::Error::io("creating a temporary folder"))?;
-                let mut guest = assets.boot(self.machine, None, folder.path())?;
+                let mut guest = assets.boot(machine, &[], folder.path())?;
                 let seen = body(&mut guest)?;
                 guest.power_off()?;
                 Ok(seen)
             }
-            Body::Lab(options, body) => {
-                let mut lab = Lab::open(
-                    assets,
-                    Setup {
-                        machine: self.machine,
-                        options,
-                    },
-                )?;
+            Body::Lab(setup, body) => {
+                let mut lab = Lab::open(assets, setup)?;
                 let seen = body(&mut lab).map_err(|error| lab.explain(&error))?;
                 lab.close()?;
                 Ok(seen)
             }
+            Body::Own(body) => body(assets),
         }
     }
 }
@@ -72,8 +71,8 @@ const fn alone(
 ) -> Story {
     Story {
         name,
-        machine,
-        body: Body::Alone(body),
+        machine: Some(machine),
+        body: Body::Alone(machine, body),
     }
 }
 
@@ -85,8 +84,20 @@ const fn lab(
 ) -> Story {
     Story {
         name,
+        machine: Some(machine),
+        body: Body::Lab(Setup { machine, options }, body),
+    }
+}
+
+const fn own(
+    name: &'static str,
+    machine: Option<Machine>,
+    body: fn(&Assets) -> Result<String>,
+) -> Story {
+    Story {
+        name,
         machine,
-        body: Body::Lab(options, body),
+        body: Body::Own(body),
     }
 }
 
@@ -187,6 +198,16 @@ pub const STORIES: &[Story] = &[
         UserMode,
         &[],
         transfer::merging,
+    ),
+    own(
+        "uml routes between two cards",
+        Some(UserMode),
+        router::large_tcp,
+    ),
+    own(
+        "testpmd frames of every length come back as they were sent",
+        None,
+        testpmd::every_length,
     ),
     alone("qemu without a device", Qemu, lifecycle::shell),
     lab(

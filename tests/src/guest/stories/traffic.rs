@@ -226,11 +226,19 @@ pub(super) fn serve(guest: &mut Guest) -> Result<()> {
 fn iperf(guest: &mut Guest, address: &str, options: &str) -> Result<serde_json::Value> {
     serve(guest)?;
     let command = format!("iperf3 -J -c {address} -t {SECONDS} --connect-timeout 5000 {options}");
-    let output = host::run_for(&command, LIMIT)?;
+    report(&host::run_for(&command, LIMIT)?)
+}
+
+/// What the receiver counted, in iperf3's report.
+pub(super) fn received(output: &str) -> Result<Rate> {
+    number(&report(output)?, "/end/sum_received/bits_per_second").map(Rate)
+}
+
+fn report(output: &str) -> Result<serde_json::Value> {
     // Warnings stand before the report.
     let report = &output[output.find('{').unwrap_or_default()..];
     serde_json::from_str(report)
-        .map_err(|error| Error::Unexpected(format!("{command}: {error}:\n{output}")))
+        .map_err(|error| Error::Unexpected(format!("iperf3's report: {error}:\n{output}")))
 }
 
 fn number(report: &serde_json::Value, path: &str) -> Result<f64> {
