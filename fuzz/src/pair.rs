@@ -290,7 +290,7 @@ impl RxSide {
 
     /// Stops as for a snapshot, and goes on with another engine.
     pub fn restart(&mut self, gate: &mut Gate) {
-        self.engine.settle(gate, 0);
+        self.engine.settle(gate, None, 0);
         let cursor = self.engine.cursor();
         assert!(at_rest(cursor), "a chain was kept");
         let device = device(&self.guest, cursor);
