@@ -40,6 +40,12 @@ fn run(input: &[u8]) {
     assert_eq!((tx.num_buffers(), rx.num_buffers()), (0, 1));
     assert_eq!(tx.flags() & flags::DATA_VALID, 0);
 
+    let families = [0x0800, 0x86dd, 0x8100];
+    let taken = families.map(|kind| rx.check_family(Some(kind), RxRules::new(offloads)).is_ok());
+    let udp = rx.gso_type() == gso::UDP_L4;
+    let both = [Offloads::USO4, Offloads::USO6].map(|on| !udp || offloads.contains(on));
+    assert_eq!(taken, [both[0], both[1], !udp], "families");
+
     let tx_again = NetHdr::check_tx(&tx.to_raw(size), frame_len, TxRules::new(offloads));
     let rx_again = NetHdr::check_rx(&rx.to_raw(size), frame_len, RxRules::new(offloads));
     assert_eq!((tx_again, rx_again), (Ok(tx), Ok(rx)), "not stable");
@@ -125,6 +131,24 @@ fn seeds() -> Vec<Seed> {
                 Offloads::all(),
                 9000,
                 frame(csum, gso::UDP, [42, 1480, 34, 6]),
+            ),
+        ),
+        (
+            "tso4_whole",
+            seed(
+                0,
+                Offloads::all(),
+                9000,
+                frame(flags::DATA_VALID, gso::TCPV4, [0, 1448, 0, 0]),
+            ),
+        ),
+        (
+            "uso4_alone",
+            seed(
+                0,
+                Offloads::all() - Offloads::USO6,
+                9000,
+                frame(csum, gso::UDP_L4, [42, 1472, 34, 6]),
             ),
         ),
         (

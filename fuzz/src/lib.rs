@@ -15,6 +15,7 @@
 pub mod arena;
 pub mod bytes;
 pub mod ctrl;
+pub mod gso;
 pub mod hdr;
 pub mod laps;
 pub mod packed;

@@ -12,6 +12,7 @@ use net_queue::{
     TxStop,
 };
 
+use crate::gso::{begin_checksum, packet};
 use crate::ports::{Gate, Mood, Port};
 use crate::ring::at_rest;
 
@@ -38,6 +39,10 @@ fn complete(arrived: &mut [u8], config: &RxConfig) {
     let Some((raw, len)) = header(arrived, config.size) else {
         return;
     };
+    if NetHdr::check_rx(&raw, len, RxRules::new(config.offloads)) == Err(HdrError::GsoWithoutCsum) {
+        begin_checksum(arrived, size);
+        return;
+    }
     let check = |offloads| NetHdr::check_rx(&raw, len, RxRules::new(offloads));
     let (Err(HdrError::CsumNotNegotiated), Ok(partial)) =
         (check(config.offloads), check(Offloads::CSUM))
@@ -94,7 +99,12 @@ impl TxSide {
 
     /// The driver has added `bytes` as chain `id`.
     pub fn expect(&mut self, id: u16, bytes: &[u8]) {
-        let frame = header(bytes, self.size).and_then(|(raw, len)| {
+        let mut bytes = bytes.to_vec();
+        let frame = header(&bytes, self.size).and_then(|(raw, _)| {
+            if NetHdr::check_tx(&raw, u32::MAX, self.rules) == Err(HdrError::GsoWithoutCsum) {
+                begin_checksum(&mut bytes, self.size.bytes());
+            }
+            let (raw, len) = header(&bytes, self.size)?;
             let hdr = NetHdr::check_tx(&raw, len, self.rules).ok()?;
             let raw = hdr.to_raw(self.size);
             let whole = || [raw.as_bytes(), &bytes[self.size.bytes()..]].concat();
@@ -229,10 +239,14 @@ impl RxSide {
             let (raw, len) = self::header(&arrived, self.config.size).expect("behind a header");
             let rules = RxRules::new(self.config.offloads);
             let mut hdr = NetHdr::check_rx(&raw, len, rules).expect("a header that may pass");
+            let ethertype = packet(&frame).map(|(kind, _)| kind);
+            hdr.check_family(ethertype, rules)
+                .expect("a family that it takes");
             hdr.set_num_buffers(u16::from_le_bytes([header[10], header[11]]));
             assert_eq!(hdr.to_raw(self.config.size).as_bytes(), header, "header");
             // What is to be segmented is longer than what travels.
-            let most = self.config.mtu.map(|mtu| usize::from(mtu) + 18);
+            let link = packet(&frame).map_or(14, |(_, at)| at);
+            let most = self.config.mtu.map(|mtu| usize::from(mtu) + link);
             let most = most.filter(|_| hdr.gso_type() == gso::NONE);
             assert!(
                 most.is_none_or(|most| frame.len() <= most),
@@ -290,7 +304,7 @@ impl RxSide {
 
     /// Stops as for a snapshot, and goes on with another engine.
     pub fn restart(&mut self, gate: &mut Gate) {
-        self.engine.settle(gate, 0);
+        self.engine.settle(gate, None, 0);
         let cursor = self.engine.cursor();
         assert!(at_rest(cursor), "a chain was kept");
         let device = device(&self.guest, cursor);

@@ -419,7 +419,7 @@ impl Engine {
 
     fn settle(&mut self, gate: &mut Gate) {
         if let Self::Rx(engine, _) = self {
-            engine.settle(gate, 0);
+            engine.settle(gate, None, 0);
         }
     }
 

@@ -157,6 +157,7 @@ impl World {
             MAX_FRAME + 8
         };
         let mut bytes = self.frame(header, len, most);
+        dress(&mut bytes[self.size.bytes()..], bits);
         if bits & 0x40 != 0 {
             bytes.truncate(len % (self.size.bytes() + 4));
         }
@@ -206,7 +207,8 @@ impl World {
         } else {
             MAX_FRAME + 8
         };
-        let frame = self.frame(header, len, most);
+        let mut frame = self.frame(header, len, most);
+        dress(&mut frame[self.size.bytes()..], bits);
         if self.port.frames.len() < 16 {
             self.rx.expect(frame.clone());
             self.port.frames.push_back(frame);
@@ -294,6 +296,39 @@ impl World {
         }
         self.restart();
         self.run(PLENTY, PLENTY);
+    }
+}
+
+/// Gives `frame`, if it is long enough, the headers that segmentation needs: TCP over IPv4, the same over IPv6 behind
+/// a tag, or UDP over IPv6 behind two.
+fn dress(frame: &mut [u8], bits: u8) {
+    let (tags, v6, tcp) = match bits >> 4 & 3 {
+        1 => (0, false, true),
+        2 => (1, true, true),
+        3 => (2, true, false),
+        _ => return,
+    };
+    let at = 14 + 4 * tags;
+    let start = at + if v6 { 40 } else { 20 };
+    let len = frame.len();
+    if len < start + 20 {
+        return;
+    }
+    for tag in 0..tags {
+        frame[12 + 4 * tag..14 + 4 * tag].copy_from_slice(&[0x81, 0]);
+    }
+    let protocol = if tcp { 6 } else { 17 };
+    if v6 {
+        frame[at - 2..at + 1].copy_from_slice(&[0x86, 0xdd, 0x60]);
+        frame[at + 6] = protocol;
+    } else {
+        frame[at - 2..at + 1].copy_from_slice(&[0x08, 0x00, 0x45]);
+        frame[at + 9] = protocol;
+    }
+    if tcp {
+        frame[start + 12] = 0x50;
+    } else {
+        frame[start + 4..start + 6].copy_from_slice(&((len - start) as u16).to_be_bytes());
     }
 }
 
@@ -422,6 +457,15 @@ fn seeds() -> Vec<Seed> {
         });
     let spoiled = plain(packed, split, 0).step(10, &[0x0c, 0xff, 0xff, 0, 0, 0]);
     let spoiled = Story([spoiled.0, vec![0, 50, 0], vec![0; 12]].concat()).run();
+    let large = [(1, 0x10), (4, 0x20), (5, 0x30)].into_iter().fold(
+        Story::new(all(split), all(packed), 0x40),
+        |story, (gso_type, dressed)| {
+            let header = [0, gso_type, 0, 0, 0xe8, 3, 0, 0, 0, 0, 0, 0];
+            let sent = [&[dressed], 300u16.to_le_bytes().as_slice(), &header].concat();
+            let story = story.step(0, &sent).post(0x80, &[0x4000]);
+            story.arrive(dressed, 400, header).run().run()
+        },
+    );
     let raced = plain(split, split, 0x40).step(11, &[0x02, 1, 9, 9, 9, 9, 1]);
     let raced = raced.step(11, &[0x82, 1, 0xff, 0xff, 0, 0, 0]).run();
     vec![
@@ -430,6 +474,7 @@ fn seeds() -> Vec<Seed> {
         ("split_all", plain(all(split), all(split), 0x41).0),
         ("packed_all", plain(all(packed), all(packed), 0xe2).0),
         ("backend_fails", fails.0),
+        ("segments", large.0),
         ("spoiled", spoiled.0),
         ("raced", raced.0),
     ]

@@ -25,6 +25,40 @@ const BUDGET: Budget = Budget {
     bytes: 1 << 20,
 };
 
+/// How long a received frame waits for more buffers while the driver posts none (ns). Longer than any driver takes that
+/// has some; with fewer than the frame needs it would stop reception for ever.
+const PATIENCE_NS: u64 = 1_000_000_000;
+
+/// Bounds the wait of a frame that needs more buffers than there are.
+#[derive(Debug, Default)]
+struct Patience {
+    missing: Option<usize>,
+    until: u64,
+}
+
+impl Patience {
+    /// Notes what is `missing` after the queue has run, and whether the driver got any frame meanwhile.
+    fn note(&mut self, missing: Option<usize>, progress: bool) {
+        if missing.is_some() && (progress || missing != self.missing) {
+            self.until = now_ns().saturating_add(PATIENCE_NS);
+        }
+        self.missing = missing;
+    }
+
+    fn is_over(&self) -> bool {
+        self.missing.is_some() && now_ns() >= self.until
+    }
+
+    /// Milliseconds until it is over, for `epoll_wait`.
+    fn timeout(&self) -> i32 {
+        if self.missing.is_none() {
+            return -1;
+        }
+        let left = self.until.saturating_sub(now_ns());
+        i32::try_from(left.div_ceil(1_000_000)).unwrap_or(i32::MAX)
+    }
+}
+
 /// What a queue waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wait {
@@ -251,6 +285,7 @@ pub(crate) struct PairWorker {
     backend_dead: bool,
     /// As of the start of a run: whoever sets the link stops the workers for it.
     link_up: bool,
+    patience: Patience,
 }
 
 impl PairWorker {
@@ -267,6 +302,7 @@ impl PairWorker {
             busy_poll,
             backend_dead: false,
             link_up: true,
+            patience: Patience::default(),
         }
     }
 
@@ -312,6 +348,14 @@ impl PairWorker {
         !self.is_ready()
     }
 
+    /// Milliseconds that the worker may sleep; negative for any time.
+    fn timeout(&self) -> i32 {
+        match &self.rx {
+            Some(rx) if rx.wait == Wait::Driver => self.patience.timeout(),
+            _ => -1,
+        }
+    }
+
     fn step_rx(&mut self) {
         let Some(rx) = self.rx.as_mut() else { return };
         let live = self.live.clone();
@@ -329,6 +373,9 @@ impl PairWorker {
             rx.wait = Wait::Backend;
             return;
         }
+        if self.patience.is_over() {
+            rx.engine.give_up();
+        }
         let asked = limit.ask();
         let filter = policy.filter.as_ref().map(|filter| filter as &dyn Admit);
         let backend = &mut *self.parts.backend;
@@ -343,6 +390,7 @@ impl PairWorker {
             }
         };
         drop(inside);
+        self.patience.note(rx.engine.missing(), done.frames > 0);
         if done.frames > 0 {
             self.busy_poll.restart();
         }
@@ -454,7 +502,10 @@ impl PairWorker {
             if self.pair >= self.policy.get().pairs {
                 rx.engine.abandon();
             }
-            if rx.engine.settle(&mut self.parts.rx_limit.limiter, now_ns()) {
+            let filter = self.policy.get().filter.as_ref();
+            let filter = filter.map(|filter| filter as &dyn Admit);
+            let limiter = &mut self.parts.rx_limit.limiter;
+            if rx.engine.settle(limiter, filter, now_ns()) {
                 self.live.trigger(InterruptSource::Queue(rx.index));
             }
             drop(inside);
@@ -531,7 +582,8 @@ impl Work for PairWorker {
             let look = self.is_ready() || self.busy_poll.looks(now_ns);
             let sleep = !look && self.rest();
             let mut stopped = false;
-            let waited = poller.wait(!sleep, |ready| {
+            let timeout = if sleep { self.timeout() } else { 0 };
+            let waited = poller.wait_ms(timeout, |ready| {
                 stopped |= ready.source == Source::Stop;
                 self.note(ready);
             });

@@ -9,15 +9,16 @@
 //! A checked header satisfies: no flag but the ones negotiated; checksum fields zero unless
 //! `NEEDS_CSUM` is set and inside the frame if it is; a GSO type only if its offload is on, and
 //! then with `NEEDS_CSUM`, a usable segment size, whole headers and a bounded number of segments.
+//! Which combinations pass, and why others do not, is the table in `hdr/rules.rs`.
 
-mod segmented;
+pub(crate) mod rules;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 
 use crate::offload::Offloads;
-use segmented::Segmented;
+use rules::Segmented;
 use thiserror::Error;
 
 /// Bytes of the header that every modern driver and device share (VirtIO 1.4 §5.1.9, L1).
@@ -33,6 +34,8 @@ pub const ETH_HDR_LEN: u32 = 14;
 /// The smallest segment Linux TCP sends carries 36 bytes (MSS 48 less timestamps), which needs
 /// 1820 segments for 64 KiB; a driver that asks for more only wants work done for nothing.
 pub const MAX_GSO_SEGMENTS: u32 = 2048;
+/// Most datagrams that one frame may become: Linux takes no more (NET-HDR-11).
+pub const MAX_UDP_SEGMENTS: u32 = 128;
 
 /// Values of `flags` (VirtIO 1.4 §5.1.9).
 pub mod flags {
@@ -58,8 +61,20 @@ pub mod gso {
     pub const ECN: u8 = 0x80;
 }
 
-/// Bytes of Ethernet and the shortest IPv4 header: no transport header starts earlier.
-const MIN_L4_START: u16 = 14 + 20;
+/// Values of an Ethernet header's type.
+pub(crate) mod ethertype {
+    /// IPv4.
+    pub(crate) const IPV4: u16 = 0x0800;
+    /// IPv6.
+    pub(crate) const IPV6: u16 = 0x86dd;
+    /// A VLAN tag.
+    pub(crate) const VLAN: u16 = 0x8100;
+    /// The outer one of several VLAN tags.
+    pub(crate) const SERVICE_VLAN: u16 = 0x88a8;
+}
+
+/// Linux takes no checksum that starts within the first bytes of a frame, as many as the shortest IPv4 header has.
+const MIN_CSUM_START: u16 = 20;
 /// Linux keeps headroom and `csum_start` in one 16-bit sum; above this it refuses the frame.
 const MAX_L4_START: u16 = 0xffff - 1024;
 
@@ -120,6 +135,27 @@ impl RawHdr {
             low: u64::from_le_bytes([b0, b1, b2, b3, b4, b5, b6, b7]),
             high: u32::from_le_bytes([b8, b9, b10, b11]),
         }
+    }
+}
+
+impl RawHdr {
+    /// The same with a partial checksum in a frame whose headers have `hdr_len` bytes.
+    pub(crate) fn with_partial_csum(
+        mut self,
+        hdr_len: u16,
+        csum_start: u16,
+        csum_offset: u16,
+    ) -> Self {
+        self.bytes[0] = self.bytes[0] & !flags::DATA_VALID | flags::NEEDS_CSUM;
+        for (at, value) in [(2, hdr_len), (6, csum_start), (8, csum_offset)] {
+            self.bytes[at..at + 2].copy_from_slice(&value.to_le_bytes());
+        }
+        self
+    }
+
+    /// The unchecked `gso_type`.
+    pub(crate) const fn gso_type(&self) -> u8 {
+        self.bytes[1]
     }
 }
 
@@ -195,7 +231,8 @@ pub enum HdrError {
     /// GSO type or ECN bit without its feature (NET-HDR-10, -11, -21, -25).
     #[error("gso type without its feature")]
     GsoNotNegotiated,
-    /// GSO without `NEEDS_CSUM` (NET-HDR-11, NET-HDR-22).
+    /// GSO without `NEEDS_CSUM` (NET-HDR-11, NET-HDR-22). The engines set it where the frame's headers say where
+    /// its checksum is, and drop it under this cause where they do not.
     #[error("gso without a partial checksum")]
     GsoWithoutCsum,
     /// `gso_size` is zero or reserved (NET-HDR-11, NET-HDR-22).
@@ -208,11 +245,14 @@ pub enum HdrError {
     /// short for its headers (NET-HDR-12).
     #[error("gso headers do not fit the frame")]
     GsoHeaders,
+    /// A GSO type that covers two families, with a frame of the one that is off (NET-HDR-21).
+    #[error("gso type of a family without its feature")]
+    GsoFamily,
 }
 
 impl HdrError {
     /// All causes, in counter order: `ALL[cause as usize] == cause`.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::ShortFrame,
         Self::CsumNotNegotiated,
         Self::CsumRange,
@@ -222,6 +262,7 @@ impl HdrError {
         Self::GsoSize,
         Self::GsoSegments,
         Self::GsoHeaders,
+        Self::GsoFamily,
     ];
 
     /// The name a counter has after its direction.
@@ -236,6 +277,7 @@ impl HdrError {
             Self::GsoSize => "gso_size",
             Self::GsoSegments => "gso_segments",
             Self::GsoHeaders => "gso_headers",
+            Self::GsoFamily => "gso_family",
         }
     }
 }
@@ -312,6 +354,25 @@ impl NetHdr {
         let raw = raw.base();
         let plain = Self::plain(raw.flags() & seen, 1);
         Self::check(raw, plain, frame_len, rules.offloads)
+    }
+
+    /// Checks that a driver takes this GSO type for a frame of `ethertype`, the one behind all VLAN tags: one type
+    /// stands for UDP over either family (NET-HDR-21).
+    ///
+    /// # Errors
+    /// [`HdrError::GsoFamily`]: the driver must not see this frame.
+    pub fn check_family(self, ethertype: Option<u16>, rules: RxRules) -> Result<(), HdrError> {
+        let needed = match ethertype {
+            _ if self.gso_type() != gso::UDP_L4 => return Ok(()),
+            Some(ethertype::IPV4) => Offloads::USO4,
+            Some(ethertype::IPV6) => Offloads::USO6,
+            _ => return Err(HdrError::GsoFamily),
+        };
+        if rules.offloads.contains(needed) {
+            Ok(())
+        } else {
+            Err(HdrError::GsoFamily)
+        }
     }
 
     /// Number of receive buffers the frame takes (NET-RX-01, NET-RX-02).
@@ -411,7 +472,7 @@ impl NetHdr {
         }
         let (csum_start, csum_offset) = (raw.csum_start(), raw.csum_offset());
         let end = u32::from(csum_start) + u32::from(csum_offset) + 2;
-        if end > frame_len || !(MIN_L4_START..=MAX_L4_START).contains(&csum_start) {
+        if end > frame_len || !(MIN_CSUM_START..=MAX_L4_START).contains(&csum_start) {
             return Err(HdrError::CsumRange);
         }
         let partial = Self {

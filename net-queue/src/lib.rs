@@ -30,6 +30,7 @@ pub mod guard;
 pub mod hdr;
 mod iovec;
 mod offload;
+mod packet;
 mod private;
 mod ram;
 pub mod ring;

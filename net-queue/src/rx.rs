@@ -117,10 +117,29 @@ impl<R: Ring> RxEngine<R> {
         })
     }
 
-    /// Brings the ring into a state that its cursor tells all of: a held frame is delivered or dropped, pooled
-    /// chains are given back. Returns whether the driver asks for an interrupt. The engine can go on afterwards.
-    pub fn settle<L: Limit + ?Sized>(&mut self, limit: &mut L, now: u64) -> bool {
-        self.lane.settle(&mut self.ring, limit, now)
+    /// Bytes that the driver has to post before a frame that waits for buffers can be delivered; `None` when none
+    /// waits. A driver may never do it: whoever waits for it counts the time from when this changed last, and ends
+    /// the wait by [`RxEngine::give_up`].
+    #[must_use]
+    pub fn missing(&self) -> Option<usize> {
+        self.lane.missing()
+    }
+
+    /// Drops a frame that waits for buffers. Others as long are then dropped at once, until more than now is posted.
+    pub fn give_up(&mut self) {
+        self.lane.give_up();
+    }
+
+    /// Brings the ring into a state that its cursor tells all of: a held frame is delivered, or dropped if it lacks
+    /// buffers or is not for the driver any more; pooled chains are given back. Returns whether the driver asks for
+    /// an interrupt. The engine can go on afterwards.
+    pub fn settle<L: Limit + ?Sized>(
+        &mut self,
+        limit: &mut L,
+        filter: Option<&dyn Admit>,
+        now: u64,
+    ) -> bool {
+        self.lane.settle(&mut self.ring, limit, filter, now)
     }
 
     /// The same for a queue that must get no frame any more: a held frame is dropped (NET-MQ-02).

@@ -23,6 +23,9 @@ const MOST_PIECES: usize = MAX_PIECES - 1;
 /// Twice that is allocated, so that the pieces are moved to the front once in many frames.
 const ALLOCATED: usize = 2 * MAX_PIECES;
 
+/// What frames that are not delivered are overwritten with.
+static ZEROS: [u8; 512] = [0; 512];
+
 /// A chain in the pool.
 #[derive(Debug)]
 struct Posted {
@@ -287,6 +290,20 @@ impl RxPool {
         copy_into(&self.pieces[self.start..], skip, src)
     }
 
+    /// Overwrites the pool's first `len` bytes with zeros and tells the dirty log of them: something was written there
+    /// that is for nobody.
+    #[cold]
+    pub(crate) fn scrub(&mut self, len: usize) {
+        let len = len.min(self.room);
+        for at in (0..len).step_by(ZEROS.len()) {
+            // Memory that cannot be written now may be so in part: go on behind it.
+            let _ = self.poke(at, &ZEROS[..ZEROS.len().min(len - at)]);
+        }
+        if self.ram.tracks_writes() {
+            self.mark(self.pieces.len() - self.start, len);
+        }
+    }
+
     /// Writes a header to the pool's front.
     #[inline]
     pub(crate) fn put_header<const N: usize>(
@@ -340,6 +357,7 @@ impl RxPool {
     /// written, and would fail every frame to come. Some of it may have been written.
     #[cold]
     pub(crate) fn waste<R: Ring>(&mut self, ring: &mut R, mut len: usize) {
+        self.scrub(len);
         while len > 0 {
             let Some(posted) = self.take_first() else {
                 break;
@@ -356,6 +374,9 @@ impl RxPool {
 
     fn mark(&self, pieces: usize, mut written: usize) {
         for at in self.start..self.start + pieces {
+            if written == 0 {
+                break;
+            }
             let count = self.pieces[at].len().min(written);
             self.ram.mark(self.gpas[at], count as u64);
             written -= count;

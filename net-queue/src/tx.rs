@@ -8,15 +8,16 @@ use crate::counters::QueueCounters;
 use crate::csum;
 use crate::fault::{DropCause, QueueFault};
 use crate::guard::MemoryFault;
-use crate::hdr::{HDR_LEN, HDR_MAX, HdrSize, NetHdr, RawHdr, TxRules, gso};
+use crate::hdr::{HDR_LEN, HDR_MAX, HdrError, HdrSize, NetHdr, RawHdr, TxRules, gso};
 use crate::iovec::{Gather, HostSlice, IoVec, MAX_PIECES, copy_from};
+use crate::packet::{HEADERS, LINK_HEADERS, Transport};
 use crate::private::{COPIED, Private};
 use crate::ram::GuestRam;
 use crate::ring::walk::{HostParts, Resolver};
 use crate::ring::{Chain, Cursor, PieceSink, Popped, Ring, RingTask};
 
-/// The longest frame that is passed on: a full IP packet behind an Ethernet header with one VLAN tag.
-pub const MAX_FRAME: usize = 65535 + 18;
+/// The longest frame that is passed on: a full IP packet behind an Ethernet header with three VLAN tags.
+pub const MAX_FRAME: usize = 65535 + LINK_HEADERS;
 
 /// Why [`TxEngine::run`] returned.
 #[derive(Debug)]
@@ -85,6 +86,19 @@ impl PieceSink for TxPieces {
         self.resolver
             .resolve(ram, addr, len, false, &mut self.parts)
     }
+
+    /// DPDK's virtio-user marks the header as writable there. It is read like any other.
+    #[inline]
+    fn table_head(
+        &mut self,
+        ram: &GuestRam,
+        addr: u64,
+        len: u32,
+        writable: bool,
+    ) -> Result<(), DropCause> {
+        let header = len as usize <= HDR_MAX;
+        self.piece(ram, addr, len, writable && !header)
+    }
 }
 
 /// Moves frames from a driver's ring to a backend.
@@ -104,6 +118,8 @@ struct TxLane {
     private: Private,
     /// Frames up to this length, header included, pass through private memory as a whole.
     whole: usize,
+    /// First bytes of the frame at hand that go out from private memory.
+    copied: usize,
     counters: Arc<QueueCounters>,
     fault: Option<QueueFault>,
 }
@@ -130,6 +146,7 @@ impl<R: Ring> TxEngine<R> {
             rules,
             private: Private::new(whole),
             whole,
+            copied: 0,
             counters,
             fault: None,
         };
@@ -306,14 +323,19 @@ impl TxLane {
         let header = self.size.bytes();
         let len = self.pieces.len as usize;
         let frame_len = len.checked_sub(header).ok_or(DropCause::TooShort)?;
-        let copied = if len <= self.whole { len } else { header };
+        self.copied = if len <= self.whole { len } else { header };
         // Slot 0 may still hold what was sent before.
-        let private = &mut self.private[..copied];
+        let private = &mut self.private[..self.copied];
         copy_from(&self.pieces.parts.0[1..], 0, private)?;
-        let (base, rest) = private[..header].split_at_mut(HDR_LEN);
         let mut raw = [0; HDR_LEN];
-        raw.copy_from_slice(base);
-        let mut checked = NetHdr::check_tx(&RawHdr::from(raw), frame_len as u32, self.rules)?;
+        raw.copy_from_slice(&private[..HDR_LEN]);
+        let raw = RawHdr::from(raw);
+        let mut checked = match NetHdr::check_tx(&raw, frame_len as u32, self.rules) {
+            Err(HdrError::GsoWithoutCsum) => self.begin_checksum(&raw, frame_len)?,
+            checked => checked?,
+        };
+        let private = &mut self.private[..self.copied];
+        let rest = &mut private[HDR_LEN..header];
         // Nothing behind the base header means anything on transmit.
         rest.fill(0);
         if self.rules.completes() && checked.flags() != 0 && checked.gso_type() == gso::NONE {
@@ -324,7 +346,27 @@ impl TxLane {
         Ok(frame_len as u64)
     }
 
-    /// The frame as the backend gets it: all of it from private memory, or its header from there and the rest from
+    /// Makes the checksum of a frame partial that is to be segmented and has a whole one, as a router's do: its header
+    /// as it is then. Only the frame's headers are copied. (NET-HDR-11)
+    #[cold]
+    fn begin_checksum(&mut self, raw: &RawHdr, frame_len: usize) -> Result<NetHdr, DropCause> {
+        let header = self.size.bytes();
+        let head = &mut self.private[header..header + frame_len.min(HEADERS)];
+        if self.copied == header {
+            // The header itself was copied before; what was checked is what goes out.
+            copy_from(&self.pieces.parts.0[1..], header, head)?;
+        }
+        let transport =
+            Transport::of(head, frame_len, raw.gso_type()).ok_or(HdrError::GsoWithoutCsum)?;
+        let raw = transport.make_partial(*raw);
+        let checked = NetHdr::check_tx(&raw, frame_len as u32, self.rules)?;
+        let field = transport.field();
+        head[field..field + 2].copy_from_slice(&transport.pseudo);
+        self.copied = self.copied.max(header + transport.end);
+        Ok(checked)
+    }
+
+    /// The frame as the backend gets it: all of it from private memory, or its first bytes from there and the rest from
     /// where the guest left it.
     #[inline]
     fn gather(&mut self) -> Gather<'_> {
@@ -334,7 +376,7 @@ impl TxLane {
             pieces[0] = HostSlice::of_buffer(&mut self.private[..len]).io();
             return Gather::new(&pieces[..1], header, len);
         }
-        let (mut left, mut at) = (header, 1);
+        let (mut left, mut at) = (self.copied, 1);
         while let Some(piece) = pieces.get_mut(at) {
             if piece.len() > left {
                 piece.advance(left);
@@ -343,7 +385,7 @@ impl TxLane {
             left -= piece.len();
             at += 1;
         }
-        pieces[at - 1] = HostSlice::of_buffer(&mut self.private[..header]).io();
+        pieces[at - 1] = HostSlice::of_buffer(&mut self.private[..self.copied]).io();
         Gather::new(&pieces[at - 1..], header, len)
     }
 

@@ -170,7 +170,7 @@ fn receive_allocates_nothing_per_frame() {
                 engine.run(&mut backend, &mut Unlimited, None, 0, PLENTY);
                 engine.arm();
                 if round % 10 == 9 {
-                    engine.settle(&mut Unlimited, 0);
+                    engine.settle(&mut Unlimited, None, 0);
                 }
             });
             assert_eq!(count, 0, "{layout:?}");

@@ -124,7 +124,7 @@ fn net_hdr_05_checksum_fields_stay_inside_the_frame() {
         (at(0xffff, 0xffff), u32::MAX),
         (at(0xffff, 0), 0x2_0000),
         (at(34, 0xffff), 1514),
-        (at(33, 6), 1514),
+        (at(19, 6), 1514),
         (at(0, 0), 1514),
     ] {
         assert_eq!(wire.tx(len, ALL), Err(HdrError::CsumRange));
@@ -229,7 +229,7 @@ fn net_hdr_11_gso_is_complete_and_bounded() {
         ),
         (
             Wire {
-                gso_size: 31,
+                gso_size: 511,
                 ..USO
             },
             ALL,
@@ -247,7 +247,7 @@ fn net_hdr_11_gso_is_complete_and_bounded() {
     assert!(ecn.tx(65535, ALL).is_ok());
     assert!(
         Wire {
-            gso_size: 32,
+            gso_size: 512,
             ..USO
         }
         .tx(65535, ALL)
@@ -341,6 +341,40 @@ fn net_hdr_21_a_gso_type_reaches_only_a_driver_that_takes_it() {
 }
 
 #[test]
+fn net_hdr_21_udp_of_a_family_that_is_off_reaches_no_driver() {
+    let both = Offloads::USO4 | Offloads::USO6;
+    let families = [
+        (Offloads::USO4, Some(0x0800)),
+        (Offloads::USO6, Some(0x86dd)),
+    ];
+    for on in [Offloads::empty(), Offloads::USO4, Offloads::USO6, both] {
+        let rules = RxRules::new(ALL.difference(both) | on);
+        for (needed, ethertype) in families {
+            let checked = USO
+                .rx(2000, ALL)
+                .map(|hdr| hdr.check_family(ethertype, rules));
+            let expected = if on.contains(needed) {
+                Ok(())
+            } else {
+                Err(HdrError::GsoFamily)
+            };
+            assert_eq!(checked, Ok(expected), "{on:?} {ethertype:?}");
+        }
+        for ethertype in [None, Some(0x8100), Some(0x0806)] {
+            let checked = USO
+                .rx(2000, ALL)
+                .map(|hdr| hdr.check_family(ethertype, rules));
+            assert_eq!(checked, Ok(Err(HdrError::GsoFamily)));
+        }
+        // The type of the others says it all.
+        for wire in [TCP4, TCP6, CSUM, PLAIN] {
+            let checked = wire.rx(2000, ALL).map(|hdr| hdr.check_family(None, rules));
+            assert_eq!(checked, Ok(Ok(())));
+        }
+    }
+}
+
+#[test]
 fn net_hdr_22_received_gso_has_checksum_and_size() {
     assert_eq!(
         Wire { flags: 0, ..TCP4 }.rx(2000, ALL),
@@ -379,6 +413,43 @@ fn longer_headers_end_in_zeros() {
     }
 }
 
+/// The table in `rules.rs`, row by row: every flag, type and feature, and what becomes of it.
+#[test]
+fn every_combination_of_flags_and_types_has_its_outcome() {
+    for flags in 0..=u8::MAX {
+        for gso_type in 0..=u8::MAX {
+            for on in [ALL, Offloads::CSUM, Offloads::empty()] {
+                let base = gso_type & !gso::ECN;
+                let udp = matches!(base, gso::UDP | gso::UDP_L4);
+                let wire = Wire {
+                    flags,
+                    gso_type,
+                    csum_offset: if udp { 6 } else { 16 },
+                    ..TCP6
+                };
+                let known = matches!(base, gso::TCPV4 | gso::TCPV6) || udp;
+                let needs = flags & flags::NEEDS_CSUM != 0;
+                let expected = match gso_type {
+                    0 if needs && on.is_empty() => Err(HdrError::CsumNotNegotiated),
+                    0 => Ok(()),
+                    _ if !known => Err(HdrError::GsoUnknown),
+                    _ if on != ALL || base != gso_type && udp => Err(HdrError::GsoNotNegotiated),
+                    _ if !needs => Err(HdrError::GsoWithoutCsum),
+                    _ => Ok(()),
+                };
+                let outcomes = [wire.tx(2000, on), wire.rx(2000, on)];
+                for outcome in outcomes {
+                    assert_eq!(
+                        outcome.map(|_| ()),
+                        expected,
+                        "{flags:#x} {gso_type:#x} {on:?}"
+                    );
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn causes_are_numbered_and_named_once() {
     for (at, cause) in HdrError::ALL.into_iter().enumerate() {
@@ -406,7 +477,18 @@ fn assert_invariants(hdr: NetHdr, frame_len: u32, on: Offloads, flags: u8) {
         assert_eq!((hdr.gso_size(), hdr.hdr_len()), (0, 0));
     } else {
         assert!(hdr.gso_size() > 0);
-        assert!(frame_len.div_ceil(u32::from(hdr.gso_size())) <= MAX_GSO_SEGMENTS);
+        let (payload, most) = match hdr.gso_type() {
+            gso::UDP_L4 => (
+                frame_len - u32::from(hdr.csum_start()) - 8,
+                MAX_UDP_SEGMENTS,
+            ),
+            gso::UDP => (
+                frame_len - u32::from(hdr.csum_start()) - 8,
+                MAX_GSO_SEGMENTS,
+            ),
+            _ => (frame_len, MAX_GSO_SEGMENTS),
+        };
+        assert!(payload.div_ceil(u32::from(hdr.gso_size())) <= most);
     }
 }
 

@@ -20,6 +20,21 @@ pub trait PieceSink {
         len: u32,
         writable: bool,
     ) -> Result<(), DropCause>;
+
+    /// Takes the first buffer of a chain that is a table of a packed ring.
+    ///
+    /// # Errors
+    /// As for [`PieceSink::piece`].
+    #[inline]
+    fn table_head(
+        &mut self,
+        ram: &GuestRam,
+        addr: u64,
+        len: u32,
+        writable: bool,
+    ) -> Result<(), DropCause> {
+        self.piece(ram, addr, len, writable)
+    }
 }
 
 /// A chain while it is walked.
@@ -44,6 +59,17 @@ impl<'a, S: PieceSink> Walk<'a, S> {
             self.room += u64::from(desc.len());
         }
         self.sink.piece(self.ram, desc.addr, desc.len(), writable)
+    }
+
+    /// Hands over the first buffer of a packed ring's table.
+    #[inline]
+    pub(super) fn table_head(&mut self, desc: Desc) -> Result<(), DropCause> {
+        let writable = desc.has(Desc::WRITE);
+        if writable {
+            self.room += u64::from(desc.len());
+        }
+        self.sink
+            .table_head(self.ram, desc.addr, desc.len(), writable)
     }
 
     /// The chain, known as `id`, with what became of its content. Of one that cannot be used nobody knows the room.

@@ -4,16 +4,20 @@
 //! ever cut, a frame need not wait until the driver has posted room for the longest one, and the system call gets one
 //! buffer. Where frames are so long that the copy would cost more than that saves, the pooled chains are offered in
 //! front of the private memory, which then takes only what does not fit.
+//!
+//! What came to lie in the driver's buffers of a frame that is not delivered is overwritten with zeros and told to
+//! the dirty log: it may be somebody else's, and a migration has to see it.
+
+mod check;
 
 use std::sync::Arc;
 
 use super::{RxConfig, RxStop};
 use crate::backend::{Admit, Budget, FrameBackend, Limit, RecvError};
 use crate::counters::QueueCounters;
-use crate::csum;
 use crate::fault::{DropCause, QueueFault};
 use crate::guard::MemoryFault;
-use crate::hdr::{ETH_HDR_LEN, HDR_LEN, HDR_MAX, HdrError, NetHdr, RawHdr, RxRules, gso};
+use crate::hdr::{ETH_HDR_LEN, HDR_LEN, HDR_MAX, NetHdr, RxRules};
 use crate::iovec::{HostSlice, Scatter};
 use crate::offload::Offloads;
 use crate::private::{COPIED, Private};
@@ -37,13 +41,20 @@ struct Arrived {
     direct: usize,
 }
 
-/// A frame that was received and could not be delivered yet.
+/// A frame that was received and could not be delivered yet. What decided about it may change until it is.
 #[derive(Clone, Copy, Debug)]
 enum Held {
     /// It lies in the pool's chains; the limiter said no.
-    Limited { len: usize },
+    Limited(Arrived),
     /// There are too few chains.
     Short(Arrived),
+}
+
+impl Held {
+    fn frame(self) -> Arrived {
+        let (Self::Limited(frame) | Self::Short(frame)) = self;
+        frame
+    }
 }
 
 /// What a refill left.
@@ -69,6 +80,8 @@ pub(super) struct RxLane {
     long_frames: u32,
     private: Private,
     held: Option<Held>,
+    /// Room, in bytes, that was posted when a frame had waited for more in vain; 0 once a longer one found room.
+    given_up: usize,
     supply: Supply,
     counters: Arc<QueueCounters>,
     fault: Option<QueueFault>,
@@ -90,6 +103,7 @@ impl RxLane {
             // One more, so that a frame that was cut shows.
             private: Private::new(config.most() + 1),
             held: None,
+            given_up: 0,
             supply: Supply::Open,
             counters,
             config,
@@ -116,8 +130,37 @@ impl RxLane {
     /// Keeps a frame of `len` bytes that is ready to be delivered, since the limiter said no.
     #[cold]
     pub(super) fn hold(&mut self, len: usize) {
-        self.held = Some(Held::Limited { len });
+        self.held = Some(Held::Limited(Arrived { len, direct: len }));
         self.counters.add_limited();
+    }
+
+    /// See [`RxEngine::missing`](super::RxEngine::missing).
+    pub(super) fn missing(&self) -> Option<usize> {
+        match self.held {
+            Some(Held::Short(frame)) => Some(frame.len.saturating_sub(self.pool.room())),
+            _ => None,
+        }
+    }
+
+    /// See [`RxEngine::give_up`](super::RxEngine::give_up).
+    pub(super) fn give_up(&mut self) {
+        if self.missing().is_some()
+            && let Some(held) = self.held.take()
+        {
+            self.given_up = self.pool.room();
+            self.drop_frame(held.frame(), DropCause::NoRoom);
+        }
+    }
+
+    /// Counts a frame that is not delivered, and leaves nothing of it in the driver's buffers.
+    ///
+    /// The next frame is not received directly: it may be for somebody else as well, or be as much too long.
+    /// Where its chains were given back for a memory fault, others are cleared, which does no harm.
+    #[cold]
+    fn drop_frame(&mut self, frame: Arrived, cause: DropCause) {
+        self.counters.add_drop(cause);
+        self.long_frames = 0;
+        self.pool.scrub(frame.direct);
     }
 
     /// Takes chains from the ring until they have room for `want` bytes, and refuses those of no use.
@@ -205,9 +248,7 @@ impl RxLane {
             return Err(RxStop::Fault(fault));
         }
         let frame = match self.held.take() {
-            // It passed all checks before it was held.
-            Some(Held::Limited { len }) => return Ok(Some(len)),
-            Some(Held::Short(frame)) => frame,
+            Some(held) => held.frame(),
             None => match self.receive(ring, backend, budget)? {
                 Some(frame) => frame,
                 None => return Ok(None),
@@ -220,7 +261,7 @@ impl RxLane {
         match placed {
             Ok(()) => Ok(Some(frame.len)),
             Err(cause) => {
-                self.counters.add_drop(cause);
+                self.drop_frame(frame, cause);
                 Ok(None)
             }
         }
@@ -256,16 +297,17 @@ impl RxLane {
                 if matches!(error, RecvError::Memory) {
                     self.pool.waste(ring, direct);
                 }
-                return self.not_received(error);
+                return self.not_received(error, direct);
             }
         };
         self.expect(len);
+        let direct = direct.min(len);
+        let frame = Arrived { len, direct };
         if len > self.config.most() {
-            self.counters.add_drop(DropCause::TooLong);
+            self.drop_frame(frame, DropCause::TooLong);
             return Ok(None);
         }
-        let direct = direct.min(len);
-        Ok(Some(Arrived { len, direct }))
+        Ok(Some(frame))
     }
 
     /// Receives one frame into private memory, the start of a long one, and drops it.
@@ -280,25 +322,35 @@ impl RxLane {
         match Scatter::with_bytes(room, |room| backend.recv(room)) {
             Ok(_) => self.counters.add_drop(cause),
             Err(error) => {
-                self.not_received::<()>(error)?;
+                // No buffer of the driver was offered.
+                self.not_received::<()>(error, 0)?;
             }
         }
         Ok(())
     }
 
+    /// Of a frame that is lost nobody knows how much of it came to lie in the `direct` bytes that were offered.
     #[cold]
-    fn not_received<T>(&self, error: RecvError) -> Result<Option<T>, RxStop> {
+    fn not_received<T>(&mut self, error: RecvError, direct: usize) -> Result<Option<T>, RxStop> {
         match error {
             RecvError::WouldBlock => Err(RxStop::Drained),
             RecvError::Lost => {
-                self.counters.add_drop(DropCause::Refused);
+                let frame = Arrived {
+                    len: direct,
+                    direct,
+                };
+                self.drop_frame(frame, DropCause::Refused);
                 Ok(None)
             }
             RecvError::Memory => {
                 self.counters.add_drop(MemoryFault.into());
+                self.long_frames = 0;
                 Ok(None)
             }
-            RecvError::Dead(error) => Err(RxStop::Dead(error)),
+            RecvError::Dead(error) => {
+                self.pool.scrub(direct);
+                Err(RxStop::Dead(error))
+            }
         }
     }
 
@@ -316,115 +368,30 @@ impl RxLane {
         }
     }
 
-    /// Decides whether the driver may see `frame`, and with which header.
-    ///
-    /// What was received directly is read back from where the backend put it. The driver could change it meanwhile,
-    /// and would deceive nobody but itself.
-    #[inline(always)]
-    fn check(&mut self, frame: Arrived, filter: Option<&dyn Admit>) -> Result<NetHdr, DropCause> {
-        let header = self.config.size.bytes();
-        let frame_len = frame.len.checked_sub(header).ok_or(DropCause::TooShort)?;
-        let mut base = [0; HDR_LEN];
-        if frame.direct == 0 {
-            base.copy_from_slice(&self.private[..HDR_LEN]);
-        } else {
-            self.copy_out(frame, 0, &mut base)?;
-        }
-        let raw = RawHdr::from(base);
-        let checked = match NetHdr::check_rx(&raw, frame_len as u32, self.rules) {
-            Err(HdrError::CsumNotNegotiated) => self.complete_checksum(frame, &raw)?,
-            checked => checked?,
-        };
-        let too_long = self.config.mtu.is_some_and(|mtu| {
-            frame_len > usize::from(mtu) + ETH_HDR_LEN as usize && checked.gso_type() == gso::NONE
-        });
-        if too_long || filter.is_some() {
-            self.look(frame, filter, too_long)?;
-        }
-        Ok(checked)
-    }
-
-    /// Decides by the frame's first bytes; `long` is one above the MTU, if it has no VLAN tag.
-    fn look(
-        &self,
-        frame: Arrived,
-        filter: Option<&dyn Admit>,
-        long: bool,
-    ) -> Result<(), DropCause> {
-        let header = self.config.size.bytes();
-        let mut head = [0; HEAD];
-        let head = &mut head[..(frame.len - header).min(HEAD)];
-        self.copy_out(frame, header, head)?;
-        // A VLAN tag does not count towards the MTU.
-        let tagged = matches!(head.get(12..14), Some([0x81, 0x00] | [0x88, 0xa8]));
-        let most = usize::from(self.config.mtu.unwrap_or(u16::MAX)) + HEAD;
-        if long && !(tagged && frame.len - header <= most) {
-            return Err(DropCause::Mtu);
-        }
-        match filter {
-            Some(filter) if !filter.admit(head) => Err(DropCause::Filtered),
-            _ => Ok(()),
-        }
-    }
-
-    /// Copies out what lies `skip` bytes behind the start of `frame`'s header, and is all there.
-    fn copy_out(&self, frame: Arrived, skip: usize, dst: &mut [u8]) -> Result<(), MemoryFault> {
-        let mut done = 0;
-        if skip < frame.direct {
-            let count = dst.len().min(frame.direct - skip);
-            done = self.pool.peek(skip, &mut dst[..count])?;
-        }
-        let rest = &mut dst[done..];
-        let from = (skip + done).saturating_sub(frame.direct);
-        rest.copy_from_slice(&self.private[from..][..rest.len()]);
-        Ok(())
-    }
-
-    /// Completes the checksum of a frame for a driver that takes no partial one; its header as it is then.
-    /// (NET-HDR-20)
-    #[cold]
-    fn complete_checksum(&mut self, frame: Arrived, raw: &RawHdr) -> Result<NetHdr, DropCause> {
-        let header = self.config.size.bytes();
-        let frame_len = (frame.len - header) as u32;
-        let partial = NetHdr::check_rx(raw, frame_len, RxRules::new(Offloads::CSUM))?;
-        let mut sum = csum::Sum::default();
-        let mut at = header + usize::from(partial.csum_start());
-        let mut piece = [0; SUMMED];
-        while at < frame.len {
-            let piece = &mut piece[..SUMMED.min(frame.len - at)];
-            self.copy_out(frame, at, piece)?;
-            sum.add(piece);
-            at += piece.len();
-        }
-        self.copy_in(frame, header + csum::field(partial), &sum.checksum())?;
-        // It may be looked at again, if it has to wait for chains.
-        self.copy_in(frame, 0, &[0; HDR_LEN])?;
-        let plain = RawHdr::from([0; HDR_LEN]);
-        Ok(NetHdr::check_rx(&plain, frame_len, self.rules)?)
-    }
-
-    /// Copies `src` to `skip` bytes behind the start of `frame`'s header.
-    fn copy_in(&mut self, frame: Arrived, skip: usize, src: &[u8]) -> Result<(), MemoryFault> {
-        let (direct, rest) = src.split_at(src.len().min(frame.direct.saturating_sub(skip)));
-        self.pool.poke(skip, direct)?;
-        let to = (skip + direct.len()).saturating_sub(frame.direct);
-        self.private[to..][..rest.len()].copy_from_slice(rest);
-        Ok(())
-    }
-
     /// Puts `frame` with its checked header into the pool's chains. The inner error drops it.
     #[inline(always)]
     fn place<R: Ring>(
         &mut self,
         ring: &mut R,
         frame: Arrived,
-        mut header: NetHdr,
+        header: NetHdr,
         budget: &mut Budget,
     ) -> Result<Result<(), DropCause>, RxStop> {
-        let len = frame.len;
-        if self.pool.room() < len && !self.make_room(ring, frame, budget)? {
+        if self.pool.room() < frame.len && !self.make_room(ring, frame, budget)? {
             return Ok(Err(DropCause::NoRoom));
         }
+        Ok(self.put(ring, frame, header))
+    }
+
+    /// Puts `frame` with its checked header into the pool's chains, which have room for it.
+    #[inline(always)]
+    fn put<R: Ring>(
+        &mut self,
+        ring: &mut R,
+        frame: Arrived,
+        mut header: NetHdr,
+    ) -> Result<(), DropCause> {
+        let len = frame.len;
         if self.config.merge {
             header.set_num_buffers(self.pool.span(len) as u16);
         }
@@ -432,7 +399,7 @@ impl RxLane {
         if written.is_err() {
             self.pool.waste(ring, len);
         }
-        Ok(written.map_err(DropCause::from))
+        written.map_err(DropCause::from)
     }
 
     /// Copies what is still private of `frame`, and its header, into the pool's chains.
@@ -463,14 +430,19 @@ impl RxLane {
         // So it is not lost if this stops here.
         self.held = Some(Held::Short(frame));
         self.fill_more(ring, frame.len, budget)?;
-        let enough = self.pool.room() >= frame.len;
-        // The driver may still post more, unless it has nothing left to post.
-        if !enough && self.supply == Supply::Open && self.pool.slots() < self.ring_size {
+        let room = self.pool.room();
+        let enough = room >= frame.len;
+        // The driver may still post more, unless it has nothing left to post, or let one wait with no less.
+        let may_post = self.pool.slots() < self.ring_size && room > self.given_up;
+        if !enough && self.supply == Supply::Open && may_post {
             return Err(RxStop::NoBuffers);
         }
         self.held = None;
-        if !enough && self.supply == Supply::Blocked {
+        if enough {
+            self.given_up = 0;
+        } else if self.supply == Supply::Blocked {
             // Or else one bad chain would keep all long frames out.
+            self.pool.scrub(frame.direct);
             self.pool.discard(ring);
         }
         Ok(enough)
@@ -494,19 +466,31 @@ impl RxLane {
     }
 
     /// See [`RxEngine::settle`](super::RxEngine::settle).
-    pub(super) fn settle<R, L>(&mut self, ring: &mut R, limit: &mut L, now: u64) -> bool
+    pub(super) fn settle<R, L>(
+        &mut self,
+        ring: &mut R,
+        limit: &mut L,
+        filter: Option<&dyn Admit>,
+        now: u64,
+    ) -> bool
     where
         R: Ring,
         L: Limit + ?Sized,
     {
         let (mut frames, mut bytes) = (0, 0);
         match self.held.take() {
-            Some(Held::Limited { len }) => {
-                (frames, bytes) = (1, self.frame_len(len));
-                limit.force(now, bytes);
-                self.deliver(ring, len);
-            }
-            Some(Held::Short(_)) => self.counters.add_drop(DropCause::Stopped),
+            Some(Held::Limited(frame)) => match self
+                .check(frame, filter)
+                .and_then(|header| self.put(ring, frame, header))
+            {
+                Ok(()) => {
+                    (frames, bytes) = (1, self.frame_len(frame.len));
+                    limit.force(now, bytes);
+                    self.deliver(ring, frame.len);
+                }
+                Err(cause) => self.drop_frame(frame, cause),
+            },
+            Some(Held::Short(frame)) => self.drop_frame(frame, DropCause::Stopped),
             None => {}
         }
         self.pool.give_back(ring);
@@ -515,8 +499,8 @@ impl RxLane {
 
     /// See [`RxEngine::abandon`](super::RxEngine::abandon).
     pub(super) fn abandon<R: Ring>(&mut self, ring: &mut R) {
-        if self.held.take().is_some() {
-            self.counters.add_drop(DropCause::Stopped);
+        if let Some(held) = self.held.take() {
+            self.drop_frame(held.frame(), DropCause::Stopped);
         }
         self.pool.give_back(ring);
     }

@@ -214,7 +214,7 @@ fn rx_run(rig: &mut RxRig, model: &mut RxModel) {
 }
 
 fn restart_rx(rig: &mut RxRig, model: &mut RxModel) {
-    rig.engine.settle(&mut rig.limit, 0);
+    rig.engine.settle(&mut rig.limit, None, 0);
     model.restart();
     let config = RingConfig {
         cursor: rig.engine.cursor(),

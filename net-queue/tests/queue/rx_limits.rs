@@ -309,7 +309,7 @@ fn dead_backend_stops_the_queue_but_not_the_ring() {
         let before = rig.engine.cursor();
         rig.wire.script_recv([Answer::Dead]);
         assert!(matches!(rig.run().stop, RxStop::Dead(_)));
-        rig.engine.settle(&mut rig.limit, 0);
+        rig.engine.settle(&mut rig.limit, None, 0);
         assert_eq!(rig.engine.cursor(), before);
     });
 }

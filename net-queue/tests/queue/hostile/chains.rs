@@ -459,7 +459,7 @@ fn fault_is_latched_and_the_rest_is_published() {
     );
     assert!(matches!(rig.run().stop, RxStop::Fault(_)));
     assert!(!rig.engine.arm());
-    rig.engine.settle(&mut rig.limit, 0);
+    rig.engine.settle(&mut rig.limit, None, 0);
     assert_eq!(rig.take_frame().expect("the first frame").1, frame(60, 1));
 
     let mut rig = TxRig::new(ring(Layout::Split, 16));

@@ -1,7 +1,8 @@
 //! Frames and headers that should not leave.
 
 use net_queue::hdr::{HdrSize, flags, gso};
-use net_queue::testing::Piece;
+use net_queue::ring::Layout;
+use net_queue::testing::{Piece, Shape};
 use net_queue::{DropCause, Offloads};
 
 use crate::rig::{TxRig, every_layout, frame, packet, ring};
@@ -142,6 +143,41 @@ fn wrong_direction() {
             assert!(!broken && used.len() == 1 && used[0].len == 0);
             assert_eq!(rig.dropped_for(DropCause::Direction), 1);
             assert_eq!(rig.guest.memory().gather(&[room], 18), [0xaa; 18]);
+        }
+    });
+}
+
+/// DPDK's virtio-user marks the header in a packed ring's table as writable: it is read, and never written. That
+/// excuses nothing else: no frame, no other buffer, no other shape.
+#[test]
+fn header_of_a_packed_table_may_be_marked_writable() {
+    every_layout(|layout| {
+        for shape in [Shape::Direct, Shape::Indirect] {
+            for (cuts, place, good) in [
+                (&[12][..], 0, true),
+                (&[12, 30], 0, true),
+                (&[12, 30], 1, false),
+                (&[12, 30], 2, false),
+                (&[30], 0, false),
+                (&[], 0, false),
+                (&[6, 12], 0, true),
+                (&[6, 12], 1, false),
+            ] {
+                let mut rig = TxRig::new(ring(layout, 16));
+                let bytes = packet(60, 1);
+                let mut pieces = rig.guest.memory().cut(&bytes, cuts);
+                pieces[place].writable = true;
+                rig.guest.add_as(shape, &pieces);
+                rig.guest.publish();
+                let good = good && layout == Layout::Packed && shape == Shape::Indirect;
+                let sent = rig.drain();
+                assert_eq!(sent.len(), usize::from(good), "{shape:?} {cuts:?} {place}");
+                assert!(sent.iter().all(|sent| *sent == bytes));
+                let used = rig.guest.poll_all();
+                assert!(used.len() == 1 && used[0].len == 0);
+                assert_eq!(rig.dropped_for(DropCause::Direction), u64::from(!good));
+                assert_eq!(rig.guest.memory().gather(&pieces, bytes.len()), bytes);
+            }
         }
     });
 }

@@ -230,7 +230,7 @@ fn rings_out_of_reach() {
         assert_eq!(tx.engine.fault(), Some(QueueFault::MemoryFault));
         assert!(matches!(tx.run().stop, TxStop::Fault(_)) && !tx.engine.arm());
         assert!(matches!(rx.run().stop, RxStop::Fault(_)) && !rx.engine.arm());
-        rx.engine.settle(&mut rx.limit, 0);
+        rx.engine.settle(&mut rx.limit, None, 0);
     });
 }
 

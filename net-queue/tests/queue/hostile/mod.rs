@@ -4,6 +4,7 @@
 
 mod chains;
 mod control;
+mod foreign;
 mod frames;
 mod memory_holes;
 mod overflow;

@@ -82,7 +82,7 @@ fn rx_error_returns_heads() {
             rig.wire.inject(packet(65_000, 1));
             let posted = rig.guest.in_flight();
             rig.run();
-            rig.engine.settle(&mut rig.limit, 0);
+            rig.engine.settle(&mut rig.limit, None, 0);
             let returned = rig.guest.poll_all().len();
             assert_eq!(returned + rig.guest.in_flight(), posted);
             assert_eq!(rig.counters.frames(), 3);
@@ -261,7 +261,7 @@ fn remap_mid_packet() {
             matches!(stop, RxStop::NoBuffers | RxStop::Drained),
             "{stop:?}"
         );
-        engine.settle(&mut limit, 0);
+        engine.settle(&mut limit, None, 0);
         assert!(counters.frames() > 0);
         // In memory of the same shape.
         restores(&TestMemory::new(), config, engine.cursor());
