@@ -37,6 +37,7 @@ mod live;
 pub mod log_limit;
 pub mod mac;
 mod pair;
+mod patience;
 pub mod persist;
 mod poll;
 mod port;

@@ -15,6 +15,7 @@ use crate::fd;
 use crate::limits::{Change, QueueLimit, now_ns};
 use crate::live::{Epoch, Live, PolicyReader};
 use crate::log_limited;
+use crate::patience::Patience;
 use crate::poll::{BusyPoll, Poller, Ready, Source};
 use crate::thread::Work;
 use crate::traits::InterruptSource;
@@ -24,40 +25,6 @@ const BUDGET: Budget = Budget {
     frames: 128,
     bytes: 1 << 20,
 };
-
-/// How long a received frame waits for more buffers while the driver posts none (ns). Longer than any driver takes that
-/// has some; with fewer than the frame needs it would stop reception for ever.
-const PATIENCE_NS: u64 = 1_000_000_000;
-
-/// Bounds the wait of a frame that needs more buffers than there are.
-#[derive(Debug, Default)]
-struct Patience {
-    missing: Option<usize>,
-    until: u64,
-}
-
-impl Patience {
-    /// Notes what is `missing` after the queue has run, and whether the driver got any frame meanwhile.
-    fn note(&mut self, missing: Option<usize>, progress: bool) {
-        if missing.is_some() && (progress || missing != self.missing) {
-            self.until = now_ns().saturating_add(PATIENCE_NS);
-        }
-        self.missing = missing;
-    }
-
-    fn is_over(&self) -> bool {
-        self.missing.is_some() && now_ns() >= self.until
-    }
-
-    /// Milliseconds until it is over, for `epoll_wait`.
-    fn timeout(&self) -> i32 {
-        if self.missing.is_none() {
-            return -1;
-        }
-        let left = self.until.saturating_sub(now_ns());
-        i32::try_from(left.div_ceil(1_000_000)).unwrap_or(i32::MAX)
-    }
-}
 
 /// What a queue waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,6 +189,15 @@ pub(crate) type RxQueue = PairQueue<RxEngine<AnyRing>>;
 pub(crate) type TxQueue = PairQueue<TxEngine<AnyRing>>;
 
 impl RxQueue {
+    /// Takes frames from the backend that nobody gets, since the link is set down.
+    fn discard(&mut self, backend: &mut dyn FrameBackend) -> Outcome<RxStop> {
+        Outcome {
+            stop: self.engine.discard(backend, DropCause::LinkDown, BUDGET),
+            frames: 0,
+            interrupt: false,
+        }
+    }
+
     /// Takes over a policy that has changed. To be called inside the worker's epoch.
     #[inline]
     fn follow(&mut self, live: &Live, policy: &mut PolicyReader) {
@@ -383,11 +359,7 @@ impl PairWorker {
             rx.engine
                 .run(backend, &mut limit.limiter, filter, asked.now, BUDGET)
         } else {
-            Outcome {
-                stop: rx.engine.discard(backend, DropCause::LinkDown, BUDGET),
-                frames: 0,
-                interrupt: false,
-            }
+            rx.discard(backend)
         };
         drop(inside);
         self.patience.note(rx.engine.missing(), done.frames > 0);

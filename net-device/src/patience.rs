@@ -1,0 +1,37 @@
+//! How long a frame waits for buffers that the driver may never post.
+
+use crate::limits::now_ns;
+
+/// How long a received frame waits for more buffers while the driver posts none (ns). Longer than any driver takes that
+/// has some; with fewer than the frame needs it would stop reception for ever.
+const PATIENCE_NS: u64 = 1_000_000_000;
+
+/// Bounds the wait of a frame that needs more buffers than there are.
+#[derive(Debug, Default)]
+pub(crate) struct Patience {
+    missing: Option<usize>,
+    until: u64,
+}
+
+impl Patience {
+    /// Notes what is `missing` after the queue has run, and whether the driver got any frame meanwhile.
+    pub(crate) fn note(&mut self, missing: Option<usize>, progress: bool) {
+        if missing.is_some() && (progress || missing != self.missing) {
+            self.until = now_ns().saturating_add(PATIENCE_NS);
+        }
+        self.missing = missing;
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.missing.is_some() && now_ns() >= self.until
+    }
+
+    /// Milliseconds until it is over, for `epoll_wait`.
+    pub(crate) fn timeout(&self) -> i32 {
+        if self.missing.is_none() {
+            return -1;
+        }
+        let left = self.until.saturating_sub(now_ns());
+        i32::try_from(left.div_ceil(1_000_000)).unwrap_or(i32::MAX)
+    }
+}
