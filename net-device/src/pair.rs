@@ -3,16 +3,12 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use net_queue::ring::{AnyRing, Cursor, RingConfig};
-use net_queue::{
-    Admit, Budget, DropCause, FrameBackend, LinkConfig, Outcome, RxEngine, RxStop, TxEngine, TxStop,
-};
-use rate_limiter::Levels;
+use net_queue::{Admit, Budget, DropCause, FrameBackend, LinkConfig, RxStop, TxStop};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::error::ActivateError;
 use crate::fd;
-use crate::limits::{Change, QueueLimit, now_ns};
+use crate::limits::now_ns;
 use crate::live::{Epoch, Live, PolicyReader};
 use crate::log_limited;
 use crate::patience::Patience;
@@ -20,232 +16,18 @@ use crate::poll::{BusyPoll, Poller, Ready, Source};
 use crate::thread::Work;
 use crate::traits::InterruptSource;
 
+mod parts;
+mod queue;
+
+pub(crate) use parts::PairParts;
+use queue::Wait;
+pub(crate) use queue::{Kicked, PairQueue, RxQueue, TxQueue};
+
 /// What one engine may do before the other one, and the stop event, get their turn.
 const BUDGET: Budget = Budget {
     frames: 128,
     bytes: 1 << 20,
 };
-
-/// What a queue waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wait {
-    /// Nothing: it has work.
-    Ready,
-    /// The driver: for chains to send, or for buffers to receive into. It is asked for a kick only while the worker
-    /// sleeps; as long as it is awake it looks by itself.
-    Driver,
-    /// The backend: to become writable, or readable.
-    Backend,
-    /// The limiter's timer.
-    Timer,
-    /// A reset: the ring or the backend is broken.
-    Halted,
-}
-
-/// A running queue.
-#[derive(Debug)]
-pub(crate) struct PairQueue<E> {
-    pub(crate) index: u16,
-    pub(crate) engine: E,
-    pub(crate) kick: OwnedFd,
-    /// What the ring was made from, to make it again over other memory.
-    pub(crate) config: RingConfig,
-    wait: Wait,
-    /// Interrupt once at the start: an interrupt from before a stop, a pause or a migration may be lost.
-    interrupt_first: bool,
-    /// Take frames and lose them (transmit only).
-    discards: bool,
-}
-
-/// An engine that the driver can tell of chains.
-pub(crate) trait Kicked {
-    /// Asks for a kick; true when there is work already.
-    fn arm(&mut self) -> bool;
-    fn disarm(&mut self);
-    /// Where its ring stands.
-    fn cursor(&self) -> Cursor;
-    /// Whether the driver broke its ring.
-    fn is_broken(&self) -> bool;
-}
-
-impl Kicked for RxEngine<AnyRing> {
-    fn arm(&mut self) -> bool {
-        self.arm()
-    }
-
-    fn disarm(&mut self) {
-        self.disarm();
-    }
-
-    fn cursor(&self) -> Cursor {
-        self.cursor()
-    }
-
-    fn is_broken(&self) -> bool {
-        self.fault().is_some()
-    }
-}
-
-impl Kicked for TxEngine<AnyRing> {
-    fn arm(&mut self) -> bool {
-        self.arm()
-    }
-
-    fn disarm(&mut self) {
-        self.disarm();
-    }
-
-    fn cursor(&self) -> Cursor {
-        self.cursor()
-    }
-
-    fn is_broken(&self) -> bool {
-        self.fault().is_some()
-    }
-}
-
-impl<E: Kicked> PairQueue<E> {
-    /// What the ring is made from to go on where it stands.
-    pub(crate) fn position(&self) -> RingConfig {
-        RingConfig {
-            cursor: self.engine.cursor(),
-            ..self.config
-        }
-    }
-
-    /// Before the worker sleeps.
-    fn rest(&mut self) {
-        if self.wait == Wait::Driver && self.engine.arm() {
-            self.wait = Wait::Ready;
-        }
-    }
-
-    /// Before the worker goes on, from sleep or not.
-    fn rouse(&mut self, slept: bool) {
-        if self.wait == Wait::Driver {
-            if slept {
-                self.engine.disarm();
-            }
-            self.wait = Wait::Ready;
-        }
-    }
-
-    /// After a stop the driver may have done anything, except with a queue that is broken for good.
-    fn restart(&mut self) {
-        self.engine.disarm();
-        if self.wait != Wait::Halted {
-            self.wait = Wait::Ready;
-        }
-    }
-}
-
-impl<E> PairQueue<E> {
-    pub(crate) fn new(index: u16, engine: E, kick: OwnedFd, config: RingConfig) -> Self {
-        Self {
-            index,
-            engine,
-            kick,
-            config,
-            wait: Wait::Ready,
-            interrupt_first: false,
-            discards: false,
-        }
-    }
-
-    /// The same queue, which sends nothing if `discards`.
-    pub(crate) fn discarding(mut self, discards: bool) -> Self {
-        self.discards = discards;
-        self
-    }
-
-    pub(crate) fn discards(&self) -> bool {
-        self.discards
-    }
-
-    /// The same queue, which interrupts once when it starts if `first`.
-    pub(crate) fn interrupting(mut self, first: bool) -> Self {
-        self.interrupt_first = first;
-        self
-    }
-
-    pub(crate) fn interrupts_first(&self) -> bool {
-        self.interrupt_first
-    }
-
-    fn wake(&mut self, on: Wait) {
-        if self.wait == on {
-            self.wait = Wait::Ready;
-        }
-    }
-
-    fn is_ready(queue: &Option<Self>) -> bool {
-        queue
-            .as_ref()
-            .is_some_and(|queue| queue.wait == Wait::Ready)
-    }
-}
-
-pub(crate) type RxQueue = PairQueue<RxEngine<AnyRing>>;
-pub(crate) type TxQueue = PairQueue<TxEngine<AnyRing>>;
-
-impl RxQueue {
-    /// Takes frames from the backend that nobody gets, since the link is set down.
-    fn discard(&mut self, backend: &mut dyn FrameBackend) -> Outcome<RxStop> {
-        Outcome {
-            stop: self.engine.discard(backend, DropCause::LinkDown, BUDGET),
-            frames: 0,
-            interrupt: false,
-        }
-    }
-
-    /// Takes over a policy that has changed. To be called inside the worker's epoch.
-    #[inline]
-    fn follow(&mut self, live: &Live, policy: &mut PolicyReader) {
-        if live.refresh(policy) {
-            self.engine.set_offloads(policy.get().offloads);
-        }
-    }
-}
-
-/// What stays with a pair over resets: its port's backend and its limiters.
-pub(crate) struct PairParts {
-    pub(crate) backend: Box<dyn FrameBackend>,
-    pub(crate) rx_limit: QueueLimit,
-    pub(crate) tx_limit: QueueLimit,
-}
-
-impl PairParts {
-    /// What is left of the pair's limits, by queue index.
-    pub(crate) fn levels(&mut self, pair: u16) -> Vec<(u16, Levels)> {
-        let limits = [&mut self.rx_limit, &mut self.tx_limit].into_iter();
-        let queues = (2 * pair..)
-            .zip(limits)
-            .filter(|(_, limit)| limit.timer.is_some());
-        queues
-            .map(|(queue, limit)| (queue, limit.limiter.levels(now_ns())))
-            .collect()
-    }
-
-    /// Sets what is left of one of them.
-    pub(crate) fn restore(&mut self, queue: u16, levels: &Levels) {
-        let limit = if queue.is_multiple_of(2) {
-            &mut self.rx_limit
-        } else {
-            &mut self.tx_limit
-        };
-        limit.limiter.restore(now_ns(), levels);
-    }
-
-    /// Changes its limits.
-    pub(crate) fn change_limits(
-        &mut self,
-        rx: &mut Change,
-        tx: &mut Change,
-    ) -> Result<(), rate_limiter::ConfigError> {
-        rx.apply(&mut self.rx_limit)?;
-        tx.apply(&mut self.tx_limit)
-    }
-}
 
 /// Moves the frames of one pair.
 pub(crate) struct PairWorker {

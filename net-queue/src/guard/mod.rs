@@ -32,7 +32,7 @@ use x86_64 as accesses;
 use accesses::fetch_or8;
 pub(crate) use accesses::{copy, store_header};
 #[cfg(not(test))]
-pub(crate) use accesses::{load16, load64x2, store16, store32};
+pub(crate) use accesses::{load16, load64x2, store16, store32, store32x2};
 pub use shared::SharedBytes;
 pub use signal::{faults, install, recover};
 

@@ -78,6 +78,19 @@ pub(crate) unsafe fn store32(ptr: *mut u32, value: u32) -> Result<(), MemoryFaul
     Ok(())
 }
 
+/// Stores two neighbouring double words.
+///
+/// # Safety
+/// As for [`load16`].
+#[cfg(not(test))]
+pub(crate) unsafe fn store32x2(ptr: *mut u32, first: u32, second: u32) -> Result<(), MemoryFault> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        store32(ptr, first)?;
+        store32(ptr.add(1), second)
+    }
+}
+
 /// Loads two neighbouring quad words.
 ///
 /// # Safety

@@ -36,7 +36,7 @@ macro_rules! fixup {
 }
 
 /// From how many bytes on a copy in 32-byte steps is worth asking whether the processor has them.
-const WIDE: usize = 256;
+const WIDE: usize = 64;
 
 fn done(failed: u64) -> Result<(), MemoryFault> {
     if failed == 0 {
@@ -180,17 +180,33 @@ unsafe extern "sysv64" fn copy_narrow(dst: *mut u8, src: *const u8, len: usize) 
     )
 }
 
-/// Copies at least 128 bytes in steps of 32; returns 0, or 1 after a fault.
+/// Copies at least 64 bytes in steps of 32; returns 0, or 1 after a fault.
 ///
 /// # Safety
 /// As for [`copy`], and the processor has AVX2.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn copy_wide(dst: *mut u8, src: *const u8, len: usize) -> u64 {
     naked_asm!(
+        "2:",
+        "cmp rdx, 128",
+        "ja 4f",
+        "vmovdqu ymm0, [rsi]",
+        "vmovdqu ymm1, [rsi + 32]",
+        "vmovdqu ymm2, [rsi + rdx - 64]",
+        "vmovdqu ymm3, [rsi + rdx - 32]",
+        "vmovdqu [rdi], ymm0",
+        "vmovdqu [rdi + 32], ymm1",
+        "vmovdqu [rdi + rdx - 64], ymm2",
+        "vmovdqu [rdi + rdx - 32], ymm3",
+        "vzeroupper",
+        "xor eax, eax",
+        "ret",
+        // Above 128 bytes: as many at a time, the last 128 behind the loop.
+        "4:",
         "lea rcx, [rdx - 128]",
         "xor eax, eax",
         ".balign 32",
-        "2:",
+        "42:",
         "vmovdqu ymm0, [rsi + rax]",
         "vmovdqu ymm1, [rsi + rax + 32]",
         "vmovdqu ymm2, [rsi + rax + 64]",
@@ -201,7 +217,7 @@ unsafe extern "sysv64" fn copy_wide(dst: *mut u8, src: *const u8, len: usize) ->
         "vmovdqu [rdi + rax + 96], ymm3",
         "add rax, 128",
         "cmp rax, rcx",
-        "jb 2b",
+        "jb 42b",
         "vmovdqu ymm0, [rsi + rcx]",
         "vmovdqu ymm1, [rsi + rcx + 32]",
         "vmovdqu ymm2, [rsi + rcx + 64]",
@@ -352,6 +368,33 @@ pub(crate) unsafe fn store32(ptr: *mut u32, value: u32) -> Result<(), MemoryFaul
             fixup!("2b", "3b", "3b"),
             ptr = in(reg) ptr,
             value = in(reg) value,
+            failed = inout(reg) failed,
+            options(nostack, preserves_flags),
+        );
+    }
+    done(failed)
+}
+
+/// Stores two neighbouring double words.
+///
+/// # Safety
+/// As for [`load16`].
+#[cfg(not(test))]
+#[inline(always)]
+pub(crate) unsafe fn store32x2(ptr: *mut u32, first: u32, second: u32) -> Result<(), MemoryFault> {
+    let mut failed = 1u64;
+    // SAFETY: the caller's promise; a fault goes on behind the stores and leaves `failed`.
+    unsafe {
+        asm!(
+            "2:",
+            "mov dword ptr [{ptr}], {first:e}",
+            "mov dword ptr [{ptr} + 4], {second:e}",
+            "mov {failed:e}, 0",
+            "3:",
+            fixup!("2b", "3b", "3b"),
+            ptr = in(reg) ptr,
+            first = in(reg) first,
+            second = in(reg) second,
             failed = inout(reg) failed,
             options(nostack, preserves_flags),
         );

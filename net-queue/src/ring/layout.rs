@@ -170,11 +170,16 @@ impl Area {
         }
     }
 
-    /// Stores two little-endian 32-bit words, the used element of a split ring.
+    /// Stores two little-endian 32-bit words: a used element of a split ring, the second half of a packed descriptor.
     #[inline(always)]
     pub(crate) fn store32x2(&self, offset: usize, first: u32, second: u32) {
-        self.store32(offset, first);
-        self.store32(offset + 4, second);
+        if let Some(ptr) = self.word::<[u32; 2]>(offset)
+            // SAFETY: eight mapped, aligned bytes, accessed by atomics only.
+            && let Err(fault) =
+                unsafe { words::store32x2(ptr.cast(), first.to_le(), second.to_le()) }
+        {
+            self.fault(fault);
+        }
     }
 
     /// Copies out descriptor `index` of a ring's table, or `None` beyond the area and after a fault.

@@ -246,17 +246,19 @@ impl PackedRing {
     #[inline]
     fn write_used(&mut self, element: Element) {
         let offset = self.used.offset();
-        self.desc.store32(offset + LEN, element.written);
-        self.desc
-            .store16(offset + ID, element.id, Ordering::Relaxed);
         let mut flags = if self.used.wrap { AVAIL | USED } else { 0 };
         if element.written > 0 {
             flags |= Desc::WRITE;
         }
         if self.first_flags.is_none() {
             self.first_flags = Some(flags);
+            self.desc.store32(offset + LEN, element.written);
+            self.desc
+                .store16(offset + ID, element.id, Ordering::Relaxed);
         } else {
-            self.desc.store16(offset + FLAGS, flags, Ordering::Relaxed);
+            let id_and_flags = u32::from(element.id) | u32::from(flags) << 16;
+            self.desc
+                .store32x2(offset + LEN, element.written, id_and_flags);
         }
         self.mark_used(offset + LEN, DESC_SIZE - LEN);
         self.used = self.used.forward(element.places, self.size);

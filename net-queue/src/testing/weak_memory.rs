@@ -79,6 +79,13 @@ pub(crate) fn store32(ptr: *mut u32, value: u32) -> Result<(), MemoryFault> {
     Ok(())
 }
 
+/// Stores to the two double words that `ptr` is the name of.
+#[cfg(test)]
+pub(crate) fn store32x2(ptr: *mut u32, first: u32, second: u32) -> Result<(), MemoryFault> {
+    store32(ptr, first)?;
+    store32(ptr.wrapping_add(1), second)
+}
+
 /// Loads the two quad words that `ptr` is the name of.
 #[cfg(test)]
 pub(crate) fn load64x2(ptr: *const u64) -> Result<(u64, u64), MemoryFault> {

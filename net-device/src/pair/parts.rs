@@ -1,0 +1,46 @@
+//! What a pair keeps over resets of its device.
+
+use net_queue::FrameBackend;
+use rate_limiter::Levels;
+
+use crate::limits::{Change, QueueLimit, now_ns};
+
+/// What stays with a pair over resets: its port's backend and its limiters.
+pub(crate) struct PairParts {
+    pub(crate) backend: Box<dyn FrameBackend>,
+    pub(crate) rx_limit: QueueLimit,
+    pub(crate) tx_limit: QueueLimit,
+}
+
+impl PairParts {
+    /// What is left of the pair's limits, by queue index.
+    pub(crate) fn levels(&mut self, pair: u16) -> Vec<(u16, Levels)> {
+        let limits = [&mut self.rx_limit, &mut self.tx_limit].into_iter();
+        let queues = (2 * pair..)
+            .zip(limits)
+            .filter(|(_, limit)| limit.timer.is_some());
+        queues
+            .map(|(queue, limit)| (queue, limit.limiter.levels(now_ns())))
+            .collect()
+    }
+
+    /// Sets what is left of one of them.
+    pub(crate) fn restore(&mut self, queue: u16, levels: &Levels) {
+        let limit = if queue.is_multiple_of(2) {
+            &mut self.rx_limit
+        } else {
+            &mut self.tx_limit
+        };
+        limit.limiter.restore(now_ns(), levels);
+    }
+
+    /// Changes its limits.
+    pub(crate) fn change_limits(
+        &mut self,
+        rx: &mut Change,
+        tx: &mut Change,
+    ) -> Result<(), rate_limiter::ConfigError> {
+        rx.apply(&mut self.rx_limit)?;
+        tx.apply(&mut self.tx_limit)
+    }
+}

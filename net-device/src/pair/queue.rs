@@ -1,0 +1,190 @@
+//! One running queue of a pair: its engine, and what it waits for.
+
+use std::os::fd::OwnedFd;
+
+use net_queue::ring::{AnyRing, Cursor, RingConfig};
+use net_queue::{DropCause, FrameBackend, Outcome, RxEngine, RxStop, TxEngine};
+
+use super::BUDGET;
+use crate::live::{Live, PolicyReader};
+
+/// What a queue waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// Nothing: it has work.
+    Ready,
+    /// The driver: for chains to send, or for buffers to receive into. It is asked for a kick only while the worker
+    /// sleeps; as long as it is awake it looks by itself.
+    Driver,
+    /// The backend: to become writable, or readable.
+    Backend,
+    /// The limiter's timer.
+    Timer,
+    /// A reset: the ring or the backend is broken.
+    Halted,
+}
+
+/// A running queue.
+#[derive(Debug)]
+pub(crate) struct PairQueue<E> {
+    pub(crate) index: u16,
+    pub(crate) engine: E,
+    pub(crate) kick: OwnedFd,
+    /// What the ring was made from, to make it again over other memory.
+    pub(crate) config: RingConfig,
+    pub(super) wait: Wait,
+    /// Interrupt once at the start: an interrupt from before a stop, a pause or a migration may be lost.
+    pub(super) interrupt_first: bool,
+    /// Take frames and lose them (transmit only).
+    pub(super) discards: bool,
+}
+
+/// An engine that the driver can tell of chains.
+pub(crate) trait Kicked {
+    /// Asks for a kick; true when there is work already.
+    fn arm(&mut self) -> bool;
+    fn disarm(&mut self);
+    /// Where its ring stands.
+    fn cursor(&self) -> Cursor;
+    /// Whether the driver broke its ring.
+    fn is_broken(&self) -> bool;
+}
+
+impl Kicked for RxEngine<AnyRing> {
+    fn arm(&mut self) -> bool {
+        self.arm()
+    }
+
+    fn disarm(&mut self) {
+        self.disarm();
+    }
+
+    fn cursor(&self) -> Cursor {
+        self.cursor()
+    }
+
+    fn is_broken(&self) -> bool {
+        self.fault().is_some()
+    }
+}
+
+impl Kicked for TxEngine<AnyRing> {
+    fn arm(&mut self) -> bool {
+        self.arm()
+    }
+
+    fn disarm(&mut self) {
+        self.disarm();
+    }
+
+    fn cursor(&self) -> Cursor {
+        self.cursor()
+    }
+
+    fn is_broken(&self) -> bool {
+        self.fault().is_some()
+    }
+}
+
+impl<E: Kicked> PairQueue<E> {
+    /// What the ring is made from to go on where it stands.
+    pub(crate) fn position(&self) -> RingConfig {
+        RingConfig {
+            cursor: self.engine.cursor(),
+            ..self.config
+        }
+    }
+
+    /// Before the worker sleeps.
+    pub(super) fn rest(&mut self) {
+        if self.wait == Wait::Driver && self.engine.arm() {
+            self.wait = Wait::Ready;
+        }
+    }
+
+    /// Before the worker goes on, from sleep or not.
+    pub(super) fn rouse(&mut self, slept: bool) {
+        if self.wait == Wait::Driver {
+            if slept {
+                self.engine.disarm();
+            }
+            self.wait = Wait::Ready;
+        }
+    }
+
+    /// After a stop the driver may have done anything, except with a queue that is broken for good.
+    pub(super) fn restart(&mut self) {
+        self.engine.disarm();
+        if self.wait != Wait::Halted {
+            self.wait = Wait::Ready;
+        }
+    }
+}
+
+impl<E> PairQueue<E> {
+    pub(crate) fn new(index: u16, engine: E, kick: OwnedFd, config: RingConfig) -> Self {
+        Self {
+            index,
+            engine,
+            kick,
+            config,
+            wait: Wait::Ready,
+            interrupt_first: false,
+            discards: false,
+        }
+    }
+
+    /// The same queue, which sends nothing if `discards`.
+    pub(crate) fn discarding(mut self, discards: bool) -> Self {
+        self.discards = discards;
+        self
+    }
+
+    pub(crate) fn discards(&self) -> bool {
+        self.discards
+    }
+
+    /// The same queue, which interrupts once when it starts if `first`.
+    pub(crate) fn interrupting(mut self, first: bool) -> Self {
+        self.interrupt_first = first;
+        self
+    }
+
+    pub(crate) fn interrupts_first(&self) -> bool {
+        self.interrupt_first
+    }
+
+    pub(super) fn wake(&mut self, on: Wait) {
+        if self.wait == on {
+            self.wait = Wait::Ready;
+        }
+    }
+
+    pub(super) fn is_ready(queue: &Option<Self>) -> bool {
+        queue
+            .as_ref()
+            .is_some_and(|queue| queue.wait == Wait::Ready)
+    }
+}
+
+pub(crate) type RxQueue = PairQueue<RxEngine<AnyRing>>;
+pub(crate) type TxQueue = PairQueue<TxEngine<AnyRing>>;
+
+impl RxQueue {
+    /// Takes frames from the backend that nobody gets, since the link is set down.
+    pub(super) fn discard(&mut self, backend: &mut dyn FrameBackend) -> Outcome<RxStop> {
+        Outcome {
+            stop: self.engine.discard(backend, DropCause::LinkDown, BUDGET),
+            frames: 0,
+            interrupt: false,
+        }
+    }
+
+    /// Takes over a policy that has changed. To be called inside the worker's epoch.
+    #[inline]
+    pub(super) fn follow(&mut self, live: &Live, policy: &mut PolicyReader) {
+        if live.refresh(policy) {
+            self.engine.set_offloads(policy.get().offloads);
+        }
+    }
+}
