@@ -145,7 +145,7 @@ run_tests() {
 # Tests of the libraries and of the device, built with a sanitizer. Nightly's rust-src is needed to build the standard
 # library with it too; without that tests/sanitizers/tsan.txt lists what ThreadSanitizer cannot see of it.
 sanitized() {
-    local sanitizer="$1" host sysroot file standard=() device=()
+    local sanitizer="$1" host sysroot file standard=() device=() status=0
     shift
     host="$(rustc +nightly -vV | sed -n 's/^host: //p')"
     sysroot="$(rustc +nightly --print sysroot)"
@@ -157,11 +157,12 @@ sanitized() {
     done
     # A sanitizer's own memory is not what a device takes.
     set -- --target "$host" --target-dir "target/$sanitizer" "${standard[@]}" -- \
-        --test-threads=1 --skip sixty_four_idle_devices_take_less "$@"
+        --skip sixty_four_idle_devices_take_less "$@"
     step "$sanitizer: crates"
-    cargo +nightly test -q --no-fail-fast -p net-queue -p net-device --lib --tests "$@"
+    cargo +nightly test -q --no-fail-fast -p net-queue -p net-device --lib --tests "$@" || status=1
     step "$sanitizer: device"
-    cargo +nightly test -q --no-fail-fast -p tests --lib "${device[@]}" "$@"
+    cargo +nightly test -q --no-fail-fast -p tests --lib "${device[@]}" "$@" || status=1
+    return "$status"
 }
 
 asan() { RUSTFLAGS="-Zsanitizer=address" sanitized asan "$@"; }
