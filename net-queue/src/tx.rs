@@ -87,17 +87,17 @@ impl PieceSink for TxPieces {
             .resolve(ram, addr, len, false, &mut self.parts)
     }
 
-    /// DPDK's virtio-user marks the header as writable there. It is read like any other.
+    /// DPDK's virtio-user fills its tables with entries that are writable, and clears that neither for the header nor
+    /// for the entry whose index is the chain's slot in the ring. They are read like any other.
     #[inline]
-    fn table_head(
+    fn table_entry(
         &mut self,
         ram: &GuestRam,
         addr: u64,
         len: u32,
-        writable: bool,
+        _writable: bool,
     ) -> Result<(), DropCause> {
-        let header = len as usize <= HDR_MAX;
-        self.piece(ram, addr, len, writable && !header)
+        self.piece(ram, addr, len, false)
     }
 }
 

@@ -212,11 +212,7 @@ impl PackedRing {
         for index in 0..entries {
             let entry = table.desc(index).map(Desc::packed);
             let entry = entry.ok_or_else(|| no_entry(&table))?;
-            if index == 0 {
-                walk.table_head(entry)?;
-            } else {
-                walk.piece(entry)?;
-            }
+            walk.table_entry(entry)?;
         }
         Ok(())
     }

@@ -21,12 +21,12 @@ pub trait PieceSink {
         writable: bool,
     ) -> Result<(), DropCause>;
 
-    /// Takes the first buffer of a chain that is a table of a packed ring.
+    /// Takes an entry of a table of a packed ring.
     ///
     /// # Errors
     /// As for [`PieceSink::piece`].
     #[inline]
-    fn table_head(
+    fn table_entry(
         &mut self,
         ram: &GuestRam,
         addr: u64,
@@ -61,15 +61,15 @@ impl<'a, S: PieceSink> Walk<'a, S> {
         self.sink.piece(self.ram, desc.addr, desc.len(), writable)
     }
 
-    /// Hands over the first buffer of a packed ring's table.
+    /// Hands over an entry of a packed ring's table.
     #[inline]
-    pub(super) fn table_head(&mut self, desc: Desc) -> Result<(), DropCause> {
+    pub(super) fn table_entry(&mut self, desc: Desc) -> Result<(), DropCause> {
         let writable = desc.has(Desc::WRITE);
         if writable {
             self.room += u64::from(desc.len());
         }
         self.sink
-            .table_head(self.ram, desc.addr, desc.len(), writable)
+            .table_entry(self.ram, desc.addr, desc.len(), writable)
     }
 
     /// The chain, known as `id`, with what became of its content. Of one that cannot be used nobody knows the room.
