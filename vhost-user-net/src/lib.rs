@@ -40,7 +40,7 @@
 //!
 //! Neither guest nor front-end is trusted. A malformed message ends its connection, and nothing else; what a message
 //! brought along is closed with it. Memory is mapped only where its file is; a front-end that shrinks the file
-//! afterwards ends the process, and with it whatever other devices of the same owner it serves.
+//! afterwards breaks its own rings, or loses its dirty log and with that its connection. Other devices go on.
 //!
 //! A descriptor is used only for what the kernel alone knows it to be: memory in tmpfs or hugetlbfs, events in an
 //! eventfd or a pipe. Any other is closed before anything is asked of it.
