@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
+use vhost::vhost_user::message::VhostUserConfigFlags;
+
 use super::*;
 
 fn fds(count: usize) -> Vec<OwnedFd> {

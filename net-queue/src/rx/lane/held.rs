@@ -1,0 +1,84 @@
+//! Frames that were received and not delivered: they wait, are given up, or end with their queue.
+
+use super::{Arrived, Held, RxLane};
+use crate::backend::{Admit, Limit};
+use crate::fault::DropCause;
+use crate::ring::Ring;
+
+impl RxLane {
+    /// Keeps a frame of `len` bytes that is ready to be delivered, since the limiter said no.
+    #[cold]
+    pub(in crate::rx) fn hold(&mut self, len: usize) {
+        self.held = Some(Held::Limited(Arrived { len, direct: len }));
+        self.counters.add_limited();
+    }
+
+    /// See [`RxEngine::missing`](super::RxEngine::missing).
+    pub(in crate::rx) fn missing(&self) -> Option<usize> {
+        match self.held {
+            Some(Held::Short(frame)) => Some(frame.len.saturating_sub(self.pool.room())),
+            _ => None,
+        }
+    }
+
+    /// See [`RxEngine::give_up`](super::RxEngine::give_up).
+    pub(in crate::rx) fn give_up(&mut self) {
+        if self.missing().is_some()
+            && let Some(held) = self.held.take()
+        {
+            self.given_up = self.pool.room();
+            self.drop_frame(held.frame(), DropCause::NoRoom);
+        }
+    }
+
+    /// Counts a frame that is not delivered, and leaves nothing of it in the driver's buffers.
+    ///
+    /// The next frame is not received directly: it may be for somebody else as well, or be as much too long.
+    /// Where its chains were given back for a memory fault, others are cleared, which does no harm.
+    #[cold]
+    pub(super) fn drop_frame(&mut self, frame: Arrived, cause: DropCause) {
+        self.counters.add_drop(cause);
+        self.long_frames = 0;
+        self.pool.scrub(frame.direct);
+    }
+
+    /// See [`RxEngine::settle`](super::RxEngine::settle).
+    pub(in crate::rx) fn settle<R, L>(
+        &mut self,
+        ring: &mut R,
+        limit: &mut L,
+        filter: Option<&dyn Admit>,
+        now: u64,
+    ) -> bool
+    where
+        R: Ring,
+        L: Limit + ?Sized,
+    {
+        let (mut frames, mut bytes) = (0, 0);
+        match self.held.take() {
+            Some(Held::Limited(frame)) => match self
+                .check(frame, filter)
+                .and_then(|header| self.put(ring, frame, header))
+            {
+                Ok(()) => {
+                    (frames, bytes) = (1, self.frame_len(frame.len));
+                    limit.force(now, bytes);
+                    self.deliver(ring, frame.len);
+                }
+                Err(cause) => self.drop_frame(frame, cause),
+            },
+            Some(Held::Short(frame)) => self.drop_frame(frame, DropCause::Stopped),
+            None => {}
+        }
+        self.pool.give_back(ring);
+        self.publish(ring, frames, bytes)
+    }
+
+    /// See [`RxEngine::abandon`](super::RxEngine::abandon).
+    pub(in crate::rx) fn abandon<R: Ring>(&mut self, ring: &mut R) {
+        if let Some(held) = self.held.take() {
+            self.drop_frame(held.frame(), DropCause::Stopped);
+        }
+        self.pool.give_back(ring);
+    }
+}

@@ -1,0 +1,81 @@
+//! Replies to a front-end's requests.
+
+use vhost::vhost_user::message::{
+    FrontendReq, VhostUserConfig, VhostUserConfigFlags, VhostUserHeaderFlag, VhostUserLog,
+    VhostUserU64, VhostUserVringState,
+};
+use vm_memory::ByteValued;
+
+use super::{Header, RingValue};
+
+/// What goes back for a request.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Done; sent only to a front-end that asked for it.
+    Done,
+    /// A number.
+    Number(u64),
+    /// A ring's index and where it stands.
+    RingBase(RingValue),
+    /// The log that was announced. Some front-ends wait for all of it, others for any reply.
+    Log {
+        /// Its length in bytes.
+        size: u64,
+        /// Where it begins in its file.
+        offset: u64,
+    },
+    /// Bytes of the configuration space at an offset.
+    Config(u32, Vec<u8>),
+}
+
+impl Answer {
+    /// How request `code` is refused; `None` when its answer has no room for a refusal, so that the connection has to
+    /// end. Any number but 0 refuses, where a number says whether the request was done.
+    #[must_use]
+    pub fn refusal(code: u32) -> Option<Self> {
+        match FrontendReq::try_from(code) {
+            Ok(
+                FrontendReq::GET_FEATURES
+                | FrontendReq::GET_PROTOCOL_FEATURES
+                | FrontendReq::GET_QUEUE_NUM
+                | FrontendReq::GET_MAX_MEM_SLOTS
+                | FrontendReq::GET_VRING_BASE
+                | FrontendReq::GET_CONFIG,
+            ) => None,
+            // The answer is a log: this one wraps, and its first number is not 0.
+            Ok(FrontendReq::SET_LOG_BASE) => Some(Self::Log {
+                size: 1,
+                offset: u64::MAX,
+            }),
+            _ => Some(Self::Number(1)),
+        }
+    }
+
+    /// Appends the whole reply to request `code` to `out`.
+    pub fn encode(&self, code: u32, out: &mut Vec<u8>) {
+        let begin = out.len();
+        out.extend_from_slice(&[0; Header::LEN]);
+        match self {
+            Self::Done => out.extend_from_slice(VhostUserU64::new(0).as_slice()),
+            Self::Number(value) => out.extend_from_slice(VhostUserU64::new(*value).as_slice()),
+            Self::RingBase(RingValue { ring, value }) => {
+                out.extend_from_slice(VhostUserVringState::new(*ring, *value).as_slice());
+            }
+            Self::Log { size, offset } => {
+                out.extend_from_slice(VhostUserLog::new(*size, *offset).as_slice());
+            }
+            Self::Config(offset, data) => {
+                let config =
+                    VhostUserConfig::new(*offset, data.len() as u32, VhostUserConfigFlags::empty());
+                out.extend_from_slice(config.as_slice());
+                out.extend_from_slice(data);
+            }
+        }
+        let size = out.len() - begin - Header::LEN;
+        out[begin..begin + Header::LEN].copy_from_slice(&Header::encode(
+            code,
+            VhostUserHeaderFlag::REPLY,
+            size,
+        ));
+    }
+}
