@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use net_device::{Interrupt, InterruptSource};
@@ -14,7 +15,7 @@ use crate::sys;
 use crate::sys::foreign;
 
 /// Takes a descriptor that a front-end passed for events, once it is known that using it asks nobody, and makes it
-/// non-blocking. A socket is none either: one that is the front-end's own would outlive the front-end here.
+/// non-blocking.
 ///
 /// # Errors
 /// It is neither an event counter nor a pipe, or cannot be examined.
@@ -25,6 +26,26 @@ pub fn event_file(fd: OwnedFd) -> io::Result<File> {
     }
     sys::set_nonblocking(fd.as_fd())?;
     Ok(File::from(fd))
+}
+
+/// Takes a descriptor that a front-end passed to be interrupted through: as [`event_file`], or an end of a pair of
+/// sockets, by which user-mode Linux waits for its rings.
+///
+/// # Errors
+/// It is none of these, or cannot be examined.
+pub fn call_file(fd: OwnedFd) -> io::Result<File> {
+    if foreign::is_socket(fd.as_fd())? {
+        let socket = UnixStream::from(fd);
+        // Both ends of a connection through a path are known by that path. One held here would keep the connection,
+        // and so the device, from ending with its front-end.
+        if !(socket.local_addr()?.is_unnamed() && socket.peer_addr()?.is_unnamed()) {
+            let what = "the socket has a name; pass one of socketpair(), an eventfd or a pipe";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
+        socket.set_nonblocking(true)?;
+        return Ok(File::from(OwnedFd::from(socket)));
+    }
+    event_file(fd)
 }
 
 /// The interrupt callback of one session.
@@ -55,12 +76,12 @@ impl Interrupts {
     /// SET_VRING_CALL: the old descriptor is closed. Without a new one the driver polls.
     ///
     /// # Errors
-    /// It is no descriptor for events, see [`event_file`].
+    /// It is no descriptor for events, see [`call_file`].
     pub fn set_call(&self, ring: usize, fd: Option<OwnedFd>) -> io::Result<()> {
         let Some(slot) = self.calls.get(ring) else {
             return Ok(());
         };
-        *lock(slot) = fd.map(event_file).transpose()?;
+        *lock(slot) = fd.map(call_file).transpose()?;
         Ok(())
     }
 }

@@ -43,7 +43,7 @@
 //! afterwards breaks its own rings, or loses its dirty log and with that its connection. Other devices go on.
 //!
 //! A descriptor is used only for what the kernel alone knows it to be: memory in tmpfs or hugetlbfs, events in an
-//! eventfd or a pipe. Any other is closed before anything is asked of it.
+//! eventfd or a pipe; calls may go to a pair of sockets as well. Any other is closed before anything is asked of it.
 
 pub mod args;
 pub mod connection;

@@ -35,9 +35,21 @@ pub(crate) fn is_memory_file(fd: BorrowedFd<'_>) -> bool {
 /// # Errors
 /// `/proc` cannot be read.
 pub(crate) fn is_event(fd: BorrowedFd<'_>) -> io::Result<bool> {
-    let name = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))?;
-    let name = name.as_os_str().as_encoded_bytes();
+    let name = name(fd)?;
     Ok(name == b"anon_inode:[eventfd]" || name.starts_with(b"pipe:["))
+}
+
+/// Whether `fd` is a socket.
+///
+/// # Errors
+/// `/proc` cannot be read.
+pub(crate) fn is_socket(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(name(fd)?.starts_with(b"socket:["))
+}
+
+fn name(fd: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
+    let name = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))?;
+    Ok(name.into_os_string().into_encoded_bytes())
 }
 
 /// Sends all of `bytes` over the stream socket `fd`, or as much as it takes without a wait; returns how much.

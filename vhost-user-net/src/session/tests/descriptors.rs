@@ -1,6 +1,7 @@
 //! Descriptors that are not what they claim, and what is left of those that are.
 
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use super::*;
@@ -14,10 +15,38 @@ fn foreign_files() -> Vec<(&'static str, OwnedFd)> {
         ),
         ("a device", File::open("/dev/zero").unwrap().into()),
         ("a directory", File::open("/dev/shm").unwrap().into()),
-        ("a socket", UnixStream::pair().unwrap().0.into()),
+        ("a socket that has connected", connection().0.into()),
+        ("a socket that was accepted", connection().1.into()),
         ("an eventfd", crate::sys::event().unwrap().into()),
         ("a pipe", io::pipe().unwrap().1.into()),
     ]
+}
+
+/// Both ends of a connection by a path.
+fn connection() -> (UnixStream, UnixStream) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    let connected = UnixStream::connect(&path).unwrap();
+    (connected, listener.accept().unwrap().0)
+}
+
+#[test]
+fn calls_may_go_to_a_pair_of_sockets_and_kicks_may_not() {
+    let (mut device, _wires) = device(1);
+    let front_end = FrontEnd::new();
+    let mut session = running(&mut device, &front_end);
+    let (near, mut far) = UnixStream::pair().unwrap();
+    let end = |fd: UnixStream| RingFd {
+        ring: TX,
+        fd: Some(fd.into()),
+    };
+    all(&mut session, [Request::SetVringCall(end(near))]);
+    far.read_exact(&mut [0; 8]).unwrap();
+    for request in [Request::SetVringKick, Request::SetVringErr] {
+        let (near, _far) = UnixStream::pair().unwrap();
+        assert!(session.handle(request(end(near))).is_err());
+    }
 }
 
 #[test]
