@@ -173,11 +173,12 @@ impl Area {
     /// Stores two little-endian 32-bit words: a used element of a split ring, the second half of a packed descriptor.
     #[inline(always)]
     pub(crate) fn store32x2(&self, offset: usize, first: u32, second: u32) {
-        if let Some(ptr) = self.word::<[u32; 2]>(offset)
-            // SAFETY: eight mapped, aligned bytes, accessed by atomics only.
-            && let Err(fault) =
-                unsafe { words::store32x2(ptr.cast(), first.to_le(), second.to_le()) }
-        {
+        let Some(ptr) = self.word::<[u32; 2]>(offset) else {
+            return;
+        };
+        // SAFETY: eight mapped, aligned bytes, accessed by atomics only.
+        let stored = unsafe { words::store32x2(ptr.cast(), first.to_le(), second.to_le()) };
+        if let Err(fault) = stored {
             self.fault(fault);
         }
     }
