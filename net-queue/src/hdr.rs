@@ -329,7 +329,7 @@ impl NetHdr {
     ///
     /// # Errors
     /// The frame is to be dropped and counted under the returned cause.
-    #[inline]
+    #[inline(always)]
     pub fn check_tx(raw: &RawHdr, frame_len: u32, rules: TxRules) -> Result<Self, HdrError> {
         let raw = raw.base();
         let plain = Self::plain(raw.flags() & flags::NEEDS_CSUM, 0);
@@ -344,7 +344,7 @@ impl NetHdr {
     ///
     /// # Errors
     /// The driver must not see this frame: drop it and count it under the returned cause.
-    #[inline]
+    #[inline(always)]
     pub fn check_rx(raw: &RawHdr, frame_len: u32, rules: RxRules) -> Result<Self, HdrError> {
         let seen = if rules.offloads.contains(Offloads::CSUM) {
             flags::NEEDS_CSUM | flags::DATA_VALID
@@ -442,7 +442,7 @@ impl NetHdr {
     }
 
     /// Both directions: `plain` is all that is left of the header when nothing is to be done to the frame.
-    #[inline]
+    #[inline(always)]
     fn check(raw: Self, plain: Self, frame_len: u32, on: Offloads) -> Result<Self, HdrError> {
         if frame_len < ETH_HDR_LEN {
             return Err(HdrError::ShortFrame);
@@ -454,6 +454,7 @@ impl NetHdr {
     }
 
     /// The slow half: something is left to be done to the frame.
+    #[inline(never)]
     fn check_offload(
         raw: Self,
         plain: Self,

@@ -323,21 +323,23 @@ impl TxLane {
         let header = self.size.bytes();
         let len = self.pieces.len as usize;
         let frame_len = len.checked_sub(header).ok_or(DropCause::TooShort)?;
-        self.copied = if len <= self.whole { len } else { header };
+        let copied = if len <= self.whole { len } else { header };
+        self.copied = copied;
         // Slot 0 may still hold what was sent before.
-        let private = &mut self.private[..self.copied];
+        let private = &mut self.private[..copied];
         copy_from(&self.pieces.parts.0[1..], 0, private)?;
         let mut raw = [0; HDR_LEN];
         raw.copy_from_slice(&private[..HDR_LEN]);
         let raw = RawHdr::from(raw);
         let mut checked = match NetHdr::check_tx(&raw, frame_len as u32, self.rules) {
-            Err(HdrError::GsoWithoutCsum) => self.begin_checksum(&raw, frame_len)?,
+            Err(HdrError::GsoWithoutCsum) => self.begin_checksum(raw, frame_len)?,
             checked => checked?,
         };
-        let private = &mut self.private[..self.copied];
-        let rest = &mut private[HDR_LEN..header];
-        // Nothing behind the base header means anything on transmit.
-        rest.fill(0);
+        let private = &mut self.private[..copied];
+        if header > HDR_LEN {
+            // Nothing behind the base header means anything on transmit.
+            private[HDR_LEN..header].fill(0);
+        }
         if self.rules.completes() && checked.flags() != 0 && checked.gso_type() == gso::NONE {
             csum::complete(&mut private[header..], checked);
             checked = NetHdr::PLAIN;
@@ -349,7 +351,8 @@ impl TxLane {
     /// Makes the checksum of a frame partial that is to be segmented and has a whole one, as a router's do: its header
     /// as it is then. Only the frame's headers are copied. (NET-HDR-11)
     #[cold]
-    fn begin_checksum(&mut self, raw: &RawHdr, frame_len: usize) -> Result<NetHdr, DropCause> {
+    #[inline(never)]
+    fn begin_checksum(&mut self, raw: RawHdr, frame_len: usize) -> Result<NetHdr, DropCause> {
         let header = self.size.bytes();
         let head = &mut self.private[header..header + frame_len.min(HEADERS)];
         if self.copied == header {
@@ -358,7 +361,7 @@ impl TxLane {
         }
         let transport =
             Transport::of(head, frame_len, raw.gso_type()).ok_or(HdrError::GsoWithoutCsum)?;
-        let raw = transport.make_partial(*raw);
+        let raw = transport.make_partial(raw);
         let checked = NetHdr::check_tx(&raw, frame_len as u32, self.rules)?;
         let field = transport.field();
         head[field..field + 2].copy_from_slice(&transport.pseudo);

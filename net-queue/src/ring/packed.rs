@@ -317,7 +317,12 @@ impl Ring for PackedRing {
     #[inline(always)]
     fn pop<S: PieceSink>(&mut self, sink: &mut S) -> Result<Option<Popped>, QueueFault> {
         let popped = self.take(sink);
-        if self.faulted() {
+        // What tells of a chain lies in one area. The others are looked at when there is none.
+        let faulted = match popped {
+            Ok(Some(_)) => self.desc.faulted(),
+            _ => self.faulted(),
+        };
+        if faulted {
             return Err(QueueFault::MemoryFault);
         }
         popped

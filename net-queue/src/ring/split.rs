@@ -221,7 +221,12 @@ impl Ring for SplitRing {
     #[inline(always)]
     fn pop<S: PieceSink>(&mut self, sink: &mut S) -> Result<Option<Popped>, QueueFault> {
         let popped = self.take(sink);
-        if self.faulted() {
+        // What tells of a chain lies in two areas. The third is looked at when there is none.
+        let faulted = match popped {
+            Ok(Some(_)) => self.desc.faulted() | self.avail.faulted(),
+            _ => self.faulted(),
+        };
+        if faulted {
             return Err(QueueFault::MemoryFault);
         }
         popped

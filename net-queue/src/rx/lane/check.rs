@@ -22,16 +22,14 @@ impl RxLane {
     ) -> Result<NetHdr, DropCause> {
         let header = self.config.size.bytes();
         let frame_len = frame.len.checked_sub(header).ok_or(DropCause::TooShort)?;
-        let mut base = [0; HDR_LEN];
-        if frame.direct == 0 {
-            base.copy_from_slice(&self.private[..HDR_LEN]);
-        } else {
-            self.copy_out(frame, 0, &mut base)?;
-        }
-        let raw = RawHdr::from(base);
+        // By value, so that it stays in registers: bytes that were stored and are loaded as words are waited for.
+        let raw = match self.private.first_chunk() {
+            Some(base) if frame.direct == 0 => RawHdr::from(*base),
+            _ => self.header_of(frame)?,
+        };
         let checked = match NetHdr::check_rx(&raw, frame_len as u32, self.rules) {
             Ok(checked) => checked,
-            Err(error) => self.adapt(frame, &raw, error)?,
+            Err(error) => self.adapt(frame, raw, error)?,
         };
         let gso_type = checked.gso_type();
         let too_long = self.config.mtu.is_some_and(|mtu| {
@@ -44,6 +42,14 @@ impl RxLane {
             self.ask(frame, filter)?;
         }
         Ok(checked)
+    }
+
+    /// Reads the header of a frame that was received directly back.
+    #[inline(never)]
+    fn header_of(&self, frame: Arrived) -> Result<RawHdr, DropCause> {
+        let mut base = [0; HDR_LEN];
+        self.copy_out(frame, 0, &mut base)?;
+        Ok(RawHdr::from(base))
     }
 
     fn ask(&self, frame: Arrived, filter: &dyn Admit) -> Result<(), DropCause> {
@@ -81,14 +87,10 @@ impl RxLane {
 
     /// Makes of a frame that the driver cannot take one that it can, if that is possible.
     #[cold]
-    fn adapt(
-        &mut self,
-        frame: Arrived,
-        raw: &RawHdr,
-        error: HdrError,
-    ) -> Result<NetHdr, DropCause> {
+    #[inline(never)]
+    fn adapt(&mut self, frame: Arrived, raw: RawHdr, error: HdrError) -> Result<NetHdr, DropCause> {
         match error {
-            HdrError::CsumNotNegotiated => self.complete_checksum(frame, raw),
+            HdrError::CsumNotNegotiated => self.complete_checksum(frame, &raw),
             HdrError::GsoWithoutCsum => self.begin_checksum(frame, raw),
             error => Err(error.into()),
         }
@@ -96,7 +98,7 @@ impl RxLane {
 
     /// Makes the checksum of a frame partial that is to be segmented and was verified by somebody: a driver gets none
     /// of the former without `NEEDS_CSUM`. Its header as it is then. (NET-HDR-22, NET-HDR-23)
-    fn begin_checksum(&mut self, frame: Arrived, raw: &RawHdr) -> Result<NetHdr, DropCause> {
+    fn begin_checksum(&mut self, frame: Arrived, raw: RawHdr) -> Result<NetHdr, DropCause> {
         let header = self.config.size.bytes();
         let frame_len = frame.len - header;
         let mut head = [0; HEADERS];
@@ -104,7 +106,7 @@ impl RxLane {
         self.copy_out(frame, header, head)?;
         let transport =
             Transport::of(head, frame_len, raw.gso_type()).ok_or(HdrError::GsoWithoutCsum)?;
-        let raw = transport.make_partial(*raw);
+        let raw = transport.make_partial(raw);
         let checked = NetHdr::check_rx(&raw, frame_len as u32, self.rules)?;
         self.copy_in(frame, header + transport.field(), &transport.pseudo)?;
         // It may be looked at again, if it has to wait.
