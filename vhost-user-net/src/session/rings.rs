@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use net_device::{Cursor, Interrupt, InterruptSource, VirtioDevice};
+use net_device::{Cursor, Interrupt, InterruptSource, QueueSetup, VirtioDevice};
 use vhost::vhost_user::message::{VhostUserVirtioFeatures, VhostUserVringAddr};
 
 use super::{Session, SessionError};
@@ -162,19 +162,20 @@ impl Session<'_> {
         }
     }
 
+    /// All that the device needs to run a ring; the device is activated with the first one.
+    fn set_up(&mut self, index: usize) -> Result<QueueSetup, SessionError> {
+        self.activate()?;
+        let layout = self.layout();
+        let (ring, log) = (&self.rings[index], self.device.log_limit());
+        let setup = ring.setup(index as u16, layout, &self.memory, &log);
+        setup.map_err(|source| SessionError::Ring(index as u32, source))
+    }
+
     /// A disabled ring from which nothing can be taken is held: that it will not run is told when it is enabled.
     fn start_discarding(&mut self, index: usize) {
-        let layout = self.layout();
-        let started = self.activate().and_then(|()| {
-            let setup = self.rings[index].setup(
-                index as u16,
-                layout,
-                &self.memory,
-                &self.device.log_limit(),
-            );
-            let setup = setup.map_err(|source| SessionError::Ring(index as u32, source))?;
-            Ok(self.device.start_discarding_queue(setup)?)
-        });
+        let started = self
+            .set_up(index)
+            .and_then(|setup| Ok(self.device.start_discarding_queue(setup)?));
         let state = match started {
             Ok(()) => State::Discarding,
             Err(error) => {
@@ -197,15 +198,7 @@ impl Session<'_> {
 
     /// A ring that cannot be started stays stopped until it gets a new kick descriptor.
     fn start(&mut self, index: usize) -> Result<(), SessionError> {
-        let layout = self.layout();
-        let started = self.activate().and_then(|()| {
-            let setup = self.rings[index].setup(
-                index as u16,
-                layout,
-                &self.memory,
-                &self.device.log_limit(),
-            );
-            let setup = setup.map_err(|source| SessionError::Ring(index as u32, source))?;
+        let started = self.set_up(index).and_then(|setup| {
             let cursor = setup.cursor;
             let started = self.device.start_queue(setup).map(|()| cursor);
             started.map_err(SessionError::Device)
