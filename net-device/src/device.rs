@@ -180,16 +180,7 @@ impl NetDevice {
     /// # Errors
     /// The queue cannot be used; the others go on.
     pub fn start_queue(&mut self, setup: QueueSetup) -> Result<(), ActivateError> {
-        self.runtime()?.insert_and_run(setup, false)
-    }
-
-    /// Starts a transmit queue of an activated device whose frames go nowhere and are counted as stopped: for a queue
-    /// that a vhost-user front-end has disabled, but not stopped.
-    ///
-    /// # Errors
-    /// The queue cannot be used, or is none to transmit; the others go on.
-    pub fn start_discarding_queue(&mut self, setup: QueueSetup) -> Result<(), ActivateError> {
-        self.runtime()?.insert_and_run(setup, true)
+        self.runtime()?.insert_and_run(setup)
     }
 
     /// Stops one queue. Afterwards nothing of it is touched; the result is where to start it from again, or `None`

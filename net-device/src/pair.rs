@@ -181,9 +181,7 @@ impl PairWorker {
         let Some(tx) = self.tx.as_mut() else { return };
         let limit = &mut self.parts.tx_limit;
         let asked = limit.ask();
-        let done = if tx.discards {
-            tx.engine.discard(DropCause::Stopped, BUDGET)
-        } else if self.link_up {
+        let done = if self.link_up {
             let backend = &mut *self.parts.backend;
             tx.engine
                 .run(backend, &mut limit.limiter, asked.now, BUDGET)

@@ -140,18 +140,10 @@ impl Runtime {
 
     /// Puts a queue in; its worker does not run before [`Runtime::run`].
     pub(crate) fn insert(&mut self, setup: QueueSetup) -> Result<(), ActivateError> {
-        self.insert_as(setup, false)
-    }
-
-    /// As [`Runtime::insert`]; a transmit queue that `discards` sends nothing, and does not count as one that runs.
-    fn insert_as(&mut self, setup: QueueSetup, discards: bool) -> Result<(), ActivateError> {
         let index = setup.index;
         let config = self.engines.ring_config(&setup)?;
         let kick = setup.kick;
         let role = self.engines.role(index)?;
-        if discards && !matches!(role, QueueRole::Tx(_)) {
-            return Err(ActivateError::State("not a transmit queue"));
-        }
         if self.halted.start(index, &config)? {
             return Ok(());
         }
@@ -174,10 +166,9 @@ impl Runtime {
                 if worker.tx.is_some() {
                     return Err(ActivateError::Running(index));
                 }
-                let tx = TxQueue::new(index, engine, kick, config).discarding(discards);
-                worker.tx = Some(tx.interrupting(goes_on));
+                worker.tx = Some(TxQueue::new(index, engine, kick, config).interrupting(goes_on));
                 self.live
-                    .queue_changed(|running| running.tx[usize::from(pair)] = !discards);
+                    .queue_changed(|running| running.tx[usize::from(pair)] = true);
             }
             QueueRole::Ctrl => self.insert_control(CtrlQueue {
                 index,
@@ -263,13 +254,9 @@ impl Runtime {
     ///
     /// # Errors
     /// It cannot be used, and is out again; the others go on.
-    pub(crate) fn insert_and_run(
-        &mut self,
-        setup: QueueSetup,
-        discards: bool,
-    ) -> Result<(), ActivateError> {
+    pub(crate) fn insert_and_run(&mut self, setup: QueueSetup) -> Result<(), ActivateError> {
         let index = setup.index;
-        if let Err(error) = self.insert_as(setup, discards) {
+        if let Err(error) = self.insert(setup) {
             self.run_or_fail()?;
             return Err(error);
         }

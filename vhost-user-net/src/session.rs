@@ -271,7 +271,6 @@ impl Session<'_> {
             if self.rings.iter().any(|ring| ring.state() == State::Running) {
                 return Err(SessionError::FeaturesInUse);
             }
-            self.stop_discarding()?;
             self.deactivate();
             self.device.ack_features(device_features(features).bits())?;
         }
@@ -325,7 +324,6 @@ impl Session<'_> {
             if self.rings.iter().any(|ring| ring.state() == State::Running) {
                 return Err(SessionError::Mtu(asked));
             }
-            self.stop_discarding()?;
             self.deactivate();
             self.device.set_driver_mtu(Some(mtu));
         }

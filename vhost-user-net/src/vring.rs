@@ -6,7 +6,7 @@
 //! | kick descriptor, size and addresses | enabled; features and memory known | target |
 //! |---|---|---|
 //! | one is missing | any | [`State::Stopped`] |
-//! | all there | no | [`State::Held`], or [`State::Discarding`] |
+//! | all there | no | [`State::Held`] |
 //! | all there | yes | [`State::Running`] |
 //!
 //! GET_VRING_BASE takes the kick descriptor away, and so stops the ring whatever else was said.
@@ -71,21 +71,12 @@ pub enum State {
     /// Not started: nothing of it is touched.
     #[default]
     Stopped,
-    /// Started, but not allowed to run: disabled, or features or memory are not known. Nothing is touched.
+    /// Started, but not allowed to run: disabled, or features or memory are not known. Nothing is touched: a front-end
+    /// may give a ring's memory to somebody else once it is disabled, as user-mode Linux does, so that frames in it
+    /// cannot be discarded as the protocol has it.
     Held,
-    /// Disabled by a request, and for frames to transmit: these are taken, and lost. A driver whose ring stood still
-    /// would wait for its buffers.
-    Discarding,
     /// The device works on it.
     Running,
-}
-
-impl State {
-    /// Whether the device touches the ring.
-    #[must_use]
-    pub fn is_active(self) -> bool {
-        matches!(self, Self::Discarding | Self::Running)
-    }
 }
 
 /// What a ring's target depends on besides the ring.
@@ -109,8 +100,6 @@ struct UserAddrs {
 #[derive(Debug)]
 pub struct Vring {
     state: State,
-    /// Its frames come from the driver.
-    transmits: bool,
     max_size: u16,
     size: Option<u16>,
     addrs: Option<UserAddrs>,
@@ -126,17 +115,10 @@ pub struct Vring {
 }
 
 impl Vring {
-    /// Rings of which nothing is known, but how many descriptors the device takes at most: a receive and a transmit ring
-    /// of each pair, and the control ring.
+    /// Rings of which nothing is known, but how many descriptors the device takes at most.
     #[must_use]
     pub fn all(max_sizes: &[u16]) -> Vec<Self> {
-        let rings = max_sizes.iter().zip(0u32..);
-        rings
-            .map(|(max_size, index)| Self {
-                transmits: !index.is_multiple_of(2),
-                ..Self::new(*max_size)
-            })
-            .collect()
+        max_sizes.iter().copied().map(Self::new).collect()
     }
 
     /// A ring of which nothing is known, but that the device takes up to `max_size` descriptors.
@@ -144,7 +126,6 @@ impl Vring {
     pub fn new(max_size: u16) -> Self {
         Self {
             state: State::Stopped,
-            transmits: false,
             max_size,
             size: None,
             addrs: None,
@@ -173,9 +154,6 @@ impl Vring {
             gate.open && self.enabled.unwrap_or(gate.enabled_by_default),
         ) {
             (false, _) => State::Stopped,
-            (true, false) if gate.open && self.transmits && self.enabled == Some(false) => {
-                State::Discarding
-            }
             (true, false) => State::Held,
             (true, true) => State::Running,
         }

@@ -35,8 +35,6 @@ pub(crate) struct PairQueue<E> {
     pub(super) wait: Wait,
     /// Interrupt once at the start: an interrupt from before a stop, a pause or a migration may be lost.
     pub(super) interrupt_first: bool,
-    /// Take frames and lose them (transmit only).
-    pub(super) discards: bool,
 }
 
 /// An engine that the driver can tell of chains.
@@ -130,18 +128,7 @@ impl<E> PairQueue<E> {
             config,
             wait: Wait::Ready,
             interrupt_first: false,
-            discards: false,
         }
-    }
-
-    /// The same queue, which sends nothing if `discards`.
-    pub(crate) fn discarding(mut self, discards: bool) -> Self {
-        self.discards = discards;
-        self
-    }
-
-    pub(crate) fn discards(&self) -> bool {
-        self.discards
     }
 
     /// The same queue, which interrupts once when it starts if `first`.

@@ -43,10 +43,8 @@ impl Runtime {
         {
             let (index, config) = (tx.index, tx.position());
             let engine = self.engines.tx(index, &config)?;
-            let (first, discards) = (tx.interrupts_first(), tx.discards());
-            let queue = TxQueue::new(index, engine, tx.kick, config)
-                .interrupting(first)
-                .discarding(discards);
+            let first = tx.interrupts_first();
+            let queue = TxQueue::new(index, engine, tx.kick, config).interrupting(first);
             self.worker(pair, index)?.tx = Some(queue);
         }
         Ok(())

@@ -65,7 +65,7 @@ impl Session<'_> {
         // A front-end starts rings with logging on before it has a log for them, so one that is left from another
         // migration is no reason to refuse.
         if let Some(log) = self.logging()
-            && self.rings.iter().any(|ring| ring.state().is_active())
+            && self.rings.iter().any(|ring| ring.state() == State::Running)
         {
             check_log(log, &table)?;
         }
@@ -74,7 +74,7 @@ impl Session<'_> {
             .rings
             .iter()
             .enumerate()
-            .filter(|(_, ring)| ring.state().is_active())
+            .filter(|(_, ring)| ring.state() == State::Running)
         {
             let addrs = ring
                 .guest_addrs(&table)

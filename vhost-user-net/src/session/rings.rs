@@ -35,9 +35,6 @@ impl Session<'_> {
         tell: impl FnOnce(&mut Vring) -> Result<(), RingError>,
     ) -> Result<(), SessionError> {
         let index = self.index(ring)?;
-        if self.rings[index].state() == State::Discarding {
-            self.halt(index, State::Held)?;
-        }
         tell(&mut self.rings[index]).map_err(|source| SessionError::Ring(ring, source))?;
         self.settle(index)
     }
@@ -137,25 +134,14 @@ impl Session<'_> {
 
     /// Takes a ring where it should be.
     fn settle(&mut self, index: usize) -> Result<(), SessionError> {
-        let target = self.rings[index].target(self.gate());
-        let state = self.rings[index].state();
-        if state == target && state.is_active() {
-            return Ok(());
-        }
-        // What the device touches it lets go of first.
-        let between = if target.is_active() {
-            State::Held
-        } else {
-            target
-        };
-        self.halt(index, between)?;
-        match target {
-            State::Running => self.start(index),
-            State::Discarding => {
-                self.start_discarding(index);
-                Ok(())
-            }
-            State::Held | State::Stopped => {
+        match (
+            self.rings[index].state(),
+            self.rings[index].target(self.gate()),
+        ) {
+            (State::Running, State::Running) => Ok(()),
+            (State::Running, target) => self.halt(index, target),
+            (_, State::Running) => self.start(index),
+            (_, target) => {
                 self.rings[index].entered(target);
                 Ok(())
             }
@@ -169,31 +155,6 @@ impl Session<'_> {
         let (ring, log) = (&self.rings[index], self.device.log_limit());
         let setup = ring.setup(index as u16, layout, &self.memory, &log);
         setup.map_err(|source| SessionError::Ring(index as u32, source))
-    }
-
-    /// A disabled ring from which nothing can be taken is held: that it will not run is told when it is enabled.
-    fn start_discarding(&mut self, index: usize) {
-        let started = self
-            .set_up(index)
-            .and_then(|setup| Ok(self.device.start_discarding_queue(setup)?));
-        let state = match started {
-            Ok(()) => State::Discarding,
-            Err(error) => {
-                ::log::debug!("ring {index} is disabled, and its frames wait: {error}");
-                State::Held
-            }
-        };
-        self.rings[index].entered(state);
-    }
-
-    /// Holds every ring whose frames are discarded, which the next settling changes again.
-    pub(super) fn stop_discarding(&mut self) -> Result<(), SessionError> {
-        for index in 0..self.rings.len() {
-            if self.rings[index].state() == State::Discarding {
-                self.halt(index, State::Held)?;
-            }
-        }
-        Ok(())
     }
 
     /// A ring that cannot be started stays stopped until it gets a new kick descriptor.
@@ -232,7 +193,7 @@ impl Session<'_> {
 
     /// Takes a running ring out of the device's hands, and keeps where it stood.
     pub(super) fn halt(&mut self, index: usize, into: State) -> Result<(), SessionError> {
-        if self.rings[index].state().is_active() {
+        if self.rings[index].state() == State::Running {
             self.rings[index].entered(into);
             if let Some(cursor) = self.device.stop_queue(index as u16)? {
                 let layout = self.layout();
