@@ -109,6 +109,11 @@ crate_tests() {
     cargo test -q --no-fail-fast --workspace --exclude tests
 }
 
+examples() {
+    step "examples"
+    cargo run -q -p net-device --example virtio_mmio
+}
+
 device_tests() {
     step "tests of the device, and real Linux guests"
     cargo test -q --no-fail-fast -p tests --tests --lib
@@ -128,7 +133,7 @@ guest() {
 # Runs every step, whatever became of those before, and tells at the end which ones failed.
 run_tests() {
     local name status failed=()
-    for name in packages fmt clippy directions unsafe_modules doc crate_tests device_tests corpora; do
+    for name in packages fmt clippy directions unsafe_modules doc crate_tests examples device_tests corpora; do
         # Not `|| failed+=...`: behind that bash would let a step go on after its own failures.
         set +e
         (set -e; "$name")

@@ -58,7 +58,7 @@ pub use mac::MacAddr;
 pub use net_queue::ring::{Cursor, Layout, RingAddrs};
 pub use net_queue::{AccessPlatform, DirtyLog, DropCause, GuestRam};
 pub use port::{Port, PortControl};
-pub use snapshot::{Migratable, Pausable, Snapshottable, Transportable};
+pub use snapshot::{Migratable, Pausable, Snapshot, Snapshottable, Transportable};
 pub use traits::{Activation, Interrupt, InterruptSource, QueueSetup, VIRTIO_ID_NET, VirtioDevice};
 pub use {net_queue, rate_limiter, tap};
 
