@@ -10,7 +10,7 @@ usage() {
 usage: ./ci.sh VERB [ARGUMENT...]
 
   fmt              formatting as rustfmt wants it
-  lint             clippy without a warning, and the directions of the crates
+  lint             clippy without a warning, the directions of the crates, circles of files
   doc              documentation without a warning
   test             all of the above, every test, the fuzz corpora, and real Linux guests; names what failed at the end
   guest [PART]     real Linux guests alone; PART selects checks by name
@@ -75,6 +75,17 @@ vhost-user-net net-device
 TEXT
 }
 
+# Files of a crate import only from storeys below. Crates where some still do not are missing here.
+file_cycles() {
+    step "circles of files"
+    python3 lints/test_lints.py -q
+    local crate roots=()
+    for crate in tests; do
+        roots+=("$crate/src/lib.rs")
+    done
+    python3 lints/file_cycles.py "${roots[@]}"
+}
+
 # Unsafe code lives in the modules that say so in their first lines, and these are named here.
 unsafe_modules() {
     step "modules with unsafe code"
@@ -96,6 +107,7 @@ clippy() {
 lint() {
     clippy
     directions
+    file_cycles
     unsafe_modules
 }
 
@@ -133,7 +145,7 @@ guest() {
 # Runs every step, whatever became of those before, and tells at the end which ones failed.
 run_tests() {
     local name status failed=()
-    for name in packages fmt clippy directions unsafe_modules doc crate_tests examples device_tests corpora; do
+    for name in packages fmt clippy directions file_cycles unsafe_modules doc crate_tests examples device_tests corpora; do
         # Not `|| failed+=...`: behind that bash would let a step go on after its own failures.
         set +e
         (set -e; "$name")

@@ -1,0 +1,78 @@
+#!/usr/bin/env python3
+"""Shows that the lints find what they are for, and let pass what is right."""
+
+import tempfile
+import unittest
+from pathlib import Path
+
+import file_cycles
+
+
+class Workspace(unittest.TestCase):
+    """A crate in a temporary folder."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.root = Path(folder.name)
+
+    def write(self, **files):
+        for name, text in files.items():
+            path = self.root / (name.replace("__", "/") + ".rs")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+    def circles(self):
+        return [
+            [step.split()[-1] for step in text.strip().splitlines()]
+            for text in file_cycles.circles(self.root / "lib.rs")
+        ]
+
+
+class FileCycles(Workspace):
+    def test_two_files_that_use_each_other(self):
+        self.write(
+            lib="mod a;\nmod b;\n",
+            a="use crate::b::{self, B};\npub struct A;\n",
+            b="pub struct B;\nfn f() { crate::a::A; }\n",
+        )
+        self.assertEqual(len(self.circles()), 1)
+
+    def test_a_circle_behind_a_re_export(self):
+        self.write(
+            lib="mod a;\nmod b;\npub use a::A;\n",
+            a="use crate::b::B;\npub struct A;\n",
+            b="use crate::A;\npub struct B;\n",
+        )
+        self.assertEqual(self.circles(), [["crate::b::B", "crate::A"]])
+
+    def test_a_child_that_uses_its_parent_which_uses_it(self):
+        self.write(
+            lib="mod a;\n",
+            a="mod b;\nuse b::B;\npub struct A;\n",
+            a__b="use super::A;\npub struct B;\n",
+        )
+        self.assertEqual(len(self.circles()), 1)
+
+    def test_a_circle_of_three(self):
+        self.write(
+            lib="mod a;\nmod b;\nmod c;\n",
+            a="use crate::b::f;\npub fn g() {}\n",
+            b="pub fn f() { crate::c::h() }\n",
+            c="use super::a::*;\npub fn h() {}\n",
+        )
+        self.assertEqual([len(circle) for circle in self.circles()], [3])
+
+    def test_a_parent_that_re_exports_its_children_and_tests_do_not_count(self):
+        self.write(
+            lib="mod a;\n",
+            a="mod b;\nmod c;\npub use b::B;\npub use c::C;\n#[cfg(test)]\nmod tests { use super::b::B; }\n",
+            a__b="use super::C;\npub struct B;\n",
+            a__c="// crate::a::b::B\npub struct C;\n#[cfg(test)]\nmod tests;\n",
+            a__c__tests="use crate::a::B;\n",
+        )
+        self.assertEqual(self.circles(), [])
+
+
+if __name__ == "__main__":
+    unittest.main()
