@@ -2,8 +2,8 @@
 
 use std::{fmt, io};
 
-use crate::sys::Refused;
-use crate::tap::MAX_QUEUES;
+use crate::name::NameFault;
+use crate::sys::{MAX_QUEUES, Refused};
 
 /// Why a tap could not be opened, checked or configured.
 ///
@@ -139,27 +139,6 @@ impl From<Refused> for Error {
             _ => Self::Request { request, source },
         }
     }
-}
-
-/// The rule that an interface name breaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum NameFault {
-    /// The name is empty.
-    #[error("it is empty")]
-    Empty,
-    /// The name does not fit the kernel's 16 bytes.
-    #[error("it is longer than 15 bytes")]
-    TooLong,
-    /// The name would be a special directory entry.
-    #[error("it is `.` or `..`")]
-    Dots,
-    /// The name holds a byte that no interface name may hold.
-    #[error("it holds a slash, a colon, white space or a NUL")]
-    Character,
-    /// `%` is there but not as a single `%d`.
-    #[error("`%` may appear only once, as `%d`")]
-    Template,
 }
 
 bitflags::bitflags! {

@@ -6,11 +6,12 @@
 //! |---|---|
 //! | `open` | [`TapOptions`]: by name or template, N queues; existing or created; [`Tap::from_fds`] |
 //! | `tap` | [`Tap`]: the owned descriptor, header framing, queue attach/detach, the data path |
-//! | `offload` | [`Offloads`]: which segmentation and checksum work may be left undone; probing |
+//! | `probe` | which offloads this kernel takes |
 //! | `ifconfig` | the interface around the queues: MTU, MAC, addresses, up/down, carrier |
-//! | `name` | what the kernel accepts as an interface name |
 //! | `error` | [`Error`] and [`Differences`]: what went wrong and what to do about it |
 //! | `sys` | every system call, and all of the `unsafe` |
+//! | `name` | names that the kernel accepts for an interface |
+//! | `offload` | [`Offloads`]: segmentation and checksum work that may be left undone |
 //!
 //! # Frames
 //!
@@ -116,10 +117,13 @@ mod ifconfig;
 mod name;
 mod offload;
 mod open;
+mod probe;
 mod sys;
 mod tap;
 
-pub use crate::error::{Differences, Error, NameFault};
+pub use crate::error::{Differences, Error};
+pub use crate::name::NameFault;
 pub use crate::offload::Offloads;
 pub use crate::open::TapOptions;
-pub use crate::tap::{MAX_QUEUES, Tap, VNET_HEADER_LEN};
+pub use crate::sys::MAX_QUEUES;
+pub use crate::tap::{Tap, VNET_HEADER_LEN};

@@ -3,8 +3,6 @@
 
 use std::fmt;
 
-use crate::error::{Error, NameFault};
-
 /// Bytes of a name with its final NUL.
 pub(crate) const NAME_SIZE: usize = libc::IFNAMSIZ;
 
@@ -14,12 +12,9 @@ pub(crate) struct IfName([u8; NAME_SIZE]);
 
 impl IfName {
     /// Checks a name, or a template with one `%d` for the kernel to number.
-    pub(crate) fn parse(name: &str) -> Result<Self, Error> {
+    pub(crate) fn parse(name: &str) -> Result<Self, NameFault> {
         match fault(name) {
-            Some(fault) => Err(Error::Name {
-                name: name.to_owned(),
-                fault,
-            }),
+            Some(fault) => Err(fault),
             None => {
                 let mut bytes = [0; NAME_SIZE];
                 bytes[..name.len()].copy_from_slice(name.as_bytes());
@@ -44,6 +39,27 @@ impl fmt::Display for IfName {
         let name = self.0.split(|&byte| byte == 0).next().unwrap_or_default();
         f.write_str(&String::from_utf8_lossy(name))
     }
+}
+
+/// The rule that an interface name breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NameFault {
+    /// The name is empty.
+    #[error("it is empty")]
+    Empty,
+    /// The name does not fit the kernel's 16 bytes.
+    #[error("it is longer than 15 bytes")]
+    TooLong,
+    /// The name would be a special directory entry.
+    #[error("it is `.` or `..`")]
+    Dots,
+    /// The name holds a byte that no interface name may hold.
+    #[error("it holds a slash, a colon, white space or a NUL")]
+    Character,
+    /// `%` is there but not as a single `%d`.
+    #[error("`%` may appear only once, as `%d`")]
+    Template,
 }
 
 fn fault(name: &str) -> Option<NameFault> {

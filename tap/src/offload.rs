@@ -1,10 +1,5 @@
 //! Which work the two sides of a tap may leave to the other.
 
-use crate::error::Error;
-use crate::sys::{self, Refused};
-use crate::tap::Tap;
-use std::os::fd::AsFd;
-
 bitflags::bitflags! {
     /// What frames **read** from a tap may still need: a checksum, or cutting into segments.
     ///
@@ -30,51 +25,5 @@ bitflags::bitflags! {
         const USO4 = libc::TUN_F_USO4;
         /// UDP over IPv6 may be several datagrams in one frame.
         const USO6 = libc::TUN_F_USO6;
-    }
-}
-
-/// The units of acceptance, each after what it needs.
-const STEPS: [Offloads; 6] = [
-    Offloads::CSUM,
-    Offloads::TSO4,
-    Offloads::TSO6,
-    Offloads::ECN,
-    Offloads::UFO,
-    Offloads::USO4.union(Offloads::USO6),
-];
-
-impl Tap {
-    /// Sets the offloads of the **whole interface**, not of this queue alone.
-    ///
-    /// # Errors
-    ///
-    /// A set that the kernel does not take is `EINVAL` and changes nothing.
-    pub fn set_offloads(&self, offloads: Offloads) -> Result<(), Error> {
-        Ok(self.try_offloads(offloads)?)
-    }
-
-    /// Finds the largest set that this kernel takes, by trial, and leaves **none set**.
-    ///
-    /// Offloads are of the whole interface, not of one queue: probe before any queue moves
-    /// frames, and again on another host.
-    ///
-    /// # Errors
-    ///
-    /// Any refusal other than of a set, e.g. `EBADFD` when the interface is gone.
-    pub fn probe_offloads(&self) -> Result<Offloads, Error> {
-        let mut accepted = Offloads::empty();
-        for step in STEPS {
-            match self.try_offloads(accepted | step) {
-                Ok(()) => accepted |= step,
-                Err(refused) if refused.errno() == Some(libc::EINVAL) => {}
-                Err(refused) => return Err(refused.into()),
-            }
-        }
-        self.set_offloads(Offloads::empty())?;
-        Ok(accepted)
-    }
-
-    fn try_offloads(&self, offloads: Offloads) -> Result<(), Refused> {
-        sys::TUNSETOFFLOAD.call(self.as_fd(), offloads.bits().into())
     }
 }

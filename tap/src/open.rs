@@ -10,8 +10,8 @@ use libc::c_int;
 use crate::error::{Differences, Error};
 use crate::ifconfig::{ipv4_mask, ipv6_prefix};
 use crate::name::IfName;
-use crate::sys::{self, IfReq, Ipv4Socket, Refused};
-use crate::tap::{Driver, Identity, MAX_QUEUES, Tap};
+use crate::sys::{self, IfReq, Ipv4Socket, MAX_QUEUES, Refused};
+use crate::tap::{Driver, Identity, Tap};
 
 /// What every tap of this crate is; `IFF_MULTI_QUEUE` comes on top.
 const KIND: c_int = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
@@ -106,7 +106,10 @@ impl TapOptions {
     /// [`Error::Permission`]) or the interface ([`Error::Busy`], [`Error::Full`],
     /// [`Error::Different`], [`Error::Down`]).
     pub fn open(&self) -> Result<Vec<Tap>, Error> {
-        let name = IfName::parse(&self.name)?;
+        let name = IfName::parse(&self.name).map_err(|fault| Error::Name {
+            name: self.name.clone(),
+            fault,
+        })?;
         check_queue_count(self.queues)?;
         self.check_prefixes()?;
 

@@ -20,6 +20,9 @@ mod ifreq;
 
 pub(crate) use self::ifreq::IfReq;
 
+/// The most queues that one interface can have (`MAX_TAP_QUEUES` of the kernel).
+pub const MAX_QUEUES: usize = 256;
+
 /// A system call that failed: which one, and the kernel's answer.
 #[derive(Debug)]
 pub(crate) struct Refused {

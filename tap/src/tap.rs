@@ -7,10 +7,8 @@ use libc::c_int;
 
 use crate::error::{Differences, Error};
 use crate::name::IfName;
+use crate::offload::Offloads;
 use crate::sys::{self, IfReq, Refused};
-
-/// The most queues that one interface can have (`MAX_TAP_QUEUES` of the kernel).
-pub const MAX_QUEUES: usize = 256;
 
 /// Bytes of the virtio-net header before each frame, with `num_buffers`
 /// (`VirtIO 1.4 §5.1.6`).
@@ -74,7 +72,21 @@ impl Tap {
     pub(crate) fn prepare(&self) -> Result<(), Error> {
         self.set_vnet_header_len(VNET_HEADER_LEN)?;
         self.set_little_endian(true)?;
-        self.set_offloads(crate::Offloads::empty())
+        self.set_offloads(Offloads::empty())
+    }
+
+    /// Sets the offloads of the **whole interface**, not of this queue alone.
+    ///
+    /// # Errors
+    ///
+    /// A set that the kernel does not take is `EINVAL` and changes nothing.
+    pub fn set_offloads(&self, offloads: Offloads) -> Result<(), Error> {
+        Ok(self.try_offloads(offloads)?)
+    }
+
+    /// [`Tap::set_offloads`] with the kernel's own answer.
+    pub(crate) fn try_offloads(&self, offloads: Offloads) -> Result<(), Refused> {
+        sys::TUNSETOFFLOAD.call(self.as_fd(), offloads.bits().into())
     }
 
     /// A second handle on the same queue, e.g. for a control thread.
