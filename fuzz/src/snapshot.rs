@@ -1,6 +1,6 @@
 //! Saved state: hostile bytes, with a checksum that fits, are refused or read exactly.
 
-use snapshot::header::HEADER_LEN;
+use snapshot::format::HEADER_LEN;
 use snapshot::state::{ControlState, LimiterState, NetState, QueueState, RssState};
 use snapshot::{LATEST, Snapshot};
 

@@ -2,9 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::rate::{Quantity, Rate};
+use crate::rate::{Quantity, Rate, RateError, gcd_wide};
 
 const NS_PER_MS: u64 = 1_000_000;
+/// A bucket made from a bare rate holds at least this much time's worth of tokens.
+const MIN_REFILL_MS: u64 = 10;
 /// Largest bucket: 2^56 tokens (72 PB) leaves room for every sum in [`Group`](crate::Group).
 const MAX_SIZE: u64 = 1 << 56;
 /// Longest refill: 100 years.
@@ -140,6 +142,32 @@ impl RateLimiterConfig {
             return Err(ConfigError::PeakBelowBandwidth);
         }
         Ok(limits)
+    }
+}
+
+impl Rate {
+    /// The configuration of a bucket with exactly this rate, which holds at least `min_burst`
+    /// tokens and at least what arrives in 10 ms.
+    ///
+    /// # Errors
+    /// [`RateError::Range`] when no such bucket fits the configuration's 64 bits.
+    pub fn bucket(&self, min_burst: u64) -> Result<TokenBucketConfig, RateError> {
+        // `step` tokens in `step_ms` ms is the smallest whole step of this rate.
+        let tokens = u128::from(self.tokens()) * u128::from(NS_PER_MS);
+        let divisor = gcd_wide(tokens, u128::from(self.period_ns()));
+        let (step, step_ms) = (tokens / divisor, u128::from(self.period_ns()) / divisor);
+        let steps = u128::from(MIN_REFILL_MS)
+            .div_ceil(step_ms)
+            .max(u128::from(min_burst).div_ceil(step));
+        let narrow = |wide: Option<u128>| {
+            wide.and_then(|wide| u64::try_from(wide).ok())
+                .ok_or(RateError::Range)
+        };
+        Ok(TokenBucketConfig {
+            size: narrow(step.checked_mul(steps))?,
+            one_time_burst: None,
+            refill_time: narrow(step_ms.checked_mul(steps))?,
+        })
     }
 }
 

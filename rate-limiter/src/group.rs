@@ -1,11 +1,12 @@
 //! One budget for any number of queues, devices and threads.
 
-mod lane;
+mod holding;
 mod member;
 mod meter;
 mod node;
 #[cfg(test)]
 mod tests;
+mod wake;
 
 use crate::config::{ConfigError, RateLimiterConfig};
 use crate::levels::Levels;
@@ -13,20 +14,7 @@ use crate::sync::Arc;
 
 pub use member::Member;
 use node::Node;
-
-/// How a waiting [`Member`] is told that it need not wait for its deadline: by writing to an eventfd,
-/// for example. It is called by whichever thread gave tokens back, so it must not block. Called once
-/// per wait; a false alarm is possible and harmless.
-pub trait Wake: Send + Sync {
-    /// Makes the member's thread try again.
-    fn wake(&self);
-}
-
-impl<F: Fn() + Send + Sync> Wake for F {
-    fn wake(&self) {
-        self();
-    }
-}
+pub use wake::Wake;
 
 /// One budget that its [`Member`]s share, fairly and without a lock.
 ///
@@ -37,8 +25,8 @@ impl<F: Fn() + Send + Sync> Wake for F {
 ///   larger than the burst, that cost instead of the burst), and greedy ones take all of
 ///   `rate * window`. Two things count on top when they are used after all: the advances that members
 ///   keep, an eighth of the burst at most, where a frame of almost the whole burst did not wait for
-///   them; and a turn that its member took up only a whole refill time late.
-/// - Fair: members that wait are served in turns, each worth the same number of tokens where the
+///   them; and a quantum that its member used only a whole refill time late.
+/// - Fair: members that wait are served in rounds, each with a quantum of the same number of tokens where the
 ///   burst is at least twice the largest frame for each member, else one frame. Members of several
 ///   groups inside one share it as members, not as groups.
 /// - No lost wake: a refused member knows when to try again without anyone telling it. Being woken

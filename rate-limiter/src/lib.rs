@@ -17,8 +17,9 @@
 //! rest is debt. So each frame size passes, none is charged too little, and a deadline, rounded up to
 //! the next nanosecond, is when the same request passes for certain.
 //!
-//! A [`Group`] counts in time instead: members buy stretches of one line of nanoseconds, at its end,
-//! with one atomic operation, and each stretch has a time at which it opens. That makes a fair queue
+//! A [`Group`] counts in time instead, as the generic cell rate algorithm does: members reserve
+//! intervals from the theoretical arrival time on, with one atomic operation, and each reservation has
+//! a time at which it conforms. That makes a fair queue
 //! without a lock or a list (see [`Group`] for what it promises).
 //!
 //! # Use

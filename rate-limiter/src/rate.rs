@@ -4,12 +4,7 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::str::FromStr;
 
-use crate::config::TokenBucketConfig;
-
 const NS_PER_SECOND: u64 = 1_000_000_000;
-const NS_PER_MS: u64 = 1_000_000;
-/// A bucket made from a bare rate holds at least this much time's worth of tokens.
-const MIN_REFILL_MS: u64 = 10;
 
 /// What a token stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -48,6 +43,9 @@ pub enum RateError {
         "{0:?} is not a unit of rate (bit, B or pps, with k, M, G, T, Ki, Mi, Gi or Ti in front)"
     )]
     Unit(String),
+    /// The number stands alone.
+    #[error("rate {0:?} lacks a unit (bit, B or pps)")]
+    NoUnit(String),
     /// The rate is zero, or too large or too fine for 64 bits.
     #[error("rate is zero or outside the range of 64 bits")]
     Range,
@@ -88,30 +86,6 @@ impl Rate {
     pub const fn quantity(&self) -> Quantity {
         self.quantity
     }
-
-    /// The configuration of a bucket with exactly this rate, which holds at least `min_burst`
-    /// tokens and at least what arrives in 10 ms.
-    ///
-    /// # Errors
-    /// [`RateError::Range`] when no such bucket fits the configuration's 64 bits.
-    pub fn bucket(&self, min_burst: u64) -> Result<TokenBucketConfig, RateError> {
-        // `step` tokens in `step_ms` ms is the smallest whole step of this rate.
-        let tokens = u128::from(self.tokens) * u128::from(NS_PER_MS);
-        let divisor = gcd_wide(tokens, u128::from(self.period_ns()));
-        let (step, step_ms) = (tokens / divisor, u128::from(self.period_ns()) / divisor);
-        let steps = u128::from(MIN_REFILL_MS)
-            .div_ceil(step_ms)
-            .max(u128::from(min_burst).div_ceil(step));
-        let narrow = |wide: Option<u128>| {
-            wide.and_then(|wide| u64::try_from(wide).ok())
-                .ok_or(RateError::Range)
-        };
-        Ok(TokenBucketConfig {
-            size: narrow(step.checked_mul(steps))?,
-            one_time_burst: None,
-            refill_time: narrow(step_ms.checked_mul(steps))?,
-        })
-    }
 }
 
 /// Writes the rate per second where it is whole, else as `tokens/period`.
@@ -145,8 +119,10 @@ impl FromStr for Rate {
         let (number, unit) = text.split_at(split);
         let (digits, scale) = decimal(number).ok_or_else(|| RateError::Number(text.to_owned()))?;
         let unit = unit.trim_start();
-        let (factor, per_token, quantity) =
-            parse_unit(unit).ok_or_else(|| RateError::Unit(unit.to_owned()))?;
+        let (factor, per_token, quantity) = parse_unit(unit).ok_or_else(|| match unit {
+            "" => RateError::NoUnit(text.to_owned()),
+            unit => RateError::Unit(unit.to_owned()),
+        })?;
 
         let tokens = digits
             .checked_mul(u128::from(factor))
@@ -218,7 +194,7 @@ pub(crate) fn gcd(a: u64, b: u64) -> u64 {
     gcd_wide(u128::from(a), u128::from(b)) as u64
 }
 
-fn gcd_wide(mut a: u128, mut b: u128) -> u128 {
+pub(crate) fn gcd_wide(mut a: u128, mut b: u128) -> u128 {
     while b != 0 {
         (a, b) = (b, a % b);
     }

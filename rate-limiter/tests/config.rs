@@ -128,7 +128,7 @@ fn bad_rates_say_why() {
         (".5bit", number(".5bit")),
         ("1.bit", number("1.bit")),
         ("1.2.3bit", number("1.2.3bit")),
-        ("1", unit("")),
+        ("1", Err(RateError::NoUnit("1".to_owned()))),
         ("1mbit", unit("mbit")),
         ("1 furlong", unit("furlong")),
         ("1MB/h", unit("MB/h")),

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use versionize::Versionize;
 
 use crate::error::SnapshotError;
-use crate::header::{self, HEADER_LEN, Header};
+use crate::format::HEADER_LEN;
+use crate::header::{self, Header};
 use crate::state::NetState;
 use crate::versions::{LATEST, version_map};
 

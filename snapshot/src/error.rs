@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::header::{HEADER_LEN, MAX_PAYLOAD_LEN};
+use crate::format::{HEADER_LEN, MAX_PAYLOAD_LEN};
 
 /// Any error of a device, carried through the traits as a cause.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

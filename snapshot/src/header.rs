@@ -1,23 +1,8 @@
-//! The twenty bytes in front of every snapshot, checked before anything is parsed.
-//!
-//! ```text
-//!  0        8       10       12       16       20
-//!  ├─ magic ┼─ arch ┼ release┼ length ┼─ crc ──┼─ payload ─ ─ ─
-//!  └────────── covered by crc ────────┘        └─ covered by crc
-//! ```
-//!
-//! All numbers are little-endian on every host. The CRC covers the header too, so that a flipped
-//! bit can turn one valid header into no other.
+//! The header of a snapshot, checked before anything is parsed; [`format`](crate::format) shows it.
 
 use crate::error::SnapshotError;
+use crate::format::{HEADER_LEN, MAX_PAYLOAD_LEN};
 use crate::versions::LATEST;
-
-/// Length of the header in bytes.
-pub const HEADER_LEN: usize = 20;
-
-/// Longest payload in bytes. The largest device, 256 pairs with every table full and a thousand
-/// chains in flight per queue, needs less than half of it.
-pub const MAX_PAYLOAD_LEN: usize = 4 << 20;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"VNETSTAT");
 const CRC_AT: usize = 16;

@@ -8,7 +8,7 @@
 //! * [`state`] — what is saved, as plain structs. They hold numbers, never handles, and promise
 //!   nothing: a live type is built from them by the device, which checks every field on the way.
 //! * `versions` — one row per release: which version of each struct that release wrote.
-//! * [`header`] — magic, architecture, release, length and CRC, in front of every snapshot.
+//! * [`mod@format`] — magic, architecture, release, length and CRC, in front of every snapshot.
 //! * [`container`] — [`Snapshot`]: seals a state into bytes and opens bytes into a state.
 //! * [`traits`] — what a VMM calls: pause, snapshot, send, log dirty pages.
 //! * [`error`] — every reason for which bytes are refused, each with its own name.
@@ -20,7 +20,7 @@
 //! payload must be consumed to its last byte and every list must be within its bound. The checksum
 //! finds accidents, not attacks, so nothing behind it relies on it: hostile bytes with a valid
 //! checksum end in an error or in a well-formed [`NetState`], never in a panic, and cost no more
-//! memory than a small multiple of [`header::MAX_PAYLOAD_LEN`].
+//! memory than a small multiple of [`format::MAX_PAYLOAD_LEN`].
 //!
 //! # Releases
 //!
@@ -33,7 +33,8 @@
 
 pub mod container;
 pub mod error;
-pub mod header;
+pub mod format;
+mod header;
 pub mod state;
 pub mod traits;
 mod versions;

@@ -5,7 +5,7 @@ mod common;
 use std::io;
 
 use common::{reseal, sample};
-use snapshot::header::{HEADER_LEN, MAX_PAYLOAD_LEN};
+use snapshot::format::{HEADER_LEN, MAX_PAYLOAD_LEN};
 use snapshot::state::{
     LimiterState, MAX_LIMITERS, MAX_MAC_ENTRIES, MAX_QUEUE_SIZE, MAX_QUEUES, MAX_RSS_KEY_LEN,
     MAX_RSS_TABLE_LEN, QueueState, VLAN_WORDS,

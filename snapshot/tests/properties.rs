@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use snapshot::Snapshot;
-use snapshot::header::HEADER_LEN;
+use snapshot::format::HEADER_LEN;
 use snapshot::state::{
     BucketState, CoalesceState, ConfigState, ControlState, LimiterState, NetState, QueueLayout,
     QueueState, RssState,

@@ -1,8 +1,8 @@
 //! One consumer of a group.
 
-use super::lane::Lane;
-use super::meter::{Epoch, Meter, Stale};
-use super::node::{Node, Slot};
+use super::holding::Holding;
+use super::meter::{Meter, MeterSet, Stale};
+use super::node::{Node, Waiter};
 use super::{Group, Wake};
 use crate::bucket::Deadline;
 use crate::config::{KINDS, costs};
@@ -16,11 +16,11 @@ use crate::sync::Arc;
 #[derive(Debug)]
 pub struct Member {
     group: Group,
-    /// What the lanes of all stages hold, unless their limits change.
+    /// Tokens that all stages hold, unless their limits change.
     credit: Credit,
     /// From the innermost group outwards.
     stages: Box<[Stage]>,
-    slot: Arc<Slot>,
+    waiter: Arc<Waiter>,
     /// The latest time seen.
     last_ns: u64,
     /// The stage that the last take waits for.
@@ -31,24 +31,24 @@ pub struct Member {
 #[derive(Debug)]
 struct Stage {
     node: Arc<Node>,
-    epoch: Arc<Epoch>,
+    meters: Arc<MeterSet>,
     generation: u64,
-    lanes: [Lane; KINDS],
+    holdings: [Holding; KINDS],
 }
 
 impl Member {
     pub(super) fn new(group: &Group, wake: std::sync::Arc<dyn Wake>) -> Self {
-        let slot = Arc::new(Slot::new(wake));
+        let waiter = Arc::new(Waiter::new(wake));
         let stages = group
             .node
             .path()
-            .map(|node| Stage::new(node, &slot))
+            .map(|node| Stage::new(node, &waiter))
             .collect();
         Self {
             group: group.clone(),
             credit: Credit::default(),
             stages,
-            slot,
+            waiter,
             last_ns: 0,
             blocked: None,
         }
@@ -70,11 +70,11 @@ impl Member {
     #[inline]
     pub fn take(&mut self, now_ns: u64, bytes: u64, ops: u64) -> Result<(), Deadline> {
         // No look at each group: an update of any outdates the member.
-        if self.blocked.is_none() && !self.slot.is_outdated() && self.credit.take(bytes, ops) {
+        if self.blocked.is_none() && !self.waiter.is_outdated() && self.credit.take(bytes, ops) {
             self.last_ns = self.last_ns.max(now_ns);
             return Ok(());
         }
-        self.take_from_lanes(now_ns, &costs(bytes, ops))
+        self.take_from_holdings(now_ns, &costs(bytes, ops))
     }
 
     /// When `bytes` and `ops` can be taken; `None` is now. Uses nothing, but keeps a place until
@@ -120,9 +120,9 @@ impl Member {
     }
 
     #[inline(never)]
-    fn take_from_lanes(&mut self, now_ns: u64, costs: &[u64; KINDS]) -> Result<(), Deadline> {
+    fn take_from_holdings(&mut self, now_ns: u64, costs: &[u64; KINDS]) -> Result<(), Deadline> {
         self.settle(now_ns);
-        self.slot.catch_up();
+        self.waiter.catch_up();
         if self.covers(costs) {
             self.spend(costs);
         } else if let Some(deadline) = self.reserve_all(costs) {
@@ -140,7 +140,7 @@ impl Member {
         self.blocked.is_none() && self.stages.iter().all(|stage| stage.covers(costs))
     }
 
-    /// Charges the lanes for what was taken on credit up to the last call, and moves to `now_ns`.
+    /// Charges the holdings for what was taken on credit up to the last call, and moves to `now_ns`.
     fn settle(&mut self, now_ns: u64) {
         if let Some(costs) = self.credit.settle() {
             self.spend(&costs);
@@ -150,17 +150,17 @@ impl Member {
 
     fn spend(&mut self, costs: &[u64; KINDS]) {
         for stage in &mut self.stages {
-            for (lane, cost) in stage.lanes.iter_mut().zip(costs) {
-                lane.spend(self.last_ns, *cost);
+            for (holding, cost) in stage.holdings.iter_mut().zip(costs) {
+                holding.spend(self.last_ns, *cost);
             }
         }
     }
 
-    /// What the lanes of each kind hold at least.
+    /// Tokens that the holdings of each kind have at least.
     fn funds(&self) -> [Option<u64>; KINDS] {
         std::array::from_fn(|kind| {
-            let lanes = self.stages.iter().map(|stage| &stage.lanes[kind]);
-            lanes.filter_map(Lane::funds).min()
+            let holdings = self.stages.iter().map(|stage| &stage.holdings[kind]);
+            holdings.filter_map(Holding::funds).min()
         })
     }
 
@@ -192,13 +192,13 @@ impl Member {
             self.stages[stage].node.begin_wait();
             self.blocked = Some(stage);
         }
-        self.slot.wait()
+        self.waiter.wait()
     }
 
     fn unblock(&mut self) {
         if let Some(stage) = self.blocked.take() {
             self.stages[stage].node.end_wait();
-            self.slot.stop_waiting();
+            self.waiter.stop_waiting();
         }
     }
 }
@@ -208,39 +208,39 @@ impl Drop for Member {
         self.idle(self.last_ns);
         for stage in &mut self.stages {
             stage.close();
-            stage.node.leave(&self.slot);
+            stage.node.leave(&self.waiter);
         }
     }
 }
 
 impl Stage {
-    fn new(node: Arc<Node>, slot: &Arc<Slot>) -> Self {
-        node.join(slot.clone());
-        let (generation, epoch) = node.epoch();
-        let lanes = std::array::from_fn(|kind| Lane::new(epoch[kind].as_ref()));
+    fn new(node: Arc<Node>, waiter: &Arc<Waiter>) -> Self {
+        node.join(waiter.clone());
+        let (generation, meters) = node.meters();
+        let holdings = std::array::from_fn(|kind| Holding::new(meters[kind].as_ref()));
         Self {
             node,
-            epoch,
+            meters,
             generation,
-            lanes,
+            holdings,
         }
     }
 
     fn covers(&self, costs: &[u64; KINDS]) -> bool {
-        // An unlimited lane covers everything, so it alone would never notice an update.
+        // An unlimited holding covers everything, so it alone would never notice an update.
         self.generation == self.node.generation()
             && self
-                .lanes
+                .holdings
                 .iter()
                 .zip(costs)
-                .all(|(lane, cost)| lane.covers(*cost))
+                .all(|(holding, cost)| holding.covers(*cost))
     }
 
     fn reserve(&mut self, now: u64, costs: &[u64; KINDS]) -> Option<Deadline> {
         let members = self.node.members();
         self.current(|stage| {
-            for (meter, lane, cost) in stage.limited(costs) {
-                if let Some(deadline) = lane.reserve(meter, now, cost, members)? {
+            for (meter, holding, cost) in stage.limited(costs) {
+                if let Some(deadline) = holding.reserve(meter, now, cost, members)? {
                     return Ok(Some(deadline));
                 }
             }
@@ -251,14 +251,14 @@ impl Stage {
     fn force(&mut self, now: u64, costs: &[u64; KINDS]) {
         self.current(|stage| {
             let mut limited = stage.limited(costs);
-            limited.try_for_each(|(meter, lane, cost)| lane.force(meter, now, cost))
+            limited.try_for_each(|(meter, holding, cost)| holding.force(meter, now, cost))
         });
     }
 
     fn report(&mut self) {
         self.current(|stage| {
             let mut limited = stage.limited(&[0; KINDS]);
-            limited.try_for_each(|(meter, lane, _)| lane.report(meter))
+            limited.try_for_each(|(meter, holding, _)| holding.report(meter))
         });
     }
 
@@ -267,12 +267,12 @@ impl Stage {
         let mut costs = *costs;
         let woken = self.current(|stage| {
             let mut woken = false;
-            let lanes = stage.epoch.iter().zip(&mut stage.lanes).zip(&mut costs);
-            for ((meter, lane), cost) in lanes {
+            let holdings = stage.meters.iter().zip(&mut stage.holdings).zip(&mut costs);
+            for ((meter, holding), cost) in holdings {
                 // A second round, after an update, goes on where the first one stopped.
                 let cost = std::mem::take(cost);
                 if let Some(meter) = meter {
-                    woken |= lane.refund(meter, cost, members)? && meter.holds_all(now);
+                    woken |= holding.refund(meter, cost, members)? && meter.holds_all(now);
                 }
             }
             Ok(woken)
@@ -285,8 +285,8 @@ impl Stage {
     fn release(&mut self, now: u64) {
         let woken = self.current(|stage| {
             let mut woken = false;
-            for (meter, lane, _) in stage.limited(&[0; KINDS]) {
-                woken |= lane.release(meter, now)? && meter.holds_all(now);
+            for (meter, holding, _) in stage.limited(&[0; KINDS]) {
+                woken |= holding.release(meter, now)? && meter.holds_all(now);
             }
             Ok(woken)
         });
@@ -298,16 +298,16 @@ impl Stage {
     fn limited<'a>(
         &'a mut self,
         costs: &'a [u64; KINDS],
-    ) -> impl Iterator<Item = (&'a Meter, &'a mut Lane, u64)> {
-        let lanes = self.epoch.iter().zip(&mut self.lanes).zip(costs);
-        lanes.filter_map(|((meter, lane), cost)| Some((meter.as_ref()?, lane, *cost)))
+    ) -> impl Iterator<Item = (&'a Meter, &'a mut Holding, u64)> {
+        let holdings = self.meters.iter().zip(&mut self.holdings).zip(costs);
+        holdings.filter_map(|((meter, holding), cost)| Some((meter.as_ref()?, holding, *cost)))
     }
 
     /// Lets go even the fractions.
     fn close(&mut self) {
         self.current(|stage| {
             let mut limited = stage.limited(&[0; KINDS]);
-            limited.try_for_each(|(meter, lane, _)| lane.close(meter))
+            limited.try_for_each(|(meter, holding, _)| holding.close(meter))
         });
     }
 
@@ -324,13 +324,13 @@ impl Stage {
         }
     }
 
-    /// Follows an update. Every lane, even after one found its meter closed by the next update: they
-    /// must all be on the same epoch.
+    /// Follows an update. Every holding, even after one found its meter closed by the next update: they
+    /// must all be of the same set of meters.
     fn migrate(&mut self) -> Result<(), Stale> {
-        (self.generation, self.epoch) = self.node.epoch();
+        (self.generation, self.meters) = self.node.meters();
         let mut done = Ok(());
-        for (lane, meter) in self.lanes.iter_mut().zip(self.epoch.iter()) {
-            done = lane.migrate(meter.as_ref()).and(done);
+        for (holding, meter) in self.holdings.iter_mut().zip(self.meters.iter()) {
+            done = holding.migrate(meter.as_ref()).and(done);
         }
         done
     }

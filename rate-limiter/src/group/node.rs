@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::Wake;
-use super::meter::{Epoch, Meter};
+use super::meter::{Meter, MeterSet};
+use super::wake::Wake;
 use crate::config::{KINDS, Limit};
 use crate::levels::Levels;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, SeqCst, lock};
@@ -12,10 +12,10 @@ use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, SeqCst, lock};
 pub(super) struct Node {
     parent: Option<Arc<Node>>,
     /// Locked by updates, and by a member once after each.
-    epoch: Mutex<Arc<Epoch>>,
-    /// Changes with the epoch, under the lock.
+    meters: Mutex<Arc<MeterSet>>,
+    /// Changes with the meters, under the lock.
     generation: AtomicU64,
-    slots: Mutex<Vec<Arc<Slot>>>,
+    waiters: Mutex<Vec<Arc<Waiter>>>,
     members: AtomicU64,
     waiting: AtomicU64,
 }
@@ -24,13 +24,13 @@ impl Node {
     pub(super) fn new(parent: Option<Arc<Self>>, limits: &[Option<Limit>; KINDS]) -> Self {
         Self {
             parent,
-            epoch: Mutex::new(Arc::new(
+            meters: Mutex::new(Arc::new(
                 limits
                     .each_ref()
                     .map(|limit| limit.as_ref().map(Meter::new)),
             )),
             generation: AtomicU64::new(0),
-            slots: Mutex::new(Vec::new()),
+            waiters: Mutex::new(Vec::new()),
             members: AtomicU64::new(0),
             waiting: AtomicU64::new(0),
         }
@@ -45,16 +45,16 @@ impl Node {
         self.generation.load(SeqCst)
     }
 
-    pub(super) fn epoch(&self) -> (u64, Arc<Epoch>) {
-        let epoch = lock(&self.epoch);
-        (self.generation(), epoch.clone())
+    pub(super) fn meters(&self) -> (u64, Arc<MeterSet>) {
+        let meters = lock(&self.meters);
+        (self.generation(), meters.clone())
     }
 
     pub(super) fn levels(&self, now: u64) -> Levels {
         // Under the lock, or an update might close what is read.
-        let epoch = lock(&self.epoch);
+        let meters = lock(&self.meters);
         Levels::from_array(
-            epoch
+            meters
                 .each_ref()
                 .map(|meter| meter.as_ref().map(|m| m.level(now))),
         )
@@ -68,14 +68,14 @@ impl Node {
         limits: Option<&[Option<Limit>; KINDS]>,
         levels: &Levels,
     ) {
-        let mut epoch = lock(&self.epoch);
-        let same = epoch
+        let mut meters = lock(&self.meters);
+        let same = meters
             .each_ref()
             .map(|meter| meter.as_ref().map(Meter::limit));
         let limits = limits.unwrap_or(&same);
         let levels = levels.to_array();
-        *epoch = Arc::new(std::array::from_fn(|kind| {
-            match (&epoch[kind], &limits[kind]) {
+        *meters = Arc::new(std::array::from_fn(|kind| {
+            match (&meters[kind], &limits[kind]) {
                 (Some(old), Some(limit)) => Some(old.replace(now, limit, levels[kind].as_ref())),
                 (None, Some(limit)) => Some(Meter::new(limit)),
                 (old, None) => {
@@ -86,18 +86,20 @@ impl Node {
             }
         }));
         self.generation.fetch_add(1, SeqCst);
-        drop(epoch);
-        lock(&self.slots).iter().for_each(|slot| slot.announce());
+        drop(meters);
+        lock(&self.waiters)
+            .iter()
+            .for_each(|waiter| waiter.announce());
         self.wake_waiting();
     }
 
-    pub(super) fn join(&self, slot: Arc<Slot>) {
-        lock(&self.slots).push(slot);
+    pub(super) fn join(&self, waiter: Arc<Waiter>) {
+        lock(&self.waiters).push(waiter);
         self.members.fetch_add(1, SeqCst);
     }
 
-    pub(super) fn leave(&self, slot: &Arc<Slot>) {
-        lock(&self.slots).retain(|other| !Arc::ptr_eq(other, slot));
+    pub(super) fn leave(&self, waiter: &Arc<Waiter>) {
+        lock(&self.waiters).retain(|other| !Arc::ptr_eq(other, waiter));
         self.members.fetch_sub(1, SeqCst);
     }
 
@@ -118,20 +120,20 @@ impl Node {
             return;
         }
         // Woken without the lock, as a waker may do anything.
-        let slots = lock(&self.slots).clone();
-        slots.iter().for_each(|slot| slot.wake());
+        let waiters = lock(&self.waiters).clone();
+        waiters.iter().for_each(|waiter| waiter.wake());
     }
 }
 
 /// How to reach a member.
-pub(super) struct Slot {
-    /// An epoch of one of its nodes was replaced.
+pub(super) struct Waiter {
+    /// Meters of one of its nodes were replaced.
     outdated: AtomicBool,
     waiting: AtomicBool,
     wake: std::sync::Arc<dyn Wake>,
 }
 
-impl Slot {
+impl Waiter {
     pub(super) fn new(wake: std::sync::Arc<dyn Wake>) -> Self {
         Self {
             outdated: AtomicBool::new(false),
@@ -174,9 +176,9 @@ impl Slot {
     }
 }
 
-impl fmt::Debug for Slot {
+impl fmt::Debug for Waiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slot")
+        f.debug_struct("Waiter")
             .field("outdated", &self.outdated)
             .field("waiting", &self.waiting)
             .finish_non_exhaustive()

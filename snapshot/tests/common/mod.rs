@@ -1,7 +1,7 @@
 //! States and hostile bytes that several tests share.
 #![allow(dead_code, reason = "every test file uses its own part")]
 
-use snapshot::header::HEADER_LEN;
+use snapshot::format::HEADER_LEN;
 use snapshot::state::{
     BucketState, CoalesceState, ConfigState, ControlState, LimiterState, NetState, QueueLayout,
     QueueState, RssState, VLAN_WORDS,
