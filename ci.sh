@@ -60,18 +60,18 @@ directions() {
     local crate allowed used
     while read -r crate allowed; do
         used="$(cargo tree -q -p "$crate" --depth 1 -e normal --prefix none | tail -n +2 | awk '{print $1}' |
-            grep -xE 'tap|rate-limiter|snapshot|net-queue|net-device|vhost-user-net|tests' | sort | tr '\n' ' ' || true)"
+            grep -xE 'virtio-net-.*|vhost-user-net|tests' | sort | tr '\n' ' ' || true)"
         if [ "${used% }" != "$allowed" ]; then
             echo "ci.sh: $crate uses '${used% }' of this workspace, not '$allowed'" >&2
             exit 1
         fi
     done <<'TEXT'
-tap
-rate-limiter
-snapshot
-net-queue rate-limiter
-net-device net-queue rate-limiter snapshot tap
-vhost-user-net net-device
+virtio-net-tap
+virtio-net-rate-limiter
+virtio-net-snapshot
+virtio-net-queue virtio-net-rate-limiter
+virtio-net-device virtio-net-queue virtio-net-rate-limiter virtio-net-snapshot virtio-net-tap
+vhost-user-net virtio-net-device
 TEXT
 }
 
@@ -123,7 +123,7 @@ crate_tests() {
 
 examples() {
     step "examples"
-    cargo run -q -p net-device --example virtio_mmio
+    cargo run -q -p virtio-net-device --example virtio_mmio
 }
 
 device_tests() {
@@ -176,7 +176,7 @@ sanitized() {
     done
     set -- --target "$host" --target-dir "target/$sanitizer" "${standard[@]}" -- "$@"
     step "$sanitizer: crates"
-    cargo +nightly test -q --no-fail-fast -p net-queue -p net-device --lib --tests "$@" || status=1
+    cargo +nightly test -q --no-fail-fast -p virtio-net-queue -p virtio-net-device --lib --tests "$@" || status=1
     # Mutexes that are waited for are locked inside the standard library.
     if [ "$sanitizer" = tsan ] && [ ${#standard[@]} -eq 0 ]; then
         echo "ci.sh: tests of the device are left out, for rust-src: rustup component add --toolchain nightly rust-src" >&2
@@ -212,10 +212,10 @@ bench() {
     local name="${1:-}"
     [ $# -eq 0 ] || shift
     case "$name" in
-        ring) cargo bench -q -p net-queue -- "$@" ;;
+        ring) cargo bench -q -p virtio-net-queue -- "$@" ;;
         datapath) cargo bench -q -p tests --bench datapath -- "$@" ;;
         limiter)
-            cargo bench -q -p rate-limiter
+            cargo bench -q -p virtio-net-rate-limiter
             cargo bench -q -p tests --bench limits -- cost
             ;;
         limits)

@@ -63,5 +63,5 @@ pub use traits::{Activation, Interrupt, InterruptSource, QueueSetup, VIRTIO_ID_N
 pub use {net_queue, rate_limiter, tap};
 
 #[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
+#[doc = include_str!("../README.md")]
 struct Readme;

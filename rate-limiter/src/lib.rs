@@ -81,3 +81,7 @@ pub use group::{Group, Member, Wake};
 pub use levels::{Level, Levels};
 pub use limiter::RateLimiter;
 pub use rate::{Quantity, Rate, RateError};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -44,3 +44,7 @@ pub use error::{BoxError, MigrateError, SnapshotError};
 pub use state::NetState;
 pub use traits::{MemoryRange, Migratable, Pausable, Snapshottable, Transportable};
 pub use versions::LATEST;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

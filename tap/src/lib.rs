@@ -127,3 +127,7 @@ pub use crate::offload::Offloads;
 pub use crate::open::TapOptions;
 pub use crate::sys::MAX_QUEUES;
 pub use crate::tap::{Tap, VNET_HEADER_LEN};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

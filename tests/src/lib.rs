@@ -1,4 +1,8 @@
-//! tests
+//! Test bed for the device: scripted drivers and real guests, and the README as a test.
 
 pub mod guest;
 pub mod rig;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
