@@ -98,6 +98,16 @@ unsafe_modules() {
     }
 }
 
+# Every package can be published as it is; a warning of cargo is a failure.
+packaging() {
+    step "packages for the registry"
+    local said
+    said="$(cargo package -q --workspace --exclude tests --no-verify --allow-dirty 2>&1)" && [ -z "$said" ] || {
+        echo "$said" >&2
+        exit 1
+    }
+}
+
 clippy() {
     step clippy
     cargo clippy -q --workspace --all-targets -- -D warnings
@@ -109,6 +119,7 @@ lint() {
     directions
     file_cycles
     unsafe_modules
+    packaging
 }
 
 doc() {
@@ -145,7 +156,7 @@ guest() {
 # Runs every step, whatever became of those before, and tells at the end which ones failed.
 run_tests() {
     local name status failed=()
-    for name in packages fmt clippy directions file_cycles unsafe_modules doc crate_tests examples device_tests corpora; do
+    for name in packages fmt clippy directions file_cycles unsafe_modules packaging doc crate_tests examples device_tests corpora; do
         # Not `|| failed+=...`: behind that bash would let a step go on after its own failures.
         set +e
         (set -e; "$name")
