@@ -72,6 +72,7 @@ virtio-net-snapshot
 virtio-net-queue virtio-net-rate-limiter
 virtio-net-device virtio-net-queue virtio-net-rate-limiter virtio-net-snapshot virtio-net-tap
 vhost-user-net virtio-net-device
+virtio-net-demo virtio-net-device
 TEXT
 }
 

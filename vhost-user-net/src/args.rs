@@ -6,16 +6,12 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::error::ErrorKind;
-use clap::{
-    Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand,
-};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
 use net_device::config::{Cidr, CidrParseError, ConfigError};
 use net_device::features::OPTIONAL;
 use net_device::rate_limiter::{RateError, TokenBucketConfig};
 use net_device::{Features, LimitScope, MacAddr, NetConfig, TapConfig};
 
-use crate::demo;
 use crate::group::Membership;
 use crate::limits::Limits;
 use crate::listener::Access;
@@ -42,15 +38,15 @@ same --group also share a budget. A signal ends all of them, and so does a lost 
 
 /// A virtio network device for virtual machines.
 #[derive(Debug, Parser)]
-#[command(version, about, disable_help_subcommand = true, after_help = HELP)]
+#[command(version, about, disable_help_subcommand = true, arg_required_else_help = true, after_help = HELP)]
 pub struct CommandLine {
     /// Say more; twice: everything
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
 
-    /// What to do; the demonstration when nothing is said.
+    /// What to do.
     #[command(subcommand)]
-    pub task: Option<Task>,
+    pub task: Task,
 
     /// Further devices to serve, after the one of the task.
     #[arg(skip)]
@@ -77,13 +73,8 @@ impl CommandLine {
         for options in devices {
             let next = Self::try_parse_from([program, &serve, options].concat())?;
             line.verbose = line.verbose.max(next.verbose);
-            match (&line.task, next.task) {
-                (Some(Task::Serve(_)), Some(Task::Serve(args))) => line.others.push(*args),
-                _ => {
-                    let reason = format!("{AND} goes with serve");
-                    return Err(Self::command().error(ErrorKind::ArgumentConflict, reason));
-                }
-            }
+            let Task::Serve(args) = next.task;
+            line.others.push(*args);
         }
         Ok(line)
     }
@@ -105,8 +96,6 @@ fn is_verbosity(option: &str) -> bool {
 /// What the program does.
 #[derive(Debug, Subcommand)]
 pub enum Task {
-    /// Show the device at work, without a virtual machine
-    Demo(demo::Options),
     /// Give the device to virtual machines over vhost-user
     #[command(after_help = SERVE_HELP)]
     Serve(Box<ServeArgs>),

@@ -1,4 +1,4 @@
-//! The network device for any virtual machine monitor: a vhost-user back-end, and a demonstration that needs none.
+//! The network device for any virtual machine monitor: a vhost-user back-end.
 //!
 //! vhost-user moves a virtio device out of the monitor. The monitor (the *front-end*) connects to a Unix socket,
 //! passes the files that hold the guest's memory and the event descriptors of each ring, and from then on the guest
@@ -33,7 +33,6 @@
 //! | [`log`] | the bitmap of written pages, for live migration |
 //! | [`interrupts`] | event descriptors from the device's workers to the front-end |
 //! | [`pcap`] | frames to a file |
-//! | [`demo`] | the device with an embedded guest, on a tap of its own |
 //! | [`sys`] | system calls: all of the `unsafe` |
 //!
 //! # Trust
@@ -49,7 +48,6 @@ pub mod args;
 pub mod connection;
 pub mod control;
 pub mod daemon;
-pub mod demo;
 pub mod group;
 pub mod interrupts;
 pub mod limits;

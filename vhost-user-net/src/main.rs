@@ -8,22 +8,16 @@ use std::process::ExitCode;
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 use vhost_user_net::args::{CommandLine, ServeArgs, Task};
+use vhost_user_net::daemon;
 use vhost_user_net::serve::chain;
-use vhost_user_net::{daemon, demo};
 
 fn main() -> ExitCode {
     let line = CommandLine::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
     let level = ["warn", "info", "debug"][usize::from(line.verbose.min(2))];
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
-    let result = match &line.task {
-        None => demo::run(&demo::Options::default()).map_err(Into::into),
-        Some(Task::Demo(options)) => demo::run(options).map_err(Into::into),
-        Some(Task::Serve(first)) => {
-            let all: Vec<_> = iter::once(&**first).chain(&line.others).collect();
-            serve(&all)
-        }
-    };
-    match result {
+    let Task::Serve(first) = &line.task;
+    let all: Vec<_> = iter::once(&**first).chain(&line.others).collect();
+    match serve(&all) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(io::stderr(), "vhost-user-net: {}", chain(error.as_ref()));

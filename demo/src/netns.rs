@@ -4,6 +4,9 @@
 
 use std::{fs, io};
 
+use rustix::io::Errno;
+use rustix::process::{getegid, geteuid};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
 use thiserror::Error;
 
 /// How the network was made private.
@@ -44,14 +47,16 @@ pub enum NetnsError {
 /// # Errors
 /// When neither a user namespace nor root's own rights allow it.
 pub(super) fn enter_private() -> Result<Namespace, NetnsError> {
-    let (uid, gid) = ids();
-    match unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNET) {
+    let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+    match unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNET) {
         Ok(()) => {
             map_ids(uid, gid)?;
             Ok(Namespace::UserAndNetwork)
         }
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Err(NetnsError::Threads(error)),
-        Err(error) => match unshare(libc::CLONE_NEWNET) {
+        Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
+            Err(NetnsError::Threads(error))
+        }
+        Err(error) => match unshare(UnshareFlags::NEWNET) {
             Ok(()) => Ok(Namespace::Network),
             Err(_) => Err(NetnsError::Refused(error)),
         },
@@ -67,15 +72,7 @@ fn map_ids(uid: u32, gid: u32) -> Result<(), NetnsError> {
     write("/proc/self/gid_map", &format!("0 {gid} 1"))
 }
 
-fn ids() -> (u32, u32) {
-    // SAFETY: neither call has arguments or can fail.
-    unsafe { (libc::geteuid(), libc::getegid()) }
-}
-
-fn unshare(flags: libc::c_int) -> io::Result<()> {
-    // SAFETY: the call has no pointers; it changes the namespaces of the caller and nothing in memory.
-    match unsafe { libc::unshare(flags) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+fn unshare(flags: UnshareFlags) -> io::Result<()> {
+    // SAFETY: only new namespaces are asked for; the table of descriptors stays shared by all threads.
+    Ok(unsafe { unshare_unsafe(flags) }?)
 }

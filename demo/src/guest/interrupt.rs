@@ -4,10 +4,9 @@ use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use libc::EFD_NONBLOCK;
 use net_device::{Interrupt, InterruptSource};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
-use vmm_sys_util::eventfd::EventFd;
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 const QUEUE: u32 = 1 << 0;
 const CONFIG: u32 = 1 << 1;

@@ -4,7 +4,7 @@ use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::{ArenaHal, DmaBuf};
-use crate::demo::guest::arena::{Arena, BASE, SIZE};
+use crate::guest::arena::{Arena, BASE, SIZE};
 
 #[test]
 fn pages_are_zeroed_every_time() {

@@ -1,6 +1,6 @@
 //! The device at work, without a virtual machine.
 //!
-//! `demo` makes a private network namespace, opens a tap in it, runs the device on the tap as a VMM
+//! The program makes a private network namespace, opens a tap in it, runs the device on the tap as a VMM
 //! would, and drives it with the [embedded guest](guest). Then it measures: echo requests to the kernel's
 //! own stack for latency, one TCP stream each way for throughput, every byte compared.
 //!

@@ -5,7 +5,7 @@ use std::slice;
 
 use virtio_drivers::PAGE_SIZE;
 
-use crate::demo::guest::arena::{Arena, PageRun};
+use crate::guest::arena::{Arena, PageRun};
 
 /// Whole pages of guest memory with one owner; they return to the arena on drop.
 ///

@@ -9,9 +9,9 @@ use virtio_drivers::Error as RingError;
 use virtio_drivers::device::net::VirtIONetRaw;
 
 use super::{ArenaHal, DmaBuf};
-use crate::demo::guest::interrupt::GuestInterrupt;
-use crate::demo::guest::lines::Lines;
-use crate::demo::guest::transport::{DeviceTransport, SharedDevice, TransportError};
+use crate::guest::interrupt::GuestInterrupt;
+use crate::guest::lines::Lines;
+use crate::guest::transport::{DeviceTransport, SharedDevice, TransportError};
 
 /// Descriptors in each of the two queues.
 pub const QUEUE_SIZE: usize = 256;
