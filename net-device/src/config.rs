@@ -1,13 +1,14 @@
 //! What an operator decides about a device: serde text or a builder, checked before use.
 
 mod cidr;
+pub mod mac;
 #[cfg(test)]
 mod tests;
 
 pub use cidr::{Cidr, CidrParseError};
+pub use mac::MacAddr;
 
 use crate::features::Features;
-use crate::mac::MacAddr;
 use crate::seccomp::SeccompAction;
 use rate_limiter::{RateLimiterConfig, TokenBucketConfig};
 use serde::{Deserialize, Serialize};

@@ -6,30 +6,31 @@ use net_queue::ring::Cursor;
 use net_queue::{AccessPlatform, FrameBackend, QueueCounters};
 use vmm_sys_util::eventfd::EventFd;
 
+use crate::active::{ActiveDevice, DetachedResources};
 use crate::config::NetConfig;
-use crate::control::ControlBudget;
 use crate::error::{ActivateError, WorkerLost};
 use crate::events::{DeviceEvent, Events, Observer};
 use crate::features::{FeatureError, Features};
-use crate::health::Health;
 use crate::log_limit::LogLimit;
-use crate::pair::PairParts;
-use crate::persist::Saved;
-use crate::runtime::{Remains, Runtime};
-use crate::space::ConfigSpace;
+use crate::port::HostInterface;
+use crate::shared::config_space::ConfigSpace;
+use crate::shared::control_budget::ControlBudget;
+use crate::shared::device_status::DeviceStatus;
+use crate::state::DeviceState;
 use crate::stats;
-use crate::traits::{
+use crate::transport::{
     Activation, Interrupt, InterruptSource, QueueSetup, VIRTIO_ID_NET, VirtioDevice,
 };
+use crate::worker::queue_pair::QueuePairResources;
 
 mod activation;
 mod constructors;
+mod limit_groups;
 mod limits;
 mod migration;
 mod mtu;
 
-pub use constructors::HostInterface;
-use limits::LimitGroups;
+use limit_groups::LimitGroups;
 
 /// Which of its lives the device is in.
 ///
@@ -42,12 +43,12 @@ use limits::LimitGroups;
 /// | `Active` | `Lost` | `reset` or a failing `set_memory`, when a worker had panicked: its port is gone |
 enum State {
     /// No driver, or one that negotiates.
-    Inactive(Remains),
+    Inactive(DetachedResources),
     /// DRIVER_OK; workers run unless it is paused.
-    Active(Box<Runtime>),
+    Active(Box<ActiveDevice>),
     /// DRIVER_OK, but there is no guest memory to run in. Waits for a reset.
     Failed {
-        remains: Remains,
+        detached: DetachedResources,
         /// Error that every call is answered with.
         reason: String,
     },
@@ -62,7 +63,7 @@ pub struct NetDevice {
     pub(crate) offered: Features,
     pub(crate) acked: Features,
     pub(crate) space: Arc<ConfigSpace>,
-    health: Arc<Health>,
+    status: Arc<DeviceStatus>,
     control_budget: Arc<ControlBudget>,
     /// No MTU was configured: the driver is told the interface's.
     follows_mtu: bool,
@@ -75,7 +76,7 @@ pub struct NetDevice {
     /// Budgets that it shares with others.
     limit_groups: LimitGroups,
     /// What the next activation goes on from.
-    restored: Option<Saved>,
+    restored: Option<DeviceState>,
     /// The interrupt of an activation that failed later on, until it is reset.
     stranded: Option<Arc<dyn Interrupt>>,
     state: State,
@@ -85,7 +86,7 @@ impl std::fmt::Debug for NetDevice {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let state = match &self.state {
             State::Inactive(_) => "inactive",
-            State::Active(runtime) if runtime.is_paused() => "paused",
+            State::Active(active) if active.is_paused() => "paused",
             State::Active(_) => "active",
             State::Failed { .. } => "failed",
             State::Lost(_) => "lost",
@@ -101,14 +102,14 @@ impl NetDevice {
     /// The same device, signalling `event` when a worker panics.
     #[must_use]
     pub fn with_exit_event(self, event: EventFd) -> Self {
-        self.health.set_exit_event(event);
+        self.status.set_exit_event(event);
         self
     }
 
     /// The same device, telling `observer` of its lifecycle events.
     #[must_use]
     pub fn with_observer(self, observer: Arc<dyn Observer>) -> Self {
-        self.health.events().set_observer(observer);
+        self.status.events().set_observer(observer);
         self
     }
 
@@ -118,10 +119,10 @@ impl NetDevice {
         mut self,
         mut decorate: impl FnMut(usize, Box<dyn FrameBackend>) -> Box<dyn FrameBackend>,
     ) -> Self {
-        if let State::Inactive(remains) = &mut self.state {
-            let parts = std::mem::take(&mut remains.parts).into_iter().enumerate();
-            remains.parts = parts
-                .map(|(pair, part)| PairParts {
+        if let State::Inactive(detached) = &mut self.state {
+            let resources = std::mem::take(&mut detached.pairs).into_iter().enumerate();
+            detached.pairs = resources
+                .map(|(pair, part)| QueuePairResources {
                     backend: decorate(pair, part.backend),
                     ..part
                 })
@@ -140,7 +141,7 @@ impl NetDevice {
     /// such line about this device; see [`log_limited!`](crate::log_limited).
     #[must_use]
     pub fn log_limit(&self) -> Arc<LogLimit> {
-        self.health.events().log.clone()
+        self.status.events().log.clone()
     }
 
     /// Its configuration; what was asked of the backend is filled in.
@@ -161,9 +162,9 @@ impl NetDevice {
         self.driver_mtu = mtu;
     }
 
-    pub(crate) fn runtime(&mut self) -> Result<&mut Runtime, ActivateError> {
+    pub(crate) fn active(&mut self) -> Result<&mut ActiveDevice, ActivateError> {
         match &mut self.state {
-            State::Active(runtime) => Ok(runtime),
+            State::Active(active) => Ok(active),
             State::Inactive(_) => Err(ActivateError::State("not activated")),
             State::Failed { reason, .. } => Err(ActivateError::Failed(reason.clone())),
             State::Lost(lost) => Err(lost.clone().into()),
@@ -180,7 +181,7 @@ impl NetDevice {
     /// # Errors
     /// The queue cannot be used; the others go on.
     pub fn start_queue(&mut self, setup: QueueSetup) -> Result<(), ActivateError> {
-        self.runtime()?.insert_and_run(setup)
+        self.active()?.insert_and_run(setup)
     }
 
     /// Stops one queue. Afterwards nothing of it is touched; the result is where to start it from again, or `None`
@@ -189,7 +190,7 @@ impl NetDevice {
     /// # Errors
     /// There is no such queue, or its worker is lost.
     pub fn stop_queue(&mut self, index: u16) -> Result<Option<Cursor>, ActivateError> {
-        self.runtime()?.remove(index)
+        self.active()?.remove(index)
     }
 
     /// Shows the driver a link that is up or down (NET-CFG-05, NET-CFG-15).
@@ -204,12 +205,12 @@ impl NetDevice {
             return;
         }
         let visible = self.space.set_link(up);
-        if let State::Active(runtime) = &mut self.state {
+        if let State::Active(active) = &mut self.state {
             // A host that cannot let the workers go on has failed the device.
-            let _ = runtime.link_changed();
+            let _ = active.link_changed();
         }
         if shown != up {
-            self.health.events().emit(&DeviceEvent::Link { up });
+            self.status.events().emit(&DeviceEvent::Link { up });
         }
         if visible {
             self.config_changed();
@@ -228,8 +229,8 @@ impl NetDevice {
 
     fn config_changed(&mut self) {
         match (&self.state, &self.stranded) {
-            (State::Active(runtime), _) => runtime.live().trigger(InterruptSource::Config),
-            (_, Some(interrupt)) => tell_of_config(self.health.events(), &**interrupt),
+            (State::Active(active), _) => active.shared().trigger(InterruptSource::Config),
+            (_, Some(interrupt)) => tell_of_config(self.status.events(), &**interrupt),
             _ => {}
         }
     }
@@ -282,7 +283,7 @@ impl VirtioDevice for NetDevice {
     }
 
     fn needs_reset(&self) -> bool {
-        self.health.needs_reset()
+        self.status.needs_reset()
     }
 
     fn activate(&mut self, activation: Activation) -> Result<(), ActivateError> {
@@ -299,7 +300,7 @@ impl VirtioDevice for NetDevice {
         let interrupt = activation.interrupt.clone();
         let activated = self.try_activate(activation);
         match &activated {
-            Ok(()) => self.health.events().emit(&DeviceEvent::Activated),
+            Ok(()) => self.status.events().emit(&DeviceEvent::Activated),
             // The VMM puts the guest together, and may try again; no driver waits for an answer.
             Err(_) if restored => {}
             Err(error) => self.fail(error, &*interrupt),
@@ -314,15 +315,15 @@ impl VirtioDevice for NetDevice {
         self.space.reset();
         // A reset does not bring a lost worker back.
         if !matches!(self.state, State::Lost(_)) {
-            self.health.clear();
+            self.status.clear();
         }
         self.follow_mtu();
-        self.health.events().emit(&DeviceEvent::Reset);
+        self.status.events().emit(&DeviceEvent::Reset);
         interrupt
     }
 
     fn counters(&self) -> Vec<(String, u64)> {
-        stats::named(&self.counters, &self.health.events().log)
+        stats::named(&self.counters, &self.status.events().log)
     }
 
     fn set_access_platform(&mut self, platform: Arc<dyn AccessPlatform>) {

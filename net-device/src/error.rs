@@ -1,10 +1,13 @@
 //! Why a device cannot be made, activated or changed.
 
+use std::io;
+
 use net_queue::RamError;
 use net_queue::ring::RingError;
 
 use crate::config::ConfigError;
-pub use crate::thread::{SpawnError, WorkerLost};
+use crate::features::FeatureError;
+use crate::seccomp::SeccompError;
 
 /// Why a device cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -17,10 +20,10 @@ pub enum NewError {
     Tap(#[from] tap::Error),
     /// A descriptor cannot be duplicated.
     #[error("cannot duplicate a tap descriptor")]
-    Duplicate(#[source] std::io::Error),
+    Duplicate(#[source] io::Error),
     /// The handler for faults on guest memory cannot be set.
     #[error("cannot handle faults on guest memory")]
-    MemoryFaultHandler(#[source] std::io::Error),
+    MemoryFaultHandler(#[source] io::Error),
     /// A limit cannot be set up.
     #[error("cannot limit")]
     Limit(#[from] LimitError),
@@ -78,11 +81,11 @@ pub enum ActivateError {
         index: u16,
         /// Why.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The backend cannot follow what was negotiated, or cannot be waited for.
     #[error("backend refuses")]
-    Backend(#[source] std::io::Error),
+    Backend(#[source] io::Error),
     /// A worker thread cannot be started.
     #[error("worker of queue {index}")]
     Spawn {
@@ -94,7 +97,7 @@ pub enum ActivateError {
     },
     /// A descriptor for a timer or for polling was not to be had.
     #[error("no descriptor to wait with")]
-    Poll(#[source] std::io::Error),
+    Poll(#[source] io::Error),
     /// A worker panicked earlier; only a new device helps.
     #[error(transparent)]
     Lost(#[from] WorkerLost),
@@ -114,7 +117,7 @@ pub enum LimitError {
     Limiter(#[from] rate_limiter::ConfigError),
     /// A timer was not to be had; nothing was changed.
     #[error("cannot make a timer")]
-    Timer(#[source] std::io::Error),
+    Timer(#[source] io::Error),
     /// Workers cannot go on after the change.
     #[error("workers cannot go on")]
     Worker(#[from] ActivateError),
@@ -124,6 +127,42 @@ impl From<WorkerLost> for LimitError {
     fn from(lost: WorkerLost) -> Self {
         ActivateError::from(lost).into()
     }
+}
+
+/// The worker ended by itself: it panicked, and what it had is lost.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("worker {0} is lost")]
+pub struct WorkerLost(pub(crate) String);
+
+/// Why a worker thread could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// No thread or no descriptor was to be had.
+    #[error("cannot start worker thread")]
+    Thread(#[source] io::Error),
+    /// The thread could not confine itself.
+    #[error("cannot confine worker thread")]
+    Seccomp(#[from] SeccompError),
+}
+
+/// Why a state is none of this device.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// The device runs, or ran and was not reset.
+    #[error("device is active")]
+    Active,
+    /// A worker panicked earlier; only a new device helps.
+    #[error(transparent)]
+    Lost(#[from] WorkerLost),
+    /// The features are not what this device and its backend offer.
+    #[error("features_acked")]
+    Features(#[source] FeatureError),
+    /// The receive offloads that were on cannot be on under these features.
+    #[error("guest_offloads")]
+    GuestOffloads(#[source] FeatureError),
+    /// A field has a value that no state of this device has.
+    #[error("{0} is out of range")]
+    Field(&'static str),
 }
 
 /// An error and its causes in one line.

@@ -5,10 +5,8 @@
 //! an effect (VirtIO 1.4 §2.2, §5.1.3, checklist group A). A feature becomes known by a row in
 //! [`Features`] and, if it needs another one, a row in `PREREQUISITES`.
 
-use crate::config::NetConfig;
 use bitflags::bitflags;
 use net_queue::Offloads;
-use net_queue::ctrl::{Command, RxMode};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
@@ -155,7 +153,7 @@ const PREREQUISITES: &[Prerequisite] = &[
 const MANDATORY: Features = F::VIRTIO_F_VERSION_1.union(F::VIRTIO_F_ACCESS_PLATFORM);
 
 /// Features that depend on neither backend nor configuration.
-const ALWAYS: Features = F::VIRTIO_NET_F_MRG_RXBUF
+pub(crate) const ALWAYS: Features = F::VIRTIO_NET_F_MRG_RXBUF
     .union(F::VIRTIO_NET_F_STATUS)
     .union(F::VIRTIO_NET_F_CTRL_VQ)
     .union(F::VIRTIO_NET_F_CTRL_RX)
@@ -205,7 +203,7 @@ pub const OPTIONAL: &[(&str, Features)] = &[
 ];
 
 /// Transmit: which offloads a driver may use with which feature.
-const TX_OFFLOADS: &[(Features, Offloads)] = &[
+pub(crate) const TX_OFFLOADS: &[(Features, Offloads)] = &[
     (F::VIRTIO_NET_F_CSUM, Offloads::CSUM),
     (F::VIRTIO_NET_F_HOST_TSO4, Offloads::TSO4),
     (F::VIRTIO_NET_F_HOST_TSO6, Offloads::TSO6),
@@ -218,7 +216,7 @@ const TX_OFFLOADS: &[(Features, Offloads)] = &[
 ];
 
 /// Receive: which offloads the device may use with which feature.
-const RX_OFFLOADS: &[(Features, Offloads)] = &[
+pub(crate) const RX_OFFLOADS: &[(Features, Offloads)] = &[
     (F::VIRTIO_NET_F_GUEST_CSUM, Offloads::CSUM),
     (F::VIRTIO_NET_F_GUEST_TSO4, Offloads::TSO4),
     (F::VIRTIO_NET_F_GUEST_TSO6, Offloads::TSO6),
@@ -233,7 +231,7 @@ fn offloads_of(table: &[(Features, Offloads)], on: Features) -> Offloads {
     rows.map(|(_, offloads)| *offloads).collect()
 }
 
-fn features_of(table: &[(Features, Offloads)], can: Offloads) -> Features {
+pub(crate) fn features_of(table: &[(Features, Offloads)], can: Offloads) -> Features {
     let rows = table.iter().filter(|(_, offloads)| can.contains(*offloads));
     rows.map(|(feature, _)| *feature).collect()
 }
@@ -323,33 +321,6 @@ pub enum FeatureError {
 }
 
 impl Features {
-    /// What a device over such a backend offers: backend and configuration, closed.
-    ///
-    /// `tx` and `rx` are the offloads the backend takes and delivers (NET-FEAT-01, NET-FEAT-03). Checksums of what the
-    /// driver sends are completed here where the backend does not take partial ones, segments are not cut here.
-    pub fn offered(tx: Offloads, rx: Offloads, config: &NetConfig) -> Self {
-        let configured = [
-            (F::VIRTIO_NET_F_MAC, config.mac.is_some()),
-            (F::VIRTIO_NET_F_MTU, config.mtu.is_some()),
-            (F::VIRTIO_NET_F_MQ, config.queue_pairs > 1),
-            (F::VIRTIO_NET_F_SPEED_DUPLEX, config.speed_mbps.is_some()),
-            (F::VIRTIO_F_ACCESS_PLATFORM, config.iommu),
-        ];
-        let configured = configured.iter().filter(|(_, on)| *on);
-        // Segments have checksums to be completed.
-        let segments = if tx.contains(Offloads::CSUM) {
-            tx
-        } else {
-            Offloads::empty()
-        };
-        let all = ALWAYS
-            | F::VIRTIO_NET_F_CSUM
-            | features_of(TX_OFFLOADS, segments)
-            | features_of(RX_OFFLOADS, rx)
-            | configured.map(|(feature, _)| *feature).collect();
-        (all - config.disabled).closure()
-    }
-
     /// The set without the features whose prerequisites are missing (NET-FEAT-01).
     #[must_use]
     pub fn closure(mut self) -> Self {
@@ -412,23 +383,6 @@ impl Features {
         let on = Self::from_bits_truncate(mask);
         on.check_listed()?;
         Ok(on.rx_offloads())
-    }
-
-    /// The feature without which a driver may not give this command (checklist table F).
-    pub fn required_by(command: &Command<'_>) -> Self {
-        match command {
-            Command::SetRxMode {
-                mode: RxMode::Promisc | RxMode::AllMulti,
-                ..
-            }
-            | Command::SetMacTable { .. } => F::VIRTIO_NET_F_CTRL_RX,
-            Command::SetRxMode { .. } => F::VIRTIO_NET_F_CTRL_RX_EXTRA,
-            Command::SetMacAddr(_) => F::VIRTIO_NET_F_CTRL_MAC_ADDR,
-            Command::AddVlan(_) | Command::DelVlan(_) => F::VIRTIO_NET_F_CTRL_VLAN,
-            Command::AckAnnounce => F::VIRTIO_NET_F_GUEST_ANNOUNCE,
-            Command::SetPairs(_) => F::VIRTIO_NET_F_MQ,
-            Command::SetGuestOffloads(_) => F::VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
-        }
     }
 
     /// Every feature in [`OPTIONAL`].

@@ -4,6 +4,12 @@ use std::io;
 
 use net_queue::{FrameBackend, Offloads};
 
+use crate::config::MacAddr;
+
+mod tap;
+
+pub use tap::tap_port;
+
 /// Steers a backend's link from another thread than the one that moves its frames.
 pub trait PortControl: Send {
     /// Lets frames for this queue in, or keeps them out (NET-MQ-02). To be told twice changes nothing.
@@ -51,4 +57,13 @@ impl Port {
             control: self.control,
         }
     }
+}
+
+/// The host's end of a device's link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostInterface {
+    /// Name of the interface.
+    pub name: String,
+    /// Its MAC address.
+    pub mac: MacAddr,
 }

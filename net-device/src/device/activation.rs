@@ -5,12 +5,12 @@ use std::sync::Arc;
 use net_queue::GuestRam;
 
 use super::{NetDevice, State, tell_of_config};
-use crate::engines::{Engines, Terms};
+use crate::active::queue_factory::{NegotiatedConfig, QueueFactory};
+use crate::active::{ActiveDevice, DetachedResources};
 use crate::error::{ActivateError, WorkerLost, chain};
 use crate::features::Features;
-use crate::live::Live;
-use crate::runtime::{Remains, Runtime};
-use crate::traits::{Activation, Interrupt};
+use crate::shared::Shared;
+use crate::transport::{Activation, Interrupt};
 
 impl NetDevice {
     /// Guest memory as the device may use it under the negotiated features (NET-FEAT-11).
@@ -34,10 +34,8 @@ impl NetDevice {
     /// stopped, no memory is held, and the device needs a reset: until then every call that would
     /// use a queue fails with the same reason.
     pub fn set_memory(&mut self, memory: GuestRam) -> Result<(), ActivateError> {
-        self.runtime()?;
-        let moved = self
-            .view(memory)
-            .and_then(|ram| self.runtime()?.rebind(ram));
+        self.active()?;
+        let moved = self.view(memory).and_then(|ram| self.active()?.rebind(ram));
         if let Err(error) = &moved {
             self.strand(error);
         }
@@ -51,15 +49,15 @@ impl NetDevice {
         };
         let lost = State::Lost(WorkerLost(self.config.id.clone()));
         self.state = match std::mem::replace(&mut self.state, lost) {
-            State::Inactive(remains) => State::Failed {
-                remains,
+            State::Inactive(detached) => State::Failed {
+                detached,
                 reason: chain(error),
             },
             other => other,
         };
         let what = format_args!("queues are not in the new guest memory: {}", chain(error));
-        if self.health.fail(&what) {
-            tell_of_config(self.health.events(), &*interrupt);
+        if self.status.fail(&what) {
+            tell_of_config(self.status.events(), &*interrupt);
         }
         self.stranded = Some(interrupt);
     }
@@ -68,10 +66,10 @@ impl NetDevice {
     /// DEV-LIFE-05).
     pub(super) fn fail(&self, error: &ActivateError, interrupt: &dyn Interrupt) {
         if self
-            .health
+            .status
             .fail(&format_args!("cannot be activated: {}", chain(error)))
         {
-            tell_of_config(self.health.events(), interrupt);
+            tell_of_config(self.status.events(), interrupt);
         }
     }
 
@@ -87,7 +85,7 @@ impl NetDevice {
         let ram = self.view(activation.memory.clone())?;
         let lost = State::Lost(WorkerLost(self.config.id.clone()));
         match std::mem::replace(&mut self.state, lost) {
-            State::Inactive(remains) => self.start(remains, ram, activation),
+            State::Inactive(detached) => self.start(detached, ram, activation),
             other => {
                 self.state = other;
                 Ok(())
@@ -97,7 +95,7 @@ impl NetDevice {
 
     fn start(
         &mut self,
-        remains: Remains,
+        detached: DetachedResources,
         ram: GuestRam,
         activation: Activation,
     ) -> Result<(), ActivateError> {
@@ -108,18 +106,18 @@ impl NetDevice {
         } = activation;
         // The control queue first: whether there is one decides which pairs are fed.
         queues.sort_by_key(|setup| std::cmp::Reverse(setup.index));
-        let partial_checksums = remains.accept_partial_checksums();
-        let link_mtu = remains.link_mtu();
-        let live = Arc::new(Live::new(
+        let partial_checksums = detached.accept_partial_checksums();
+        let link_mtu = detached.link_mtu();
+        let shared = Arc::new(Shared::new(
             &self.config.id,
             self.acked,
             self.space.clone(),
-            self.health.clone(),
+            self.status.clone(),
             self.control_budget.clone(),
             interrupt,
-            remains.controls,
+            detached.controls,
         ));
-        let terms = Terms {
+        let negotiated = NegotiatedConfig {
             features: self.acked,
             mtu: self.driver_mtu.or(self.config.mtu),
             link_mtu: link_mtu.map(|mtu| mtu.max(self.driver_mtu.unwrap_or_default())),
@@ -128,28 +126,28 @@ impl NetDevice {
             poll_us: self.config.poll_us,
             partial_checksums,
         };
-        let engines = Engines {
-            live: live.clone(),
-            terms,
+        let factory = QueueFactory {
+            shared: shared.clone(),
+            negotiated,
             ram,
             counters: self.counters.clone(),
             pairs: self.config.queue_pairs,
         };
-        let mut runtime = Runtime::new(live, engines, remains.parts);
+        let mut active = ActiveDevice::new(shared, factory, detached.pairs);
         let saved = self.restored.take();
         if let Some(saved) = &saved {
-            runtime.restore(saved);
+            active.restore(saved);
         }
-        let started = runtime.configure().and_then(|()| {
+        let started = active.configure().and_then(|()| {
             for mut setup in queues {
                 if let Some(saved) = &saved {
-                    saved.place(&mut setup)?;
+                    saved.resume_from(&mut setup)?;
                 }
-                runtime.insert(setup)?;
+                active.insert(setup)?;
             }
-            runtime.run()
+            active.run()
         });
-        self.state = State::Active(Box::new(runtime));
+        self.state = State::Active(Box::new(active));
         if started.is_err() {
             self.take_down();
             self.restored = saved;
@@ -161,16 +159,16 @@ impl NetDevice {
     pub(super) fn take_down(&mut self) -> Option<Arc<dyn Interrupt>> {
         let lost = WorkerLost(self.config.id.clone());
         match std::mem::replace(&mut self.state, State::Lost(lost)) {
-            State::Active(runtime) => {
-                let interrupt = runtime.live().interrupt();
-                self.state = match runtime.into_remains() {
-                    Ok(remains) => State::Inactive(remains),
+            State::Active(active) => {
+                let interrupt = active.shared().interrupt();
+                self.state = match active.into_resources() {
+                    Ok(detached) => State::Inactive(detached),
                     Err(lost) => State::Lost(lost),
                 };
                 Some(interrupt)
             }
-            State::Failed { remains, .. } => {
-                self.state = State::Inactive(remains);
+            State::Failed { detached, .. } => {
+                self.state = State::Inactive(detached);
                 None
             }
             other => {

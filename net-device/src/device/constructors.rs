@@ -6,29 +6,20 @@ use std::sync::Arc;
 use net_queue::{Caps, Offloads};
 use tap::{Tap, TapOptions};
 
-use super::limits::LimitGroups;
+use super::limit_groups::LimitGroups;
 use super::{NetDevice, State};
-use crate::backend::tap_port;
+use crate::active::DetachedResources;
+use crate::config::MacAddr;
 use crate::config::{MIN_MTU, NetConfig, TapConfig};
-use crate::control::ControlBudget;
 use crate::error::NewError;
 use crate::events::Events;
 use crate::features::Features;
-use crate::health::Health;
-use crate::mac::MacAddr;
-use crate::pair::PairParts;
-use crate::port::Port;
-use crate::runtime::Remains;
-use crate::space::ConfigSpace;
-
-/// The host's end of a device's link.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostInterface {
-    /// Name of the interface.
-    pub name: String,
-    /// Its MAC address.
-    pub mac: MacAddr,
-}
+use crate::port::tap_port;
+use crate::port::{HostInterface, Port};
+use crate::shared::config_space::ConfigSpace;
+use crate::shared::control_budget::ControlBudget;
+use crate::shared::device_status::DeviceStatus;
+use crate::worker::queue_pair::QueuePairResources;
 
 impl NetDevice {
     /// Opens a tap, one queue for each pair, and makes a device on it. An interface that exists keeps its
@@ -115,24 +106,24 @@ impl NetDevice {
         let limit_groups = LimitGroups::default();
         let (rx, tx) = limit_groups.budgets(&config);
         let limits = rx.limiters(pairs)?.into_iter().zip(tx.limiters(pairs)?);
-        let mut remains = Remains {
-            parts: Vec::with_capacity(pairs),
+        let mut detached = DetachedResources {
+            pairs: Vec::with_capacity(pairs),
             controls: Vec::with_capacity(pairs),
         };
         for (Port { backend, control }, (rx_limit, tx_limit)) in ports.into_iter().zip(limits) {
-            let parts = PairParts {
+            let resources = QueuePairResources {
                 backend,
                 rx_limit,
                 tx_limit,
             };
-            remains.parts.push(parts);
-            remains.controls.push(control);
+            detached.pairs.push(resources);
+            detached.controls.push(control);
         }
         let control = usize::from(offered.contains(Features::VIRTIO_NET_F_CTRL_VQ));
         Ok(Self {
             queue_sizes: vec![config.queue_size; 2 * pairs + control],
             space: Arc::new(ConfigSpace::new(&config, offered)),
-            health: Arc::new(Health::new(Arc::new(Events::new(&config.id)))),
+            status: Arc::new(DeviceStatus::new(Arc::new(Events::new(&config.id)))),
             follows_mtu,
             control_budget: Arc::new(ControlBudget::new(config.control_limit)),
             counters: (0..=2 * pairs).map(|_| Arc::default()).collect(),
@@ -143,7 +134,7 @@ impl NetDevice {
             restored: None,
             stranded: None,
             acked: Features::empty(),
-            state: State::Inactive(remains),
+            state: State::Inactive(detached),
             offered,
             config,
         })

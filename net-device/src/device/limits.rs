@@ -1,38 +1,12 @@
 //! Limits that change while the device lives, and budgets that it shares with other devices.
 
-use rate_limiter::{Group, RateLimiter, RateLimiterConfig};
+use rate_limiter::{Group, RateLimiterConfig};
 
+use super::limit_groups::LimitGroups;
 use super::{NetDevice, State};
 use crate::config::NetConfig;
 use crate::error::LimitError;
-use crate::limits::{Budget, Change};
-
-/// The budgets around a device's own, by direction.
-#[derive(Clone, Debug, Default)]
-pub(super) struct LimitGroups {
-    rx: Option<Group>,
-    tx: Option<Group>,
-}
-
-impl LimitGroups {
-    /// What both directions of a device with this configuration may use.
-    pub(super) fn budgets(&self, config: &NetConfig) -> (Budget<'_>, Budget<'_>) {
-        let budget = |limit: Option<RateLimiterConfig>, outer| Budget {
-            config: limit.filter(limits_something),
-            scope: config.limit_scope,
-            outer,
-        };
-        (
-            budget(config.rx_limit, self.rx.as_ref()),
-            budget(config.tx_limit, self.tx.as_ref()),
-        )
-    }
-}
-
-/// Zeros mean "no limit", which is cheaper without a limiter.
-fn limits_something(config: &RateLimiterConfig) -> bool {
-    !RateLimiter::new(config).is_ok_and(|limiter| limiter.is_unlimited())
-}
+use crate::rate_limit::Change;
 
 impl NetDevice {
     /// Limits the device from now on, in whatever state it is; `None` lifts a limit. Where a bucket goes on, its
@@ -85,10 +59,10 @@ impl NetDevice {
 
     fn change_limits(&mut self, mut rx: Change, mut tx: Change) -> Result<(), LimitError> {
         match &mut self.state {
-            State::Active(runtime) => runtime.change_limits(rx, tx),
-            State::Inactive(remains) | State::Failed { remains, .. } => {
-                for parts in &mut remains.parts {
-                    parts.change_limits(&mut rx, &mut tx)?;
+            State::Active(active) => active.change_limits(rx, tx),
+            State::Inactive(detached) | State::Failed { detached, .. } => {
+                for resources in &mut detached.pairs {
+                    resources.change_limits(&mut rx, &mut tx)?;
                 }
                 Ok(())
             }

@@ -15,11 +15,11 @@ impl NetDevice {
         if !self.follows_mtu || self.restored.is_some() {
             return;
         }
-        let State::Inactive(remains) = &self.state else {
+        let State::Inactive(detached) = &self.state else {
             return;
         };
         // One too small to be told is not.
-        self.config.mtu = remains.link_mtu().filter(|mtu| *mtu >= MIN_MTU);
+        self.config.mtu = detached.link_mtu().filter(|mtu| *mtu >= MIN_MTU);
         let allowed = !self.config.disabled.contains(Features::VIRTIO_NET_F_MTU);
         let told = self.config.mtu.filter(|_| allowed);
         self.offered.set(Features::VIRTIO_NET_F_MTU, told.is_some());
@@ -30,7 +30,7 @@ impl NetDevice {
     pub(super) fn follow_offered_mtu(&mut self) {
         let known = self.offered.contains(Features::VIRTIO_NET_F_MTU);
         let still = match &self.state {
-            State::Inactive(remains) => remains.link_mtu().is_some_and(|mtu| mtu >= MIN_MTU),
+            State::Inactive(detached) => detached.link_mtu().is_some_and(|mtu| mtu >= MIN_MTU),
             _ => false,
         };
         if known && still {

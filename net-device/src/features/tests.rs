@@ -1,5 +1,6 @@
 use super::*;
-use net_queue::ctrl::VlanId;
+use crate::config::NetConfig;
+use net_queue::ctrl::{Command, RxMode, VlanId};
 use proptest::prelude::*;
 
 const EVERYTHING: Offloads = Offloads::all();

@@ -118,7 +118,7 @@ impl Lane {
 
 /// The backend that a device puts in front of `tap`, set up for all offloads.
 pub(crate) fn backend(tap: Tap) -> Box<dyn FrameBackend> {
-    let port = net_device::backend::tap_port(tap, false).expect("a tap makes a port");
+    let port = net_device::port::tap_port(tap, false).expect("a tap makes a port");
     let mut backend = None;
     // A port opens only for a decorator, so this one swaps the backend for nothing.
     let _: Port = port.map(|inner| {

@@ -1,6 +1,6 @@
 //! How long a frame waits for buffers that the driver may never post.
 
-use crate::limits::now_ns;
+use crate::clock::now_ns;
 
 /// How long a received frame waits for more buffers while the driver posts none (ns). Longer than any driver takes that
 /// has some; with fewer than the frame needs it would stop reception for ever.

@@ -2,10 +2,8 @@
 //!
 //! Commands are the one way in which a driver makes the host work outside the data path: switching queues or offloads of
 //! a tap takes a lock of the whole host, and a changed policy is waited for by every worker. So a command that changes
-//! nothing does nothing, and one that does is charged to the device's [`ControlBudget`]; while that is used up
+//! nothing does nothing, and one that does is charged to the device's [`ControlBudget`](crate::shared::control_budget::ControlBudget); while that is used up
 //! the control queue waits, and no other queue does.
-
-mod budget;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -14,19 +12,18 @@ use net_queue::ctrl::{Ack, Command, CtrlEngine, CtrlStop, Handler};
 use net_queue::ring::{AnyRing, RingConfig};
 use vmm_sys_util::eventfd::EventFd;
 
-pub(crate) use budget::ControlBudget;
-
+use crate::clock::now_ns;
+use crate::config::MacAddr;
 use crate::error::ActivateError;
 use crate::fd;
 use crate::features::Features;
-use crate::filter::RxFilter;
-use crate::limits::now_ns;
-use crate::live::Live;
 use crate::log_limited;
-use crate::mac::MacAddr;
-use crate::poll::{Poller, Ready, Source};
-use crate::thread::Work;
-use crate::traits::InterruptSource;
+use crate::shared::Shared;
+use crate::shared::control_budget::{HOST_LOCK, POLICY};
+use crate::shared::rx_filter::RxFilter;
+use crate::transport::InterruptSource;
+use crate::worker::epoll::{Poller, Ready, Source};
+use crate::worker::thread::Worker;
 
 /// Commands that are executed before the stop event gets its turn.
 const BUDGET: u32 = 64;
@@ -52,7 +49,7 @@ impl CtrlQueue {
 
 /// Executes the commands of the control queue.
 pub(crate) struct CtrlWorker {
-    live: Arc<Live>,
+    shared: Arc<Shared>,
     pub(crate) queue: CtrlQueue,
     /// Made by `prepare`, used up by one run.
     poller: Option<Poller>,
@@ -60,9 +57,9 @@ pub(crate) struct CtrlWorker {
 }
 
 impl CtrlWorker {
-    pub(crate) fn new(live: Arc<Live>, queue: CtrlQueue) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, queue: CtrlQueue) -> Self {
         Self {
-            live,
+            shared,
             queue,
             poller: None,
             interrupt_first: false,
@@ -71,10 +68,13 @@ impl CtrlWorker {
 
     /// Executes what is there.
     fn step(&mut self) -> Next {
-        let mut commands = Commands { live: &self.live };
+        let mut commands = Commands {
+            shared: &self.shared,
+        };
         let (stop, interrupt) = self.queue.engine.run(&mut commands, BUDGET);
         if interrupt {
-            self.live.trigger(InterruptSource::Queue(self.queue.index));
+            self.shared
+                .trigger(InterruptSource::Queue(self.queue.index));
         }
         match stop {
             CtrlStop::Budget => Next::Step,
@@ -82,7 +82,7 @@ impl CtrlWorker {
             CtrlStop::Empty => Next::Kick,
             CtrlStop::Limited(deadline) => Next::Deadline(deadline),
             CtrlStop::Fault(fault) => {
-                self.live.fail(&format_args!("control queue: {fault}"));
+                self.shared.fail(&format_args!("control queue: {fault}"));
                 Next::Halt
             }
         }
@@ -126,7 +126,7 @@ enum Next {
     Halt,
 }
 
-impl Work for CtrlWorker {
+impl Worker for CtrlWorker {
     fn prepare(&mut self, stop: &EventFd) -> Result<(), ActivateError> {
         let poller = Poller::new().map_err(ActivateError::Poll)?;
         poller
@@ -143,7 +143,8 @@ impl Work for CtrlWorker {
 
     fn run(&mut self, _stop: &EventFd) {
         if std::mem::take(&mut self.interrupt_first) {
-            self.live.trigger(InterruptSource::Queue(self.queue.index));
+            self.shared
+                .trigger(InterruptSource::Queue(self.queue.index));
         }
         let Some(poller) = self.poller.take() else {
             return;
@@ -158,12 +159,13 @@ impl Work for CtrlWorker {
                 Ok(true) => return,
                 Err(error) => {
                     log_limited!(
-                        self.live.health.events().log,
+                        self.shared.status.events().log,
                         Error,
                         "{}: control worker cannot wait: {error}",
-                        self.live.id
+                        self.shared.id
                     );
-                    self.live.fail(&"the control worker cannot wait for events");
+                    self.shared
+                        .fail(&"the control worker cannot wait for events");
                     return;
                 }
             }
@@ -173,13 +175,13 @@ impl Work for CtrlWorker {
 
 /// Executes parsed commands on the shared state.
 struct Commands<'a> {
-    live: &'a Live,
+    shared: &'a Shared,
 }
 
 impl Handler for Commands<'_> {
     fn admit(&mut self, bytes: &[u8]) -> Result<(), u64> {
         let cost = self.parse(bytes).map_or(0, |command| self.cost(&command));
-        self.live.control_budget.take(now_ns(), cost)
+        self.shared.control_budget.take(now_ns(), cost)
     }
 
     fn command(&mut self, bytes: &[u8]) -> Ack {
@@ -195,7 +197,7 @@ impl Commands<'_> {
     /// NET-FEAT-13).
     fn parse<'a>(&self, bytes: &'a [u8]) -> Option<Command<'a>> {
         let command = Command::parse(bytes).ok()?;
-        let negotiated = self.live.features;
+        let negotiated = self.shared.features;
         negotiated
             .contains(Features::required_by(&command))
             .then_some(command)
@@ -203,42 +205,42 @@ impl Commands<'_> {
 
     /// What `command` costs the host beyond this thread's time: nothing when it is refused, or changes nothing.
     fn cost(&self, command: &Command<'_>) -> u64 {
-        let live = self.live;
+        let shared = self.shared;
         match *command {
-            Command::SetPairs(pairs) => live.ports_to_switch(pairs) * budget::HOST_LOCK,
+            Command::SetPairs(pairs) => shared.ports_to_switch(pairs) * HOST_LOCK,
             Command::SetGuestOffloads(mask) => {
-                let offloads = live.features.check_guest_offloads(mask);
-                let changes = offloads.is_ok_and(|on| on != live.policy().offloads);
-                u64::from(changes) * budget::HOST_LOCK
+                let offloads = shared.features.check_guest_offloads(mask);
+                let changes = offloads.is_ok_and(|on| on != shared.policy().offloads);
+                u64::from(changes) * HOST_LOCK
             }
             _ => {
-                let policy = live.policy();
+                let policy = shared.policy();
                 let changed = policy.filter.as_ref().map(|filter| {
                     let mut next = filter.clone();
                     change_filter(&mut next, command);
                     next != *filter
                 });
-                u64::from(changed == Some(true)) * budget::POLICY
+                u64::from(changed == Some(true)) * POLICY
             }
         }
     }
 
     /// Each command is in force when this returns, or has had no effect (NET-CVQ-03, NET-CVQ-05).
     fn execute(&self, command: Command<'_>) -> bool {
-        let live = self.live;
+        let shared = self.shared;
         match command {
             Command::AckAnnounce => {
-                live.space.set_announce(false);
+                shared.space.set_announce(false);
                 true
             }
-            Command::SetPairs(pairs) => live.set_pairs(pairs).is_ok(),
-            Command::SetGuestOffloads(mask) => live
+            Command::SetPairs(pairs) => shared.set_pairs(pairs).is_ok(),
+            Command::SetGuestOffloads(mask) => shared
                 .features
                 .check_guest_offloads(mask)
-                .is_ok_and(|offloads| live.set_offloads(offloads).is_ok()),
+                .is_ok_and(|offloads| shared.set_offloads(offloads).is_ok()),
             Command::SetMacAddr(mac) if !MacAddr::from(mac).is_station() => false,
             Command::SetMacAddr(mac) => {
-                live.space.set_mac(mac.into());
+                shared.space.set_mac(mac.into());
                 // Without a filter the address is but shown.
                 self.filter(&command);
                 true
@@ -252,7 +254,7 @@ impl Commands<'_> {
 
     /// Changes the filter. Without one there is nothing to change.
     fn filter(&self, command: &Command<'_>) -> bool {
-        self.live.change_policy(|policy| {
+        self.shared.change_policy(|policy| {
             let filter = policy.filter.as_mut();
             filter
                 .map(|filter| change_filter(filter, command))

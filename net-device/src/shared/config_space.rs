@@ -1,8 +1,8 @@
 //! The configuration space: typed fields, shown to the driver as bytes (VirtIO 1.4 §5.1.4, L2).
 
+use crate::config::MacAddr;
 use crate::config::NetConfig;
 use crate::features::Features;
-use crate::mac::MacAddr;
 use bitflags::bitflags;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 mod tests;
 
 /// Bytes of the space; behind them everything reads zero (NET-CFG-16).
-pub const CONFIG_LEN: usize = 28;
+pub(crate) const CONFIG_LEN: usize = 28;
 
 /// The code for full duplex (VirtIO 1.4 §5.1.4; the field's text, not §5.1.4.1, see N-1).
 const DUPLEX_FULL: u8 = 1;
@@ -18,7 +18,7 @@ const DUPLEX_FULL: u8 = 1;
 bitflags! {
     /// The status field (VirtIO 1.4 §5.1.4, NET-CFG-05).
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct LinkStatus: u16 {
+    pub(crate) struct LinkStatus: u16 {
         /// Frames can pass.
         const LINK_UP = 1;
         /// The driver is asked for gratuitous packets.
@@ -32,7 +32,7 @@ bitflags! {
 /// A method that changes a field says whether the driver can see that; the caller owes it a
 /// configuration interrupt then (NET-CFG-15).
 #[derive(Debug)]
-pub struct ConfigSpace {
+pub(crate) struct ConfigSpace {
     offered: Features,
     max_pairs: u16,
     speed_mbps: u32,
@@ -57,7 +57,7 @@ struct Fields {
 
 impl ConfigSpace {
     /// The space of a device that offers `offered`; its link is up.
-    pub fn new(config: &NetConfig, offered: Features) -> Self {
+    pub(crate) fn new(config: &NetConfig, offered: Features) -> Self {
         let fields = Fields {
             mac: config.mac,
             status: LinkStatus::LINK_UP,
@@ -78,7 +78,7 @@ impl ConfigSpace {
     }
 
     /// Fills `data` from `offset` on; what is not there reads zero (NET-CFG-16).
-    pub fn read(&self, offset: u64, data: &mut [u8]) {
+    pub(crate) fn read(&self, offset: u64, data: &mut [u8]) {
         data.fill(0);
         let bytes = self.to_bytes();
         let there = usize::try_from(offset).ok().and_then(|at| bytes.get(at..));
@@ -92,7 +92,7 @@ impl ConfigSpace {
     ///
     /// All changes between two calls are one step, so the number does not come back to what it was
     /// however many there are. A register of 8 bits, as in PCI, can show its lowest byte.
-    pub fn generation(&self) -> u32 {
+    pub(crate) fn generation(&self) -> u32 {
         let mut fields = self.lock();
         fields.unread = false;
         fields.generation
@@ -104,32 +104,32 @@ impl ConfigSpace {
     }
 
     /// The MAC address, if it was configured or the driver has set one.
-    pub fn mac(&self) -> Option<MacAddr> {
+    pub(crate) fn mac(&self) -> Option<MacAddr> {
         self.lock().mac
     }
 
     /// The status field, whether the driver can see it or not.
-    pub fn status(&self) -> LinkStatus {
+    pub(crate) fn status(&self) -> LinkStatus {
         self.lock().status
     }
 
     /// Whether the link is shown to be up, to a driver that can see it.
-    pub fn is_link_up(&self) -> bool {
+    pub(crate) fn is_link_up(&self) -> bool {
         self.status().contains(LinkStatus::LINK_UP)
     }
 
     /// Whether frames may pass: whether the link was last set up, not down.
-    pub fn passes_frames(&self) -> bool {
+    pub(crate) fn passes_frames(&self) -> bool {
         self.lock().passes
     }
 
     /// Takes the MAC address that the driver has set (NET-CVQ-13).
-    pub fn set_mac(&self, mac: MacAddr) -> bool {
+    pub(crate) fn set_mac(&self, mac: MacAddr) -> bool {
         self.change(|fields| fields.mac = Some(mac))
     }
 
     /// Takes the link up or down (NET-CFG-05).
-    pub fn set_link(&self, up: bool) -> bool {
+    pub(crate) fn set_link(&self, up: bool) -> bool {
         self.change(|fields| {
             fields.status.set(LinkStatus::LINK_UP, up);
             fields.passes = up;
@@ -142,17 +142,17 @@ impl ConfigSpace {
     }
 
     /// Tells another MTU, or none where it is not offered. Not while a driver has negotiated it (NET-CFG-07).
-    pub fn set_mtu(&self, mtu: Option<u16>) -> bool {
+    pub(crate) fn set_mtu(&self, mtu: Option<u16>) -> bool {
         self.change(|fields| fields.mtu = mtu)
     }
 
     /// Asks for gratuitous packets, or takes the request back once it was answered (NET-CVQ-18).
-    pub fn set_announce(&self, on: bool) -> bool {
+    pub(crate) fn set_announce(&self, on: bool) -> bool {
         self.change(|fields| fields.status.set(LinkStatus::ANNOUNCE, on))
     }
 
     /// Device reset: the configured MAC address, no request. The link is what it is.
-    pub fn reset(&self) -> bool {
+    pub(crate) fn reset(&self) -> bool {
         self.change(|fields| {
             fields.mac = self.configured_mac;
             fields.status.remove(LinkStatus::ANNOUNCE);
@@ -161,7 +161,7 @@ impl ConfigSpace {
 
     /// Takes over from a device saved at `generation`, so that a driver which reads across the
     /// restore sees a change (DEV-LIFE-08). The link is this host's.
-    pub fn restore(&self, mac: Option<MacAddr>, announce: bool, generation: u32) {
+    pub(crate) fn restore(&self, mac: Option<MacAddr>, announce: bool, generation: u32) {
         let mut fields = self.lock();
         fields.mac = mac;
         fields.status.set(LinkStatus::ANNOUNCE, announce);

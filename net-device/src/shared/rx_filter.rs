@@ -4,8 +4,8 @@
 //! table; then broadcast, multicast and unicast each by their modes and addresses, where a mode
 //! that drops beats one that passes. Rules of a feature that was not negotiated do not exist.
 
+use crate::config::MacAddr;
 use crate::features::Features;
-use crate::mac::MacAddr;
 use bitflags::bitflags;
 use net_queue::Admit;
 use net_queue::ctrl::{RxMode, VlanId};
@@ -15,11 +15,11 @@ mod tests;
 
 /// Addresses of either kind that are told apart; a longer list lets its whole kind pass
 /// (NET-CVQ-14).
-pub const MAC_TABLE_MAX: usize = 64;
+pub(crate) const MAC_TABLE_MAX: usize = 64;
 // A list that was cut because it is long is taken for a long one.
 const _: () = assert!(MAC_TABLE_MAX < net_queue::ctrl::MAX_MACS);
 /// Words of 64 bits in the table of VLANs.
-pub const VLAN_WORDS: usize = 4096 / 64;
+pub(crate) const VLAN_WORDS: usize = 4096 / 64;
 
 /// First bytes of a frame that a VLAN tag may need; fewer are a frame without tag.
 const TAGGED_LEN: usize = 16;
@@ -29,7 +29,7 @@ const ETH_P_8021Q: u16 = 0x8100;
 bitflags! {
     /// Receive modes that are on; bit `n` is command `n` (VirtIO 1.4 §5.1.9.5.1).
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct RxModes: u8 {
+    pub(crate) struct RxModes: u8 {
         /// Every frame passes.
         const PROMISC = 1 << RxMode::Promisc as u8;
         /// Every multicast passes.
@@ -53,7 +53,7 @@ impl From<RxMode> for RxModes {
 
 /// A list of addresses, or word that there were too many to tell apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MacList {
+pub(crate) enum MacList {
     /// At most [`MAC_TABLE_MAX`] addresses.
     Only(Vec<[u8; 6]>),
     /// The driver's list was longer: all pass.
@@ -87,15 +87,15 @@ impl MacList {
 
 /// Everything that a driver sets by commands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FilterTables {
+pub(crate) struct FilterTables {
     /// Modes that are on.
-    pub modes: RxModes,
+    pub(crate) modes: RxModes,
     /// The first list of MAC_TABLE_SET.
-    pub unicast: MacList,
+    pub(crate) unicast: MacList,
     /// The second one.
-    pub multicast: MacList,
+    pub(crate) multicast: MacList,
     /// One bit for each VLAN that passes, lowest first.
-    pub vlans: [u64; VLAN_WORDS],
+    pub(crate) vlans: [u64; VLAN_WORDS],
 }
 
 impl Default for FilterTables {
@@ -111,7 +111,7 @@ impl Default for FilterTables {
 
 /// Why the driver does not see a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FilterDrop {
+pub(crate) enum FilterDrop {
     /// Its VLAN is not in the table (NET-CVQ-16).
     Vlan,
     /// Broadcast is off (NET-CVQ-08).
@@ -124,7 +124,7 @@ pub enum FilterDrop {
 
 /// The receive filter of one device.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RxFilter {
+pub(crate) struct RxFilter {
     by_address: bool,
     by_vlan: bool,
     mac: Option<[u8; 6]>,
@@ -136,7 +136,7 @@ impl RxFilter {
     ///
     /// Without `CTRL_RX` addresses do not matter, without `CTRL_VLAN` tags do not (NET-CVQ-15).
     /// As long as `mac` is not known, all unicast passes.
-    pub fn new(accepted: Features, mac: Option<MacAddr>) -> Self {
+    pub(crate) fn new(accepted: Features, mac: Option<MacAddr>) -> Self {
         Self {
             by_address: accepted.contains(Features::VIRTIO_NET_F_CTRL_RX),
             by_vlan: accepted.contains(Features::VIRTIO_NET_F_CTRL_VLAN),
@@ -150,7 +150,7 @@ impl RxFilter {
     /// # Errors
     /// The driver does not want it.
     #[inline]
-    pub fn accepts(&self, head: &[u8]) -> Result<(), FilterDrop> {
+    pub(crate) fn accepts(&self, head: &[u8]) -> Result<(), FilterDrop> {
         let Some(destination) = head.first_chunk() else {
             return Ok(());
         };
@@ -201,23 +201,23 @@ impl RxFilter {
     }
 
     /// Switches a mode (NET-CVQ-07, NET-CVQ-08).
-    pub fn set_mode(&mut self, mode: RxMode, on: bool) {
+    pub(crate) fn set_mode(&mut self, mode: RxMode, on: bool) {
         self.tables.modes.set(mode.into(), on);
     }
 
     /// Replaces both address lists (NET-CVQ-10, NET-CVQ-11).
-    pub fn set_mac_table(&mut self, unicast: &[[u8; 6]], multicast: &[[u8; 6]]) {
+    pub(crate) fn set_mac_table(&mut self, unicast: &[[u8; 6]], multicast: &[[u8; 6]]) {
         self.tables.unicast = unicast.into();
         self.tables.multicast = multicast.into();
     }
 
     /// Follows the MAC address of the device (NET-CVQ-13).
-    pub fn set_mac(&mut self, mac: MacAddr) {
+    pub(crate) fn set_mac(&mut self, mac: MacAddr) {
         self.mac = Some(mac.bytes());
     }
 
     /// Lets a VLAN pass, or no longer (NET-CVQ-16).
-    pub fn set_vlan(&mut self, id: VlanId, passes: bool) {
+    pub(crate) fn set_vlan(&mut self, id: VlanId, passes: bool) {
         let (word, bit) = vlan_bit(id.get());
         if passes {
             self.tables.vlans[word] |= bit;
@@ -227,12 +227,12 @@ impl RxFilter {
     }
 
     /// What the driver has set, to be saved.
-    pub fn tables(&self) -> &FilterTables {
+    pub(crate) fn tables(&self) -> &FilterTables {
         &self.tables
     }
 
     /// Takes over what was saved.
-    pub fn set_tables(&mut self, tables: FilterTables) {
+    pub(crate) fn set_tables(&mut self, tables: FilterTables) {
         self.tables = tables;
     }
 }

@@ -2,11 +2,11 @@
 
 use net_queue::GuestRam;
 
-use super::Runtime;
+use super::ActiveDevice;
 use crate::error::ActivateError;
-use crate::pair::{Kicked, PairQueue, RxQueue, TxQueue};
+use crate::worker::queue_pair::{Kicked, RxQueue, TxQueue, WorkerQueue};
 
-impl Runtime {
+impl ActiveDevice {
     /// Makes every ring again over `ram`, where each of them left off. A broken one is not made
     /// again, and stands still.
     ///
@@ -15,7 +15,7 @@ impl Runtime {
     pub(crate) fn rebind(&mut self, ram: GuestRam) -> Result<(), ActivateError> {
         let was_paused = self.paused;
         self.pause()?;
-        self.engines.ram = ram;
+        self.factory.ram = ram;
         for pair in 0..self.pairs.len() {
             self.rebind_pair(pair as u16)?;
         }
@@ -33,7 +33,7 @@ impl Runtime {
             && !self.keep_if_broken(&rx, true)
         {
             let (index, config) = (rx.index, rx.position());
-            let engine = self.engines.rx(index, &config)?;
+            let engine = self.factory.rx(index, &config)?;
             let first = rx.interrupts_first();
             let queue = RxQueue::new(index, engine, rx.kick, config).interrupting(first);
             self.worker(pair, index)?.rx = Some(queue);
@@ -42,7 +42,7 @@ impl Runtime {
             && !self.keep_if_broken(&tx, true)
         {
             let (index, config) = (tx.index, tx.position());
-            let engine = self.engines.tx(index, &config)?;
+            let engine = self.factory.tx(index, &config)?;
             let first = tx.interrupts_first();
             let queue = TxQueue::new(index, engine, tx.kick, config).interrupting(first);
             self.worker(pair, index)?.tx = Some(queue);
@@ -60,7 +60,7 @@ impl Runtime {
             self.halted.put(queue.index, config, true);
             return Ok(());
         }
-        queue.engine = self.engines.ctrl(queue.index, &config)?;
+        queue.engine = self.factory.ctrl(queue.index, &config)?;
         self.control = Some(slot);
         Ok(())
     }
@@ -69,7 +69,7 @@ impl Runtime {
     /// `started`: the VMM does not stop it.
     pub(super) fn keep_if_broken<E: Kicked>(
         &mut self,
-        queue: &PairQueue<E>,
+        queue: &WorkerQueue<E>,
         started: bool,
     ) -> bool {
         let broken = queue.engine.is_broken();

@@ -7,84 +7,91 @@ use net_queue::ring::{Cursor, RingConfig};
 use net_queue::{LinkConfig, Offloads};
 use rate_limiter::Levels;
 
-use crate::control::{CtrlQueue, CtrlWorker};
-use crate::engines::{Engines, QueueRole};
+use crate::active::queue_factory::{QueueFactory, QueueRole};
 use crate::error::{ActivateError, LimitError, WorkerLost};
-use crate::limits::Change;
-use crate::live::Live;
-use crate::pair::{PairParts, PairWorker, RxQueue, TxQueue};
-use crate::persist::Saved;
-use crate::poll::BusyPoll;
 use crate::port::PortControl;
+use crate::rate_limit::Change;
 use crate::seccomp::ThreadKind;
-use crate::thread::{Slot, WorkerThread};
-use crate::traits::{InterruptSource, QueueSetup};
+use crate::shared::Shared;
+use crate::state::DeviceState;
+use crate::transport::{InterruptSource, QueueSetup};
+use crate::worker::control_queue::{CtrlQueue, CtrlWorker};
+use crate::worker::epoll::BusyPoll;
+use crate::worker::queue_pair::{PairWorker, QueuePairResources, RxQueue, TxQueue};
+use crate::worker::thread::{WorkerHandle, WorkerThread};
 
 mod halted;
 mod memory;
+pub(crate) mod queue_factory;
 
 use halted::HaltedQueues;
 
-/// What is left of an activated device when it is taken down, for its next life.
-pub(crate) struct Remains {
-    pub(crate) parts: Vec<PairParts>,
+/// Resources of a device that are its own over all activations: backends, limiters, steering of the link.
+pub(crate) struct DetachedResources {
+    pub(crate) pairs: Vec<QueuePairResources>,
     pub(crate) controls: Vec<Box<dyn PortControl>>,
 }
 
-impl Remains {
+impl DetachedResources {
     /// Whether every backend takes frames with a partial checksum.
     pub(crate) fn accept_partial_checksums(&self) -> bool {
-        let mut caps = self.parts.iter().map(|parts| parts.backend.caps());
+        let mut caps = self.pairs.iter().map(|pair| pair.backend.caps());
         caps.all(|caps| caps.tx.contains(Offloads::CSUM))
     }
 
-    /// The MTU of the link as it is now, if it has one: the smallest of all ports.
+    /// MTU of the link as it is now, if it has one: the smallest of all ports.
     pub(crate) fn link_mtu(&self) -> Option<u16> {
-        let ports = self.parts.iter();
-        ports.filter_map(|parts| parts.backend.mtu()).min()
+        self.pairs
+            .iter()
+            .filter_map(|pair| pair.backend.mtu())
+            .min()
     }
 }
 
 /// A pair before and after its first queue was started.
 enum Pair {
-    Idle(Box<PairParts>),
-    Worker(Slot<PairWorker>),
+    Idle(Box<QueuePairResources>),
+    Worker(WorkerHandle<PairWorker>),
     Lost(WorkerLost),
 }
 
 impl Pair {
     /// What its worker, which is parked for it, works with.
-    fn parts(&mut self) -> Result<&mut PairParts, WorkerLost> {
+    fn resources(&mut self) -> Result<&mut QueuePairResources, WorkerLost> {
         match self {
-            Self::Idle(parts) => Ok(parts),
-            Self::Worker(slot) => Ok(&mut slot.park()?.parts),
+            Self::Idle(resources) => Ok(resources),
+            Self::Worker(slot) => Ok(&mut slot.park()?.resources),
             Self::Lost(lost) => Err(lost.clone()),
         }
     }
 }
 
 /// See the module's text.
-pub(crate) struct Runtime {
-    live: Arc<Live>,
-    engines: Engines,
+pub(crate) struct ActiveDevice {
+    shared: Arc<Shared>,
+    factory: QueueFactory,
     pairs: Vec<Pair>,
-    control: Option<Slot<CtrlWorker>>,
+    control: Option<WorkerHandle<CtrlWorker>>,
     halted: HaltedQueues,
     paused: bool,
     /// Tell the driver when the device goes on: it comes from elsewhere, where the link may have been another.
     interrupt_config: bool,
 }
 
-impl Runtime {
+impl ActiveDevice {
     /// A device without queues, whose queues `engines` makes.
-    pub(crate) fn new(live: Arc<Live>, engines: Engines, parts: Vec<PairParts>) -> Self {
-        let pairs = parts
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        factory: QueueFactory,
+        resources: Vec<QueuePairResources>,
+    ) -> Self {
+        let pairs = resources
             .into_iter()
-            .map(|parts| Pair::Idle(Box::new(parts)))
+            .map(|resources| Pair::Idle(Box::new(resources)))
             .collect();
         Self {
-            live,
-            engines,
+            shared,
+            factory,
             pairs,
             control: None,
             halted: HaltedQueues::default(),
@@ -93,8 +100,8 @@ impl Runtime {
         }
     }
 
-    pub(crate) fn live(&self) -> &Arc<Live> {
-        &self.live
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     pub(crate) fn is_paused(&self) -> bool {
@@ -104,7 +111,7 @@ impl Runtime {
     fn link_config(&self) -> LinkConfig {
         LinkConfig {
             hdr_len: HdrSize::Base.bytes(),
-            rx: self.live.policy().offloads,
+            rx: self.shared.policy().offloads,
         }
     }
 
@@ -112,7 +119,7 @@ impl Runtime {
     pub(crate) fn configure(&mut self) -> Result<(), ActivateError> {
         let link = self.link_config();
         for pair in &mut self.pairs {
-            pair.parts()?
+            pair.resources()?
                 .backend
                 .configure(&link)
                 .map_err(ActivateError::Backend)?;
@@ -127,9 +134,9 @@ impl Runtime {
         for (pair, state) in self.pairs.iter_mut().enumerate() {
             match state {
                 Pair::Worker(slot) => slot.park()?.reconfigure(&link),
-                Pair::Idle(parts) => {
-                    if let Err(error) = parts.backend.configure(&link) {
-                        self.live.port_died(pair, &error);
+                Pair::Idle(resources) => {
+                    if let Err(error) = resources.backend.configure(&link) {
+                        self.shared.port_died(pair, &error);
                     }
                 }
                 Pair::Lost(lost) => return Err(lost.clone()),
@@ -138,41 +145,41 @@ impl Runtime {
         Ok(())
     }
 
-    /// Puts a queue in; its worker does not run before [`Runtime::run`].
+    /// Puts a queue in; its worker does not run before [`ActiveDevice::run`].
     pub(crate) fn insert(&mut self, setup: QueueSetup) -> Result<(), ActivateError> {
         let index = setup.index;
-        let config = self.engines.ring_config(&setup)?;
+        let config = self.factory.ring_config(&setup)?;
         let kick = setup.kick;
-        let role = self.engines.role(index)?;
+        let role = self.factory.role(index)?;
         if self.halted.start(index, &config)? {
             return Ok(());
         }
         match role {
             QueueRole::Rx(pair) => {
-                let engine = self.engines.rx(index, &config)?;
+                let engine = self.factory.rx(index, &config)?;
                 let goes_on = engine.cursor() != Cursor::default();
                 let worker = self.worker(pair, index)?;
                 if worker.rx.is_some() {
                     return Err(ActivateError::Running(index));
                 }
                 worker.rx = Some(RxQueue::new(index, engine, kick, config).interrupting(goes_on));
-                self.live
+                self.shared
                     .queue_changed(|running| running.rx[usize::from(pair)] = true);
             }
             QueueRole::Tx(pair) => {
-                let engine = self.engines.tx(index, &config)?;
+                let engine = self.factory.tx(index, &config)?;
                 let goes_on = engine.cursor() != Cursor::default();
                 let worker = self.worker(pair, index)?;
                 if worker.tx.is_some() {
                     return Err(ActivateError::Running(index));
                 }
                 worker.tx = Some(TxQueue::new(index, engine, kick, config).interrupting(goes_on));
-                self.live
+                self.shared
                     .queue_changed(|running| running.tx[usize::from(pair)] = true);
             }
             QueueRole::Ctrl => self.insert_control(CtrlQueue {
                 index,
-                engine: self.engines.ctrl(index, &config)?,
+                engine: self.factory.ctrl(index, &config)?,
                 kick,
                 config,
             })?,
@@ -185,22 +192,31 @@ impl Runtime {
         if self.control.is_some() {
             return Err(ActivateError::Running(index));
         }
-        let thread = self.spawn(format!("{}_ctrl", self.live.id), ThreadKind::Control, index)?;
+        let thread = self.spawn(
+            format!("{}_ctrl", self.shared.id),
+            ThreadKind::Control,
+            index,
+        )?;
         let interrupt_first = queue.engine.cursor() != Cursor::default();
-        let mut worker = CtrlWorker::new(self.live.clone(), queue);
+        let mut worker = CtrlWorker::new(self.shared.clone(), queue);
         worker.interrupt_first = interrupt_first;
-        self.control = Some(Slot::new(thread, worker));
+        self.control = Some(WorkerHandle::new(thread, worker));
         Ok(())
     }
 
-    fn spawn<W: crate::thread::Work>(
+    fn spawn<W: crate::worker::thread::Worker>(
         &self,
         name: String,
         kind: ThreadKind,
         index: u16,
     ) -> Result<WorkerThread<W>, ActivateError> {
-        WorkerThread::spawn(name, kind, self.engines.terms.seccomp, self.live.clone())
-            .map_err(|source| ActivateError::Spawn { index, source })
+        WorkerThread::spawn(
+            name,
+            kind,
+            self.factory.negotiated.seccomp,
+            self.shared.clone(),
+        )
+        .map_err(|source| ActivateError::Spawn { index, source })
     }
 
     /// The parked worker of `pair`, which gets its thread with its first queue.
@@ -208,15 +224,15 @@ impl Runtime {
         let at = usize::from(pair);
         if matches!(self.pairs[at], Pair::Idle(_)) {
             let thread = self.spawn(
-                format!("{}_qp{pair}", self.live.id),
+                format!("{}_qp{pair}", self.shared.id),
                 ThreadKind::QueuePair,
                 index,
             )?;
-            let name = Pair::Lost(WorkerLost(format!("{}_qp{pair}", self.live.id)));
-            if let Pair::Idle(parts) = std::mem::replace(&mut self.pairs[at], name) {
-                let busy_poll = BusyPoll::new(self.engines.terms.poll_us);
-                let worker = PairWorker::new(pair, self.live.clone(), *parts, busy_poll);
-                self.pairs[at] = Pair::Worker(Slot::new(thread, worker));
+            let name = Pair::Lost(WorkerLost(format!("{}_qp{pair}", self.shared.id)));
+            if let Pair::Idle(resources) = std::mem::replace(&mut self.pairs[at], name) {
+                let busy_poll = BusyPoll::new(self.factory.negotiated.poll_us);
+                let worker = PairWorker::new(pair, self.shared.clone(), *resources, busy_poll);
+                self.pairs[at] = Pair::Worker(WorkerHandle::new(thread, worker));
             }
         }
         match &mut self.pairs[at] {
@@ -267,11 +283,11 @@ impl Runtime {
         ran
     }
 
-    /// As [`Runtime::run`], for workers that ran a moment ago: a host that cannot let them go on has failed.
+    /// As [`ActiveDevice::run`], for workers that ran a moment ago: a host that cannot let them go on has failed.
     fn run_or_fail(&mut self) -> Result<(), ActivateError> {
         let done = self.run();
         if let Err(error) = &done {
-            self.live
+            self.shared
                 .fail(&format_args!("workers cannot go on: {error}"));
         }
         done
@@ -279,10 +295,10 @@ impl Runtime {
 
     /// Takes a queue out. Afterwards its memory is not touched any more; the result is where it stood.
     pub(crate) fn remove(&mut self, index: u16) -> Result<Option<Cursor>, ActivateError> {
-        let cursor = match self.engines.role(index)? {
+        let cursor = match self.factory.role(index)? {
             QueueRole::Rx(pair) => {
                 let rx = self.existing(pair)?.and_then(|worker| worker.rx.take());
-                self.live
+                self.shared
                     .queue_changed(|running| running.rx[usize::from(pair)] = false);
                 rx.map(|rx| {
                     self.keep_if_broken(&rx, false);
@@ -291,7 +307,7 @@ impl Runtime {
             }
             QueueRole::Tx(pair) => {
                 let tx = self.existing(pair)?.and_then(|worker| worker.tx.take());
-                self.live
+                self.shared
                     .queue_changed(|running| running.tx[usize::from(pair)] = false);
                 tx.map(|tx| {
                     self.keep_if_broken(&tx, false);
@@ -360,7 +376,7 @@ impl Runtime {
             let _ = self.pause();
         }
         if done.is_ok() && std::mem::take(&mut self.interrupt_config) {
-            self.live.trigger(InterruptSource::Config);
+            self.shared.trigger(InterruptSource::Config);
         }
         done
     }
@@ -379,20 +395,21 @@ impl Runtime {
 
     /// Starts from what was saved, paused; to be called before any queue is there. No queue of a
     /// device that needed a reset runs before that.
-    pub(crate) fn restore(&mut self, saved: &Saved) {
+    pub(crate) fn restore(&mut self, saved: &DeviceState) {
         if saved.needs_reset {
             self.halted.halt_all();
         }
         self.paused = true;
         self.interrupt_config = true;
-        self.live.restore(saved);
+        self.shared
+            .restore(saved.pairs, saved.offloads, &saved.tables);
     }
 
     /// What is left of every queue's limit. The device has to be paused.
     pub(crate) fn limits(&mut self) -> Result<Vec<(u16, Levels)>, WorkerLost> {
         let mut limits = Vec::new();
         for (pair, state) in (0..).zip(&mut self.pairs) {
-            limits.extend(state.parts()?.levels(pair));
+            limits.extend(state.resources()?.levels(pair));
         }
         Ok(limits)
     }
@@ -406,10 +423,13 @@ impl Runtime {
         let mut result = Ok(());
         for pair in &mut self.pairs {
             // A pair that is lost keeps none of the others from going on.
-            let changed = pair.parts().map_err(LimitError::from).and_then(|parts| {
-                parts.change_limits(&mut rx, &mut tx)?;
-                Ok(())
-            });
+            let changed = pair
+                .resources()
+                .map_err(LimitError::from)
+                .and_then(|resources| {
+                    resources.change_limits(&mut rx, &mut tx)?;
+                    Ok(())
+                });
             result = result.and(changed);
         }
         self.run_or_fail()?;
@@ -439,21 +459,21 @@ impl Runtime {
     ///
     /// # Errors
     /// A worker was lost, and its port with it.
-    pub(crate) fn into_remains(mut self) -> Result<Remains, WorkerLost> {
+    pub(crate) fn into_resources(mut self) -> Result<DetachedResources, WorkerLost> {
         let paused = self.pause();
         self.control = None;
-        let mut parts = Vec::with_capacity(self.pairs.len());
+        let mut pairs = Vec::with_capacity(self.pairs.len());
         for pair in self.pairs {
-            parts.push(match pair {
-                Pair::Idle(parts) => *parts,
-                Pair::Worker(slot) => slot.into_work()?.parts,
+            pairs.push(match pair {
+                Pair::Idle(resources) => *resources,
+                Pair::Worker(slot) => slot.into_work()?.resources,
                 Pair::Lost(lost) => return Err(lost),
             });
         }
         paused?;
-        Ok(Remains {
-            parts,
-            controls: self.live.release(),
+        Ok(DetachedResources {
+            pairs,
+            controls: self.shared.release(),
         })
     }
 }

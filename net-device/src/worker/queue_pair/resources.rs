@@ -3,16 +3,17 @@
 use net_queue::FrameBackend;
 use rate_limiter::Levels;
 
-use crate::limits::{Change, QueueLimit, now_ns};
+use crate::clock::now_ns;
+use crate::rate_limit::{Change, QueueLimit};
 
 /// What stays with a pair over resets: its port's backend and its limiters.
-pub(crate) struct PairParts {
+pub(crate) struct QueuePairResources {
     pub(crate) backend: Box<dyn FrameBackend>,
     pub(crate) rx_limit: QueueLimit,
     pub(crate) tx_limit: QueueLimit,
 }
 
-impl PairParts {
+impl QueuePairResources {
     /// What is left of the pair's limits, by queue index.
     pub(crate) fn levels(&mut self, pair: u16) -> Vec<(u16, Levels)> {
         let limits = [&mut self.rx_limit, &mut self.tx_limit].into_iter();

@@ -10,35 +10,13 @@ use snapshot::state::{
     BucketState, CoalesceState, ConfigState, ControlState, LimiterState, NetState, QueueLayout,
     QueueState,
 };
-use snapshot::{Migratable, MigrateError, Snapshot, Snapshottable, Transportable};
 
+use crate::config::MacAddr;
 use crate::config::NetConfig;
-use crate::device::NetDevice;
-use crate::error::{ActivateError, WorkerLost};
-use crate::features::{FeatureError, Features};
-use crate::filter::{FilterTables, MAC_TABLE_MAX, MacList, RxModes};
-use crate::mac::MacAddr;
-use crate::traits::QueueSetup;
-
-/// Why a state is none of this device.
-#[derive(Debug, thiserror::Error)]
-pub enum RestoreError {
-    /// The device runs, or ran and was not reset.
-    #[error("device is active")]
-    Active,
-    /// A worker panicked earlier; only a new device helps.
-    #[error(transparent)]
-    Lost(#[from] WorkerLost),
-    /// The features are not what this device and its backend offer.
-    #[error("features_acked")]
-    Features(#[source] FeatureError),
-    /// The receive offloads that were on cannot be on under these features.
-    #[error("guest_offloads")]
-    GuestOffloads(#[source] FeatureError),
-    /// A field has a value that no state of this device has.
-    #[error("{0} is out of range")]
-    Field(&'static str),
-}
+use crate::error::{ActivateError, RestoreError};
+use crate::features::Features;
+use crate::shared::rx_filter::{FilterTables, MAC_TABLE_MAX, MacList, RxModes};
+use crate::transport::QueueSetup;
 
 fn require(holds: bool, field: &'static str) -> Result<(), RestoreError> {
     if holds {
@@ -50,7 +28,7 @@ fn require(holds: bool, field: &'static str) -> Result<(), RestoreError> {
 
 /// What a device is beyond its configuration and its backend: everything that the guest can tell.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Saved {
+pub(crate) struct DeviceState {
     pub(crate) acked: Features,
     pub(crate) mac: Option<MacAddr>,
     pub(crate) announce: bool,
@@ -67,12 +45,12 @@ pub(crate) struct Saved {
     pub(crate) limits: Vec<(u16, Levels)>,
 }
 
-impl Saved {
+impl DeviceState {
     /// Lets a queue go on from where it stood when it was saved.
     ///
     /// # Errors
     /// It did not run then, or lay elsewhere: from its start it would run over what the driver has in flight.
-    pub(crate) fn place(&self, setup: &mut QueueSetup) -> Result<(), ActivateError> {
+    pub(crate) fn resume_from(&self, setup: &mut QueueSetup) -> Result<(), ActivateError> {
         let same = |(index, ring): &&(u16, RingConfig)| {
             (*index, ring.size, ring.addrs) == (setup.index, setup.size, setup.addrs)
         };
@@ -364,35 +342,3 @@ fn levels(state: &LimiterState) -> Levels {
         peak_bandwidth: state.peak_bandwidth.map(level),
     }
 }
-
-impl Snapshottable for NetDevice {
-    fn id(&self) -> String {
-        self.config().id.clone()
-    }
-
-    /// Takes the state of a paused device, or of one that no driver has activated.
-    fn snapshot(&mut self) -> Result<Snapshot, MigrateError> {
-        let saved = self
-            .save()
-            .map_err(|error| MigrateError::Snapshot(error.into()))?;
-        let state = saved.to_state(self.config(), self.offered, self.queue_sizes());
-        Snapshot::seal(&state).map_err(|error| MigrateError::Snapshot(error.into()))
-    }
-
-    /// Puts a state into a device that is not activated. What the saved device had activated has to be
-    /// activated again by the VMM, with its memory, new descriptors, and each queue where it lay; it is paused
-    /// then. A reset, or a driver that accepts other features, ends that.
-    fn restore(&mut self, snapshot: Snapshot) -> Result<(), MigrateError> {
-        let refused = |error: snapshot::BoxError| MigrateError::Restore(error);
-        let state = snapshot.open().map_err(|error| refused(error.into()))?;
-        self.follow_mtu();
-        let saved = Saved::from_state(&state, self.config(), self.offered)
-            .map_err(|error| refused(error.into()))?;
-        self.load(saved).map_err(|error| refused(error.into()))
-    }
-}
-
-impl Transportable for NetDevice {}
-
-/// What the device writes is marked in the bitmap of the guest memory, or in the log that was set on it.
-impl Migratable for NetDevice {}

@@ -9,13 +9,13 @@ use crate::events::{DeviceEvent, Events};
 
 /// Whether the device needs a reset, and whom to tell that a worker died.
 #[derive(Debug)]
-pub(crate) struct Health {
+pub(crate) struct DeviceStatus {
     events: Arc<Events>,
     needs_reset: AtomicBool,
     exit_event: Mutex<Option<EventFd>>,
 }
 
-impl Health {
+impl DeviceStatus {
     pub(crate) fn new(events: Arc<Events>) -> Self {
         Self {
             events,

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use net_queue::{Caps, FrameBackend, Gather, LinkConfig, Offloads, RecvError, Scatter, SendError};
 use tap::Tap;
 
-use crate::port::{Port, PortControl};
+use super::{Port, PortControl};
 
 /// The two crates' names for one thing; neither knows the other.
 const OFFLOADS: [(Offloads, tap::Offloads); 7] = [

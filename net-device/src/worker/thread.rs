@@ -11,12 +11,12 @@ use std::thread::JoinHandle;
 
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use crate::error::ActivateError;
-use crate::live::Live;
-use crate::seccomp::{SeccompAction, SeccompError, ThreadKind, install};
+use crate::error::{ActivateError, SpawnError, WorkerLost};
+use crate::seccomp::{SeccompAction, ThreadKind, install};
+use crate::shared::Shared;
 
 /// What a thread can run.
-pub(crate) trait Work: Send + 'static {
+pub(crate) trait Worker: Send + 'static {
     /// Does all that can fail of the next run, in the thread that can report it.
     fn prepare(&mut self, stop: &EventFd) -> Result<(), ActivateError>;
 
@@ -24,25 +24,9 @@ pub(crate) trait Work: Send + 'static {
     fn run(&mut self, stop: &EventFd);
 }
 
-/// The worker ended by itself: it panicked, and what it had is lost.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("worker {0} is lost")]
-pub struct WorkerLost(pub(crate) String);
-
-/// Why a worker thread could not be started.
-#[derive(Debug, thiserror::Error)]
-pub enum SpawnError {
-    /// No thread or no descriptor was to be had.
-    #[error("cannot start worker thread")]
-    Thread(#[source] io::Error),
-    /// The thread could not confine itself.
-    #[error("cannot confine worker thread")]
-    Seccomp(#[from] SeccompError),
-}
-
 /// A thread for one worker. Dropping it ends the thread.
 #[derive(Debug)]
-pub(crate) struct WorkerThread<W: Work> {
+pub(crate) struct WorkerThread<W: Worker> {
     name: String,
     inbox: Option<Sender<Box<W>>>,
     outbox: Receiver<Box<W>>,
@@ -50,13 +34,13 @@ pub(crate) struct WorkerThread<W: Work> {
     thread: Option<JoinHandle<()>>,
 }
 
-impl<W: Work> WorkerThread<W> {
+impl<W: Worker> WorkerThread<W> {
     /// Starts the thread and returns when it has confined itself.
     pub(crate) fn spawn(
         name: String,
         kind: ThreadKind,
         action: SeccompAction,
-        live: Arc<Live>,
+        shared: Arc<Shared>,
     ) -> Result<Self, SpawnError> {
         let stop = Arc::new(EventFd::new(EFD_NONBLOCK).map_err(SpawnError::Thread)?);
         let (inbox, work) = channel::<Box<W>>();
@@ -71,7 +55,7 @@ impl<W: Work> WorkerThread<W> {
             }
             while let Ok(mut work) = work.recv() {
                 if catch_unwind(AssertUnwindSafe(|| work.run(&thread_stop))).is_err() {
-                    live.worker_panicked(&thread_name);
+                    shared.worker_panicked(&thread_name);
                     return;
                 }
                 if done.send(work).is_err() {
@@ -114,7 +98,7 @@ impl<W: Work> WorkerThread<W> {
     }
 }
 
-impl<W: Work> Drop for WorkerThread<W> {
+impl<W: Worker> Drop for WorkerThread<W> {
     fn drop(&mut self) {
         // A thread that still runs sees the stop event; one that waits sees the inbox closed.
         let _ = self.stop.write(1);
@@ -127,12 +111,12 @@ impl<W: Work> Drop for WorkerThread<W> {
 
 /// A worker and its thread: the worker is either here, to be looked at and changed, or runs there.
 #[derive(Debug)]
-pub(crate) struct Slot<W: Work> {
+pub(crate) struct WorkerHandle<W: Worker> {
     thread: WorkerThread<W>,
     parked: Option<Box<W>>,
 }
 
-impl<W: Work> Slot<W> {
+impl<W: Worker> WorkerHandle<W> {
     pub(crate) fn new(thread: WorkerThread<W>, work: W) -> Self {
         Self {
             thread,

@@ -20,9 +20,9 @@ use {
 /// The count is odd while the worker is inside. Whoever changed the policy waits until every worker has been
 /// outside once; from then on the old one has no effect any more.
 #[derive(Debug, Default)]
-pub(crate) struct Epoch(AtomicU64);
+pub(crate) struct ReaderEpoch(AtomicU64);
 
-impl Epoch {
+impl ReaderEpoch {
     /// Goes inside until the result is dropped, a panic included. One thread at a time.
     #[inline]
     pub(crate) fn enter(&self) -> impl Drop + use<'_> {

@@ -3,10 +3,16 @@
 use std::os::fd::OwnedFd;
 
 use net_queue::ring::{AnyRing, Cursor, RingConfig};
-use net_queue::{DropCause, FrameBackend, Outcome, RxEngine, RxStop, TxEngine};
+use net_queue::{Budget, DropCause, FrameBackend, Outcome, RxEngine, RxStop, TxEngine};
 
-use super::BUDGET;
-use crate::live::{Live, PolicyReader};
+use crate::shared::Shared;
+use crate::shared::rx_policy::PolicyReader;
+
+/// What one engine may do before the other one, and the stop event, get their turn.
+pub(super) const BUDGET: Budget = Budget {
+    frames: 128,
+    bytes: 1 << 20,
+};
 
 /// What a queue waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +32,7 @@ pub(super) enum Wait {
 
 /// A running queue.
 #[derive(Debug)]
-pub(crate) struct PairQueue<E> {
+pub(crate) struct WorkerQueue<E> {
     pub(crate) index: u16,
     pub(crate) engine: E,
     pub(crate) kick: OwnedFd,
@@ -84,7 +90,7 @@ impl Kicked for TxEngine<AnyRing> {
     }
 }
 
-impl<E: Kicked> PairQueue<E> {
+impl<E: Kicked> WorkerQueue<E> {
     /// What the ring is made from to go on where it stands.
     pub(crate) fn position(&self) -> RingConfig {
         RingConfig {
@@ -94,14 +100,14 @@ impl<E: Kicked> PairQueue<E> {
     }
 
     /// Before the worker sleeps.
-    pub(super) fn rest(&mut self) {
+    pub(super) fn prepare_sleep(&mut self) {
         if self.wait == Wait::Driver && self.engine.arm() {
             self.wait = Wait::Ready;
         }
     }
 
     /// Before the worker goes on, from sleep or not.
-    pub(super) fn rouse(&mut self, slept: bool) {
+    pub(super) fn after_wakeup(&mut self, slept: bool) {
         if self.wait == Wait::Driver {
             if slept {
                 self.engine.disarm();
@@ -119,7 +125,7 @@ impl<E: Kicked> PairQueue<E> {
     }
 }
 
-impl<E> PairQueue<E> {
+impl<E> WorkerQueue<E> {
     pub(crate) fn new(index: u16, engine: E, kick: OwnedFd, config: RingConfig) -> Self {
         Self {
             index,
@@ -154,8 +160,8 @@ impl<E> PairQueue<E> {
     }
 }
 
-pub(crate) type RxQueue = PairQueue<RxEngine<AnyRing>>;
-pub(crate) type TxQueue = PairQueue<TxEngine<AnyRing>>;
+pub(crate) type RxQueue = WorkerQueue<RxEngine<AnyRing>>;
+pub(crate) type TxQueue = WorkerQueue<TxEngine<AnyRing>>;
 
 impl RxQueue {
     /// Takes frames from the backend that nobody gets, since the link is set down.
@@ -169,8 +175,8 @@ impl RxQueue {
 
     /// Takes over a policy that has changed. To be called inside the worker's epoch.
     #[inline]
-    pub(super) fn follow(&mut self, live: &Live, policy: &mut PolicyReader) {
-        if live.refresh(policy) {
+    pub(super) fn apply_policy(&mut self, shared: &Shared, policy: &mut PolicyReader) {
+        if shared.refresh(policy) {
             self.engine.set_offloads(policy.get().offloads);
         }
     }

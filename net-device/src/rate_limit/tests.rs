@@ -1,6 +1,6 @@
 use super::*;
 
-use crate::poll::{Poller, Source};
+use crate::worker::epoll::{Poller, Source};
 use rate_limiter::TokenBucketConfig;
 
 const HOUR_MS: u64 = 3_600_000;

@@ -1,6 +1,12 @@
 //! What the workers of an activated device share.
 
-mod epoch;
+pub(crate) mod config_space;
+pub(crate) mod control_budget;
+pub(crate) mod device_status;
+pub(crate) mod reader_epoch;
+pub(crate) mod rx_filter;
+pub(crate) mod rx_policy;
+mod steering;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,88 +14,46 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use net_queue::Offloads;
 use rate_limiter::Wake;
 
-pub(crate) use self::epoch::Epoch;
-use crate::control::ControlBudget;
+use self::config_space::ConfigSpace;
+use self::control_budget::ControlBudget;
+use self::device_status::DeviceStatus;
+use self::reader_epoch::ReaderEpoch;
+use self::rx_filter::FilterTables;
+use self::rx_policy::{PolicyReader, RxPolicy};
+pub(crate) use self::steering::SteerError;
+use self::steering::{Running, Steering};
 use crate::events::DeviceEvent;
 use crate::features::Features;
-use crate::filter::RxFilter;
-use crate::health::Health;
-use crate::limits::LimitTimer;
 use crate::log_limited;
-use crate::persist::Saved;
 use crate::port::PortControl;
-use crate::space::ConfigSpace;
-use crate::traits::{Interrupt, InterruptSource};
-
-/// What the driver decided about receiving, by negotiation and by command.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RxPolicy {
-    /// Work that frames may carry undone now.
-    pub(crate) offloads: Offloads,
-    /// Which frames the driver wants; `None`: all of them.
-    pub(crate) filter: Option<RxFilter>,
-    /// Pairs below this number receive (NET-MQ-01, NET-MQ-02).
-    pub(crate) pairs: u16,
-}
-
-impl RxPolicy {
-    /// What holds when the driver has negotiated `features` and given no command yet.
-    pub(crate) fn initial(features: Features, space: &ConfigSpace) -> Self {
-        let filtered = Features::VIRTIO_NET_F_CTRL_RX
-            | Features::VIRTIO_NET_F_CTRL_RX_EXTRA
-            | Features::VIRTIO_NET_F_CTRL_VLAN;
-        let filter = features
-            .intersects(filtered)
-            .then(|| RxFilter::new(features, space.mac()));
-        Self {
-            offloads: features.rx_offloads(),
-            filter,
-            pairs: u16::MAX,
-        }
-    }
-}
-
-/// A worker's copy of the policy.
-#[derive(Debug)]
-pub(crate) struct PolicyReader {
-    version: u64,
-    policy: Arc<RxPolicy>,
-}
+use crate::rate_limit::LimitTimer;
+use crate::transport::{Interrupt, InterruptSource};
 
 /// The state that the workers and the device share while it is activated.
-pub(crate) struct Live {
+pub(crate) struct Shared {
     pub(crate) id: String,
     pub(crate) features: Features,
     pub(crate) space: Arc<ConfigSpace>,
-    pub(crate) health: Arc<Health>,
+    pub(crate) status: Arc<DeviceStatus>,
     /// Of the device, over all its activations.
     pub(crate) control_budget: Arc<ControlBudget>,
     interrupt: Arc<dyn Interrupt>,
     version: AtomicU64,
     policy: Mutex<Arc<RxPolicy>>,
     /// One for each pair.
-    epochs: Vec<Epoch>,
+    epochs: Vec<ReaderEpoch>,
     /// What ends the wait of each pair's receive queue for its limit.
     rx_timers: Vec<Mutex<Option<Arc<LimitTimer>>>>,
     steering: Mutex<Steering>,
 }
 
-impl std::fmt::Debug for Live {
+impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Live")
+        f.debug_struct("Shared")
             .field("id", &self.id)
             .field("features", &self.features)
             .finish_non_exhaustive()
     }
-}
-
-/// The policy was not changed: the link did not follow.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SteerError {
-    #[error("pairs are not set up")]
-    Pairs,
-    #[error("link refused")]
-    Link(#[from] std::io::Error),
 }
 
 /// A lock whose holder panicked guards plain values that are whole after every statement.
@@ -97,12 +61,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Live {
+impl Shared {
     pub(crate) fn new(
         id: &str,
         features: Features,
         space: Arc<ConfigSpace>,
-        health: Arc<Health>,
+        status: Arc<DeviceStatus>,
         control_budget: Arc<ControlBudget>,
         interrupt: Arc<dyn Interrupt>,
         controls: Vec<Box<dyn PortControl>>,
@@ -113,11 +77,11 @@ impl Live {
             policy: Mutex::new(Arc::new(RxPolicy::initial(features, &space))),
             features,
             space,
-            health,
+            status,
             control_budget,
             interrupt,
             version: AtomicU64::new(0),
-            epochs: (0..pairs).map(|_| Epoch::default()).collect(),
+            epochs: (0..pairs).map(|_| ReaderEpoch::default()).collect(),
             rx_timers: (0..pairs).map(|_| Mutex::default()).collect(),
             steering: Mutex::new(Steering::new(features, controls)),
         }
@@ -131,7 +95,7 @@ impl Live {
     pub(crate) fn trigger(&self, source: InterruptSource) {
         if let Err(error) = self.interrupt.trigger(source) {
             log_limited!(
-                self.health.events().log,
+                self.status.events().log,
                 Debug,
                 "{}: interrupt {source:?} not delivered: {error}",
                 self.id
@@ -142,7 +106,7 @@ impl Live {
     /// The device cannot go on: DEVICE_NEEDS_RESET and a configuration interrupt (DEV-LIFE-04, DEV-LIFE-05).
     /// Returns whether it could until now.
     pub(crate) fn fail(&self, what: &dyn std::fmt::Display) -> bool {
-        let first = self.health.fail(what);
+        let first = self.status.fail(what);
         if first {
             self.trigger(InterruptSource::Config);
         }
@@ -155,7 +119,7 @@ impl Live {
         let was_up = self.space.is_link_up();
         let changed = self.space.lose_link();
         if was_up {
-            let events = self.health.events();
+            let events = self.status.events();
             events.emit(&DeviceEvent::Link { up: false });
         }
         if !self.fail(&what) && changed {
@@ -166,7 +130,7 @@ impl Live {
     /// A worker is lost: the device fails, and the VMM is told.
     pub(crate) fn worker_panicked(&self, name: &str) {
         self.fail(&format_args!("worker {name} panicked"));
-        self.health.worker_lost(name);
+        self.status.worker_lost(name);
     }
 
     pub(crate) fn reader(&self) -> PolicyReader {
@@ -194,7 +158,7 @@ impl Live {
         lock(&self.policy).clone()
     }
 
-    pub(crate) fn epoch(&self, pair: u16) -> Option<&Epoch> {
+    pub(crate) fn epoch(&self, pair: u16) -> Option<&ReaderEpoch> {
         self.epochs.get(usize::from(pair))
     }
 
@@ -241,11 +205,11 @@ impl Live {
         let mut steering = lock(&self.steering);
         let before = steering.chosen;
         steering.choose(pairs)?;
-        let done = self.feed(&mut steering);
+        let done = self.apply_active_pairs(&mut steering);
         if done.is_err() {
             steering.chosen = before;
             // What worked a moment ago works again, or the link is dying and says so by itself.
-            let _ = self.feed(&mut steering);
+            let _ = self.apply_active_pairs(&mut steering);
         }
         Ok(done?)
     }
@@ -253,7 +217,7 @@ impl Live {
     /// How many ports VQ_PAIRS_SET with this number would switch: 0 for one that is refused, or in force already.
     pub(crate) fn ports_to_switch(&self, pairs: u16) -> u64 {
         let steering = lock(&self.steering);
-        if steering.can_feed(pairs) {
+        if steering.can_activate_pairs(pairs) {
             steering.to_switch(pairs).count() as u64
         } else {
             0
@@ -263,7 +227,7 @@ impl Live {
     /// Makes the link feed the pairs that shall receive, and the workers of no others receive.
     ///
     /// A worker learns of frames once, when they come. So it has to be ready before its port lets them in.
-    fn feed(&self, steering: &mut Steering) -> std::io::Result<()> {
+    fn apply_active_pairs(&self, steering: &mut Steering) -> std::io::Result<()> {
         let pairs = steering.pairs();
         if pairs > self.policy().pairs {
             self.change_policy(|policy| policy.pairs = pairs);
@@ -280,12 +244,12 @@ impl Live {
     }
 
     /// Starts from what a saved driver had set, before any queue is there.
-    pub(crate) fn restore(&self, saved: &Saved) {
-        lock(&self.steering).chosen = saved.pairs;
+    pub(crate) fn restore(&self, pairs: Option<u16>, offloads: Offloads, tables: &FilterTables) {
+        lock(&self.steering).chosen = pairs;
         self.change_policy(|policy| {
-            policy.offloads = saved.offloads;
+            policy.offloads = offloads;
             if let Some(filter) = &mut policy.filter {
-                filter.set_tables(saved.tables.clone());
+                filter.set_tables(tables.clone());
             }
         });
     }
@@ -299,9 +263,9 @@ impl Live {
     pub(crate) fn queue_changed(&self, change: impl FnOnce(&mut Running)) {
         let mut steering = lock(&self.steering);
         change(&mut steering.running);
-        if let Err(error) = self.feed(&mut steering) {
+        if let Err(error) = self.apply_active_pairs(&mut steering) {
             log_limited!(
-                self.health.events().log,
+                self.status.events().log,
                 Warn,
                 "{}: cannot attach or detach a queue: {error}",
                 self.id
@@ -312,101 +276,5 @@ impl Live {
     /// Hands the ports' handles on to the device's next life.
     pub(crate) fn release(&self) -> Vec<Box<dyn PortControl>> {
         std::mem::take(&mut lock(&self.steering).controls)
-    }
-}
-
-impl PolicyReader {
-    #[inline]
-    pub(crate) fn get(&self) -> &RxPolicy {
-        &self.policy
-    }
-}
-
-/// Which queues run.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Running {
-    pub(crate) rx: Vec<bool>,
-    pub(crate) tx: Vec<bool>,
-}
-
-/// Which ports of the link are fed.
-struct Steering {
-    running: Running,
-    /// `VIRTIO_NET_F_CTRL_VQ` was negotiated.
-    commanded: bool,
-    /// What the driver asked for by command.
-    chosen: Option<u16>,
-    controls: Vec<Box<dyn PortControl>>,
-    attached: Vec<Option<bool>>,
-}
-
-impl Steering {
-    fn new(features: Features, controls: Vec<Box<dyn PortControl>>) -> Self {
-        let pairs = controls.len();
-        let running = Running {
-            rx: vec![false; pairs],
-            tx: vec![false; pairs],
-        };
-        Self {
-            running,
-            commanded: features.contains(Features::VIRTIO_NET_F_CTRL_VQ),
-            chosen: None,
-            attached: vec![None; pairs],
-            controls,
-        }
-    }
-
-    /// A driver that negotiated a control queue says there how many pairs receive, and starts with
-    /// one, whether that queue runs yet or not (NET-MQ-01). Otherwise (a VMM that serves that queue
-    /// itself starts and stops the others) every pair that runs does.
-    fn pairs(&self) -> u16 {
-        let initial = if self.commanded { 1 } else { u16::MAX };
-        self.chosen.unwrap_or(initial)
-    }
-
-    fn set_offloads(&self, offloads: Offloads) -> Result<(), SteerError> {
-        match self.controls.first() {
-            Some(control) => Ok(control.set_offloads(offloads)?),
-            None => Err(SteerError::Pairs),
-        }
-    }
-
-    /// Whether all of these pairs are set up.
-    fn can_feed(&self, pairs: u16) -> bool {
-        let count = usize::from(pairs);
-        let up = |queues: &[bool]| {
-            queues
-                .get(..count)
-                .is_some_and(|queues| queues.iter().all(|runs| *runs))
-        };
-        pairs != 0 && up(&self.running.rx) && up(&self.running.tx)
-    }
-
-    /// Takes the driver's choice, if all of these pairs are set up.
-    fn choose(&mut self, pairs: u16) -> Result<(), SteerError> {
-        if !self.can_feed(pairs) {
-            return Err(SteerError::Pairs);
-        }
-        self.chosen = Some(pairs);
-        Ok(())
-    }
-
-    /// The ports that are not yet as they should be when `pairs` receive, and whether each is to be attached.
-    fn to_switch(&self, pairs: u16) -> impl Iterator<Item = (usize, bool)> {
-        let pairs = usize::from(pairs);
-        // A link needs one queue even when nothing is to be received; the first one stays.
-        let wanted = move |pair| pair == 0 || (pair < pairs && self.running.rx[pair]);
-        let ports = (0..self.controls.len()).map(move |pair| (pair, wanted(pair)));
-        ports.filter(|(pair, on)| self.attached[*pair] != Some(*on))
-    }
-
-    /// Attaches and detaches what is not yet as it should be.
-    fn apply(&mut self) -> std::io::Result<()> {
-        let ports: Vec<_> = self.to_switch(self.pairs()).collect();
-        for (pair, on) in ports {
-            self.controls[pair].attach(on)?;
-            self.attached[pair] = Some(on);
-        }
-        Ok(())
     }
 }

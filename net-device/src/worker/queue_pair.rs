@@ -3,37 +3,33 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use net_queue::{Admit, Budget, DropCause, FrameBackend, LinkConfig, RxStop, TxStop};
+use net_queue::{Admit, DropCause, FrameBackend, LinkConfig, RxStop, TxStop};
 use vmm_sys_util::eventfd::EventFd;
 
+use crate::clock::now_ns;
 use crate::error::ActivateError;
 use crate::fd;
-use crate::limits::now_ns;
-use crate::live::{Epoch, Live, PolicyReader};
 use crate::log_limited;
-use crate::patience::Patience;
-use crate::poll::{BusyPoll, Poller, Ready, Source};
-use crate::thread::Work;
-use crate::traits::InterruptSource;
+use crate::shared::Shared;
+use crate::shared::reader_epoch::ReaderEpoch;
+use crate::shared::rx_policy::PolicyReader;
+use crate::transport::InterruptSource;
+use crate::worker::epoll::{BusyPoll, Poller, Ready, Source};
+use crate::worker::patience::Patience;
+use crate::worker::thread::Worker;
 
-mod parts;
 mod queue;
+mod resources;
 
-pub(crate) use parts::PairParts;
-use queue::Wait;
-pub(crate) use queue::{Kicked, PairQueue, RxQueue, TxQueue};
-
-/// What one engine may do before the other one, and the stop event, get their turn.
-const BUDGET: Budget = Budget {
-    frames: 128,
-    bytes: 1 << 20,
-};
+use queue::{BUDGET, Wait};
+pub(crate) use queue::{Kicked, RxQueue, TxQueue, WorkerQueue};
+pub(crate) use resources::QueuePairResources;
 
 /// Moves the frames of one pair.
 pub(crate) struct PairWorker {
     pair: u16,
-    live: Arc<Live>,
-    pub(crate) parts: PairParts,
+    shared: Arc<Shared>,
+    pub(crate) resources: QueuePairResources,
     pub(crate) rx: Option<RxQueue>,
     pub(crate) tx: Option<TxQueue>,
     policy: PolicyReader,
@@ -47,12 +43,17 @@ pub(crate) struct PairWorker {
 }
 
 impl PairWorker {
-    pub(crate) fn new(pair: u16, live: Arc<Live>, parts: PairParts, busy_poll: BusyPoll) -> Self {
-        let policy = live.reader();
+    pub(crate) fn new(
+        pair: u16,
+        shared: Arc<Shared>,
+        resources: QueuePairResources,
+        busy_poll: BusyPoll,
+    ) -> Self {
+        let policy = shared.reader();
         Self {
             pair,
-            live,
-            parts,
+            shared,
+            resources,
             rx: None,
             tx: None,
             policy,
@@ -79,7 +80,7 @@ impl PairWorker {
             Source::Backend => {
                 // A queue that waits for its driver would not try the backend.
                 if ready.troubled
-                    && let Err(error) = self.parts.backend.check()
+                    && let Err(error) = self.resources.backend.check()
                 {
                     self.backend_died(&error);
                     return;
@@ -100,9 +101,9 @@ impl PairWorker {
     }
 
     /// Asks the driver for kicks; false when there is something to do after all.
-    fn rest(&mut self) -> bool {
-        self.rx.iter_mut().for_each(PairQueue::rest);
-        self.tx.iter_mut().for_each(PairQueue::rest);
+    fn prepare_sleep(&mut self) -> bool {
+        self.rx.iter_mut().for_each(WorkerQueue::prepare_sleep);
+        self.tx.iter_mut().for_each(WorkerQueue::prepare_sleep);
         !self.is_ready()
     }
 
@@ -116,14 +117,14 @@ impl PairWorker {
 
     fn step_rx(&mut self) {
         let Some(rx) = self.rx.as_mut() else { return };
-        let live = self.live.clone();
-        let Some(epoch) = live.epoch(self.pair) else {
+        let shared = self.shared.clone();
+        let Some(epoch) = shared.epoch(self.pair) else {
             return;
         };
         let inside = epoch.enter();
-        rx.follow(&live, &mut self.policy);
+        rx.apply_policy(&shared, &mut self.policy);
         let policy = self.policy.get();
-        let limit = &mut self.parts.rx_limit;
+        let limit = &mut self.resources.rx_limit;
         if self.pair >= policy.pairs {
             // Not fed any more; the link says when it is again.
             rx.engine.abandon();
@@ -136,7 +137,7 @@ impl PairWorker {
         }
         let asked = limit.ask();
         let filter = policy.filter.as_ref().map(|filter| filter as &dyn Admit);
-        let backend = &mut *self.parts.backend;
+        let backend = &mut *self.resources.backend;
         let done = if self.link_up {
             rx.engine
                 .run(backend, &mut limit.limiter, filter, asked.now, BUDGET)
@@ -149,7 +150,7 @@ impl PairWorker {
             self.busy_poll.restart();
         }
         if done.interrupt {
-            live.trigger(InterruptSource::Queue(rx.index));
+            shared.trigger(InterruptSource::Queue(rx.index));
         }
         rx.wait = match done.stop {
             RxStop::Budget => Wait::Ready,
@@ -167,7 +168,7 @@ impl PairWorker {
             }
             RxStop::Fault(fault) => {
                 limit.idle();
-                live.fail(&format_args!("receive queue {}: {fault}", rx.index));
+                shared.fail(&format_args!("receive queue {}: {fault}", rx.index));
                 Wait::Halted
             }
             RxStop::Dead(error) => {
@@ -179,10 +180,10 @@ impl PairWorker {
 
     fn step_tx(&mut self, poller: &Poller) {
         let Some(tx) = self.tx.as_mut() else { return };
-        let limit = &mut self.parts.tx_limit;
+        let limit = &mut self.resources.tx_limit;
         let asked = limit.ask();
         let done = if self.link_up {
-            let backend = &mut *self.parts.backend;
+            let backend = &mut *self.resources.backend;
             tx.engine
                 .run(backend, &mut limit.limiter, asked.now, BUDGET)
         } else {
@@ -192,7 +193,7 @@ impl PairWorker {
             self.busy_poll.restart();
         }
         if done.interrupt {
-            self.live.trigger(InterruptSource::Queue(tx.index));
+            self.shared.trigger(InterruptSource::Queue(tx.index));
         }
         tx.wait = match done.stop {
             TxStop::Budget => Wait::Ready,
@@ -203,7 +204,7 @@ impl PairWorker {
             TxStop::Blocked => {
                 limit.idle();
                 if let Err(error) =
-                    poller.rearm_writable(self.parts.backend.poll_fd(), Source::Backend)
+                    poller.rearm_writable(self.resources.backend.poll_fd(), Source::Backend)
                 {
                     self.backend_died(&error);
                     return;
@@ -216,7 +217,7 @@ impl PairWorker {
             }
             TxStop::Fault(fault) => {
                 limit.idle();
-                self.live
+                self.shared
                     .fail(&format_args!("transmit queue {}: {fault}", tx.index));
                 Wait::Halted
             }
@@ -230,7 +231,7 @@ impl PairWorker {
     /// Programs the backend again as it was. One that does not take what it took before is gone.
     pub(crate) fn reconfigure(&mut self, link: &LinkConfig) {
         if !self.backend_dead
-            && let Err(error) = self.parts.backend.configure(link)
+            && let Err(error) = self.resources.backend.configure(link)
         {
             self.backend_died(&error);
         }
@@ -241,40 +242,40 @@ impl PairWorker {
         self.backend_dead = true;
         self.rx.iter_mut().for_each(|rx| rx.wait = Wait::Halted);
         self.tx.iter_mut().for_each(|tx| tx.wait = Wait::Halted);
-        self.parts.rx_limit.idle();
-        self.parts.tx_limit.idle();
-        self.live.port_died(usize::from(self.pair), error);
+        self.resources.rx_limit.idle();
+        self.resources.tx_limit.idle();
+        self.shared.port_died(usize::from(self.pair), error);
     }
 
     /// Leaves rings whose cursors tell all, see [`RxEngine::settle`].
-    fn settle(&mut self) {
+    fn drain(&mut self) {
         if let Some(rx) = self.rx.as_mut() {
-            let inside = self.live.epoch(self.pair).map(Epoch::enter);
-            rx.follow(&self.live, &mut self.policy);
+            let inside = self.shared.epoch(self.pair).map(ReaderEpoch::enter);
+            rx.apply_policy(&self.shared, &mut self.policy);
             if self.pair >= self.policy.get().pairs {
                 rx.engine.abandon();
             }
             let filter = self.policy.get().filter.as_ref();
             let filter = filter.map(|filter| filter as &dyn Admit);
-            let limiter = &mut self.parts.rx_limit.limiter;
+            let limiter = &mut self.resources.rx_limit.limiter;
             if rx.engine.settle(limiter, filter, now_ns()) {
-                self.live.trigger(InterruptSource::Queue(rx.index));
+                self.shared.trigger(InterruptSource::Queue(rx.index));
             }
             drop(inside);
         }
-        self.parts.rx_limit.idle();
-        self.parts.tx_limit.idle();
+        self.resources.rx_limit.idle();
+        self.resources.tx_limit.idle();
     }
 }
 
-impl Work for PairWorker {
+impl Worker for PairWorker {
     fn prepare(&mut self, stop: &EventFd) -> Result<(), ActivateError> {
         let poller = Poller::new().map_err(ActivateError::Poll)?;
         poller
             .add_level(fd::of(stop), Source::Stop)
             .map_err(ActivateError::Poll)?;
         if !self.backend_dead {
-            let fd = self.parts.backend.poll_fd();
+            let fd = self.resources.backend.poll_fd();
             poller
                 .add_edge(fd, Source::Backend)
                 .map_err(ActivateError::Backend)?;
@@ -294,8 +295,8 @@ impl Work for PairWorker {
             Source::TxKick,
         )?;
         for (limit, source) in [
-            (&self.parts.rx_limit, Source::RxTimer),
-            (&self.parts.tx_limit, Source::TxTimer),
+            (&self.resources.rx_limit, Source::RxTimer),
+            (&self.resources.tx_limit, Source::TxTimer),
         ] {
             if let Some(timer) = &limit.timer {
                 timer
@@ -304,22 +305,22 @@ impl Work for PairWorker {
             }
         }
         // From now on, until another run is prepared, this is the timer that it waits for.
-        self.live
-            .set_rx_timer(self.pair, self.parts.rx_limit.timer.clone());
+        self.shared
+            .set_rx_timer(self.pair, self.resources.rx_limit.timer.clone());
         self.poller = Some(poller);
         Ok(())
     }
 
     fn run(&mut self, _stop: &EventFd) {
-        self.rx.iter_mut().for_each(PairQueue::restart);
-        self.tx.iter_mut().for_each(PairQueue::restart);
-        self.link_up = self.live.space.passes_frames();
+        self.rx.iter_mut().for_each(WorkerQueue::restart);
+        self.tx.iter_mut().for_each(WorkerQueue::restart);
+        self.link_up = self.shared.space.passes_frames();
         let first = |index: u16, first: &mut bool| std::mem::take(first).then_some(index);
         let (rx, tx) = (self.rx.as_mut(), self.tx.as_mut());
         let rx = rx.and_then(|rx| first(rx.index, &mut rx.interrupt_first));
         let tx = tx.and_then(|tx| first(tx.index, &mut tx.interrupt_first));
         for index in rx.into_iter().chain(tx) {
-            self.live.trigger(InterruptSource::Queue(index));
+            self.shared.trigger(InterruptSource::Queue(index));
         }
         let Some(poller) = self.poller.take() else {
             return;
@@ -332,7 +333,7 @@ impl Work for PairWorker {
                 self.step_tx(&poller);
             }
             let look = self.is_ready() || self.busy_poll.looks(now_ns);
-            let sleep = !look && self.rest();
+            let sleep = !look && self.prepare_sleep();
             let mut stopped = false;
             let timeout = if sleep { self.timeout() } else { 0 };
             let waited = poller.wait_ms(timeout, |ready| {
@@ -341,21 +342,21 @@ impl Work for PairWorker {
             });
             if let Err(error) = waited {
                 log_limited!(
-                    self.live.health.events().log,
+                    self.shared.status.events().log,
                     Error,
                     "{}: worker of pair {} cannot wait: {error}",
-                    self.live.id,
+                    self.shared.id,
                     self.pair
                 );
-                self.live.fail(&"a worker cannot wait for events");
+                self.shared.fail(&"a worker cannot wait for events");
                 break;
             }
             if stopped {
                 break;
             }
-            self.rx.iter_mut().for_each(|rx| rx.rouse(!look));
-            self.tx.iter_mut().for_each(|tx| tx.rouse(!look));
+            self.rx.iter_mut().for_each(|rx| rx.after_wakeup(!look));
+            self.tx.iter_mut().for_each(|tx| tx.after_wakeup(!look));
         }
-        self.settle();
+        self.drain();
     }
 }

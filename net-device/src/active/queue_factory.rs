@@ -8,9 +8,9 @@ use net_queue::{CtrlEngine, GuestRam, QueueCounters, RxConfig, RxEngine, TxEngin
 
 use crate::error::ActivateError;
 use crate::features::Features;
-use crate::live::Live;
 use crate::seccomp::SeccompAction;
-use crate::traits::QueueSetup;
+use crate::shared::Shared;
+use crate::transport::QueueSetup;
 
 /// What a queue index means. VirtIO 1.4 §5.1.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(crate) enum QueueRole {
 
 /// How the device was configured and negotiated, as far as queues depend on it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Terms {
+pub(crate) struct NegotiatedConfig {
     pub(crate) features: Features,
     /// What the driver is told.
     pub(crate) mtu: Option<u16>,
@@ -39,9 +39,9 @@ pub(crate) struct Terms {
 }
 
 /// See the module's text.
-pub(crate) struct Engines {
-    pub(crate) live: Arc<Live>,
-    pub(crate) terms: Terms,
+pub(crate) struct QueueFactory {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) negotiated: NegotiatedConfig,
     pub(crate) ram: GuestRam,
     /// One for each queue; the control queue's is the last.
     pub(crate) counters: Vec<Arc<QueueCounters>>,
@@ -49,17 +49,20 @@ pub(crate) struct Engines {
     pub(crate) pairs: u16,
 }
 
-impl Engines {
+impl QueueFactory {
     /// The role of a queue; without MQ the control queue follows the first pair (NET-CVQ-01).
     pub(crate) fn role(&self, index: u16) -> Result<QueueRole, ActivateError> {
         // Without a control queue a VMM that has one of its own starts as many pairs as it likes.
         let one =
-            self.terms.features & (Features::VIRTIO_NET_F_CTRL_VQ | Features::VIRTIO_NET_F_MQ);
+            self.negotiated.features & (Features::VIRTIO_NET_F_CTRL_VQ | Features::VIRTIO_NET_F_MQ);
         let one = one == Features::VIRTIO_NET_F_CTRL_VQ;
         let pairs = if one { 1 } else { self.pairs };
         match index {
             _ if index == 2 * pairs
-                && self.terms.features.contains(Features::VIRTIO_NET_F_CTRL_VQ) =>
+                && self
+                    .negotiated
+                    .features
+                    .contains(Features::VIRTIO_NET_F_CTRL_VQ) =>
             {
                 Ok(QueueRole::Ctrl)
             }
@@ -78,13 +81,16 @@ impl Engines {
             cursor,
             ..
         } = *setup;
-        if size > self.terms.max_queue_size {
+        if size > self.negotiated.max_queue_size {
             return Err(ActivateError::Ring {
                 index,
                 source: RingError::Size(size),
             });
         }
-        let packed = self.terms.features.contains(Features::VIRTIO_F_RING_PACKED);
+        let packed = self
+            .negotiated
+            .features
+            .contains(Features::VIRTIO_F_RING_PACKED);
         Ok(RingConfig {
             layout: if packed {
                 Layout::Packed
@@ -93,12 +99,18 @@ impl Engines {
             },
             size,
             addrs,
-            event_idx: self.terms.features.contains(Features::VIRTIO_F_EVENT_IDX),
+            event_idx: self
+                .negotiated
+                .features
+                .contains(Features::VIRTIO_F_EVENT_IDX),
             indirect: self
-                .terms
+                .negotiated
                 .features
                 .contains(Features::VIRTIO_F_INDIRECT_DESC),
-            in_order: self.terms.features.contains(Features::VIRTIO_F_IN_ORDER),
+            in_order: self
+                .negotiated
+                .features
+                .contains(Features::VIRTIO_F_IN_ORDER),
             cursor,
             ..RingConfig::default()
         })
@@ -114,16 +126,16 @@ impl Engines {
         index: u16,
         config: &RingConfig,
     ) -> Result<RxEngine<AnyRing>, ActivateError> {
-        let features = self.terms.features;
+        let features = self.negotiated.features;
         let rx = RxConfig {
             size: HdrSize::Base,
-            offloads: self.live.policy().offloads,
+            offloads: self.shared.policy().offloads,
             merge: features.contains(Features::VIRTIO_NET_F_MRG_RXBUF),
             mtu: self
-                .terms
+                .negotiated
                 .mtu
                 .filter(|_| features.contains(Features::VIRTIO_NET_F_MTU)),
-            link_mtu: self.terms.link_mtu,
+            link_mtu: self.negotiated.link_mtu,
         };
         let ring = self.ring(index, config)?;
         Ok(RxEngine::new(
@@ -141,8 +153,8 @@ impl Engines {
         index: u16,
         config: &RingConfig,
     ) -> Result<TxEngine<AnyRing>, ActivateError> {
-        let rules = TxRules::new(self.terms.features.tx_offloads());
-        let rules = if self.terms.partial_checksums {
+        let rules = TxRules::new(self.negotiated.features.tx_offloads());
+        let rules = if self.negotiated.partial_checksums {
             rules
         } else {
             rules.completing()

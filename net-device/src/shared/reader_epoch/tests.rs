@@ -11,13 +11,13 @@ use std::sync::atomic::Ordering;
 use shuttle::sync::atomic::AtomicU64 as Plain;
 use shuttle::thread;
 
-use super::{AtomicU64, Epoch, yield_now};
+use super::{AtomicU64, ReaderEpoch, yield_now};
 
 const RUNS: usize = 500;
 
 #[derive(Default)]
 struct Device {
-    epoch: Epoch,
+    epoch: ReaderEpoch,
     /// The number of the policy in force, as the threads are shown it.
     policy: AtomicU64,
     /// Policies below this number are gone: no model, but what has happened.
@@ -59,7 +59,7 @@ fn scenario() {
     worker.join().expect("the worker ends");
 }
 
-/// Without the fence in [`Epoch::enter`] a worker goes inside, unseen, and reads the old policy.
+/// Without the fence in [`ReaderEpoch::enter`] a worker goes inside, unseen, and reads the old policy.
 #[test]
 fn nobody_acts_on_a_policy_after_the_change_is_in_force_net_cvq_03() {
     shuttle::check_random(scenario, RUNS);

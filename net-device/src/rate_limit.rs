@@ -3,22 +3,15 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rate_limiter::{ConfigError, Group, Limiter, RateLimiter, RateLimiterConfig, Wake};
 use vmm_sys_util::timerfd::TimerFd;
 
+use crate::clock::now_ns;
 use crate::config::LimitScope;
 use crate::error::LimitError;
-
-/// Nanoseconds on the clock that all limits of the process share, so that budgets can be shared too. Whoever changes
-/// a [`Group`] that devices are within does it at this time.
-#[must_use]
-pub fn now_ns() -> u64 {
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX)
-}
 
 /// A timer that a worker waits for while its limiter says no. A shared budget makes it expire early when tokens
 /// come back.
@@ -138,14 +131,14 @@ impl QueueLimit {
 }
 
 /// What the limiters of one direction of a device are made from.
-pub(crate) struct Budget<'a> {
+pub(crate) struct DirectionLimit<'a> {
     pub(crate) config: Option<RateLimiterConfig>,
     pub(crate) scope: LimitScope,
     /// What others share as well.
     pub(crate) outer: Option<&'a Group>,
 }
 
-impl Budget<'_> {
+impl DirectionLimit<'_> {
     /// The limiters of `queues` queues.
     pub(crate) fn limiters(&self, queues: usize) -> Result<Vec<QueueLimit>, LimitError> {
         if !self.is_limited() {

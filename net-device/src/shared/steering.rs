@@ -1,0 +1,104 @@
+//! Steering: the ports of the link that frames are let into.
+
+use net_queue::Offloads;
+
+use crate::features::Features;
+use crate::port::PortControl;
+
+/// The policy was not changed: the link did not follow.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SteerError {
+    #[error("pairs are not set up")]
+    Pairs,
+    #[error("link refused")]
+    Link(#[from] std::io::Error),
+}
+
+/// Which queues run.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Running {
+    pub(crate) rx: Vec<bool>,
+    pub(crate) tx: Vec<bool>,
+}
+
+/// Which ports of the link are fed.
+pub(super) struct Steering {
+    pub(super) running: Running,
+    /// `VIRTIO_NET_F_CTRL_VQ` was negotiated.
+    commanded: bool,
+    /// What the driver asked for by command.
+    pub(super) chosen: Option<u16>,
+    pub(super) controls: Vec<Box<dyn PortControl>>,
+    attached: Vec<Option<bool>>,
+}
+
+impl Steering {
+    pub(super) fn new(features: Features, controls: Vec<Box<dyn PortControl>>) -> Self {
+        let pairs = controls.len();
+        let running = Running {
+            rx: vec![false; pairs],
+            tx: vec![false; pairs],
+        };
+        Self {
+            running,
+            commanded: features.contains(Features::VIRTIO_NET_F_CTRL_VQ),
+            chosen: None,
+            attached: vec![None; pairs],
+            controls,
+        }
+    }
+
+    /// A driver that negotiated a control queue says there how many pairs receive, and starts with
+    /// one, whether that queue runs yet or not (NET-MQ-01). Otherwise (a VMM that serves that queue
+    /// itself starts and stops the others) every pair that runs does.
+    pub(super) fn pairs(&self) -> u16 {
+        let initial = if self.commanded { 1 } else { u16::MAX };
+        self.chosen.unwrap_or(initial)
+    }
+
+    pub(super) fn set_offloads(&self, offloads: Offloads) -> Result<(), SteerError> {
+        match self.controls.first() {
+            Some(control) => Ok(control.set_offloads(offloads)?),
+            None => Err(SteerError::Pairs),
+        }
+    }
+
+    /// Whether all of these pairs are set up.
+    pub(super) fn can_activate_pairs(&self, pairs: u16) -> bool {
+        let count = usize::from(pairs);
+        let up = |queues: &[bool]| {
+            queues
+                .get(..count)
+                .is_some_and(|queues| queues.iter().all(|runs| *runs))
+        };
+        pairs != 0 && up(&self.running.rx) && up(&self.running.tx)
+    }
+
+    /// Takes the driver's choice, if all of these pairs are set up.
+    pub(super) fn choose(&mut self, pairs: u16) -> Result<(), SteerError> {
+        if !self.can_activate_pairs(pairs) {
+            return Err(SteerError::Pairs);
+        }
+        self.chosen = Some(pairs);
+        Ok(())
+    }
+
+    /// The ports that are not yet as they should be when `pairs` receive, and whether each is to be attached.
+    pub(super) fn to_switch(&self, pairs: u16) -> impl Iterator<Item = (usize, bool)> {
+        let pairs = usize::from(pairs);
+        // A link needs one queue even when nothing is to be received; the first one stays.
+        let wanted = move |pair| pair == 0 || (pair < pairs && self.running.rx[pair]);
+        let ports = (0..self.controls.len()).map(move |pair| (pair, wanted(pair)));
+        ports.filter(|(pair, on)| self.attached[*pair] != Some(*on))
+    }
+
+    /// Attaches and detaches what is not yet as it should be.
+    pub(super) fn apply(&mut self) -> std::io::Result<()> {
+        let ports: Vec<_> = self.to_switch(self.pairs()).collect();
+        for (pair, on) in ports {
+            self.controls[pair].attach(on)?;
+            self.attached[pair] = Some(on);
+        }
+        Ok(())
+    }
+}
