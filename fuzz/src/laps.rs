@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use net_queue::ring::{AnyRing, Chain, Cursor, Layout, PieceSink, Ring, RingConfig, UsedElements};
 use net_queue::testing::{DirtyRanges, GuestRing, PackedFields, SplitFields, TestMemory};
-use net_queue::{DropCause, GuestRam, MAX_PIECES};
+use net_queue::{DropCause, GuestRam, MAX_SEGMENTS};
 
 use crate::bytes::Bytes;
 use crate::ring::{Desc, Setup};
@@ -243,7 +243,7 @@ impl World {
     }
 
     fn post_table(&mut self, entries: u16) {
-        let entries = usize::from(entries) % (2 * MAX_PIECES);
+        let entries = usize::from(entries) % (2 * MAX_SEGMENTS);
         let mut bytes = Vec::with_capacity(16 * entries);
         for place in 1..=entries {
             let more = Desc::NEXT * u16::from(place < entries);
@@ -267,7 +267,7 @@ impl World {
             next: 0,
         };
         self.put(0, desc);
-        let most = MAX_PIECES.max(self.config.size.into());
+        let most = MAX_SEGMENTS.max(self.config.size.into());
         let fits = self.config.indirect && (1..=most).contains(&entries);
         self.posted(1, fits.then_some(entries));
     }
@@ -386,7 +386,7 @@ impl World {
         let (before, mut seen) = (self.avail(), Seen::default());
         let popped = self.ring.pop(&mut seen);
         self.pieces += 1 + seen.pieces;
-        let most = usize::from(self.config.size) + MAX_PIECES.max(self.config.size.into());
+        let most = usize::from(self.config.size) + MAX_SEGMENTS.max(self.config.size.into());
         assert!(seen.pieces <= most, "a chain without an end");
         if !self.clean {
             let (chain, _) = popped.ok()??;

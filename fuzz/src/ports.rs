@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use net_queue::ctrl::{Ack, Command, Handler, MAX_COMMAND};
 use net_queue::hdr::{HdrSize, NetHdr, RawHdr, TxRules};
 use net_queue::{
-    Caps, FrameBackend, Gather, Limit, LinkConfig, MAX_FRAME, MAX_PIECES, Offloads, RecvError,
+    Caps, FrameBackend, Gather, Limit, LinkConfig, MAX_FRAME, MAX_SEGMENTS, Offloads, RecvError,
     Scatter, SendError,
 };
 
@@ -83,7 +83,7 @@ impl FrameBackend for Port {
         let header = self.size.bytes();
         let mut bytes = vec![0; frame.len()];
         assert!(frame.len() <= MAX_FRAME + header && frame.header_len() == header);
-        assert!(frame.as_iovecs().1 <= MAX_PIECES);
+        assert!(frame.as_iovecs().1 <= MAX_SEGMENTS);
         assert_eq!(frame.copy_to(&mut bytes)?, frame.len());
         let mut raw = RawHdr::new(self.size);
         raw.as_mut_bytes().copy_from_slice(&bytes[..header]);
@@ -105,7 +105,7 @@ impl FrameBackend for Port {
 
     fn recv(&mut self, room: &mut Scatter<'_>) -> Result<usize, RecvError> {
         self.call();
-        assert!(!room.is_empty() && room.as_iovecs().1 <= MAX_PIECES);
+        assert!(!room.is_empty() && room.as_iovecs().1 <= MAX_SEGMENTS);
         match self.mood {
             Mood::Gone => return Err(RecvError::Dead(io::ErrorKind::BrokenPipe.into())),
             Mood::Busy => return Err(RecvError::WouldBlock),

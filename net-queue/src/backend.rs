@@ -3,8 +3,8 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use crate::guard::MemoryFault;
-use crate::iovec::{Gather, Scatter};
+use crate::memory::guard::MemoryFault;
+use crate::memory::segment::{Gather, Scatter};
 use crate::offload::Offloads;
 
 /// What a backend can do, as found when it was opened.

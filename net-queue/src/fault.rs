@@ -1,7 +1,7 @@
 //! What a guest, a peer or the host can do wrong, by how far it reaches: one frame, or one queue.
 
-use crate::guard::MemoryFault;
 use crate::hdr::HdrError;
+use crate::memory::guard::MemoryFault;
 
 /// Why one frame or one chain was not used. The chain went back to the driver, the queue goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]

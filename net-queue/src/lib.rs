@@ -17,7 +17,7 @@
 //!   [`Budget`], and turns the reason to stop into polling, a timer or an interrupt.
 //!
 //! The driver is hostile. Everything it can change is fetched once into private memory and checked there; what it
-//! gets wrong costs a frame ([`DropCause`]) or its queue ([`QueueFault`]), never more. `unsafe` lives in `iovec`
+//! gets wrong costs a frame ([`DropCause`]) or its queue ([`QueueFault`]), never more. `unsafe` lives in `memory`
 //! (guest bytes) and `ring::layout` (ring words) alone.
 
 mod backend;
@@ -26,13 +26,10 @@ mod csum;
 pub mod ctrl;
 pub mod decorate;
 mod fault;
-pub mod guard;
 pub mod hdr;
-mod iovec;
+mod memory;
 mod offload;
 mod packet;
-mod private;
-mod ram;
 pub mod ring;
 mod rx;
 mod rx_pool;
@@ -46,12 +43,13 @@ pub use backend::{
 pub use counters::QueueCounters;
 pub use ctrl::{CtrlEngine, CtrlStop, Handler};
 pub use fault::{DropCause, QueueFault};
-pub use guard::MemoryFault;
-pub use iovec::{Gather, IoVec, MAX_PIECES, Scatter};
-pub use offload::Offloads;
-pub use ram::{
+pub use memory::guard::MemoryFault;
+pub use memory::guest_ram::{
     Access, AccessPlatform, BadAddress, DirtyLog, GuestRam, RamError, ReadError, TranslateError,
 };
+pub use memory::segment::{Gather, IoVec, MAX_SEGMENTS, Scatter};
+pub use memory::{SharedBytes, guard};
+pub use offload::Offloads;
 pub use rx::{RxConfig, RxEngine, RxStop};
 pub use tx::{MAX_FRAME, TxEngine, TxStop};
 

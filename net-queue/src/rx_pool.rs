@@ -12,16 +12,16 @@
 use std::mem;
 
 use crate::fault::{DropCause, QueueFault};
-use crate::guard::MemoryFault;
-use crate::iovec::{HostSlice, IoVec, MAX_PIECES, copy_from, copy_into, put_front};
-use crate::ram::GuestRam;
+use crate::memory::guard::MemoryFault;
+use crate::memory::guest_ram::GuestRam;
+use crate::memory::segment::{HostSlice, IoVec, MAX_SEGMENTS, copy_from, copy_into, put_front};
 use crate::ring::walk::{HostParts, Resolver};
 use crate::ring::{Chain, PieceSink, Ring};
 
 /// Pieces in the pool: one system call's worth, less the one for what does not fit.
-const MOST_PIECES: usize = MAX_PIECES - 1;
+const MOST_PIECES: usize = MAX_SEGMENTS - 1;
 /// Twice that is allocated, so that the pieces are moved to the front once in many frames.
-const ALLOCATED: usize = 2 * MAX_PIECES;
+const ALLOCATED: usize = 2 * MAX_SEGMENTS;
 
 /// What frames that are not delivered are overwritten with.
 static ZEROS: [u8; 512] = [0; 512];

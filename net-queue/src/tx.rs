@@ -7,12 +7,12 @@ use crate::backend::{Budget, FrameBackend, Limit, Outcome, SendError};
 use crate::counters::QueueCounters;
 use crate::csum;
 use crate::fault::{DropCause, QueueFault};
-use crate::guard::MemoryFault;
 use crate::hdr::{HDR_LEN, HDR_MAX, HdrError, HdrSize, NetHdr, RawHdr, TxRules, gso};
-use crate::iovec::{Gather, HostSlice, IoVec, MAX_PIECES, copy_from};
+use crate::memory::bounce_buffer::{BounceBuffer, COPYBREAK};
+use crate::memory::guard::MemoryFault;
+use crate::memory::guest_ram::GuestRam;
+use crate::memory::segment::{Gather, HostSlice, IoVec, MAX_SEGMENTS, copy_from};
 use crate::packet::{HEADERS, LINK_HEADERS, Transport};
-use crate::private::{COPIED, Private};
-use crate::ram::GuestRam;
 use crate::ring::walk::{HostParts, Resolver};
 use crate::ring::{Chain, Cursor, PieceSink, Popped, Ring, RingTask};
 
@@ -44,7 +44,7 @@ struct Parts(Vec<IoVec>);
 impl HostParts for Parts {
     #[inline(always)]
     fn push(&mut self, host: HostSlice, _gpa: u64) -> Result<(), DropCause> {
-        if self.0.len() == MAX_PIECES {
+        if self.0.len() == MAX_SEGMENTS {
             return Err(DropCause::Pieces);
         }
         self.0.push(host.io());
@@ -115,10 +115,10 @@ struct TxLane {
     size: HdrSize,
     rules: TxRules,
     /// The checked header on its way out, and a short frame behind it.
-    private: Private,
-    /// Frames up to this length, header included, pass through private memory as a whole.
+    bounce: BounceBuffer,
+    /// Frames up to this length, header included, pass through the bounce buffer as a whole.
     whole: usize,
-    /// First bytes of the frame at hand that go out from private memory.
+    /// First bytes of the frame at hand that go out from the bounce buffer.
     copied: usize,
     counters: Arc<QueueCounters>,
     fault: Option<QueueFault>,
@@ -127,7 +127,7 @@ struct TxLane {
 impl<R: Ring> TxEngine<R> {
     /// An engine on `ring` for headers of `size` under `rules`.
     pub fn new(ring: R, size: HdrSize, rules: TxRules, counters: Arc<QueueCounters>) -> Self {
-        let mut pieces = Vec::with_capacity(MAX_PIECES);
+        let mut pieces = Vec::with_capacity(MAX_SEGMENTS);
         pieces.push(IoVec::EMPTY);
         let pieces = TxPieces {
             resolver: Resolver::default(),
@@ -138,13 +138,13 @@ impl<R: Ring> TxEngine<R> {
         let whole = if rules.completes() {
             HDR_MAX + MAX_FRAME
         } else {
-            COPIED
+            COPYBREAK
         };
         let lane = TxLane {
             pieces,
             size,
             rules,
-            private: Private::new(whole),
+            bounce: BounceBuffer::new(whole),
             whole,
             copied: 0,
             counters,
@@ -326,25 +326,25 @@ impl TxLane {
         let copied = if len <= self.whole { len } else { header };
         self.copied = copied;
         // Slot 0 may still hold what was sent before.
-        let private = &mut self.private[..copied];
-        copy_from(&self.pieces.parts.0[1..], 0, private)?;
+        let bounce = &mut self.bounce[..copied];
+        copy_from(&self.pieces.parts.0[1..], 0, bounce)?;
         let mut raw = [0; HDR_LEN];
-        raw.copy_from_slice(&private[..HDR_LEN]);
+        raw.copy_from_slice(&bounce[..HDR_LEN]);
         let raw = RawHdr::from(raw);
         let mut checked = match NetHdr::check_tx(&raw, frame_len as u32, self.rules) {
             Err(HdrError::GsoWithoutCsum) => self.begin_checksum(raw, frame_len)?,
             checked => checked?,
         };
-        let private = &mut self.private[..copied];
+        let bounce = &mut self.bounce[..copied];
         if header > HDR_LEN {
             // Nothing behind the base header means anything on transmit.
-            private[HDR_LEN..header].fill(0);
+            bounce[HDR_LEN..header].fill(0);
         }
         if self.rules.completes() && checked.flags() != 0 && checked.gso_type() == gso::NONE {
-            csum::complete(&mut private[header..], checked);
+            csum::complete(&mut bounce[header..], checked);
             checked = NetHdr::PLAIN;
         }
-        private[..HDR_LEN].copy_from_slice(&checked.to_bytes());
+        bounce[..HDR_LEN].copy_from_slice(&checked.to_bytes());
         Ok(frame_len as u64)
     }
 
@@ -354,7 +354,7 @@ impl TxLane {
     #[inline(never)]
     fn begin_checksum(&mut self, raw: RawHdr, frame_len: usize) -> Result<NetHdr, DropCause> {
         let header = self.size.bytes();
-        let head = &mut self.private[header..header + frame_len.min(HEADERS)];
+        let head = &mut self.bounce[header..header + frame_len.min(HEADERS)];
         if self.copied == header {
             // The header itself was copied before; what was checked is what goes out.
             copy_from(&self.pieces.parts.0[1..], header, head)?;
@@ -369,14 +369,14 @@ impl TxLane {
         Ok(checked)
     }
 
-    /// The frame as the backend gets it: all of it from private memory, or its first bytes from there and the rest from
+    /// The frame as the backend gets it: all of it from the bounce buffer, or its first bytes from there and the rest from
     /// where the guest left it.
     #[inline]
     fn gather(&mut self) -> Gather<'_> {
         let (header, len) = (self.size.bytes(), self.pieces.len as usize);
         let pieces = &mut self.pieces.parts.0;
         if len <= self.whole {
-            pieces[0] = HostSlice::of_buffer(&mut self.private[..len]).io();
+            pieces[0] = HostSlice::of_buffer(&mut self.bounce[..len]).io();
             return Gather::new(&pieces[..1], header, len);
         }
         let (mut left, mut at) = (self.copied, 1);
@@ -388,7 +388,7 @@ impl TxLane {
             left -= piece.len();
             at += 1;
         }
-        pieces[at - 1] = HostSlice::of_buffer(&mut self.private[..self.copied]).io();
+        pieces[at - 1] = HostSlice::of_buffer(&mut self.bounce[..self.copied]).io();
         Gather::new(&pieces[at - 1..], header, len)
     }
 

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use net_device::net_queue::guard::SharedBytes;
+use net_device::net_queue::SharedBytes;
 use net_device::{DirtyLog, Interrupt, InterruptSource};
 use vhost::vhost_user::message::VhostUserLog;
 

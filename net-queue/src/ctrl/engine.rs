@@ -6,9 +6,9 @@ use crate::counters::QueueCounters;
 use crate::ctrl::Ack;
 use crate::ctrl::command::cut_mac_table;
 use crate::fault::{DropCause, QueueFault};
-use crate::guard::MemoryFault;
-use crate::iovec::{HostSlice, IoVec, MAX_PIECES, copy_from, copy_into};
-use crate::ram::GuestRam;
+use crate::memory::guard::MemoryFault;
+use crate::memory::guest_ram::GuestRam;
+use crate::memory::segment::{HostSlice, IoVec, MAX_SEGMENTS, copy_from, copy_into};
 use crate::ring::walk::Resolver;
 use crate::ring::{Cursor, PieceSink, Ring};
 
@@ -92,7 +92,7 @@ impl PieceSink for CtrlPieces {
         } = self;
         let pieces = if writable { answers } else { readable };
         resolver.resolve(ram, addr, len, writable, &mut |host: HostSlice, gpa| {
-            if pieces.len() == MAX_PIECES {
+            if pieces.len() == MAX_SEGMENTS {
                 return Err(DropCause::Pieces);
             }
             if writable {

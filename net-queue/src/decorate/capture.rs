@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use crate::backend::{Caps, FrameBackend, LinkConfig, RecvError, SendError};
-use crate::iovec::{Gather, Scatter};
+use crate::memory::segment::{Gather, Scatter};
 use crate::tx::MAX_FRAME;
 
 /// Sees frames as they pass, without their virtio-net headers.

@@ -1,7 +1,7 @@
 //! A ring whose layout was chosen at negotiation.
 
 use crate::fault::QueueFault;
-use crate::ram::GuestRam;
+use crate::memory::guest_ram::GuestRam;
 use crate::ring::{
     Chain, Cursor, Layout, PackedRing, PieceSink, Popped, Ring, RingConfig, RingError, RingTask,
     SplitRing,

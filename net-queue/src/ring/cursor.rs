@@ -1,6 +1,6 @@
 //! What a ring is made from, and where it stands: the part that is saved and restored.
 
-use crate::ram::BadAddress;
+use crate::memory::guest_ram::BadAddress;
 
 /// How a virtqueue lies in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

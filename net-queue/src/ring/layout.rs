@@ -12,9 +12,9 @@
 
 use std::cell::Cell;
 
-use crate::guard::MemoryFault;
-use crate::iovec::{HostSlice, copy_from};
-use crate::ram::{Access, GuestRam};
+use crate::memory::guard::MemoryFault;
+use crate::memory::guest_ram::{Access, GuestRam};
+use crate::memory::segment::{HostSlice, copy_from};
 use crate::ring::RingError;
 use crate::ring::sync::{Ordering, words};
 
@@ -87,7 +87,7 @@ pub(crate) struct Area {
 }
 
 impl Area {
-    /// Stands for `host`, which the caller keeps mapped (see the invariant of `iovec`).
+    /// Stands for `host`, which the caller keeps mapped (see the invariant of `memory::segment`).
     pub(crate) fn new(host: HostSlice, gpa: u64) -> Self {
         Self {
             host,

@@ -13,7 +13,7 @@
 //! A batch becomes visible at once: its first descriptor gets its flags last, at the publish (VQ-PKD-16).
 
 use crate::fault::{DropCause, QueueFault};
-use crate::ram::{Access, GuestRam};
+use crate::memory::guest_ram::{Access, GuestRam};
 use crate::ring::batch::{Batch, Element};
 use crate::ring::layout::{Area, DESC_SIZE, Desc};
 use crate::ring::sync::{Ordering, fence};

@@ -1,7 +1,7 @@
 //! The split virtqueue. VirtIO 1.4 §2.7.
 
 use crate::fault::{DropCause, QueueFault};
-use crate::ram::{Access, GuestRam};
+use crate::memory::guest_ram::{Access, GuestRam};
 use crate::ring::batch::{Batch, Element};
 use crate::ring::layout::{Area, DESC_SIZE, Desc};
 use crate::ring::sync::{Ordering, fence};

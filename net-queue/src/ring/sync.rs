@@ -6,6 +6,6 @@ pub(super) use std::sync::atomic::Ordering;
 pub(super) use std::sync::atomic::fence;
 
 #[cfg(not(test))]
-pub(super) use crate::guard as words;
+pub(super) use crate::memory::guard as words;
 #[cfg(test)]
 pub(super) use crate::testing::weak_memory::{self as words, fence};

@@ -1,9 +1,9 @@
 //! Where a chain's pieces go, and the rules that hold for a piece in any layout.
 
 use crate::fault::DropCause;
-use crate::guard::MemoryFault;
-use crate::iovec::{HostSlice, MAX_PIECES};
-use crate::ram::{Access, BadAddress, GuestRam, Hint};
+use crate::memory::guard::MemoryFault;
+use crate::memory::guest_ram::{Access, BadAddress, GuestRam, Hint};
+use crate::memory::segment::{HostSlice, MAX_SEGMENTS};
 use crate::ring::layout::{Area, DESC_SIZE, Desc};
 use crate::ring::{Chain, Popped};
 
@@ -97,7 +97,7 @@ pub(super) fn indirect_table(
 ) -> Result<(Area, usize), DropCause> {
     let len = desc.len() as usize;
     let entries = len / DESC_SIZE;
-    let most = usize::from(size).max(MAX_PIECES);
+    let most = usize::from(size).max(MAX_SEGMENTS);
     if entries == 0 || !len.is_multiple_of(DESC_SIZE) || entries > most {
         return Err(DropCause::IndirectTable);
     }

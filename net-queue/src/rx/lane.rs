@@ -1,9 +1,9 @@
 //! What reception does with one frame.
 //!
-//! A frame arrives in private memory, is checked there, and is copied into as many chains as it takes. So nothing is
+//! A frame arrives in the bounce buffer, is checked there, and is copied into as many chains as it takes. So nothing is
 //! ever cut, a frame need not wait until the driver has posted room for the longest one, and the system call gets one
 //! buffer. Where frames are so long that the copy would cost more than that saves, the pooled chains are offered in
-//! front of the private memory, which then takes only what does not fit.
+//! front of the bounce buffer, which then takes only what does not fit.
 //!
 //! What came to lie in the driver's buffers of a frame that is not delivered is overwritten with zeros and told to
 //! the dirty log: it may be somebody else's, and a migration has to see it.
@@ -17,12 +17,12 @@ use super::{RxConfig, RxStop};
 use crate::backend::{Admit, Budget, FrameBackend, RecvError};
 use crate::counters::QueueCounters;
 use crate::fault::{DropCause, QueueFault};
-use crate::guard::MemoryFault;
 use crate::hdr::{ETH_HDR_LEN, HDR_LEN, HDR_MAX, NetHdr, RxRules};
-use crate::iovec::{HostSlice, Scatter};
+use crate::memory::bounce_buffer::{BounceBuffer, COPYBREAK};
+use crate::memory::guard::MemoryFault;
+use crate::memory::guest_ram::GuestRam;
+use crate::memory::segment::{HostSlice, Scatter};
 use crate::offload::Offloads;
-use crate::private::{COPIED, Private};
-use crate::ram::GuestRam;
 use crate::ring::Ring;
 use crate::rx_pool::{Pull, RxPool};
 
@@ -35,7 +35,7 @@ const SUMMED: usize = 512;
 const LONG_FRAMES_EXPECTED: u32 = 16;
 
 /// A frame that was received: `len` bytes with its header. The first `direct` of them lie in the pool's chains, the
-/// rest in private memory.
+/// rest in the bounce buffer.
 #[derive(Clone, Copy, Debug)]
 struct Arrived {
     len: usize,
@@ -79,7 +79,7 @@ pub(super) struct RxLane {
     /// The most bytes that one frame is expected to have; sticks at the maximum once a frame was longer.
     expected: usize,
     long_frames: u32,
-    private: Private,
+    bounce: BounceBuffer,
     held: Option<Held>,
     /// Room, in bytes, that was posted when a frame had waited for more in vain; 0 once a longer one found room.
     given_up: usize,
@@ -102,7 +102,7 @@ impl RxLane {
             expected: config.expected(),
             long_frames: 0,
             // One more, so that a frame that was cut shows.
-            private: Private::new(config.most() + 1),
+            bounce: BounceBuffer::new(config.most() + 1),
             held: None,
             given_up: 0,
             supply: Supply::Open,
@@ -251,9 +251,9 @@ impl RxLane {
             return Err(RxStop::NoBuffers);
         }
         let (pieces, direct) = if long { self.pool.front(want) } else { (0, 0) };
-        let room = direct.saturating_add(self.private.len());
-        let private = HostSlice::of_buffer(&mut self.private).io();
-        let received = self.pool.with_pieces(pieces, private, |pieces| {
+        let room = direct.saturating_add(self.bounce.len());
+        let bounce = HostSlice::of_buffer(&mut self.bounce).io();
+        let received = self.pool.with_pieces(pieces, bounce, |pieces| {
             backend.recv(&mut Scatter::new(pieces, room))
         });
         let len = match received {
@@ -275,7 +275,7 @@ impl RxLane {
         Ok(Some(frame))
     }
 
-    /// Receives one frame into private memory, the start of a long one, and drops it.
+    /// Receives one frame into the bounce buffer, the start of a long one, and drops it.
     pub(super) fn discard<B>(&mut self, backend: &mut B, cause: DropCause) -> Result<(), RxStop>
     where
         B: FrameBackend + ?Sized,
@@ -283,7 +283,7 @@ impl RxLane {
         if let Some(fault) = self.fault {
             return Err(RxStop::Fault(fault));
         }
-        let room = &mut self.private[..COPIED];
+        let room = &mut self.bounce[..COPYBREAK];
         match Scatter::with_bytes(room, |room| backend.recv(room)) {
             Ok(_) => self.counters.add_drop(cause),
             Err(error) => {
@@ -322,7 +322,7 @@ impl RxLane {
     /// Learns from a frame of `len` bytes what the next ones may be like.
     #[inline]
     fn expect(&mut self, len: usize) {
-        if len > COPIED {
+        if len > COPYBREAK {
             self.long_frames = LONG_FRAMES_EXPECTED;
         } else {
             self.long_frames = self.long_frames.saturating_sub(1);
@@ -367,11 +367,11 @@ impl RxLane {
         written.map_err(DropCause::from)
     }
 
-    /// Copies what is still private of `frame`, and its header, into the pool's chains.
+    /// Copies what is still in the bounce buffer of `frame`, and its header, into the pool's chains.
     #[inline(always)]
     fn write(&mut self, frame: Arrived, header: NetHdr) -> Result<(), MemoryFault> {
         let Arrived { len, direct } = frame;
-        self.pool.poke(direct, &self.private[..len - direct])?;
+        self.pool.poke(direct, &self.bounce[..len - direct])?;
         self.pool.put_header(&header.to_bytes())?;
         let rest = self.config.size.bytes() - HDR_LEN;
         if rest > 0 {

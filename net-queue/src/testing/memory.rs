@@ -8,7 +8,7 @@ use vm_memory::{
     AtomicAccess, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion,
 };
 
-use crate::ram::{DirtyLog, GuestRam};
+use crate::memory::guest_ram::{DirtyLog, GuestRam};
 use crate::testing::Random;
 
 /// What buffers that the device shall write are filled with.

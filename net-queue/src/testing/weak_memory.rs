@@ -22,7 +22,7 @@ use shuttle::sync::atomic::AtomicBool;
 use shuttle::thread::{self, ThreadId};
 
 #[cfg(test)]
-use crate::guard::MemoryFault;
+use crate::memory::guard::MemoryFault;
 
 /// A word that is a name in the model.
 #[derive(Debug, Default)]

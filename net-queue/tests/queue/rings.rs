@@ -2,7 +2,7 @@
 
 use net_queue::ring::{AnyRing, Cursor, Layout, Ring, RingConfig, RingError};
 use net_queue::testing::{GuestRing, Interrupts, LAYOUTS, Piece, Shape, TestMemory};
-use net_queue::{DropCause, MAX_PIECES};
+use net_queue::{DropCause, MAX_SEGMENTS};
 
 use crate::pieces::take;
 use crate::rig::{RxRig, SINGLE, TxRig, every_layout, every_ring, frame, packet, ring};
@@ -402,7 +402,7 @@ fn indirect_table_may_be_longer_than_the_ring() {
 #[test]
 fn indirect_table_is_bounded_by_what_a_frame_can_have() {
     every_ring(16, |config| {
-        for (entries, fits) in [(MAX_PIECES, true), (MAX_PIECES + 1, false)] {
+        for (entries, fits) in [(MAX_SEGMENTS, true), (MAX_SEGMENTS + 1, false)] {
             let mut rig = TxRig::new(config);
             let bytes = packet(60, 1);
             let mut pieces = rig.guest.memory().cut(&bytes, &[12]);

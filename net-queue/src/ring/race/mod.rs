@@ -26,7 +26,7 @@ use shuttle::thread;
 
 use self::driver::Driver;
 use crate::fault::DropCause;
-use crate::ram::GuestRam;
+use crate::memory::guest_ram::GuestRam;
 use crate::ring::{AnyRing, Cursor, Layout, PieceSink, Ring, RingAddrs, RingConfig, UsedElements};
 use crate::testing::TestMemory;
 use crate::testing::weak_memory::Note;

@@ -4,8 +4,8 @@ use super::{Arrived, HEAD, RxLane, SUMMED};
 use crate::backend::Admit;
 use crate::csum;
 use crate::fault::DropCause;
-use crate::guard::MemoryFault;
 use crate::hdr::{ETH_HDR_LEN, HDR_LEN, HdrError, NetHdr, RawHdr, RxRules, gso};
+use crate::memory::guard::MemoryFault;
 use crate::offload::Offloads;
 use crate::packet::{self, HEADERS, LINK_HEADERS, Transport};
 
@@ -23,7 +23,7 @@ impl RxLane {
         let header = self.config.size.bytes();
         let frame_len = frame.len.checked_sub(header).ok_or(DropCause::TooShort)?;
         // By value, so that it stays in registers: bytes that were stored and are loaded as words are waited for.
-        let raw = match self.private.first_chunk() {
+        let raw = match self.bounce.first_chunk() {
             Some(base) if frame.direct == 0 => RawHdr::from(*base),
             _ => self.header_of(frame)?,
         };
@@ -123,7 +123,7 @@ impl RxLane {
         }
         let rest = &mut dst[done..];
         let from = (skip + done).saturating_sub(frame.direct);
-        rest.copy_from_slice(&self.private[from..][..rest.len()]);
+        rest.copy_from_slice(&self.bounce[from..][..rest.len()]);
         Ok(())
     }
 
@@ -154,7 +154,7 @@ impl RxLane {
         let (direct, rest) = src.split_at(src.len().min(frame.direct.saturating_sub(skip)));
         self.pool.poke(skip, direct)?;
         let to = (skip + direct.len()).saturating_sub(frame.direct);
-        self.private[to..][..rest.len()].copy_from_slice(rest);
+        self.bounce[to..][..rest.len()].copy_from_slice(rest);
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use net_queue::ring::{AnyRing, Layout, Ring, RingConfig, RingError};
 use net_queue::testing::{
     At, GuestRing, PackedFields, Piece, RawDesc, Shape, SplitFields, TestMemory,
 };
-use net_queue::{DropCause, MAX_PIECES, QueueFault, RxStop, TxStop};
+use net_queue::{DropCause, MAX_SEGMENTS, QueueFault, RxStop, TxStop};
 
 use crate::pieces::{take, try_take};
 use crate::rig::{MERGE, RxRig, TxRig, every_layout, every_ring, frame, packet, restores, ring};
@@ -294,7 +294,7 @@ const BAD_TABLES: [BadTable; 6] = [
     bad("half an entry", At::Ring(0), |desc| desc.len -= 8),
     bad("one byte more", At::Ring(0), |desc| desc.len += 1),
     bad("longer than any frame's", At::Ring(0), |desc| {
-        desc.len = 16 * (MAX_PIECES as u32 + 1)
+        desc.len = 16 * (MAX_SEGMENTS as u32 + 1)
     }),
     bad("huge", At::Ring(0), |desc| desc.len = !15),
     bad("outside memory", At::Ring(0), |desc| {

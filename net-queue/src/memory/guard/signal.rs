@@ -8,6 +8,10 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use libc::{c_int, c_void, sigaction, siginfo_t};
 
+use super::fault::GUARDED;
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+use super::x86_64;
+
 /// Signals that an access to memory can end in.
 const SIGNALS: [c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];
 
@@ -28,7 +32,7 @@ unsafe impl Sync for Action {}
 ///
 /// It lets guarded accesses fail and passes every other signal to the handler that was there before.
 /// To be called before a device runs on memory that can vanish; a device does so itself unless its
-/// configuration says otherwise. Without guarded accesses ([`GUARDED`](super::GUARDED)) it does
+/// configuration says otherwise. Without guarded accesses ([`GUARDED`]) it does
 /// nothing.
 ///
 /// # Errors
@@ -36,7 +40,7 @@ unsafe impl Sync for Action {}
 pub fn install() -> io::Result<()> {
     static INSTALLED: Mutex<bool> = Mutex::new(false);
     let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
-    if *installed || !super::GUARDED {
+    if *installed || !GUARDED {
         return Ok(());
     }
     for (signal, previous) in SIGNALS.into_iter().zip(&PREVIOUS) {
@@ -106,7 +110,7 @@ unsafe fn resume(context: *mut c_void) -> bool {
     let context = context.cast::<libc::ucontext_t>();
     // SAFETY: the caller's promise; the handler's thread alone has this context.
     let at = unsafe { &mut (*context).uc_mcontext.gregs[libc::REG_RIP as usize] };
-    match super::x86_64::resume_after(at.cast_unsigned()) {
+    match x86_64::resume_after(at.cast_unsigned()) {
         Some(resume) => {
             *at = resume.cast_signed();
             true

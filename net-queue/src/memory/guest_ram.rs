@@ -7,8 +7,8 @@ use std::sync::Arc;
 use vm_memory::bitmap::Bitmap;
 use vm_memory::{Address, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
-use crate::guard::MemoryFault;
-use crate::iovec::{HostSlice, copy_from};
+use crate::memory::guard::MemoryFault;
+use crate::memory::segment::{HostSlice, copy_from};
 
 /// Is told of every byte range that the device wrote to guest memory.
 pub trait DirtyLog: Send + Sync {

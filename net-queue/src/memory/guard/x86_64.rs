@@ -10,7 +10,7 @@ use std::arch::{asm, naked_asm};
 #[cfg(not(test))]
 use std::sync::atomic::Ordering;
 
-use super::MemoryFault;
+use super::fault::MemoryFault;
 
 /// A row of the table: a fault of an instruction from `$from` up to `$to` goes on at `$resume`.
 ///

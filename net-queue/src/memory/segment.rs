@@ -13,10 +13,10 @@ use std::ptr::{self, NonNull};
 use vm_memory::bitmap::BitmapSlice;
 use vm_memory::{GuestMemoryRegion, MemoryRegionAddress, VolatileSlice};
 
-use crate::guard::{self, MemoryFault};
+use crate::memory::guard::{self, MemoryFault};
 
 /// The most pieces one `readv` or `writev` takes (Linux `UIO_MAXIOV`).
-pub const MAX_PIECES: usize = 1024;
+pub const MAX_SEGMENTS: usize = 1024;
 
 /// A checked range of host memory that backs guest memory.
 #[derive(Clone, Copy, Debug)]
@@ -261,7 +261,7 @@ impl<'a> Gather<'a> {
         self.header
     }
 
-    /// The pieces, for `writev`: valid while `self` is borrowed, at most [`MAX_PIECES`].
+    /// The pieces, for `writev`: valid while `self` is borrowed, at most [`MAX_SEGMENTS`].
     #[inline]
     #[must_use]
     pub fn as_iovecs(&self) -> (*const libc::iovec, usize) {
@@ -323,7 +323,7 @@ impl<'a> Scatter<'a> {
         self.len == 0
     }
 
-    /// The pieces, for `readv`: valid while `self` is borrowed, at most [`MAX_PIECES`].
+    /// The pieces, for `readv`: valid while `self` is borrowed, at most [`MAX_SEGMENTS`].
     #[inline]
     #[must_use]
     pub fn as_iovecs(&mut self) -> (*const libc::iovec, usize) {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use vm_memory::VolatileMemory;
 
-use super::MemoryFault;
-use crate::iovec::{HostSlice, copy_from};
+use super::guard::{self, MemoryFault};
+use super::segment::{HostSlice, copy_from};
 
 /// A mapping that may vanish under its user, such as the dirty log of a vhost-user front-end: an
 /// access to what is gone fails instead of ending the process. Clones share it.
@@ -59,7 +59,7 @@ impl SharedBytes {
     pub fn fetch_or(&self, offset: usize, bits: u8) -> Result<(), MemoryFault> {
         match self.slice.sub(offset, 1) {
             // SAFETY: one byte of a mapping that `_owner` keeps, accessed by raw copies and atomics only.
-            Some(byte) => unsafe { super::fetch_or8(byte.as_ptr(), bits) },
+            Some(byte) => unsafe { guard::fetch_or8(byte.as_ptr(), bits) },
             None => Ok(()),
         }
     }

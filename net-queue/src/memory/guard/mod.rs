@@ -17,9 +17,9 @@
 //! The instructions are written for x86-64. On other processors accesses are plain loads and stores,
 //! which [`GUARDED`] tells: there, memory that can vanish must not be shared with a device.
 
+mod fault;
 #[cfg(not(all(target_arch = "x86_64", not(miri))))]
 mod portable;
-mod shared;
 mod signal;
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 mod x86_64;
@@ -29,17 +29,8 @@ use portable as accesses;
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 use x86_64 as accesses;
 
-use accesses::fetch_or8;
-pub(crate) use accesses::{copy, store_header};
+pub(crate) use accesses::{copy, fetch_or8, store_header};
 #[cfg(not(test))]
 pub(crate) use accesses::{load16, load64x2, store16, store32, store32x2};
-pub use shared::SharedBytes;
+pub use fault::{GUARDED, MemoryFault};
 pub use signal::{faults, install, recover};
-
-/// Whether accesses to guest memory can fail on this processor instead of ending the process.
-pub const GUARDED: bool = cfg!(all(target_arch = "x86_64", not(miri)));
-
-/// Guest memory that cannot be accessed: not readable, not writable, or not there any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-#[error("guest memory cannot be accessed")]
-pub struct MemoryFault;

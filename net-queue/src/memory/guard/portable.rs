@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 #[cfg(not(test))]
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64};
 
-use super::MemoryFault;
+use super::fault::MemoryFault;
 
 /// Copies `len` bytes.
 ///
