@@ -69,7 +69,18 @@ impl QueueSetup {
             kick: crate::fd::into_owned(kick),
         }
     }
+
+    /// Puts the position at which a queue was stopped back into a transport's `queue`, so that
+    /// [`QueueSetup::from_queue`] goes on from there. A position in a packed ring has wrap counters,
+    /// which `virtio_queue::Queue` does not hold: keep the [`Cursor`] itself.
+    pub fn write_back(cursor: &Cursor, queue: &mut virtio_queue::Queue) {
+        queue.set_next_avail(cursor.avail);
+        queue.set_next_used(cursor.used.unwrap_or(cursor.avail));
+    }
 }
+
+#[cfg(test)]
+mod tests;
 
 /// What it takes to bring a device to life.
 pub struct Activation {
