@@ -7,9 +7,9 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 use clap::error::ErrorKind;
-use vhost_user_net::args::{CommandLine, ServeArgs, Task};
-use vhost_user_net::daemon;
-use vhost_user_net::serve::chain;
+use vhost_user_net::daemon::args::{CommandLine, ServeArgs, Task};
+use vhost_user_net::daemon::log_text::chain;
+use vhost_user_net::daemon::{device_plan, served_devices};
 
 fn main() -> ExitCode {
     let line = CommandLine::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
@@ -31,11 +31,11 @@ fn serve(all: &[&ServeArgs]) -> Result<(), Box<dyn Error>> {
         // The format of QEMU's vhost-user.json; this type of back-end has no optional features there.
         return Ok(writeln!(io::stdout(), "{{\n  \"type\": \"net\"\n}}")?);
     }
-    let plans = daemon::plan(all).unwrap_or_else(|error| {
+    let plans = device_plan::plan(all).unwrap_or_else(|error| {
         let mut command = CommandLine::command();
         command
             .error(ErrorKind::ValueValidation, chain(&error))
             .exit()
     });
-    daemon::run(&plans)
+    served_devices::run(&plans)
 }

@@ -8,9 +8,9 @@ use net_device::log_limit::LOG_BURST;
 use net_device::net_queue::Offloads;
 use net_device::{NetConfig, NetDevice, Port, PortControl, VirtioDevice};
 use net_queue::testing::Wire;
-use vhost_user_net::control::Control;
-use vhost_user_net::limits::Limits;
-use vhost_user_net::serve::{Server, Source};
+use vhost_user_net::daemon::control_socket::ControlSocket;
+use vhost_user_net::daemon::rate_limits::Limits;
+use vhost_user_net::daemon::serve::{Server, Source};
 use vhost_user_net::sys::{self, Termination};
 
 /// What each loop may write: a burst of each of two levels and, on a slow machine, that of some intervals.
@@ -90,7 +90,7 @@ fn log_hammer_by_front_ends_and_clients_is_a_few_lines_and_a_count() {
     let mut device = device();
     let directory = tempfile::tempdir().expect("a folder");
     let path = directory.path().join("control.sock");
-    let mut control = Control::listen(&path, Limits::default()).expect("nobody listens");
+    let mut control = ControlSocket::listen(&path, Limits::default()).expect("nobody listens");
     let lines = lines(|| {
         for round in 1..300 {
             let mut client = UnixStream::connect(&path).expect("it listens");

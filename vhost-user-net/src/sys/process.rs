@@ -4,8 +4,11 @@
 use std::ffi::{CStr, CString, c_char};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Signals that come from outside and that end a process which does not care for them: each is an
 /// orderly end here. What the kernel sends for a fault of this process is not among them, nor what
@@ -86,34 +89,28 @@ pub fn ignore_file_size_signal() {
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
-/// The soft and the hard limit of open files.
-fn open_files_limit() -> io::Result<libc::rlimit> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: getrlimit writes the one structure.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(limit)
-}
-
 /// Raises the limit of open files as far as this process may, and returns it.
 ///
 /// # Errors
 /// What the kernel says.
 pub fn raise_open_files_limit() -> io::Result<u64> {
-    let limit = open_files_limit()?;
-    let raised = libc::rlimit {
-        rlim_cur: limit.rlim_max,
-        ..limit
-    };
-    // SAFETY: setrlimit reads the one structure.
-    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) } < 0 {
-        return Err(io::Error::last_os_error());
+    let limit = getrlimit(Resource::Nofile);
+    let current = limit.maximum;
+    setrlimit(Resource::Nofile, Rlimit { current, ..limit })?;
+    Ok(current.unwrap_or(u64::MAX))
+}
+
+/// An own descriptor for the file behind number `fd`, which came from the command line.
+///
+/// # Errors
+/// `EBADF` when no such descriptor is open.
+pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
+    if fd < 0 {
+        return Err(Errno::BADF.into());
     }
-    Ok(raised.rlim_cur)
+    // SAFETY: the number is not -1. Of one that is not open the kernel says so, and nothing was assumed of it.
+    let inherited = unsafe { BorrowedFd::borrow_raw(fd) };
+    Ok(fcntl_dupfd_cloexec(inherited, 3)?)
 }
 
 /// Whether `error` says that the process or the host has none left of something that others may
@@ -129,7 +126,7 @@ pub(crate) fn is_shortage(error: &io::Error) -> bool {
 pub(crate) fn shortage_advice(error: &io::Error) -> Option<String> {
     match error.raw_os_error()? {
         libc::EMFILE => {
-            let limit = open_files_limit().ok()?.rlim_cur;
+            let limit = getrlimit(Resource::Nofile).current?;
             Some(format!(
                 "the limit of open files of this process is {limit}; raise it with LimitNOFILE= of \
                  a service or ulimit -n of a shell"

@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, Stdio};
 
-use vhost_user_net::listener::{Access, BoundListener};
+use vhost_user_net::daemon::listener::{Access, BoundListener};
 use vhost_user_net::sys;
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 

@@ -1,0 +1,370 @@
+//! The command line. Its options are stable.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
+use net_device::config::{Cidr, CidrParseError, ConfigError};
+use net_device::features::OPTIONAL;
+use net_device::rate_limiter::{RateError, TokenBucketConfig};
+use net_device::{Features, LimitScope, MacAddr, NetConfig, TapConfig};
+
+use crate::daemon::groups::Membership;
+use crate::daemon::listener::Access;
+use crate::daemon::rate_limits::Limits;
+use crate::protocol::wire::MAX_RINGS;
+
+#[cfg(test)]
+mod tests;
+
+/// The word that begins the options of another device in the same process.
+const AND: &str = "--and";
+
+/// The task whose options may stand without it.
+const SERVE: &str = "serve";
+
+const HELP: &str = "\
+Options of serve may stand without the word, as for any vhost-user back-end:
+  vhost-user-net --socket-path PATH --tap NAME";
+
+const SERVE_HELP: &str = "\
+Several devices in one process:
+  serve OPTIONS... --and OPTIONS...
+The word --and begins the options of another device, and so on. Each has its own socket, tap and limits; devices of the
+same --group also share a budget. A signal ends all of them, and so does a lost worker of any: supervise the process.";
+
+/// A virtio network device for virtual machines.
+#[derive(Debug, Parser)]
+#[command(version, about, disable_help_subcommand = true, arg_required_else_help = true, after_help = HELP)]
+pub struct CommandLine {
+    /// Say more; twice: everything
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub task: Task,
+
+    /// Further devices to serve, after the one of the task.
+    #[arg(skip)]
+    pub others: Vec<ServeArgs>,
+}
+
+impl CommandLine {
+    /// What `words`, the first of which names the program, ask for.
+    ///
+    /// # Errors
+    /// They make no sense, or ask for help.
+    pub fn read(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let words: Vec<_> = words.into_iter().collect();
+        let mut devices = words.split(|word| word == AND);
+        let first = devices.next().unwrap_or_default();
+        let (program, options) = first.split_at(first.len().min(1));
+        let serve = [OsString::from(SERVE)];
+        let task: &[_] = if serves_without_saying(options) {
+            &serve
+        } else {
+            &[]
+        };
+        let mut line = Self::try_parse_from([program, task, options].concat())?;
+        for options in devices {
+            let next = Self::try_parse_from([program, &serve, options].concat())?;
+            line.verbose = line.verbose.max(next.verbose);
+            let Task::Serve(args) = next.task;
+            line.others.push(*args);
+        }
+        Ok(line)
+    }
+}
+
+/// Whether `options` begin with one of the task that serves, and not with the name of a task.
+fn serves_without_saying(options: &[OsString]) -> bool {
+    let general = ["-h", "--help", "-V", "--version"];
+    let mut options = options.iter().filter_map(|option| option.to_str());
+    let first = options.find(|option| !is_verbosity(option));
+    first.is_some_and(|first| first.starts_with('-') && !general.contains(&first))
+}
+
+fn is_verbosity(option: &str) -> bool {
+    let short = option.strip_prefix('-').unwrap_or_default();
+    option == "--verbose" || (!short.is_empty() && short.bytes().all(|letter| letter == b'v'))
+}
+
+/// What the program does.
+#[derive(Debug, Subcommand)]
+pub enum Task {
+    /// Give the device to virtual machines over vhost-user
+    #[command(after_help = SERVE_HELP)]
+    Serve(Box<ServeArgs>),
+}
+
+/// Why there is no such device.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// Its configuration is unusable.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A limit is beyond what a bucket can have.
+    #[error("unusable limit")]
+    Limit(#[from] RateError),
+    /// It has no rings, or more than messages can number.
+    #[error(
+        "{0} queue pairs; vhost-user can serve 1 to {MAX_QUEUE_PAIRS}, since its messages number \
+         the rings, two for each pair, with 8 bits"
+    )]
+    QueuePairs(u16),
+}
+
+/// Most queue pairs of a device: descriptors for a ring come in a message that has eight bits for
+/// the ring's number. With all of them in use the control queue has no number, which matters only
+/// to front-ends that do not serve it.
+const MAX_QUEUE_PAIRS: u16 = MAX_RINGS / 2;
+
+const LIMITS: &str = "Limits";
+
+/// A scope by the name that it has in configuration files.
+fn scope() -> impl TypedValueParser<Value = LimitScope> {
+    PossibleValuesParser::new(["device", "queue"]).map(|name| match name.as_str() {
+        "queue" => LimitScope::Queue,
+        _ => LimitScope::Device,
+    })
+}
+
+/// Permission bits in octal.
+fn mode(text: &str) -> Result<u32, String> {
+    let refused = || format!("{text:?} is not a mode in octal from 0 to 777, such as 0660");
+    let mode = u32::from_str_radix(text, 8).map_err(|_| refused())?;
+    (mode <= 0o777).then_some(mode).ok_or_else(refused)
+}
+
+/// How to serve.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Socket to listen at
+    #[arg(long, value_name = "PATH", required_unless_present_any = ["fd", "print_capabilities"], conflicts_with = "fd")]
+    pub socket_path: Option<PathBuf>,
+
+    /// Permissions of the socket, such as 0660; without them those that the umask leaves
+    #[arg(long, value_name = "MODE", value_parser = mode, conflicts_with_all = ["fd", "client"])]
+    pub socket_mode: Option<u32>,
+
+    /// Group of users that may connect to the socket, by name or number; without --socket-mode the
+    /// mode is 0660
+    #[arg(long, value_name = "GROUP", conflicts_with_all = ["fd", "client"])]
+    pub socket_group: Option<String>,
+
+    /// Inherited socket, listening or connected
+    #[arg(long, value_name = "N")]
+    pub fd: Option<i32>,
+
+    /// Print what this back-end is, as JSON, and exit
+    #[arg(long)]
+    pub print_capabilities: bool,
+
+    /// Connect to --socket-path instead of listening, again when the front-end is gone
+    #[arg(long, conflicts_with = "fd")]
+    pub client: bool,
+
+    /// Tap to open, or to create; a name, or a template such as vmtap%d
+    #[arg(long, value_name = "NAME", required_unless_present_any = ["tap_fd", "print_capabilities"])]
+    pub tap: Option<String>,
+
+    /// Inherited taps, one for each queue pair
+    #[arg(long, value_name = "N", value_delimiter = ',', conflicts_with_all = ["tap", "tap_addr", "host_mac"])]
+    pub tap_fd: Vec<i32>,
+
+    /// Address of the host's end, for a tap that is created
+    #[arg(long, value_name = "CIDR")]
+    pub tap_addr: Vec<TapAddress>,
+
+    /// MAC address of the host's end, for a tap that is created
+    #[arg(long, value_name = "MAC")]
+    pub host_mac: Option<MacAddr>,
+
+    /// MAC address of the guest; without it the driver makes one up
+    #[arg(long, value_name = "MAC")]
+    pub mac: Option<MacAddr>,
+
+    /// Largest packet, in bytes
+    #[arg(long, value_name = "N")]
+    pub mtu: Option<u16>,
+
+    /// Queue pairs, up to 128
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub queue_pairs: u16,
+
+    /// Largest ring that a front-end may choose
+    #[arg(long, value_name = "N", default_value_t = 32768)]
+    pub queue_size: u16,
+
+    /// Microseconds to look for more frames before sleeping, up to 1000: spends a CPU's time on a shorter latency
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub poll_us: u16,
+
+    /// Write every frame to a file for packet analysers
+    #[arg(long, value_name = "FILE")]
+    pub pcap: Option<PathBuf>,
+
+    /// Socket for commands to the running daemon: line by line, "help" lists them
+    #[arg(long, value_name = "PATH")]
+    pub control_path: Option<PathBuf>,
+
+    /// Rate limits.
+    #[command(flatten)]
+    pub limits: Limits,
+
+    /// Whose these limits are: the device's, or each queue's
+    #[arg(long, value_name = "SCOPE", default_value = "device", value_parser = scope(), help_heading = LIMITS)]
+    pub limit_scope: LimitScope,
+
+    /// Tap requests a second that the guest's control commands may cause (twice as many at once); 0: no limit
+    #[arg(long, value_name = "N", default_value_t = 100, help_heading = LIMITS)]
+    pub control_rate: u32,
+
+    /// Count frames against a budget that devices of this process share; one gives it, as in a:tx=1Gbit,rx-pps=20kpps
+    #[arg(long, value_name = "NAME[:LIMITS]", help_heading = LIMITS)]
+    pub group: Option<Membership>,
+
+    /// Features not to offer.
+    #[command(flatten)]
+    pub without: Without,
+}
+
+impl ServeArgs {
+    /// The device that is asked for.
+    ///
+    /// # Errors
+    /// There is no such device.
+    pub fn device(&self) -> Result<NetConfig, DeviceError> {
+        if !(1..=MAX_QUEUE_PAIRS).contains(&self.queue_pairs) {
+            return Err(DeviceError::QueuePairs(self.queue_pairs));
+        }
+        let mut config = NetConfig::builder().id("vhost-net").disable(self.without.0);
+        config = config
+            .queue_pairs(self.queue_pairs)
+            .queue_size(self.queue_size);
+        if let Some(mac) = self.mac {
+            config = config.mac(mac);
+        }
+        if let Some(mtu) = self.mtu {
+            config = config.mtu(mtu);
+        }
+        let control_limit = TokenBucketConfig {
+            size: 2 * u64::from(self.control_rate),
+            one_time_burst: None,
+            refill_time: 2000,
+        };
+        let config = NetConfig {
+            control_limit: Some(control_limit),
+            rx_limit: self.limits.rx()?,
+            tx_limit: self.limits.tx()?,
+            limit_scope: self.limit_scope,
+            poll_us: self.poll_us,
+            ..config.build()?
+        };
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Users that may connect to the socket.
+    #[must_use]
+    pub fn access(&self) -> Access {
+        Access {
+            mode: self.socket_mode,
+            group: self.socket_group.clone(),
+        }
+    }
+
+    /// The tap that is asked for by name.
+    #[must_use]
+    pub fn tap(&self) -> TapConfig {
+        let mut config = TapConfig {
+            name: self.tap.clone(),
+            host_mac: self.host_mac,
+            ..TapConfig::default()
+        };
+        for address in &self.tap_addr {
+            match address {
+                TapAddress::V4(cidr) => config.ipv4 = Some(*cidr),
+                TapAddress::V6(cidr) => config.ipv6 = Some(*cidr),
+            }
+        }
+        config
+    }
+}
+
+/// Where what is served, for the line that the daemon starts with.
+impl fmt::Display for ServeArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "queue pairs: {}, ", self.queue_pairs)?;
+        match (&self.socket_path, self.fd) {
+            (Some(path), _) if self.client => write!(f, "for the front-end at {}", path.display()),
+            (Some(path), _) => write!(f, "at {}", path.display()),
+            (None, fd) => write!(f, "on descriptor {}", fd.unwrap_or(-1)),
+        }
+    }
+}
+
+/// An address of either family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TapAddress {
+    /// IPv4.
+    V4(Cidr<std::net::Ipv4Addr>),
+    /// IPv6.
+    V6(Cidr<std::net::Ipv6Addr>),
+}
+
+impl std::str::FromStr for TapAddress {
+    type Err = CidrParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse()
+            .map(Self::V4)
+            .or_else(|_| text.parse().map(Self::V6))
+    }
+}
+
+/// Features that `--no-NAME` switches off: one flag for each name that the device knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Without(pub Features);
+
+/// The flags, each with its feature and the name of its argument.
+static FLAGS: LazyLock<Vec<(String, Features)>> = LazyLock::new(|| {
+    OPTIONAL
+        .iter()
+        .map(|(name, feature)| (format!("no-{name}"), *feature))
+        .collect()
+});
+
+impl Args for Without {
+    fn augment_args(command: Command) -> Command {
+        FLAGS.iter().fold(command, |command, (flag, feature)| {
+            let arg = Arg::new(flag.as_str())
+                .long(flag.as_str())
+                .action(ArgAction::SetTrue);
+            command.arg(
+                arg.help(format!("Do not offer {feature}"))
+                    .help_heading("Features"),
+            )
+        })
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Without {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let set = FLAGS.iter().filter(|(flag, _)| matches.get_flag(flag));
+        Ok(Self(set.map(|(_, feature)| *feature).collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}

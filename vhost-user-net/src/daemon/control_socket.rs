@@ -1,0 +1,265 @@
+//! The control socket: an operator's commands to the running daemon.
+//!
+//! Lines in, lines out, over a Unix stream socket that only the daemon's user can connect to. Each command is
+//! answered by what it prints, and then `ok`; or by `error: ` and why, and has no effect:
+//!
+//! | command | does |
+//! |---|---|
+//! | `limits` | prints the rate limits |
+//! | `limits rx=1Gbit tx=off rx-pps=20kpps tx-pps=off burst=1MB` | changes those that are named, at once |
+//! | `group` | prints the name and the limits of the group that the device shares |
+//! | `group rx=1Gbit tx=off` | changes those that are named, at once and for all devices of the group |
+//! | `counters` | prints what the device has moved and dropped since the start, a name and a number each |
+//! | `help` | prints this list |
+//!
+//! It is served in the daemon's one wait and never blocks: lines have a largest length, only so many clients are
+//! kept, and one that does not read its answers is not asked for more.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+
+use log::warn;
+use net_device::{NetDevice, VirtioDevice, log_limited};
+
+use crate::daemon::groups::Shared;
+use crate::daemon::listener::{Access, BoundListener, ListenError, is_transient};
+use crate::daemon::log_text::{chain, name_of};
+use crate::daemon::rate_limits::Limits;
+use crate::sys::{Interest, Wanted};
+
+#[cfg(test)]
+mod tests;
+
+/// Longest line, in bytes.
+const MAX_LINE: usize = 512;
+/// Clients at a time. One more takes the place of the first: who forgot to leave locks nobody out.
+const MAX_CLIENTS: usize = 8;
+
+const HELP: &str = "\
+limits                 print the rate limits
+limits NAME=RATE ...   change them: rx and tx (such as 1Gbit or 100MB), rx-pps and tx-pps (such as 20kpps),
+                       burst (such as 1MB); off lifts one, and what is not named stays
+group                  print the name and the rate limits of the device's group
+group NAME=RATE ...    change them for all its devices, in the words of limits
+counters               print what was moved and dropped since the start
+help                   print this
+";
+
+/// A listening control socket and its clients.
+#[derive(Debug)]
+pub struct ControlSocket {
+    /// Gone when it failed.
+    bound: Option<BoundListener>,
+    clients: VecDeque<Client>,
+    /// Those of the device.
+    limits: Limits,
+    /// What it shares.
+    group: Option<Arc<Shared>>,
+}
+
+impl ControlSocket {
+    /// Listens at `path`, for a device that has `limits`. A socket that nobody listens on any more is replaced.
+    ///
+    /// # Errors
+    /// Somebody listens, the path is something else, or cannot be made.
+    pub fn listen(path: &Path, limits: Limits) -> Result<Self, ListenError> {
+        Ok(Self {
+            bound: Some(BoundListener::bind(path, &Access::private())?),
+            clients: VecDeque::new(),
+            limits,
+            group: None,
+        })
+    }
+
+    /// The same socket, for a device of `group`.
+    #[must_use]
+    pub fn with_group(mut self, group: Option<Arc<Shared>>) -> Self {
+        self.group = group;
+        self
+    }
+
+    /// What to wait for before [`ControlSocket::serve`] is called.
+    pub fn wanted(&self) -> impl Iterator<Item = Wanted<'_>> {
+        let listener = self.bound.iter().filter_map(BoundListener::wanted);
+        listener.chain(self.clients.iter().map(Client::wanted))
+    }
+
+    /// Milliseconds until [`ControlSocket::wanted`] has to be asked again.
+    pub(crate) fn pause_ms(&self) -> Option<u16> {
+        self.bound.as_ref().and_then(BoundListener::pause_ms)
+    }
+
+    /// Does what clients ask, as far as they are ready.
+    pub fn serve(&mut self, device: &mut NetDevice) {
+        self.accept(&name_of(device));
+        let (limits, group) = (&mut self.limits, self.group.as_deref());
+        self.clients.retain_mut(|client| {
+            // Who vanished needs no answer.
+            client
+                .advance(|line| answer(line, limits, group, device))
+                .unwrap_or(false)
+        });
+    }
+
+    fn accept(&mut self, name: &str) {
+        let Some(bound) = &mut self.bound else { return };
+        let client = bound.accept(name);
+        match client.and_then(|socket| socket.map(Client::new).transpose()) {
+            Ok(None) => {}
+            Ok(Some(client)) => {
+                if self.clients.len() >= MAX_CLIENTS {
+                    self.clients.pop_front();
+                }
+                self.clients.push_back(client);
+            }
+            Err(error) => {
+                // It would stay ready, and the wait would not wait any more.
+                warn!("the control socket is closed: {error}");
+                self.bound = None;
+            }
+        }
+    }
+}
+
+/// What one line is answered with.
+fn answer(
+    line: &str,
+    limits: &mut Limits,
+    group: Option<&Shared>,
+    device: &mut NetDevice,
+) -> String {
+    let (command, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+    let done = match (command, rest) {
+        ("", _) => return String::new(),
+        ("help", "") => Ok(HELP.to_owned()),
+        ("counters", "") => {
+            let counters = device.counters().into_iter();
+            Ok(counters
+                .map(|(name, count)| format!("{name} {count}\n"))
+                .collect())
+        }
+        ("limits", "") => Ok(format!("{limits}\n")),
+        ("limits", changes) => change(changes, limits, device).map(|()| String::new()),
+        ("group", changes) => match group {
+            Some(group) if changes.is_empty() => Ok(format!("{group}\n")),
+            Some(group) => change_group(changes, group, device).map(|()| String::new()),
+            None => Err("the device is in no group; it would need --group".into()),
+        },
+        _ => Err(format!("{line:?} is no command; try help").into()),
+    };
+    match done {
+        Ok(text) => text + "ok\n",
+        Err(error) => format!("error: {}\n", chain(error.as_ref())),
+    }
+}
+
+fn change(
+    changes: &str,
+    limits: &mut Limits,
+    device: &mut NetDevice,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let next = limits.with(changes)?;
+    device.set_limits(next.rx()?, next.tx()?)?;
+    *limits = next;
+    log_limited!(
+        device.log_limit(),
+        Info,
+        "{}: limits: {limits}",
+        name_of(device)
+    );
+    Ok(())
+}
+
+fn change_group(
+    changes: &str,
+    group: &Shared,
+    device: &NetDevice,
+) -> Result<(), Box<dyn std::error::Error>> {
+    group.change(changes)?;
+    log_limited!(device.log_limit(), Info, "group {group}");
+    Ok(())
+}
+
+/// A client at the control socket.
+#[derive(Debug)]
+struct Client {
+    socket: UnixStream,
+    /// What has arrived of lines that are not answered yet: at most [`MAX_LINE`] bytes.
+    inbound: Vec<u8>,
+    /// What is left to send of one answer.
+    outbound: Vec<u8>,
+    /// Nothing more comes.
+    ended: bool,
+}
+
+impl Client {
+    fn new(socket: UnixStream) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        Ok(Self {
+            socket,
+            inbound: Vec::new(),
+            outbound: Vec::new(),
+            ended: false,
+        })
+    }
+
+    fn wanted(&self) -> Wanted<'_> {
+        let interest = if self.outbound.is_empty() {
+            Interest::Readable
+        } else {
+            Interest::Writable
+        };
+        (self.socket.as_fd(), interest)
+    }
+
+    /// Does what the socket is ready for, reading once at most. Whether the client stays.
+    fn advance(&mut self, mut answer: impl FnMut(&str) -> String) -> io::Result<bool> {
+        let mut may_read = true;
+        loop {
+            if !self.flush()? {
+                return Ok(true);
+            }
+            if let Some(end) = self.inbound.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.inbound.drain(..=end).collect();
+                self.outbound = answer(String::from_utf8_lossy(&line).trim()).into_bytes();
+            } else if self.ended {
+                return Ok(false);
+            } else if self.inbound.len() == MAX_LINE {
+                self.inbound.clear();
+                self.ended = true;
+                self.outbound = format!("error: line is longer than {MAX_LINE} bytes\n").into();
+            } else if !(std::mem::take(&mut may_read) && self.receive()?) {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Takes what has arrived, and whether there was something.
+    fn receive(&mut self) -> io::Result<bool> {
+        let mut bytes = [0; MAX_LINE];
+        let room = MAX_LINE - self.inbound.len();
+        match self.socket.read(&mut bytes[..room]) {
+            Ok(0) => self.ended = true,
+            Ok(count) => self.inbound.extend(&bytes[..count]),
+            Err(error) if is_transient(&error) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        Ok(true)
+    }
+
+    /// Sends what the socket takes, and whether that was all.
+    fn flush(&mut self) -> io::Result<bool> {
+        while !self.outbound.is_empty() {
+            match self.socket.write(&self.outbound) {
+                Ok(count) => drop(self.outbound.drain(..count)),
+                Err(error) if is_transient(&error) => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+}

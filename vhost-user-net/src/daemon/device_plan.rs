@@ -1,0 +1,127 @@
+//! The devices that a command line describes.
+
+use std::error::Error;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use net_device::net_queue::decorate::Capture;
+use net_device::{NetConfig, NetDevice};
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::daemon::args::{DeviceError, ServeArgs};
+use crate::daemon::capture::PcapFile;
+use crate::daemon::control_socket::ControlSocket;
+use crate::daemon::groups::{self, GroupError, Shared};
+use crate::daemon::serve::{ServeError, Source};
+use crate::sys;
+
+/// Reasons to refuse a command line.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// One of them cannot be.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// One of their groups cannot be.
+    #[error(transparent)]
+    Group(#[from] GroupError),
+}
+
+/// Failures to open what an option names.
+#[derive(Debug, thiserror::Error)]
+enum OpenError {
+    #[error("cannot use descriptor {fd} of --tap-fd")]
+    TapDescriptor {
+        fd: i32,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot write {}", path.display())]
+    Capture {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A device that is to be served, before anything of it is opened.
+#[derive(Debug)]
+pub struct DevicePlan<'a> {
+    pub(super) args: &'a ServeArgs,
+    config: NetConfig,
+    group: Option<Arc<Shared>>,
+}
+
+/// Combines the options of all devices. Nothing is opened yet.
+///
+/// # Errors
+/// There is no such device, or no such group.
+pub fn plan<'a>(all: &[&'a ServeArgs]) -> Result<Vec<DevicePlan<'a>>, PlanError> {
+    let places: Vec<_> = all.iter().map(|args| args.group.as_ref()).collect();
+    let groups = groups::form(&places)?;
+    let numbered = all.iter().zip(groups).enumerate();
+    let plans = numbered.map(|(number, (args, group))| {
+        let mut config = args.device()?;
+        if number > 0 {
+            // Names of threads tell which device they are of.
+            config.id.push_str(&number.to_string());
+        }
+        Ok(DevicePlan {
+            args,
+            config,
+            group,
+        })
+    });
+    plans.collect()
+}
+
+impl DevicePlan<'_> {
+    /// Opens what has no effect on the network.
+    pub(super) fn sockets(&self) -> Result<Option<(Source, Option<ControlSocket>)>, ServeError> {
+        let args = self.args;
+        let source = match (&args.socket_path, args.fd) {
+            (Some(path), _) if args.client => Source::Client(path.clone()),
+            (Some(path), _) => Source::listen(path, &args.access())?,
+            (None, Some(fd)) => Source::inherit(fd)?,
+            (None, None) => return Ok(None),
+        };
+        let control = args.control_path.as_ref();
+        let control = control.map(|path| {
+            Ok::<_, ServeError>(
+                ControlSocket::listen(path, args.limits)?.with_group(self.group.clone()),
+            )
+        });
+        Ok(Some((source, control.transpose()?)))
+    }
+
+    /// Opens the device, which signals `exit` when a worker dies.
+    pub(super) fn device(&self, exit: &EventFd) -> Result<NetDevice, Box<dyn Error>> {
+        let mut device = open(self.args, self.config.clone())?.with_exit_event(exit.try_clone()?);
+        if let Some(group) = &self.group {
+            device = group.with(device)?;
+        }
+        if let Some(path) = &self.args.pcap {
+            let pcap = PcapFile::create(path).map_err(|source| OpenError::Capture {
+                path: path.clone(),
+                source,
+            })?;
+            device =
+                device.map_backends(|_, backend| Box::new(Capture::new(backend, pcap.clone())));
+        }
+        Ok(device)
+    }
+}
+
+fn open(args: &ServeArgs, config: NetConfig) -> Result<NetDevice, Box<dyn Error>> {
+    if args.tap_fd.is_empty() {
+        return Ok(NetDevice::from_tap_name(config, &args.tap())?);
+    }
+    let own = args.tap_fd.iter().map(|fd| {
+        let failed = |source| OpenError::TapDescriptor { fd: *fd, source };
+        sys::duplicate(*fd).map_err(failed)
+    });
+    let own = own.collect::<Result<Vec<_>, _>>()?;
+    let borrowed: Vec<_> = own.iter().map(AsFd::as_fd).collect();
+    Ok(NetDevice::from_tap_fds(config, &borrowed)?)
+}

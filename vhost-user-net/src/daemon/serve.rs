@@ -1,0 +1,323 @@
+//! Where front-ends come from, and one conversation after the other with them.
+//!
+//! The thread of a device has one wait, for everything that can happen to it: a signal to end, a front-end, the device, an
+//! operator.
+//! Nothing else in this crate blocks, so SIGTERM is answered at once whatever a front-end does or leaves undone.
+
+use std::error::Error;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use net_device::log_limit::LogLimit;
+use net_device::{NetDevice, VirtioDevice, log_limited};
+use vhost::vhost_user::message::FrontendReq;
+
+use crate::daemon::control_socket::ControlSocket;
+use crate::daemon::event_loop::{EventLoop, Stop};
+use crate::daemon::listener::{Access, BoundListener, ListenError};
+use crate::daemon::log_text::{chain, name_of};
+use crate::protocol::connection::{Connection, ConnectionError, Message};
+use crate::protocol::session::{Session, SessionError};
+use crate::protocol::wire::Answer;
+use crate::sys::{self, Interest, SocketKind, Termination};
+
+#[cfg(test)]
+mod tests;
+
+/// Milliseconds between two attempts to connect.
+const RECONNECT_MS: u16 = 1000;
+/// Refusals that are logged for one front-end; further ones are only answered.
+const LOGGED_REFUSALS: u32 = 8;
+
+/// Why the daemon cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The socket's path cannot be used.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The descriptor is nothing to serve on.
+    #[error("descriptor {0} is no unix stream socket; pass a listening or a connected one")]
+    Descriptor(i32),
+    /// A signal ends the process. [`Server::run`] does not return it.
+    #[error("the process is to end")]
+    Terminated,
+    /// A worker of a device died; a new process has a new device.
+    #[error("a worker of a device died; start the daemon again")]
+    WorkerLost,
+    /// Waiting, accepting or the like failed.
+    #[error("cannot wait for front-ends")]
+    System(#[from] io::Error),
+}
+
+/// Why a conversation ended before the front-end closed it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Broken {
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    #[error("request {0} is refused")]
+    Refused(u32, #[source] SessionError),
+}
+
+/// Where front-ends come from.
+#[derive(Debug)]
+pub enum Source {
+    /// They connect, one after the other.
+    Listener(BoundListener),
+    /// The daemon connects to a path, again and again.
+    Client(PathBuf),
+    /// There is one, and no other.
+    Connected(UnixStream),
+}
+
+impl Source {
+    /// Listens at `path` for those who have `access`. A socket that nobody listens on any more is
+    /// replaced.
+    ///
+    /// # Errors
+    /// Somebody listens, the path is something else, cannot be made, or cannot be given the access.
+    pub fn listen(path: &Path, access: &Access) -> Result<Self, ServeError> {
+        Ok(Self::Listener(BoundListener::bind(path, access)?))
+    }
+
+    /// Takes number `fd`, a listening or a connected socket that was inherited.
+    ///
+    /// # Errors
+    /// It is neither.
+    pub fn inherit(fd: i32) -> Result<Self, ServeError> {
+        let socket = sys::duplicate(fd).map_err(|error| match error.raw_os_error() {
+            Some(libc::EBADF) => ServeError::Descriptor(fd),
+            _ => error.into(),
+        })?;
+        match sys::unix_stream_kind(socket.as_fd()) {
+            Some(SocketKind::Listening) => {
+                Ok(Self::Listener(BoundListener::inherited(socket.into())?))
+            }
+            Some(SocketKind::Connected) => Ok(Self::Connected(socket.into())),
+            None => Err(ServeError::Descriptor(fd)),
+        }
+    }
+}
+
+impl From<Stop> for ServeError {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Terminated => Self::Terminated,
+            Stop::WorkerLost => Self::WorkerLost,
+            Stop::System(error) => Self::System(error),
+        }
+    }
+}
+
+/// Ends of a conversation after which there may be another one.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    /// The conversation is over.
+    Closed,
+    /// There was none, for want of what the next front-end would lack as well.
+    Short,
+}
+
+/// The daemon: a device, and whoever uses it.
+#[derive(Debug)]
+pub struct Server<'a> {
+    device: &'a mut NetDevice,
+    events: EventLoop<'a>,
+    /// The device's name in messages.
+    name: String,
+    /// For those that a front-end can cause.
+    log: Arc<LogLimit>,
+}
+
+impl<'a> Server<'a> {
+    /// A daemon for `device`, whose exit event is `worker_lost`, until `termination`.
+    pub fn new(
+        device: &'a mut NetDevice,
+        termination: &'a Termination,
+        worker_lost: &'a File,
+    ) -> Self {
+        Self {
+            name: name_of(device),
+            log: device.log_limit(),
+            device,
+            events: EventLoop::new(termination, worker_lost),
+        }
+    }
+
+    /// The same daemon, which does what is asked at a control socket.
+    #[must_use]
+    pub fn with_control(mut self, control: Option<ControlSocket>) -> Self {
+        self.events.set_control(control);
+        self
+    }
+
+    /// Serves front-ends until a signal ends it, or until there cannot be another one.
+    ///
+    /// # Errors
+    /// The daemon cannot go on; what a front-end does wrong ends only its own conversation.
+    pub fn run(&mut self, source: Source) -> Result<(), ServeError> {
+        let result = match source {
+            Source::Connected(socket) => self.converse(socket).map(|_| ()),
+            Source::Client(path) => self.connect_loop(&path),
+            Source::Listener(bound) => self.accept_loop(bound),
+        };
+        match result {
+            Err(ServeError::Terminated) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn accept_loop(&mut self, mut bound: BoundListener) -> Result<(), ServeError> {
+        loop {
+            self.events
+                .wait([bound.wanted()], bound.pause_ms(), self.device)?;
+            let Some(socket) = bound.accept(&self.name)? else {
+                continue;
+            };
+            if self.converse(socket)? == End::Short {
+                bound.pause();
+            }
+        }
+    }
+
+    fn connect_loop(&mut self, path: &Path) -> Result<(), ServeError> {
+        let mut waiting = false;
+        loop {
+            match sys::connect(path) {
+                Ok(socket) => {
+                    waiting = false;
+                    self.converse(socket)?;
+                }
+                Err(error) if !std::mem::replace(&mut waiting, true) => {
+                    let (path, error) = (path.display(), refused_by_front_end(error));
+                    log_limited!(
+                        self.log,
+                        Warn,
+                        "{}: no front-end at {path} yet: {error}; trying every second",
+                        self.name
+                    );
+                }
+                Err(_) => {}
+            }
+            self.events.wait([], Some(RECONNECT_MS), self.device)?;
+        }
+    }
+
+    /// Serves one front-end, and says what the device has moved and dropped until then.
+    fn converse(&mut self, socket: UnixStream) -> Result<End, ServeError> {
+        log_limited!(self.log, Info, "{}: a front-end is there", self.name);
+        let end = self.session_loop(socket);
+        let counters = self.device.counters();
+        let counted = counters.iter().filter(|(_, count)| *count > 0);
+        let list: Vec<_> = counted
+            .map(|(name, count)| format!("{name} {count}"))
+            .collect();
+        if !list.is_empty() {
+            log_limited!(
+                self.log,
+                Info,
+                "{}: since the start: {}",
+                self.name,
+                list.join(", ")
+            );
+        }
+        end
+    }
+
+    /// Takes messages until the end of the conversation. What the front-end does wrong goes to the log, on one line.
+    fn session_loop(&mut self, socket: UnixStream) -> Result<End, ServeError> {
+        let name = &self.name;
+        let begun = Connection::new(socket).and_then(|it| Ok((it, Session::new(self.device)?)));
+        let (mut connection, mut session) = match begun {
+            Ok(both) => both,
+            Err(error) => {
+                let why = chain(&error);
+                log_limited!(self.log, Warn, "{name}: no conversation: {why}");
+                let short = sys::is_shortage(&error);
+                return Ok(if short { End::Short } else { End::Closed });
+            }
+        };
+        let interrupts = Arc::clone(session.interrupts());
+        let config_event = interrupts.config_event().as_fd();
+        let mut refusals = 0;
+        loop {
+            let own = [
+                Some((config_event, Interest::Readable)),
+                Some((connection.as_fd(), connection.interest())),
+            ];
+            let [changed, ready] = self.events.wait(own, None, session.device())?;
+            if changed && let Err(error) = session.config_changed() {
+                return Ok(ended(&self.log, name, &error));
+            }
+            if !ready {
+                continue;
+            }
+            match step(name, &mut connection, &mut session, &mut refusals) {
+                Ok(()) => {}
+                Err(Broken::Connection(ConnectionError::Closed)) => {
+                    log_limited!(self.log, Info, "{name}: the front-end left");
+                    return Ok(End::Closed);
+                }
+                Err(error) => {
+                    return Ok(ended(&self.log, name, &error));
+                }
+            }
+        }
+    }
+}
+
+/// Says why a conversation that went wrong is over.
+fn ended(log: &LogLimit, name: &str, error: &(dyn Error + 'static)) -> End {
+    log_limited!(log, Warn, "{name}: connection ended: {}", chain(error));
+    End::Closed
+}
+
+/// Takes what is there of a message, and answers it when it is whole.
+pub(crate) fn step(
+    name: &str,
+    connection: &mut Connection,
+    session: &mut Session<'_>,
+    refusals: &mut u32,
+) -> Result<(), Broken> {
+    let Some(Message { header, request }) = connection.advance()? else {
+        return Ok(());
+    };
+    let result = session.handle(request);
+    if FrontendReq::try_from(header.code) == Ok(FrontendReq::SET_BACKEND_REQ_FD) {
+        connection.check()?;
+    }
+    let wants_answer = header.need_reply && session.answers_refusals();
+    match result {
+        Ok(Answer::Done) if !wants_answer => Ok(()),
+        Ok(answer) => Ok(connection.reply(header.code, &answer)?),
+        Err(error) if !wants_answer && error.is_harmless() => Ok(()),
+        Err(error) => {
+            let Some(refusal) = Answer::refusal(header.code).filter(|_| wants_answer) else {
+                return Err(Broken::Refused(header.code, error));
+            };
+            *refusals = refusals.saturating_add(1);
+            if *refusals <= LOGGED_REFUSALS {
+                let code = header.code;
+                log_limited!(
+                    session.device().log_limit(),
+                    Warn,
+                    "{name}: request {code} is refused: {}",
+                    chain(&error)
+                );
+            }
+            Ok(connection.reply(header.code, &refusal)?)
+        }
+    }
+}
+
+/// The reason why a front-end cannot be connected to, in words where the kernel's are about
+/// something else.
+fn refused_by_front_end(error: io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => "it has not accepted those who came before".into(),
+        _ => chain(&error),
+    }
+}

@@ -1,0 +1,125 @@
+//! The devices of one process, which end together.
+//!
+//! Each device has a thread of its own that serves its front-ends, the first one the main thread. A signal ends them
+//! all. So does a worker that is lost, whichever device it belonged to: what supervises the daemon sees the process
+//! and starts it again, while a device that is dead in a process that lives would stay so. Hence devices of one process
+//! had better have one owner.
+
+use std::error::Error;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::{mem, thread};
+
+use log::{debug, warn};
+use net_device::NetDevice;
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use crate::daemon::control_socket::ControlSocket;
+use crate::daemon::device_plan::DevicePlan;
+use crate::daemon::serve::{ServeError, Server, Source};
+use crate::protocol::interrupts::signal;
+use crate::sys::{self, Termination};
+
+#[cfg(test)]
+mod tests;
+
+/// Opens the devices and serves them until a signal.
+///
+/// # Errors
+/// One of them cannot be opened, or not be served any more.
+pub fn run(plans: &[DevicePlan<'_>]) -> Result<(), Box<dyn Error>> {
+    match sys::raise_open_files_limit() {
+        Ok(limit) => debug!("up to {limit} files may be open"),
+        Err(error) => warn!("the limit of open files stays as it is: {error}"),
+    }
+    // A capture that grows too long ends alone.
+    sys::ignore_file_size_signal();
+    // Before there is any other thread: each inherits that these signals wait.
+    let termination = Termination::new()?;
+    let exit = EventFd::new(EFD_NONBLOCK)?;
+    let lost = File::from(sys::duplicate(exit.as_raw_fd())?);
+    // First what has no effect on the network if it fails. A front-end that comes early waits.
+    let mut sockets = Vec::new();
+    for plan in plans {
+        sockets.extend(plan.sockets()?.map(|sockets| (plan, sockets)));
+    }
+    let mut devices = Vec::new();
+    for (plan, (source, control)) in sockets {
+        let device = plan.device(&exit)?;
+        // The kernel completes a template, and an inherited tap has a name that nobody gave here.
+        let tap = device.host_interface().map_or_else(
+            || "an unnamed tap".into(),
+            |host| format!("tap {}", host.name),
+        );
+        let _ = writeln!(io::stderr(), "vhost-user-net: {tap}, {}", plan.args);
+        devices.push(ServedDevice {
+            device,
+            source,
+            control,
+        });
+    }
+    Ok(serve(devices, &termination, &lost)?)
+}
+
+/// A device, where its front-ends come from, and its operator.
+#[derive(Debug)]
+struct ServedDevice {
+    device: NetDevice,
+    source: Source,
+    control: Option<ControlSocket>,
+}
+
+impl ServedDevice {
+    /// Serves until the end, which is everybody's unless its front-end was the only one it could have.
+    fn serve(mut self, termination: &Termination, lost: &File) -> Result<(), ServeError> {
+        let shutdown = ShutdownOnDrop(lost);
+        let server = Server::new(&mut self.device, termination, lost);
+        server.with_control(self.control).run(self.source)?;
+        mem::forget(shutdown);
+        Ok(())
+    }
+}
+
+/// Ends all devices, unless it is forgotten.
+struct ShutdownOnDrop<'a>(&'a File);
+
+impl Drop for ShutdownOnDrop<'_> {
+    fn drop(&mut self) {
+        // A counter that cannot be written is gone, and then so is everybody who waits for it.
+        let _ = signal(Some(self.0));
+    }
+}
+
+fn serve(
+    devices: Vec<ServedDevice>,
+    termination: &Termination,
+    lost: &File,
+) -> Result<(), ServeError> {
+    let mut devices = devices.into_iter();
+    let Some(first) = devices.next() else {
+        return Ok(());
+    };
+    thread::scope(|scope| {
+        let spawn = |device: ServedDevice| {
+            let name = device.device.config().id.clone();
+            let serve = move || device.serve(termination, lost);
+            thread::Builder::new().name(name).spawn_scoped(scope, serve)
+        };
+        let others = devices.map(spawn).collect::<Result<Vec<_>, _>>();
+        // Those that run end with the first error; the scope waits for them.
+        let others = others.inspect_err(|_| drop(ShutdownOnDrop(lost)))?;
+        let first = first.serve(termination, lost);
+        let others = others.into_iter().map(|other| {
+            // It was a panic; there is no better word for a thread that is gone.
+            other.join().unwrap_or(Err(ServeError::WorkerLost))
+        });
+        let failed = std::iter::once(first).chain(others).filter_map(Result::err);
+        // Who is told to end reports a lost worker; the one that told the others may know more.
+        let cause = failed.reduce(|one, other| match one {
+            ServeError::WorkerLost => other,
+            cause => cause,
+        });
+        cause.map_or(Ok(()), Err)
+    })
+}

@@ -1,0 +1,31 @@
+//! The vhost-user protocol: one front-end's messages, and what follows from them.
+//!
+//! ```text
+//!   front-end --- socket ---> connection   whole messages, never a wait inside
+//!                                  |
+//!                                wire      bytes and descriptors -> one checked Request
+//!                                  |
+//!   memory_table, dirty_log <- session -> vring     the state of the conversation
+//!                                  |
+//!                              net_device   the device: rings, frames, workers
+//!                                  |
+//!   front-end <- eventfds -- interrupts
+//! ```
+//!
+//! | module | knows |
+//! |---|---|
+//! | [`connection`] | one socket: messages in pieces, replies that wait |
+//! | [`wire`] | the format: every request, every field checked |
+//! | [`session`] | the features that a front-end has negotiated, and how the device follows |
+//! | [`vring`] | one ring: its parameters, and whether it runs |
+//! | [`memory_table`] | the files that hold guest memory, and their addresses |
+//! | [`dirty_log`] | the bitmap of written pages, for live migration |
+//! | [`interrupts`] | event descriptors from the device's workers to the front-end |
+
+pub mod connection;
+pub mod dirty_log;
+pub mod interrupts;
+pub mod memory_table;
+pub mod session;
+pub mod vring;
+pub mod wire;

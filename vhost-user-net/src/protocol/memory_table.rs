@@ -1,0 +1,298 @@
+//! The memory table: which file holds which part of the guest's memory, mapped here.
+//!
+//! A front-end names memory in two ways. Buffers in rings are guest-physical addresses; the rings themselves are
+//! addresses in the front-end's own process, which only this table can translate.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use net_device::GuestRam;
+use vhost::vhost_user::message::VhostUserMemoryRegion;
+use vm_memory::mmap::MmapRegionError;
+use vm_memory::{FileOffset, GuestRegionCollectionError, MmapRegion};
+
+use crate::sys::foreign::is_memory_file;
+use crate::sys::mapping::{FileMapping, MappedMemory, Misfit, exclude_from_core_dumps};
+
+#[cfg(test)]
+mod tests;
+
+/// Most regions that the table may have.
+pub const MAX_SLOTS: usize = 256;
+
+/// Most bytes that one front-end's memory table may map.
+///
+/// A sparse file costs nothing and may be as long as one likes, but a process has only 2^47 bytes of addresses for all
+/// of its devices. The largest hosts have a few of these units, and a table that replaces another is mapped before the
+/// other one goes.
+pub const MAX_MEMORY: u64 = 8 << 40;
+
+/// Most bytes of a dirty log: a bit for each page of 52 bits of addresses, more than any processor has.
+const MAX_LOG: u64 = 1 << 37;
+
+/// Why a file cannot be mapped.
+#[derive(Debug, thiserror::Error)]
+pub enum MapError {
+    /// The file's size is unknown.
+    #[error("cannot examine the file")]
+    Examine(#[source] io::Error),
+    /// Not a file of which no process but the kernel is asked, and whose size says how much can be touched.
+    #[error("the descriptor is no file in tmpfs or hugetlbfs; pass a memfd, or a file in /dev/shm")]
+    NotAFile,
+    /// More than one front-end may have of the address space.
+    #[error("{len:#x} bytes are mapped for one front-end, at most {max:#x} can be")]
+    TooMuch {
+        /// How many bytes that would be.
+        len: u64,
+        /// How many there may be.
+        max: u64,
+    },
+    /// Touching what lies beyond the end would kill the process.
+    #[error("the file ends at {size:#x}, {end:#x} is asked for")]
+    PastEnd {
+        /// Size of the file in bytes.
+        size: u64,
+        /// End of the wanted range in the file.
+        end: u64,
+    },
+    /// The kernel refuses.
+    #[error("cannot map the file")]
+    Map(#[source] io::Error),
+    /// The kernel refuses to map a log.
+    #[error("cannot map the file")]
+    MapLog(#[source] MmapRegionError),
+    /// What is the guest's would be written to this process' core dumps.
+    #[error("cannot keep the file out of core dumps")]
+    CoreDump(#[source] io::Error),
+}
+
+/// Why the memory table stays as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum MemoryError {
+    /// A region's file.
+    #[error("region at {gpa:#x}")]
+    Region {
+        /// Guest-physical address of the region.
+        gpa: u64,
+        /// What is wrong.
+        #[source]
+        source: MapError,
+    },
+    /// Two regions share guest-physical addresses.
+    #[error("regions do not fit together")]
+    Overlap(#[source] GuestRegionCollectionError),
+    /// A region's end is no address.
+    #[error("region at {0:#x} wraps")]
+    Wraps(u64),
+    /// The table is full.
+    #[error("more than {MAX_SLOTS} regions")]
+    Full,
+    /// The region to take away is not there.
+    #[error("no region at {0:#x} with this size and address")]
+    Unknown(u64),
+}
+
+/// Takes `fd` as a file of which `len` bytes from `offset` can be mapped, `max` at most.
+fn memory_file(fd: OwnedFd, offset: u64, len: u64, max: u64) -> Result<(File, usize), MapError> {
+    // Before anything else: see there.
+    if !is_memory_file(fd.as_fd()) {
+        return Err(MapError::NotAFile);
+    }
+    let file = File::from(fd);
+    let metadata = file.metadata().map_err(MapError::Examine)?;
+    if !metadata.is_file() {
+        return Err(MapError::NotAFile);
+    }
+    let (size, end) = (metadata.len(), offset.saturating_add(len));
+    if len > max {
+        return Err(MapError::TooMuch { len, max });
+    }
+    match usize::try_from(len) {
+        Ok(len) if end <= size => Ok((file, len)),
+        _ => Err(MapError::PastEnd { size, end }),
+    }
+}
+
+/// Maps the `len` bytes of a dirty log in `fd` from `offset`, shared with whoever else has the file.
+///
+/// # Errors
+/// The range is not wholly inside a file in tmpfs or hugetlbfs, or the kernel refuses.
+pub fn map_shared(fd: OwnedFd, offset: u64, len: u64) -> Result<MmapRegion, MapError> {
+    let (file, len) = memory_file(fd, offset, len, MAX_LOG)?;
+    let region = MmapRegion::from_file(FileOffset::new(file, offset), len);
+    let region = region.map_err(MapError::MapLog)?;
+    exclude_from_core_dumps(&region).map_err(MapError::CoreDump)?;
+    Ok(region)
+}
+
+/// One region, mapped. Clones share the mapping, which goes with the last of them.
+#[derive(Clone, Debug)]
+struct Region {
+    gpa: u64,
+    size: u64,
+    user_addr: u64,
+    mapping: Arc<FileMapping>,
+}
+
+impl Region {
+    fn map(asked: &VhostUserMemoryRegion, fd: OwnedFd) -> Result<Self, MemoryError> {
+        let (gpa, size) = (asked.guest_phys_addr, asked.memory_size);
+        let offset = asked.mmap_offset;
+        let mapping = memory_file(fd, offset, size, MAX_MEMORY)
+            .and_then(|(file, len)| FileMapping::new(&file, offset, len).map_err(MapError::Map))
+            .map_err(|source| MemoryError::Region { gpa, source })?;
+        Ok(Self {
+            gpa,
+            size,
+            user_addr: asked.user_addr,
+            mapping: Arc::new(mapping),
+        })
+    }
+
+    /// Whether both mean the same region: what a file offset says about it is not part of its name.
+    fn is(&self, asked: &VhostUserMemoryRegion) -> bool {
+        let (gpa, size, user_addr) = (asked.guest_phys_addr, asked.memory_size, asked.user_addr);
+        (self.gpa, self.size, self.user_addr) == (gpa, size, user_addr)
+    }
+}
+
+/// The table, as a value: a change makes another one, and the old one stays good until the new one is in use.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryTable {
+    /// Sorted by guest-physical address, without overlap.
+    regions: Vec<Region>,
+}
+
+impl MemoryTable {
+    /// The table that SET_MEM_TABLE announces.
+    ///
+    /// # Errors
+    /// A region cannot be mapped, or two of them overlap.
+    pub fn new(regions: Vec<(VhostUserMemoryRegion, OwnedFd)>) -> Result<Self, MemoryError> {
+        let mut table = Self::default();
+        for (asked, fd) in regions {
+            table.check_room(&asked)?;
+            table.regions.push(Region::map(&asked, fd)?);
+        }
+        Self::sorted(table.regions)
+    }
+
+    /// Whether one more region is within [`MAX_MEMORY`].
+    fn check_room(&self, asked: &VhostUserMemoryRegion) -> Result<(), MemoryError> {
+        let mapped: u64 = self.regions.iter().map(|region| region.size).sum();
+        let (gpa, len, max) = (
+            asked.guest_phys_addr,
+            mapped.saturating_add(asked.memory_size),
+            MAX_MEMORY,
+        );
+        if len <= max {
+            return Ok(());
+        }
+        let source = MapError::TooMuch { len, max };
+        Err(MemoryError::Region { gpa, source })
+    }
+
+    /// The table with one more region; a region that is there already changes nothing (QEMU 7.2 announces a region
+    /// once for each queue pair).
+    ///
+    /// # Errors
+    /// The table is full, the region cannot be mapped, or overlaps another.
+    pub fn with(&self, asked: &VhostUserMemoryRegion, fd: OwnedFd) -> Result<Self, MemoryError> {
+        if self.regions.iter().any(|region| region.is(asked)) {
+            return Ok(self.clone());
+        }
+        if self.regions.len() >= MAX_SLOTS {
+            return Err(MemoryError::Full);
+        }
+        self.check_room(asked)?;
+        let mut regions = self.regions.clone();
+        regions.push(Region::map(asked, fd)?);
+        Self::sorted(regions)
+    }
+
+    /// The table without one of its regions.
+    ///
+    /// # Errors
+    /// No region has this guest address, front-end address and size.
+    pub fn without(&self, asked: &VhostUserMemoryRegion) -> Result<Self, MemoryError> {
+        let mut regions = self.regions.clone();
+        regions.retain(|region| !region.is(asked));
+        if regions.len() == self.regions.len() {
+            return Err(MemoryError::Unknown(asked.guest_phys_addr));
+        }
+        Ok(Self { regions })
+    }
+
+    /// Whether there is no region.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.regions.is_empty()
+    }
+
+    fn sorted(mut regions: Vec<Region>) -> Result<Self, MemoryError> {
+        regions.sort_by_key(|region| region.gpa);
+        let table = Self { regions };
+        table.guest_memory().map(|_| table)
+    }
+
+    /// The guest's memory as the device takes it; `None` without any region.
+    ///
+    /// # Errors
+    /// Regions overlap or wrap, which a table that exists does not.
+    pub fn guest_memory(&self) -> Result<Option<Arc<MappedMemory>>, MemoryError> {
+        if self.regions.is_empty() {
+            return Ok(None);
+        }
+        let regions = self.regions.iter();
+        let memory = MappedMemory::new(regions.map(|it| (it.gpa, Arc::clone(&it.mapping))));
+        match memory {
+            Ok(memory) => Ok(Some(Arc::new(memory))),
+            Err(Misfit::Wraps(gpa)) => Err(MemoryError::Wraps(gpa)),
+            Err(Misfit::Overlap(error)) => Err(MemoryError::Overlap(error)),
+        }
+    }
+
+    /// The guest-physical address after the last region.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        let last = self.regions.last();
+        last.map_or(0, |region| region.gpa.saturating_add(region.size))
+    }
+
+    /// The guest-physical address of what the front-end has at `user_addr`.
+    #[must_use]
+    pub fn translate(&self, user_addr: u64) -> Option<u64> {
+        self.regions.iter().find_map(|region| {
+            let offset = user_addr.checked_sub(region.user_addr)?;
+            (offset < region.size).then(|| region.gpa + offset)
+        })
+    }
+
+    /// Copies what lies at guest-physical address `gpa` to `bytes`; `None` when that is not guest memory, or not any more.
+    #[must_use]
+    pub fn read(&self, gpa: u64, bytes: &mut [u8]) -> Option<()> {
+        let memory = GuestRam::new(self.guest_memory().ok()??).ok()?;
+        memory.read(gpa, bytes).ok()
+    }
+
+    /// Whether the packed ring at `desc` has never been round: user-mode Linux says that such a ring starts at 0, which
+    /// for every other front-end is the start of the second lap. After a lap the first descriptor has been used, and
+    /// its two lap bits are not both clear, nor as the driver sets them in the first lap. VirtIO 1.4 §2.8.1.
+    #[must_use]
+    pub fn is_unused_packed_ring(&self, desc: u64) -> bool {
+        const FLAGS: u64 = 14;
+        const AVAIL: u16 = 1 << 7;
+        const USED: u16 = 1 << 15;
+        let Ok(Some(memory)) = self.guest_memory() else {
+            return false;
+        };
+        let mut flags = [0; 2];
+        // The front-end may have taken the memory away already; the ring is refused then.
+        let read =
+            GuestRam::new(memory).map(|ram| ram.read(desc.saturating_add(FLAGS), &mut flags));
+        let flags = u16::from_le_bytes(flags);
+        matches!(read, Ok(Ok(()))) && matches!(flags & (AVAIL | USED), 0 | AVAIL)
+    }
+}

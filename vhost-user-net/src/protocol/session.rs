@@ -1,0 +1,345 @@
+//! One front-end's session: requests in, the device driven, answers out.
+//!
+//! ```text
+//!   no features --SET_FEATURES--> negotiated --first ring runs--> activated --other features, reset, end--> ...
+//! ```
+//!
+//! The device is activated without any queue as soon as one ring may run; rings then start and stop one by one, as
+//! [`Vring::target`] says. Every request either takes effect as a whole or leaves the session as it was, but that
+//! a ring which cannot be started stays stopped.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use net_device::config::MIN_MTU;
+use net_device::{
+    ActivateError, Activation, FeatureError, Features, Layout, NetDevice, VirtioDevice,
+};
+use vhost::vhost_user::message::{
+    VhostUserConfig, VhostUserProtocolFeatures, VhostUserVirtioFeatures,
+};
+
+use crate::protocol::dirty_log::DirtyBitmap;
+use crate::protocol::interrupts::Interrupts;
+use crate::protocol::memory_table::{MAX_SLOTS, MapError, MemoryError, MemoryTable};
+use crate::protocol::vring::{RingError, State, Vring};
+use crate::protocol::wire::{Answer, Request, RingFd, RingValue};
+
+mod channel;
+mod memory;
+mod rings;
+#[cfg(test)]
+mod tests;
+
+/// Protocol features that are offered: each has its code in this crate.
+pub const PROTOCOL_FEATURES: VhostUserProtocolFeatures = VhostUserProtocolFeatures::MQ
+    .union(VhostUserProtocolFeatures::LOG_SHMFD)
+    .union(VhostUserProtocolFeatures::REPLY_ACK)
+    .union(VhostUserProtocolFeatures::MTU)
+    .union(VhostUserProtocolFeatures::BACKEND_REQ)
+    .union(VhostUserProtocolFeatures::CONFIG)
+    .union(VhostUserProtocolFeatures::RESET_DEVICE)
+    .union(VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS);
+
+/// Feature bits that belong to the transport, and never reach the device.
+const TRANSPORT_FEATURES: VhostUserVirtioFeatures = VhostUserVirtioFeatures::all();
+
+/// Why a request is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// Bits that were not offered.
+    #[error("{0} {1:#x} were not offered")]
+    NotOffered(&'static str, u64),
+    /// The set is none that a driver may accept.
+    #[error("unusable features")]
+    Features(#[from] FeatureError),
+    /// The device would have to change under its driver.
+    #[error("features cannot change while a ring runs")]
+    FeaturesInUse,
+    /// No such ring.
+    #[error("there is no ring {ring}; with --queue-pairs {pairs} the last one is ring {last}")]
+    NoRing {
+        /// The ring's number.
+        ring: u32,
+        /// Queue pairs of the device.
+        pairs: u16,
+        /// Number of its last ring.
+        last: usize,
+    },
+    /// What was said about a ring.
+    #[error("ring {0}")]
+    Ring(u32, #[source] RingError),
+    /// The device does not take a ring, memory or activation.
+    #[error("the device refuses")]
+    Device(#[from] ActivateError),
+    /// The memory table.
+    #[error("unusable memory table")]
+    Memory(#[from] MemoryError),
+    /// The memory table, as the device sees it.
+    #[error("unusable memory table")]
+    Ram(#[from] net_device::net_queue::RamError),
+    /// The table does not have the memory of a running ring.
+    #[error("a ring runs in memory that goes away")]
+    MemoryInUse,
+    /// Features or memory are missing.
+    #[error("features and memory have to be known before a ring runs")]
+    NotReady,
+    /// The dirty log.
+    #[error("unusable dirty log")]
+    Log(#[source] MapError),
+    /// The dirty log's memory was taken away while it was in use.
+    #[error("the memory of the dirty log is not there any more")]
+    LogLost,
+    /// The dirty log has no bit for some of the memory.
+    #[error("the dirty log ends before the guest's memory does, at {0:#x}")]
+    ShortLog(u64),
+    /// A write to the configuration space.
+    #[error("the configuration space is read-only")]
+    ReadOnly,
+    /// An MTU that is none, or that comes too late.
+    #[error("MTU {0} is not within 68 to 65535, or comes while a ring runs")]
+    Mtu(u64),
+    /// The descriptor for requests of the back-end.
+    #[error("the back-end's channel is no connected unix stream socket")]
+    Channel,
+    /// A descriptor cannot be made ready.
+    #[error("unusable descriptor")]
+    Descriptor(#[source] io::Error),
+}
+
+impl SessionError {
+    /// Whether a front-end that asked for no answer may go on: what it asked has no effect, and it need not know.
+    #[must_use]
+    pub fn is_harmless(&self) -> bool {
+        matches!(self, Self::ReadOnly)
+    }
+}
+
+/// Everything that is known between one front-end's connect and its disconnect.
+///
+/// Dropping it resets the device, which touches nothing of the front-end's afterwards.
+#[derive(Debug)]
+pub struct Session<'a> {
+    device: &'a mut NetDevice,
+    interrupts: Arc<Interrupts>,
+    /// As the front-end set them, transport bits included.
+    features: Option<u64>,
+    protocol: VhostUserProtocolFeatures,
+    memory: MemoryTable,
+    log: Option<DirtyBitmap>,
+    rings: Vec<Vring>,
+    /// Whom to tell that a ring is broken.
+    errors: Vec<Option<File>>,
+    /// For requests of the back-end.
+    channel: Option<UnixStream>,
+    activated: bool,
+}
+
+impl<'a> Session<'a> {
+    /// A session that knows nothing yet, with a device that has no driver.
+    ///
+    /// # Errors
+    /// No event descriptor can be made.
+    pub fn new(device: &'a mut NetDevice) -> io::Result<Self> {
+        let rings = Vring::all(device.queue_max_sizes());
+        Ok(Self {
+            interrupts: Arc::new(Interrupts::new(rings.len())?),
+            features: None,
+            protocol: VhostUserProtocolFeatures::empty(),
+            memory: MemoryTable::default(),
+            log: None,
+            errors: rings.iter().map(|_| None).collect(),
+            rings,
+            channel: None,
+            activated: false,
+            device,
+        })
+    }
+
+    /// Feature bits that are offered: the device's and the transport's.
+    #[must_use]
+    pub fn offered_features(&self) -> u64 {
+        self.device.features() | TRANSPORT_FEATURES.bits()
+    }
+
+    /// Whether a request that is refused may be answered with the refusal.
+    #[must_use]
+    pub fn answers_refusals(&self) -> bool {
+        self.protocol.contains(VhostUserProtocolFeatures::REPLY_ACK)
+    }
+
+    /// The events of the session; [`Interrupts::config_event`] wakes the caller to call [`Session::config_changed`].
+    #[must_use]
+    pub fn interrupts(&self) -> &Arc<Interrupts> {
+        &self.interrupts
+    }
+
+    /// The device, for what is none of the front-end's business.
+    pub fn device(&mut self) -> &mut NetDevice {
+        self.device
+    }
+
+    /// Does what a request asks.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub fn handle(&mut self, request: Request) -> Result<Answer, SessionError> {
+        match request {
+            Request::GetFeatures => return Ok(Answer::Number(self.offered_features())),
+            Request::GetProtocolFeatures => return Ok(Answer::Number(PROTOCOL_FEATURES.bits())),
+            Request::GetQueueNum => return Ok(Answer::Number(self.ring_count() as u64)),
+            Request::GetMaxMemSlots => return Ok(Answer::Number(MAX_SLOTS as u64)),
+            Request::GetConfig(config) => return Ok(self.read_config(&config)),
+            Request::GetVringBase(ring) => return self.stop_ring(ring),
+            Request::SetLogBase(log, fd) => {
+                self.set_log(DirtyBitmap::new(&log, fd).map_err(SessionError::Log)?)?;
+                // The front-end waits for this one, whether it asked for an answer or not.
+                let (size, offset) = (log.mmap_size, log.mmap_offset);
+                return Ok(Answer::Log { size, offset });
+            }
+            // RESET_OWNER is deprecated and to be ignored; that pages were marked is never announced.
+            Request::SetOwner | Request::ResetOwner | Request::SetLogFd => {}
+            Request::ResetDevice => self.reset(),
+            Request::SetFeatures(features) => self.set_features(features)?,
+            Request::SetProtocolFeatures(features) => self.set_protocol_features(features)?,
+            Request::SetMemTable(regions) => self.set_memory(MemoryTable::new(regions)?)?,
+            Request::AddMemReg(region, fd) => self.set_memory(self.memory.with(&region, fd)?)?,
+            Request::RemMemReg(region) => self.set_memory(self.memory.without(&region)?)?,
+            Request::SetVringNum(RingValue { ring, value }) => {
+                self.update_ring(ring, |it| it.set_size(value))?
+            }
+            Request::SetVringBase(RingValue { ring, value }) => {
+                self.update_ring(ring, |it| it.set_base(value))?
+            }
+            Request::SetVringAddr(addrs) => self.set_addrs(&addrs)?,
+            Request::SetVringKick(RingFd { ring, fd }) => self.set_kick(ring, fd)?,
+            Request::SetVringCall(RingFd { ring, fd }) => self.set_call(ring, fd)?,
+            Request::SetVringErr(RingFd { ring, fd }) => self.set_err(ring, fd)?,
+            Request::SetVringEnable(ring, on) => self.set_enabled(ring, on)?,
+            Request::SetBackendReqFd(fd) => self.set_channel(fd)?,
+            Request::SetConfig(..) => return Err(SessionError::ReadOnly),
+            Request::NetSetMtu(mtu) => self.set_mtu(mtu)?,
+        }
+        Ok(Answer::Done)
+    }
+
+    fn has(&self, feature: VhostUserVirtioFeatures) -> bool {
+        self.features
+            .is_some_and(|features| features & feature.bits() != 0)
+    }
+
+    fn layout(&self) -> Layout {
+        match self.features {
+            Some(features) if features & RING_PACKED != 0 => Layout::Packed,
+            _ => Layout::Split,
+        }
+    }
+}
+
+/// What a front-end's features mean for the device.
+///
+/// A front-end that serves the control queue itself accepts features that need one, but not the queue: they are its
+/// own affair then, and the device does without.
+fn device_features(features: u64) -> Features {
+    Features::from_bits_truncate(features & !TRANSPORT_FEATURES.bits()).closure()
+}
+
+/// VIRTIO_F_RING_PACKED. VirtIO 1.4 §6.
+const RING_PACKED: u64 = 1 << 34;
+
+/// Negotiation.
+impl Session<'_> {
+    fn set_protocol_features(&mut self, features: u64) -> Result<(), SessionError> {
+        let extra = features & !PROTOCOL_FEATURES.bits();
+        if extra != 0 {
+            return Err(SessionError::NotOffered("protocol features", extra));
+        }
+        self.protocol = VhostUserProtocolFeatures::from_bits_truncate(features);
+        Ok(())
+    }
+
+    /// Comes once per queue pair, and again when logging is switched: only what changed has an effect.
+    fn set_features(&mut self, features: u64) -> Result<(), SessionError> {
+        let extra = features & !self.offered_features();
+        if extra != 0 {
+            return Err(SessionError::NotOffered("features", extra));
+        }
+        let logged = self.logging().is_some();
+        if self.features.map(device_features) != Some(device_features(features)) {
+            if self.rings.iter().any(|ring| ring.state() == State::Running) {
+                return Err(SessionError::FeaturesInUse);
+            }
+            self.deactivate();
+            self.device.ack_features(device_features(features).bits())?;
+        }
+        self.features = Some(features);
+        if logged != self.logging().is_some() {
+            self.renew_memory()?;
+        }
+        self.apply_targets()
+    }
+
+    /// Leaves protocol features, memory, and the descriptors to tell the front-end by; all else starts anew.
+    fn reset(&mut self) {
+        self.deactivate();
+        self.rings = Vring::all(self.device.queue_max_sizes());
+        self.features = None;
+    }
+
+    fn deactivate(&mut self) {
+        if std::mem::take(&mut self.activated) {
+            self.device.reset();
+        }
+    }
+
+    fn activate(&mut self) -> Result<(), SessionError> {
+        if !self.activated {
+            let memory = self.ram(&self.memory)?.ok_or(SessionError::NotReady)?;
+            let features = self.features.ok_or(SessionError::NotReady)?;
+            self.device.ack_features(device_features(features).bits())?;
+            let interrupt = Arc::clone(&self.interrupts) as _;
+            let activated = self.device.activate(Activation {
+                memory,
+                interrupt,
+                queues: Vec::new(),
+            });
+            if let Err(error) = activated {
+                // The front-end learns of it now; the next session's driver knows nothing of this
+                // one.
+                self.device.reset();
+                return Err(error.into());
+            }
+            self.activated = true;
+        }
+        Ok(())
+    }
+
+    /// NET_SET_MTU: what the front-end tells the driver, which it may have from elsewhere than from the device.
+    fn set_mtu(&mut self, asked: u64) -> Result<(), SessionError> {
+        let mtu = u16::try_from(asked).ok().filter(|mtu| *mtu >= MIN_MTU);
+        let mtu = mtu.ok_or(SessionError::Mtu(asked))?;
+        if self.device.driver_mtu() != Some(mtu) {
+            if self.rings.iter().any(|ring| ring.state() == State::Running) {
+                return Err(SessionError::Mtu(asked));
+            }
+            self.deactivate();
+            self.device.set_driver_mtu(Some(mtu));
+        }
+        self.apply_targets()
+    }
+
+    fn read_config(&self, config: &VhostUserConfig) -> Answer {
+        let mut data = vec![0; config.size as usize];
+        self.device.read_config(u64::from(config.offset), &mut data);
+        Answer::Config(config.offset, data)
+    }
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        self.deactivate();
+        self.device.set_driver_mtu(None);
+    }
+}

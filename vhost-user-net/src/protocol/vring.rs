@@ -1,0 +1,433 @@
+//! What the front-end has said about one ring, and what follows from it.
+//!
+//! Messages only record. What the ring should do is computed from all that was recorded, in one place
+//! ([`Vring::target`]), so the order in which a front-end says things does not matter:
+//!
+//! | kick descriptor, size and addresses | enabled; features and memory known | target |
+//! |---|---|---|
+//! | one is missing | any | [`State::Stopped`] |
+//! | all there | no | [`State::Held`] |
+//! | all there | yes | [`State::Running`] |
+//!
+//! GET_VRING_BASE takes the kick descriptor away, and so stops the ring whatever else was said.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use net_device::log_limit::LogLimit;
+use net_device::{Cursor, Layout, QueueSetup, RingAddrs, log_limited};
+use vhost::vhost_user::message::{VhostUserVringAddr, VhostUserVringAddrFlags};
+
+use crate::protocol::dirty_log::UsedRing;
+use crate::protocol::interrupts::event_file;
+use crate::protocol::memory_table::MemoryTable;
+
+mod packed;
+#[cfg(test)]
+mod tests;
+
+use packed::{Place, Verdict};
+
+/// Why what a front-end says about a ring is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum RingError {
+    /// The ring is at work, and this cannot change under it.
+    #[error("its {0} cannot change while it runs")]
+    Running(&'static str),
+    /// No such size.
+    #[error("size {size} is not within 1 to {max}")]
+    Size {
+        /// The size that was asked for.
+        size: u32,
+        /// The largest that the device takes.
+        max: u16,
+    },
+    /// Without a kick descriptor the daemon would have to poll.
+    #[error("a ring without a kick descriptor is not supported")]
+    Polling,
+    /// Something was never said.
+    #[error("its {0} is not known")]
+    Unknown(&'static str),
+    /// The front-end's address of a part of the ring.
+    #[error("front-end address {0:#x} is in no memory region")]
+    Address(u64),
+    /// A position that this layout does not have.
+    #[error("base {0:#x} is no position in a split ring")]
+    Base(u32),
+    /// A crashed back-end took its position with it.
+    #[error(
+        "the front-end calls it fresh, but it was used, and where it stands cannot be told; the driver has to reset \
+         the device"
+    )]
+    Lost,
+    /// A descriptor cannot be made ready.
+    #[error("its descriptor cannot be used")]
+    Descriptor(#[source] io::Error),
+}
+
+/// What a ring does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// Not started: nothing of it is touched.
+    #[default]
+    Stopped,
+    /// Started, but not allowed to run: disabled, or features or memory are not known. Nothing is touched: a front-end
+    /// may give a ring's memory to somebody else once it is disabled, as user-mode Linux does, so that frames in it
+    /// cannot be discarded as the protocol has it.
+    Held,
+    /// The device works on it.
+    Running,
+}
+
+/// What a ring's target depends on besides the ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gate {
+    /// Features are accepted and there is memory to find the ring in.
+    pub open: bool,
+    /// Whether a ring runs about which no SET_VRING_ENABLE came: with VHOST_USER_F_PROTOCOL_FEATURES it does not.
+    pub enabled_by_default: bool,
+}
+
+/// Where the parts of a ring are, in the front-end's address space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct UserAddrs {
+    desc: u64,
+    driver: u64,
+    device: u64,
+}
+
+/// One ring.
+#[derive(Debug)]
+pub struct Vring {
+    state: State,
+    max_size: u16,
+    size: Option<u16>,
+    addrs: Option<UserAddrs>,
+    /// Where writes to the used ring are to be marked as well.
+    used_log: Option<u64>,
+    base: u32,
+    /// The base is where the device stopped the ring, in this session.
+    is_base_known: bool,
+    kick: Option<OwnedFd>,
+    enabled: Option<bool>,
+    /// It has run since the front-end came, or since the device was reset.
+    has_run: bool,
+}
+
+impl Vring {
+    /// Rings of which nothing is known, but how many descriptors the device takes at most.
+    #[must_use]
+    pub fn all(max_sizes: &[u16]) -> Vec<Self> {
+        max_sizes.iter().copied().map(Self::new).collect()
+    }
+
+    /// A ring of which nothing is known, but that the device takes up to `max_size` descriptors.
+    #[must_use]
+    pub fn new(max_size: u16) -> Self {
+        Self {
+            state: State::Stopped,
+            max_size,
+            size: None,
+            addrs: None,
+            used_log: None,
+            base: 0,
+            is_base_known: false,
+            kick: None,
+            enabled: None,
+            has_run: false,
+        }
+    }
+
+    /// What the ring does.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// What it should do. A ring that was never enabled is held: the front-end is still setting it up, and what waits in
+    /// it is to be sent.
+    #[must_use]
+    pub fn target(&self, gate: Gate) -> State {
+        let known = self.kick.is_some() && self.size.is_some() && self.addrs.is_some();
+        match (
+            known,
+            gate.open && self.enabled.unwrap_or(gate.enabled_by_default),
+        ) {
+            (false, _) => State::Stopped,
+            (true, false) => State::Held,
+            (true, true) => State::Running,
+        }
+    }
+
+    /// The device did what was needed to get here.
+    pub fn entered(&mut self, state: State) {
+        self.state = state;
+    }
+
+    /// The device works on it now. Returns whether it did before, as far as this front-end is concerned.
+    pub fn entered_running(&mut self) -> bool {
+        self.state = State::Running;
+        std::mem::replace(&mut self.has_run, true)
+    }
+
+    fn not_running(&self, what: &'static str) -> Result<(), RingError> {
+        if self.state == State::Running {
+            Err(RingError::Running(what))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// SET_VRING_NUM.
+    ///
+    /// # Errors
+    /// The device has no ring of this size, or the ring runs.
+    pub fn set_size(&mut self, size: u32) -> Result<(), RingError> {
+        self.not_running("size")?;
+        let max = self.max_size;
+        let valid = u16::try_from(size)
+            .ok()
+            .filter(|size| (1..=max).contains(size));
+        self.size = Some(valid.ok_or(RingError::Size { size, max })?);
+        Ok(())
+    }
+
+    /// SET_VRING_ADDR. Returns whether the ring has moved, and whether logging of its used part has changed.
+    pub fn set_addrs(&mut self, said: &VhostUserVringAddr) -> (bool, bool) {
+        let addrs = UserAddrs {
+            desc: said.descriptor,
+            driver: said.available,
+            device: said.used,
+        };
+        let logs = said.flags & VhostUserVringAddrFlags::VHOST_VRING_F_LOG.bits() != 0;
+        let used_log = logs.then_some(said.log);
+        let moved = self.addrs.replace(addrs) != Some(addrs);
+        let log_changed = std::mem::replace(&mut self.used_log, used_log) != used_log;
+        (moved, log_changed)
+    }
+
+    /// SET_VRING_BASE.
+    ///
+    /// # Errors
+    /// The ring runs.
+    pub fn set_base(&mut self, base: u32) -> Result<(), RingError> {
+        self.not_running("base")?;
+        self.is_base_known &= self.base == base;
+        self.base = base;
+        Ok(())
+    }
+
+    /// SET_VRING_KICK. A running ring has to start again with it.
+    ///
+    /// # Errors
+    /// There is no descriptor, or it is none for events: a worker must never wait in it.
+    pub fn set_kick(&mut self, fd: Option<OwnedFd>) -> Result<(), RingError> {
+        let fd = fd.ok_or(RingError::Polling)?;
+        self.kick = Some(event_file(fd).map_err(RingError::Descriptor)?.into());
+        Ok(())
+    }
+
+    /// SET_VRING_ENABLE. May come before anything else is known: QEMU never repeats it.
+    pub fn set_enabled(&mut self, enabled: bool) {
+        self.enabled = Some(enabled);
+    }
+
+    /// GET_VRING_BASE: the ring needs a new kick descriptor to start again.
+    pub fn forget_kick(&mut self) {
+        self.kick = None;
+    }
+
+    /// The device could not run it: it stays stopped until it is set up anew.
+    pub fn failed(&mut self) {
+        self.state = State::Stopped;
+        self.kick = None;
+    }
+
+    /// Where the ring starts, or did stop.
+    #[must_use]
+    pub fn base(&self) -> u32 {
+        self.base
+    }
+
+    /// Keeps where the device stopped.
+    pub fn stopped_at(&mut self, layout: Layout, cursor: &Cursor) {
+        self.base = encode_base(layout, cursor);
+        self.is_base_known = true;
+    }
+
+    /// Where the ring is for the device.
+    ///
+    /// # Errors
+    /// An address is unknown, or in no region of `memory`.
+    pub fn guest_addrs(&self, memory: &MemoryTable) -> Result<RingAddrs, RingError> {
+        let UserAddrs {
+            desc,
+            driver,
+            device,
+        } = self.addrs.ok_or(RingError::Unknown("address"))?;
+        let guest = |user| memory.translate(user).ok_or(RingError::Address(user));
+        Ok(RingAddrs {
+            desc: guest(desc)?,
+            driver: guest(driver)?,
+            device: guest(device)?,
+        })
+    }
+
+    /// All that the device needs to run the ring as number `index`.
+    ///
+    /// # Errors
+    /// Something is missing or out of place.
+    pub fn setup(
+        &self,
+        index: u16,
+        layout: Layout,
+        memory: &MemoryTable,
+        log: &LogLimit,
+    ) -> Result<QueueSetup, RingError> {
+        let kick = self
+            .kick
+            .as_ref()
+            .ok_or(RingError::Unknown("kick descriptor"))?;
+        let addrs = self.guest_addrs(memory)?;
+        let cursor = match layout {
+            Layout::Split => self.resume_split(index, addrs.device, memory, log)?,
+            Layout::Packed if self.base == 0 && memory.is_unused_packed_ring(addrs.desc) => {
+                Cursor::default()
+            }
+            Layout::Packed => self.resume_packed(index, addrs.desc, memory, log)?,
+        };
+        Ok(QueueSetup {
+            index,
+            size: self.size.ok_or(RingError::Unknown("size"))?,
+            addrs,
+            cursor,
+            kick: kick.try_clone().map_err(RingError::Descriptor)?,
+        })
+    }
+
+    /// Where a split ring goes on: at the used index in the ring, whatever the base.
+    ///
+    /// A device that has stopped holds no chain, so used is where available is. A front-end that lost the device, or
+    /// that restores a guest without the device's state, has no number to tell: some take the driver's available
+    /// index. Chains from the used index to there would be the device's for ever; with all receive buffers among
+    /// them nothing was received any more. A chain that had been sent, but not returned, before a crash is sent twice
+    /// instead, which networks do as well.
+    fn resume_split(
+        &self,
+        index: u16,
+        used_ring: u64,
+        memory: &MemoryTable,
+        log: &LogLimit,
+    ) -> Result<Cursor, RingError> {
+        const IDX: u64 = 2;
+        let base = decode_base(Layout::Split, self.base)?;
+        let mut used = [0; 2];
+        memory
+            .read(used_ring.saturating_add(IDX), &mut used)
+            .ok_or(RingError::Address(used_ring))?;
+        let used = u16::from_le_bytes(used);
+        if base.avail != used {
+            log_limited!(
+                log,
+                Warn,
+                "ring {index}: base {} is not its used index; it goes on at that, {used}",
+                base.avail
+            );
+        }
+        Ok(Cursor {
+            avail: used,
+            used: Some(used),
+            ..base
+        })
+    }
+
+    /// Where a packed ring goes on: at its base, unless that is the start, which a front-end that lost the device says
+    /// as well.
+    fn resume_packed(
+        &self,
+        index: u16,
+        desc: u64,
+        memory: &MemoryTable,
+        log: &LogLimit,
+    ) -> Result<Cursor, RingError> {
+        let base = decode_base(Layout::Packed, self.base)?;
+        if base != Cursor::default() || self.is_base_known {
+            return Ok(base);
+        }
+        let size = self.size.ok_or(RingError::Unknown("size"))?;
+        let mut ring = vec![0; usize::from(size) * packed::SLOT];
+        memory
+            .read(desc, &mut ring)
+            .ok_or(RingError::Address(desc))?;
+        match packed::judge(&ring) {
+            Verdict::Start => Ok(base),
+            Verdict::Unknown => Err(RingError::Lost),
+            Verdict::At(Place { slot, wrap }) => {
+                log_limited!(
+                    log,
+                    Warn,
+                    "ring {index}: it is called fresh, but was used; it goes on at slot {slot}"
+                );
+                Ok(Cursor {
+                    avail: slot,
+                    used: Some(slot),
+                    avail_wrap: wrap,
+                    used_wrap: wrap,
+                })
+            }
+        }
+    }
+
+    /// The used ring, if its writes are to be marked at another address than its own.
+    #[must_use]
+    pub fn used_ring(&self, layout: Layout, memory: &MemoryTable) -> Option<UsedRing> {
+        let log_addr = self.used_log?;
+        let gpa = memory.translate(self.addrs?.device)?;
+        let len = match layout {
+            Layout::Split => 6 + 8 * u64::from(self.size?),
+            Layout::Packed => 4,
+        };
+        (log_addr != gpa).then_some(UsedRing { gpa, len, log_addr })
+    }
+}
+
+/// Bit of a packed position that holds the wrap counter.
+const WRAP: u32 = 1 << 15;
+
+/// A ring's position from the number that vhost-user calls its base.
+///
+/// Split: the next available index, in 16 bits. Packed: available position with its
+/// wrap counter in bit 15, and the same for used in the upper half. A front-end that knows only the lower half
+/// leaves the upper one 0: nothing is in flight in a stopped ring, so used then stands where available does.
+fn decode_base(layout: Layout, base: u32) -> Result<Cursor, RingError> {
+    let lower = base as u16;
+    match layout {
+        Layout::Split if base > u32::from(u16::MAX) => Err(RingError::Base(base)),
+        Layout::Split => Ok(Cursor {
+            avail: lower,
+            used: None,
+            ..Cursor::default()
+        }),
+        Layout::Packed => {
+            let upper = if base >> 16 == 0 { base } else { base >> 16 };
+            Ok(Cursor {
+                avail: lower & !(WRAP as u16),
+                used: Some(upper as u16 & !(WRAP as u16)),
+                avail_wrap: base & WRAP != 0,
+                used_wrap: upper & WRAP != 0,
+            })
+        }
+    }
+}
+
+/// The reverse of [`decode_base`].
+fn encode_base(layout: Layout, cursor: &Cursor) -> u32 {
+    let position = |index: u16, wrap| u32::from(index) | if wrap { WRAP } else { 0 };
+    match layout {
+        Layout::Split => u32::from(cursor.avail),
+        Layout::Packed => {
+            let used = position(cursor.used.unwrap_or(cursor.avail), cursor.used_wrap);
+            position(cursor.avail, cursor.avail_wrap) | used << 16
+        }
+    }
+}
