@@ -60,26 +60,25 @@ impl Pair {
     fn resources(&mut self) -> Result<&mut QueuePairResources, WorkerLost> {
         match self {
             Self::Idle(resources) => Ok(resources),
-            Self::Worker(slot) => Ok(&mut slot.park()?.resources),
+            Self::Worker(handle) => Ok(&mut handle.park()?.resources),
             Self::Lost(lost) => Err(lost.clone()),
         }
     }
 }
 
-/// See the module's text.
+/// A device that a driver has activated.
 pub(crate) struct ActiveDevice {
     shared: Arc<Shared>,
     factory: QueueFactory,
     pairs: Vec<Pair>,
     control: Option<WorkerHandle<CtrlWorker>>,
     halted: HaltedQueues,
-    paused: bool,
     /// Tell the driver when the device goes on: it comes from elsewhere, where the link may have been another.
     interrupt_config: bool,
 }
 
 impl ActiveDevice {
-    /// A device without queues, whose queues `engines` makes.
+    /// A device without queues, whose queues `factory` makes.
     pub(crate) fn new(
         shared: Arc<Shared>,
         factory: QueueFactory,
@@ -95,17 +94,12 @@ impl ActiveDevice {
             pairs,
             control: None,
             halted: HaltedQueues::default(),
-            paused: false,
             interrupt_config: false,
         }
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
-    }
-
-    pub(crate) fn is_paused(&self) -> bool {
-        self.paused
     }
 
     fn link_config(&self) -> LinkConfig {
@@ -133,7 +127,7 @@ impl ActiveDevice {
         let link = self.link_config();
         for (pair, state) in self.pairs.iter_mut().enumerate() {
             match state {
-                Pair::Worker(slot) => slot.park()?.reconfigure(&link),
+                Pair::Worker(handle) => handle.park()?.reconfigure(&link),
                 Pair::Idle(resources) => {
                     if let Err(error) = resources.backend.configure(&link) {
                         self.shared.port_died(pair, &error);
@@ -236,28 +230,25 @@ impl ActiveDevice {
             }
         }
         match &mut self.pairs[at] {
-            Pair::Worker(slot) => Ok(slot.park()?),
+            Pair::Worker(handle) => Ok(handle.park()?),
             Pair::Lost(lost) => Err(lost.clone().into()),
             Pair::Idle(_) => Err(ActivateError::Index(index)),
         }
     }
 
-    /// Lets every worker run that has a queue, unless the device is paused.
+    /// Lets every worker run that is parked.
     pub(crate) fn run(&mut self) -> Result<(), ActivateError> {
-        if self.paused {
-            return Ok(());
-        }
         for pair in &mut self.pairs {
-            if let Pair::Worker(slot) = pair {
-                slot.prepare()?;
+            if let Pair::Worker(handle) = pair {
+                handle.prepare()?;
             }
         }
         if let Some(control) = &mut self.control {
             control.prepare()?;
         }
         for pair in &mut self.pairs {
-            if let Pair::Worker(slot) = pair {
-                slot.start()?;
+            if let Pair::Worker(handle) = pair {
+                handle.start()?;
             }
         }
         if let Some(control) = &mut self.control {
@@ -279,12 +270,13 @@ impl ActiveDevice {
         let ran = self.run();
         if ran.is_err() {
             self.remove(index)?;
+            self.run_or_fail()?;
         }
         ran
     }
 
     /// As [`ActiveDevice::run`], for workers that ran a moment ago: a host that cannot let them go on has failed.
-    fn run_or_fail(&mut self) -> Result<(), ActivateError> {
+    pub(crate) fn run_or_fail(&mut self) -> Result<(), ActivateError> {
         let done = self.run();
         if let Err(error) = &done {
             self.shared
@@ -293,7 +285,8 @@ impl ActiveDevice {
         done
     }
 
-    /// Takes a queue out. Afterwards its memory is not touched any more; the result is where it stood.
+    /// Takes a queue out and leaves its worker parked. Its memory is not touched any more; the result
+    /// is where it stood.
     pub(crate) fn remove(&mut self, index: u16) -> Result<Option<Cursor>, ActivateError> {
         let cursor = match self.factory.role(index)? {
             QueueRole::Rx(pair) => {
@@ -315,8 +308,8 @@ impl ActiveDevice {
                 })
             }
             QueueRole::Ctrl => match self.control.take() {
-                Some(slot) => {
-                    let queue = slot.into_work()?.queue;
+                Some(handle) => {
+                    let queue = handle.into_work()?.queue;
                     if queue.engine.fault().is_some() {
                         self.halted.put(index, queue.position(), false);
                     }
@@ -325,25 +318,23 @@ impl ActiveDevice {
                 None => None,
             },
         };
-        self.run_or_fail()?;
         Ok(cursor.or_else(|| self.halted.stop(index)))
     }
 
     fn existing(&mut self, pair: u16) -> Result<Option<&mut PairWorker>, ActivateError> {
         match &mut self.pairs[usize::from(pair)] {
-            Pair::Worker(slot) => Ok(Some(slot.park()?)),
+            Pair::Worker(handle) => Ok(Some(handle.park()?)),
             Pair::Lost(lost) => Err(lost.clone().into()),
             Pair::Idle(_) => Ok(None),
         }
     }
 
     /// Stops every worker. A worker that is lost does not keep the others from being stopped.
-    pub(crate) fn pause(&mut self) -> Result<(), WorkerLost> {
-        self.paused = true;
+    pub(crate) fn park(&mut self) -> Result<(), WorkerLost> {
         let mut result = Ok(());
         for pair in &mut self.pairs {
-            if let Pair::Worker(slot) = pair
-                && let Err(lost) = slot.park()
+            if let Pair::Worker(handle) = pair
+                && let Err(lost) = handle.park()
             {
                 *pair = Pair::Lost(lost.clone());
                 result = Err(lost);
@@ -361,19 +352,18 @@ impl ActiveDevice {
     /// Goes on, as if every queue had been kicked, and interrupts every queue once.
     pub(crate) fn resume(&mut self) -> Result<(), ActivateError> {
         for pair in &mut self.pairs {
-            if let Pair::Worker(slot) = pair {
-                slot.park()?.interrupt_first();
+            if let Pair::Worker(handle) = pair {
+                handle.park()?.interrupt_first();
             }
         }
         if let Some(control) = &mut self.control {
             control.park()?.interrupt_first = true;
         }
         self.reconfigure()?;
-        self.paused = false;
         let done = self.run();
         if done.is_err() {
             // Some may run already.
-            let _ = self.pause();
+            let _ = self.park();
         }
         if done.is_ok() && std::mem::take(&mut self.interrupt_config) {
             self.shared.trigger(InterruptSource::Config);
@@ -381,40 +371,42 @@ impl ActiveDevice {
         done
     }
 
-    /// Stops every worker of a pair between two frames and lets it go on, so that it looks at the
-    /// link again.
-    pub(crate) fn link_changed(&mut self) -> Result<(), ActivateError> {
+    /// Stops every worker of a pair between two frames. One that is lost has said so.
+    pub(crate) fn park_pairs(&mut self) {
         for pair in &mut self.pairs {
-            if let Pair::Worker(slot) = pair {
-                // One that is lost has said so, and passes no frame.
-                let _ = slot.park();
+            if let Pair::Worker(handle) = pair {
+                let _ = handle.park();
             }
         }
-        self.run_or_fail()
     }
 
-    /// Starts from what was saved, paused; to be called before any queue is there. No queue of a
+    /// Starts from what was saved; to be called before any queue is there. No queue of a
     /// device that needed a reset runs before that.
     pub(crate) fn restore(&mut self, saved: &DeviceState) {
         if saved.needs_reset {
             self.halted.halt_all();
         }
-        self.paused = true;
         self.interrupt_config = true;
         self.shared
             .restore(saved.pairs, saved.offloads, &saved.tables);
     }
 
-    /// What is left of every queue's limit. The device has to be paused.
+    /// Reads what is left of every queue's limit. Pairs whose worker runs are left alone and out.
     pub(crate) fn limits(&mut self) -> Result<Vec<(u16, Levels)>, WorkerLost> {
         let mut limits = Vec::new();
         for (pair, state) in (0..).zip(&mut self.pairs) {
-            limits.extend(state.resources()?.levels(pair));
+            let levels = match state {
+                Pair::Idle(resources) => Some(resources.levels(pair)),
+                Pair::Worker(handle) => handle.with_parked(|worker| worker.resources.levels(pair)),
+                Pair::Lost(lost) => return Err(lost.clone()),
+            };
+            limits.extend(levels.into_iter().flatten());
         }
         Ok(limits)
     }
 
-    /// Changes every pair's limits between two frames. Who waits for a limit tries again.
+    /// Changes every pair's limits between two frames and leaves the workers parked. A queue that
+    /// waits for a limit tries again when it goes on.
     pub(crate) fn change_limits(
         &mut self,
         mut rx: Change,
@@ -432,27 +424,30 @@ impl ActiveDevice {
                 });
             result = result.and(changed);
         }
-        self.run_or_fail()?;
         result
     }
 
-    /// Where every queue stands that was started. The device has to be paused.
-    pub(crate) fn cursors(&mut self) -> Result<Vec<(u16, RingConfig)>, WorkerLost> {
+    /// Reads where every queue stands that was started. Queues of workers that run are left alone
+    /// and out.
+    pub(crate) fn cursors(&mut self) -> Vec<(u16, RingConfig)> {
         let mut cursors: Vec<_> = self.halted.started().collect();
         for pair in &mut self.pairs {
-            if let Pair::Worker(slot) = pair {
-                let worker = slot.park()?;
-                let rx = worker.rx.as_ref().map(|rx| (rx.index, rx.position()));
-                let tx = worker.tx.as_ref().map(|tx| (tx.index, tx.position()));
-                cursors.extend(rx.into_iter().chain(tx));
+            if let Pair::Worker(handle) = pair {
+                handle.with_parked(|worker| {
+                    let rx = worker.rx.as_ref().map(|rx| (rx.index, rx.position()));
+                    let tx = worker.tx.as_ref().map(|tx| (tx.index, tx.position()));
+                    cursors.extend(rx.into_iter().chain(tx));
+                });
             }
         }
         if let Some(control) = &mut self.control {
-            let queue = &control.park()?.queue;
-            cursors.push((queue.index, queue.position()));
+            control.with_parked(|worker| {
+                let queue = &worker.queue;
+                cursors.push((queue.index, queue.position()));
+            });
         }
         cursors.sort_by_key(|(index, _)| *index);
-        Ok(cursors)
+        cursors
     }
 
     /// Ends every worker and returns what the next activation needs.
@@ -460,17 +455,17 @@ impl ActiveDevice {
     /// # Errors
     /// A worker was lost, and its port with it.
     pub(crate) fn into_resources(mut self) -> Result<DetachedResources, WorkerLost> {
-        let paused = self.pause();
+        let parked = self.park();
         self.control = None;
         let mut pairs = Vec::with_capacity(self.pairs.len());
         for pair in self.pairs {
             pairs.push(match pair {
                 Pair::Idle(resources) => *resources,
-                Pair::Worker(slot) => slot.into_work()?.resources,
+                Pair::Worker(handle) => handle.into_work()?.resources,
                 Pair::Lost(lost) => return Err(lost),
             });
         }
-        paused?;
+        parked?;
         Ok(DetachedResources {
             pairs,
             controls: self.shared.release(),

@@ -6,17 +6,17 @@ use net_queue::ring::Cursor;
 use net_queue::{AccessPlatform, FrameBackend, QueueCounters};
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::active::{ActiveDevice, DetachedResources};
+use crate::active::ActiveDevice;
 use crate::config::NetConfig;
-use crate::error::{ActivateError, WorkerLost};
+use crate::error::ActivateError;
 use crate::events::{DeviceEvent, Events, Observer};
 use crate::features::{FeatureError, Features};
+use crate::lifecycle::{Lifecycle, StateError};
 use crate::log_limit::LogLimit;
 use crate::port::HostInterface;
 use crate::shared::config_space::ConfigSpace;
 use crate::shared::control_budget::ControlBudget;
 use crate::shared::device_status::DeviceStatus;
-use crate::state::DeviceState;
 use crate::stats;
 use crate::transport::{
     Activation, Interrupt, InterruptSource, QueueSetup, VIRTIO_ID_NET, VirtioDevice,
@@ -29,32 +29,10 @@ mod limit_groups;
 mod limits;
 mod migration;
 mod mtu;
+mod states;
 
 use limit_groups::LimitGroups;
-
-/// Which of its lives the device is in.
-///
-/// | from | to | by |
-/// |---|---|---|
-/// | `Inactive` | `Active` | [`NetDevice::activate`](VirtioDevice::activate) |
-/// | `Active` | `Active`, paused | [`NetDevice::pause`](snapshot::Pausable::pause), and back by `resume` |
-/// | `Active` | `Failed` | [`NetDevice::set_memory`], when it fails |
-/// | `Active`, `Failed` | `Inactive` | [`NetDevice::reset`](VirtioDevice::reset) |
-/// | `Active` | `Lost` | `reset` or a failing `set_memory`, when a worker had panicked: its port is gone |
-enum State {
-    /// No driver, or one that negotiates.
-    Inactive(DetachedResources),
-    /// DRIVER_OK; workers run unless it is paused.
-    Active(Box<ActiveDevice>),
-    /// DRIVER_OK, but there is no guest memory to run in. Waits for a reset.
-    Failed {
-        detached: DetachedResources,
-        /// Error that every call is answered with.
-        reason: String,
-    },
-    /// A worker took its port with it. Only a new device helps.
-    Lost(WorkerLost),
-}
+use states::State;
 
 /// A virtio-net device. VirtIO 1.4 §5.1.
 pub struct NetDevice {
@@ -75,25 +53,14 @@ pub struct NetDevice {
     driver_mtu: Option<u16>,
     /// Budgets that it shares with others.
     limit_groups: LimitGroups,
-    /// What the next activation goes on from.
-    restored: Option<DeviceState>,
-    /// The interrupt of an activation that failed later on, until it is reset.
-    stranded: Option<Arc<dyn Interrupt>>,
     state: State,
 }
 
 impl std::fmt::Debug for NetDevice {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let state = match &self.state {
-            State::Inactive(_) => "inactive",
-            State::Active(active) if active.is_paused() => "paused",
-            State::Active(_) => "active",
-            State::Failed { .. } => "failed",
-            State::Lost(_) => "lost",
-        };
         f.debug_struct("NetDevice")
             .field("id", &self.config.id)
-            .field("state", &state)
+            .field("state", &self.lifecycle())
             .finish_non_exhaustive()
     }
 }
@@ -162,13 +129,25 @@ impl NetDevice {
         self.driver_mtu = mtu;
     }
 
-    pub(crate) fn active(&mut self) -> Result<&mut ActiveDevice, ActivateError> {
-        match &mut self.state {
-            State::Active(active) => Ok(active),
-            State::Inactive(_) => Err(ActivateError::State("not activated")),
-            State::Failed { reason, .. } => Err(ActivateError::Failed(reason.clone())),
-            State::Lost(lost) => Err(lost.clone().into()),
+    /// State of the device.
+    #[must_use]
+    pub fn lifecycle(&self) -> Lifecycle {
+        self.state.lifecycle()
+    }
+
+    /// Changes an activated device, whose workers may be parked for it, and lets them go on unless
+    /// it is paused.
+    fn change<T, E: From<ActivateError>>(
+        &mut self,
+        change: impl FnOnce(&mut ActiveDevice) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let running = self.lifecycle() == Lifecycle::Running;
+        let active = self.state.active()?;
+        let changed = change(active);
+        if running {
+            active.run_or_fail()?;
         }
+        changed
     }
 
     /// Starts one queue of an activated device: for a driver that enables queues one by one or again after a
@@ -181,7 +160,13 @@ impl NetDevice {
     /// # Errors
     /// The queue cannot be used; the others go on.
     pub fn start_queue(&mut self, setup: QueueSetup) -> Result<(), ActivateError> {
-        self.active()?.insert_and_run(setup)
+        let running = self.lifecycle() == Lifecycle::Running;
+        let active = self.state.active()?;
+        if running {
+            active.insert_and_run(setup)
+        } else {
+            active.insert(setup)
+        }
     }
 
     /// Stops one queue. Afterwards nothing of it is touched; the result is where to start it from again, or `None`
@@ -190,7 +175,7 @@ impl NetDevice {
     /// # Errors
     /// There is no such queue, or its worker is lost.
     pub fn stop_queue(&mut self, index: u16) -> Result<Option<Cursor>, ActivateError> {
-        self.active()?.remove(index)
+        self.change(|active| active.remove(index))
     }
 
     /// Shows the driver a link that is up or down (NET-CFG-05, NET-CFG-15).
@@ -205,9 +190,12 @@ impl NetDevice {
             return;
         }
         let visible = self.space.set_link(up);
-        if let State::Active(active) = &mut self.state {
-            // A host that cannot let the workers go on has failed the device.
-            let _ = active.link_changed();
+        if self.lifecycle() == Lifecycle::Running {
+            // Each looks at the link as it goes on. A host that cannot let them has failed the device.
+            let _ = self.change(|active| {
+                active.park_pairs();
+                Ok::<_, ActivateError>(())
+            });
         }
         if shown != up {
             self.status.events().emit(&DeviceEvent::Link { up });
@@ -227,11 +215,9 @@ impl NetDevice {
         }
     }
 
-    fn config_changed(&mut self) {
-        match (&self.state, &self.stranded) {
-            (State::Active(active), _) => active.shared().trigger(InterruptSource::Config),
-            (_, Some(interrupt)) => tell_of_config(self.status.events(), &**interrupt),
-            _ => {}
+    fn config_changed(&self) {
+        if let Some(interrupt) = self.state.interrupt() {
+            tell_of_config(self.status.events(), &*interrupt);
         }
     }
 
@@ -254,13 +240,11 @@ impl VirtioDevice for NetDevice {
     }
 
     fn ack_features(&mut self, features: u64) -> Result<(), FeatureError> {
-        if matches!(self.state, State::Inactive(_)) {
+        if self.state.before_activation().is_some() {
             self.acked = Features::empty();
             self.acked = self.offered.check_accepted(features)?;
-            // A driver that wants something else is not the one that was saved.
-            let acked = self.acked;
-            self.restored = self.restored.take().filter(|saved| saved.acked == acked);
-            if !acked.contains(Features::VIRTIO_NET_F_GUEST_ANNOUNCE) {
+            self.forget_other_driver();
+            if !self.acked.contains(Features::VIRTIO_NET_F_GUEST_ANNOUNCE) {
                 self.space.set_announce(false);
             }
             self.follow_offered_mtu();
@@ -287,13 +271,15 @@ impl VirtioDevice for NetDevice {
     }
 
     fn activate(&mut self, activation: Activation) -> Result<(), ActivateError> {
-        match &self.state {
-            State::Inactive(_) => {}
-            State::Active(_) => return Err(ActivateError::State("active already")),
-            State::Failed { reason, .. } => return Err(ActivateError::Failed(reason.clone())),
-            State::Lost(lost) => return Err(lost.clone().into()),
-        }
-        let restored = self.restored.is_some();
+        let restored = match &self.state {
+            State::Inactive(_) => false,
+            State::Restored(..) => true,
+            State::Failed(failure) => return Err(failure.cause.clone().into()),
+            State::Running(_) | State::Paused(_) => {
+                const NEEDED: &[Lifecycle] = &[Lifecycle::Inactive, Lifecycle::Restored];
+                return Err(StateError::new(self.lifecycle(), NEEDED).into());
+            }
+        };
         if self.needs_reset() && !restored {
             return Err(ActivateError::NeedsReset);
         }
@@ -309,12 +295,12 @@ impl VirtioDevice for NetDevice {
     }
 
     fn reset(&mut self) -> Option<Arc<dyn Interrupt>> {
-        let interrupt = self.take_down().or_else(|| self.stranded.take());
-        self.restored = None;
+        let interrupt = self.state.interrupt();
+        self.return_to_inactive();
         self.acked = Features::empty();
         self.space.reset();
         // A reset does not bring a lost worker back.
-        if !matches!(self.state, State::Lost(_)) {
+        if self.lifecycle() != Lifecycle::Failed {
             self.status.clear();
         }
         self.follow_mtu();

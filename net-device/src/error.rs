@@ -7,6 +7,7 @@ use net_queue::ring::RingError;
 
 use crate::config::ConfigError;
 use crate::features::FeatureError;
+pub use crate::lifecycle::StateError;
 use crate::seccomp::SeccompError;
 
 /// Why a device cannot be made.
@@ -40,9 +41,12 @@ pub enum NewError {
 /// Why a device or a queue cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum ActivateError {
-    /// The driver did not complete negotiation, or the device is active already, or not yet.
-    #[error("device is {0}")]
-    State(&'static str),
+    /// The device is in a state in which this cannot be done.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The driver did not complete negotiation.
+    #[error("driver has not accepted VIRTIO_F_VERSION_1")]
+    NotNegotiated,
     /// DEVICE_NEEDS_RESET is shown, for example since an earlier activation failed.
     #[error("device needs a reset before it can be activated")]
     NeedsReset,
@@ -149,8 +153,8 @@ pub enum SpawnError {
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     /// The device runs, or ran and was not reset.
-    #[error("device is active")]
-    Active,
+    #[error(transparent)]
+    State(#[from] StateError),
     /// A worker panicked earlier; only a new device helps.
     #[error(transparent)]
     Lost(#[from] WorkerLost),

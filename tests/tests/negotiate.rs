@@ -141,7 +141,7 @@ fn a_bit_that_was_never_offered_is_refused_net_feat_06() {
     rig.lay_out(64);
     let refused = rig.try_activate(rig.setups());
     assert!(
-        matches!(refused, Err(ActivateError::State(_))),
+        matches!(refused, Err(ActivateError::NotNegotiated)),
         "{refused:?}"
     );
     // It went on to DRIVER_OK without FEATURES_OK, and has no other way to learn that it must not.

@@ -7,21 +7,18 @@ use crate::error::ActivateError;
 use crate::worker::queue_pair::{Kicked, RxQueue, TxQueue, WorkerQueue};
 
 impl ActiveDevice {
-    /// Makes every ring again over `ram`, where each of them left off. A broken one is not made
-    /// again, and stands still.
+    /// Makes every ring again over `ram`, where each of them left off, and leaves every worker
+    /// parked. A broken ring is not made again, and stands still.
     ///
     /// # Errors
     /// Queues may lie in the one memory or the other, or nowhere: the device has to be taken down.
     pub(crate) fn rebind(&mut self, ram: GuestRam) -> Result<(), ActivateError> {
-        let was_paused = self.paused;
-        self.pause()?;
+        self.park()?;
         self.factory.ram = ram;
         for pair in 0..self.pairs.len() {
             self.rebind_pair(pair as u16)?;
         }
-        self.rebind_control()?;
-        self.paused = was_paused;
-        self.run()
+        self.rebind_control()
     }
 
     fn rebind_pair(&mut self, pair: u16) -> Result<(), ActivateError> {
@@ -51,17 +48,17 @@ impl ActiveDevice {
     }
 
     fn rebind_control(&mut self) -> Result<(), ActivateError> {
-        let Some(mut slot) = self.control.take() else {
+        let Some(mut handle) = self.control.take() else {
             return Ok(());
         };
-        let queue = &mut slot.park()?.queue;
+        let queue = &mut handle.park()?.queue;
         let config = queue.position();
         if queue.engine.fault().is_some() {
             self.halted.put(queue.index, config, true);
             return Ok(());
         }
         queue.engine = self.factory.ctrl(queue.index, &config)?;
-        self.control = Some(slot);
+        self.control = Some(handle);
         Ok(())
     }
 

@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use net_queue::GuestRam;
 
-use super::{NetDevice, State, tell_of_config};
+use super::states::{Failure, FailureCause, State};
+use super::{NetDevice, tell_of_config};
 use crate::active::queue_factory::{NegotiatedConfig, QueueFactory};
 use crate::active::{ActiveDevice, DetachedResources};
-use crate::error::{ActivateError, WorkerLost, chain};
+use crate::error::{ActivateError, chain};
 use crate::features::Features;
+use crate::lifecycle::{Lifecycle, Transition};
 use crate::shared::Shared;
+use crate::state::DeviceState;
 use crate::transport::{Activation, Interrupt};
 
 impl NetDevice {
@@ -34,32 +37,37 @@ impl NetDevice {
     /// stopped, no memory is held, and the device needs a reset: until then every call that would
     /// use a queue fails with the same reason.
     pub fn set_memory(&mut self, memory: GuestRam) -> Result<(), ActivateError> {
-        self.active()?;
-        let moved = self.view(memory).and_then(|ram| self.active()?.rebind(ram));
+        self.state.active()?;
+        let running = self.lifecycle() == Lifecycle::Running;
+        let moved = self.view(memory).and_then(|ram| {
+            let active = self.state.active()?;
+            active.rebind(ram)?;
+            if running { active.run() } else { Ok(()) }
+        });
         if let Err(error) = &moved {
-            self.strand(error);
+            self.end_without_memory(error);
         }
         moved
     }
 
     /// Ends an activation for which there is no guest memory any more.
-    fn strand(&mut self, error: &ActivateError) {
-        let Some(interrupt) = self.take_down() else {
-            return;
-        };
-        let lost = State::Lost(WorkerLost(self.config.id.clone()));
-        self.state = match std::mem::replace(&mut self.state, lost) {
-            State::Inactive(detached) => State::Failed {
-                detached,
-                reason: chain(error),
-            },
-            other => other,
-        };
+    fn end_without_memory(&mut self, error: &ActivateError) {
+        let interrupt = self.state.interrupt();
+        let cause = FailureCause::Memory(chain(error));
+        self.end_activation(|detached, interrupt| {
+            let failure = Failure {
+                cause,
+                detached: Some(detached),
+                interrupt,
+            };
+            (Transition::LoseMemory, State::Failed(failure))
+        });
         let what = format_args!("queues are not in the new guest memory: {}", chain(error));
-        if self.status.fail(&what) {
+        if let Some(interrupt) = interrupt
+            && self.status.fail(&what)
+        {
             tell_of_config(self.status.events(), &*interrupt);
         }
-        self.stranded = Some(interrupt);
     }
 
     /// The driver has set DRIVER_OK and would wait for ever: shows DEVICE_NEEDS_RESET (DEV-LIFE-04,
@@ -76,16 +84,19 @@ impl NetDevice {
     /// Activates an inactive device, or leaves it as it is.
     pub(super) fn try_activate(&mut self, activation: Activation) -> Result<(), ActivateError> {
         if !self.acked.contains(Features::VIRTIO_F_VERSION_1) {
-            return Err(ActivateError::State("not negotiated"));
+            return Err(ActivateError::NotNegotiated);
         }
         let there = |index| activation.queues.iter().any(|setup| setup.index == index);
         if !(activation.queues.is_empty() || there(0) && there(1)) {
             return Err(ActivateError::Queues);
         }
         let ram = self.view(activation.memory.clone())?;
-        let lost = State::Lost(WorkerLost(self.config.id.clone()));
-        match std::mem::replace(&mut self.state, lost) {
-            State::Inactive(detached) => self.start(detached, ram, activation),
+        let from = self.lifecycle();
+        match self.state.take(&self.config.id) {
+            State::Inactive(detached) => self.start(from, detached, None, ram, activation),
+            State::Restored(detached, saved) => {
+                self.start(from, detached, Some(saved), ram, activation)
+            }
             other => {
                 self.state = other;
                 Ok(())
@@ -95,7 +106,9 @@ impl NetDevice {
 
     fn start(
         &mut self,
+        from: Lifecycle,
         detached: DetachedResources,
+        saved: Option<Box<DeviceState>>,
         ram: GuestRam,
         activation: Activation,
     ) -> Result<(), ActivateError> {
@@ -106,35 +119,7 @@ impl NetDevice {
         } = activation;
         // The control queue first: whether there is one decides which pairs are fed.
         queues.sort_by_key(|setup| std::cmp::Reverse(setup.index));
-        let partial_checksums = detached.accept_partial_checksums();
-        let link_mtu = detached.link_mtu();
-        let shared = Arc::new(Shared::new(
-            &self.config.id,
-            self.acked,
-            self.space.clone(),
-            self.status.clone(),
-            self.control_budget.clone(),
-            interrupt,
-            detached.controls,
-        ));
-        let negotiated = NegotiatedConfig {
-            features: self.acked,
-            mtu: self.driver_mtu.or(self.config.mtu),
-            link_mtu: link_mtu.map(|mtu| mtu.max(self.driver_mtu.unwrap_or_default())),
-            max_queue_size: self.config.queue_size,
-            seccomp: self.config.seccomp,
-            poll_us: self.config.poll_us,
-            partial_checksums,
-        };
-        let factory = QueueFactory {
-            shared: shared.clone(),
-            negotiated,
-            ram,
-            counters: self.counters.clone(),
-            pairs: self.config.queue_pairs,
-        };
-        let mut active = ActiveDevice::new(shared, factory, detached.pairs);
-        let saved = self.restored.take();
+        let mut active = self.make_active(detached, ram, interrupt.clone());
         if let Some(saved) = &saved {
             active.restore(saved);
         }
@@ -145,36 +130,128 @@ impl NetDevice {
                 }
                 active.insert(setup)?;
             }
-            active.run()
+            if saved.is_some() {
+                Ok(())
+            } else {
+                active.run()
+            }
         });
-        self.state = State::Active(Box::new(active));
-        if started.is_err() {
-            self.take_down();
-            self.restored = saved;
-        }
+        let next = match (&started, saved) {
+            (Ok(()), None) => State::Running(Box::new(active)),
+            (Ok(()), Some(_)) => State::Paused(Box::new(active)),
+            (Err(_), saved) => match (active.into_resources(), saved) {
+                (Ok(detached), None) => {
+                    self.state = State::Inactive(detached);
+                    return started;
+                }
+                (Ok(detached), Some(saved)) => {
+                    self.state = State::Restored(detached, saved);
+                    return started;
+                }
+                (Err(lost), _) => {
+                    let failure = Failure::worker_lost(lost, None);
+                    self.state
+                        .put(from, Transition::LoseWorker, State::Failed(failure));
+                    return started;
+                }
+            },
+        };
+        self.state.put(from, Transition::Activate, next);
         started
     }
 
-    /// Ends an activation. Returns the interrupt of one that did not fail.
-    pub(super) fn take_down(&mut self) -> Option<Arc<dyn Interrupt>> {
-        let lost = WorkerLost(self.config.id.clone());
-        match std::mem::replace(&mut self.state, State::Lost(lost)) {
-            State::Active(active) => {
-                let interrupt = active.shared().interrupt();
-                self.state = match active.into_resources() {
-                    Ok(detached) => State::Inactive(detached),
-                    Err(lost) => State::Lost(lost),
+    /// An activated device without queues.
+    fn make_active(
+        &self,
+        detached: DetachedResources,
+        ram: GuestRam,
+        interrupt: Arc<dyn Interrupt>,
+    ) -> ActiveDevice {
+        let link_mtu = detached.link_mtu();
+        let negotiated = NegotiatedConfig {
+            features: self.acked,
+            mtu: self.driver_mtu.or(self.config.mtu),
+            link_mtu: link_mtu.map(|mtu| mtu.max(self.driver_mtu.unwrap_or_default())),
+            max_queue_size: self.config.queue_size,
+            seccomp: self.config.seccomp,
+            poll_us: self.config.poll_us,
+            partial_checksums: detached.accept_partial_checksums(),
+        };
+        let shared = Arc::new(Shared::new(
+            &self.config.id,
+            self.acked,
+            self.space.clone(),
+            self.status.clone(),
+            self.control_budget.clone(),
+            interrupt,
+            detached.controls,
+        ));
+        let factory = QueueFactory {
+            shared: shared.clone(),
+            negotiated,
+            ram,
+            counters: self.counters.clone(),
+            pairs: self.config.queue_pairs,
+        };
+        ActiveDevice::new(shared, factory, detached.pairs)
+    }
+
+    /// Ends whatever the device is in, for a reset. No interrupt is kept.
+    pub(super) fn return_to_inactive(&mut self) {
+        let from = self.lifecycle();
+        let inactive = |detached| (Transition::Reset, State::Inactive(detached));
+        if from.is_active() {
+            self.end_activation(|detached, _| inactive(detached));
+        } else {
+            let (by, next) = match self.state.take(&self.config.id) {
+                State::Inactive(detached)
+                | State::Restored(detached, _)
+                | State::Failed(Failure {
+                    detached: Some(detached),
+                    ..
+                }) => inactive(detached),
+                // A reset does not bring a worker back.
+                other => (Transition::LoseWorker, other),
+            };
+            self.state.put(from, by, next);
+        }
+        if let State::Failed(failure) = &mut self.state {
+            failure.interrupt = None;
+        }
+    }
+
+    /// Ends an activation, if there is one, for the state that `next` makes of what is left.
+    fn end_activation(
+        &mut self,
+        next: impl FnOnce(DetachedResources, Option<Arc<dyn Interrupt>>) -> (Transition, State),
+    ) {
+        let from = self.lifecycle();
+        match self.state.take(&self.config.id) {
+            State::Running(active) | State::Paused(active) => {
+                let interrupt = Some(active.shared().interrupt());
+                let (by, next) = match active.into_resources() {
+                    Ok(detached) => next(detached, interrupt),
+                    Err(lost) => {
+                        let failure = Failure::worker_lost(lost, interrupt);
+                        (Transition::LoseWorker, State::Failed(failure))
+                    }
                 };
-                Some(interrupt)
+                self.state.put(from, by, next);
             }
-            State::Failed { detached, .. } => {
-                self.state = State::Inactive(detached);
-                None
+            other => self.state = other,
+        }
+    }
+
+    /// Makes a restored device a new one if its driver wants something else than the one that was
+    /// saved.
+    pub(super) fn forget_other_driver(&mut self) {
+        let from = self.lifecycle();
+        match self.state.take(&self.config.id) {
+            State::Restored(detached, saved) if saved.acked != self.acked => {
+                let next = State::Inactive(detached);
+                self.state.put(from, Transition::Renegotiate, next);
             }
-            other => {
-                self.state = other;
-                None
-            }
+            other => self.state = other,
         }
     }
 }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use net_queue::{Caps, Offloads};
 use tap::{Tap, TapOptions};
 
+use super::NetDevice;
 use super::limit_groups::LimitGroups;
-use super::{NetDevice, State};
+use super::states::State;
 use crate::active::DetachedResources;
 use crate::config::MacAddr;
 use crate::config::{MIN_MTU, NetConfig, TapConfig};
@@ -131,8 +132,6 @@ impl NetDevice {
             host: None,
             driver_mtu: None,
             limit_groups,
-            restored: None,
-            stranded: None,
             acked: Features::empty(),
             state: State::Inactive(detached),
             offered,

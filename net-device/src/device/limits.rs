@@ -2,10 +2,11 @@
 
 use rate_limiter::{Group, RateLimiterConfig};
 
+use super::NetDevice;
 use super::limit_groups::LimitGroups;
-use super::{NetDevice, State};
+use super::states::{Failure, State};
 use crate::config::NetConfig;
-use crate::error::LimitError;
+use crate::error::{ActivateError, LimitError};
 use crate::rate_limit::Change;
 
 impl NetDevice {
@@ -58,15 +59,23 @@ impl NetDevice {
     }
 
     fn change_limits(&mut self, mut rx: Change, mut tx: Change) -> Result<(), LimitError> {
-        match &mut self.state {
-            State::Active(active) => active.change_limits(rx, tx),
-            State::Inactive(detached) | State::Failed { detached, .. } => {
-                for resources in &mut detached.pairs {
-                    resources.change_limits(&mut rx, &mut tx)?;
-                }
-                Ok(())
+        let detached = match &mut self.state {
+            State::Running(_) | State::Paused(_) => {
+                return self.change(|active| active.change_limits(rx, tx));
             }
-            State::Lost(lost) => Err(lost.clone().into()),
+            State::Inactive(detached)
+            | State::Restored(detached, _)
+            | State::Failed(Failure {
+                detached: Some(detached),
+                ..
+            }) => detached,
+            State::Failed(failure) => {
+                return Err(ActivateError::from(failure.cause.clone()).into());
+            }
+        };
+        for resources in &mut detached.pairs {
+            resources.change_limits(&mut rx, &mut tx)?;
         }
+        Ok(())
     }
 }

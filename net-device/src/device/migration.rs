@@ -4,9 +4,11 @@ use snapshot::{
     BoxError, Migratable, MigrateError, Pausable, Snapshot, Snapshottable, Transportable,
 };
 
-use super::{NetDevice, State};
+use super::NetDevice;
+use super::states::{Failure, FailureCause, State};
 use crate::error::{ActivateError, RestoreError};
 use crate::events::DeviceEvent;
+use crate::lifecycle::{Lifecycle, StateError, Transition};
 use crate::shared::config_space::LinkStatus;
 use crate::state::DeviceState;
 
@@ -20,16 +22,22 @@ impl NetDevice {
             generation: self.space.saved_generation(),
             needs_reset: self.status.needs_reset(),
             // What waits for its activation stays what it is.
-            ..self.restored.clone().unwrap_or_else(|| DeviceState {
-                offloads: self.acked.rx_offloads(),
-                ..DeviceState::default()
-            })
+            ..self
+                .state
+                .restored()
+                .cloned()
+                .unwrap_or_else(|| DeviceState {
+                    offloads: self.acked.rx_offloads(),
+                    ..DeviceState::default()
+                })
         };
         match &mut self.state {
-            State::Active(active) if !active.is_paused() => {
-                return Err(ActivateError::State("not paused"));
+            State::Running(_) => {
+                const NEEDED: &[Lifecycle] =
+                    &[Lifecycle::Inactive, Lifecycle::Restored, Lifecycle::Paused];
+                return Err(StateError::new(Lifecycle::Running, NEEDED).into());
             }
-            State::Active(active) => {
+            State::Paused(active) => {
                 let shared = active.shared().clone();
                 let policy = shared.policy();
                 saved.activated = true;
@@ -40,27 +48,33 @@ impl NetDevice {
                     .map(|filter| filter.tables().clone())
                     .unwrap_or_default();
                 saved.pairs = shared.chosen_pairs();
-                saved.rings = active.cursors()?;
+                saved.rings = active.cursors();
                 saved.limits = active.limits()?;
             }
-            State::Inactive(detached) => {
+            State::Inactive(detached) | State::Restored(detached, _) => {
                 let resources = (0..).zip(&mut detached.pairs);
                 saved.limits = resources
                     .flat_map(|(pair, resources)| resources.levels(pair))
                     .collect();
             }
-            State::Failed { reason, .. } => return Err(ActivateError::Failed(reason.clone())),
-            State::Lost(lost) => return Err(lost.clone().into()),
+            State::Failed(failure) => return Err(failure.cause.clone().into()),
         }
         Ok(saved)
     }
 
     /// Makes the next activation go on from `saved`.
     pub(crate) fn load(&mut self, saved: DeviceState) -> Result<(), RestoreError> {
+        let from = self.lifecycle();
         let detached = match &mut self.state {
-            State::Inactive(detached) => detached,
-            State::Active(_) | State::Failed { .. } => return Err(RestoreError::Active),
-            State::Lost(lost) => return Err(lost.clone().into()),
+            State::Inactive(detached) | State::Restored(detached, _) => detached,
+            State::Failed(Failure {
+                cause: FailureCause::WorkerLost(lost),
+                ..
+            }) => return Err(lost.clone().into()),
+            State::Running(_) | State::Paused(_) | State::Failed(_) => {
+                const NEEDED: &[Lifecycle] = &[Lifecycle::Inactive, Lifecycle::Restored];
+                return Err(StateError::new(from, NEEDED).into());
+            }
         };
         for (queue, levels) in &saved.limits {
             if let Some(resources) = detached.pairs.get_mut(usize::from(queue / 2)) {
@@ -71,7 +85,17 @@ impl NetDevice {
         self.space
             .restore(saved.mac, saved.announce, saved.generation);
         self.status.restore(saved.needs_reset);
-        self.restored = saved.activated.then_some(saved);
+        match self.state.take(&self.config.id) {
+            State::Inactive(detached) | State::Restored(detached, _) if saved.activated => {
+                let next = State::Restored(detached, Box::new(saved));
+                self.state.put(from, Transition::Restore, next);
+            }
+            State::Inactive(detached) | State::Restored(detached, _) => {
+                let next = State::Inactive(detached);
+                self.state.put(from, Transition::RestoreInactive, next);
+            }
+            other => self.state = other,
+        }
         self.status.events().emit(&DeviceEvent::Restored);
         Ok(())
     }
@@ -80,16 +104,25 @@ impl NetDevice {
 impl Pausable for NetDevice {
     /// Stops every worker; a device in which none runs stays as it is.
     fn pause(&mut self) -> Result<(), MigrateError> {
-        let State::Active(active) = &mut self.state else {
-            return Ok(());
-        };
-        let was_paused = active.is_paused();
-        active
-            .pause()
-            .map_err(|lost| MigrateError::Pause(lost.into()))?;
-        if !was_paused {
-            self.status.events().emit(&DeviceEvent::Paused);
+        let from = self.lifecycle();
+        match self.state.take(&self.config.id) {
+            State::Running(mut active) => {
+                let parked = active.park();
+                self.state
+                    .put(from, Transition::Pause, State::Paused(active));
+                parked.map_err(|lost| MigrateError::Pause(lost.into()))?;
+            }
+            State::Paused(mut active) => {
+                let parked = active.park();
+                self.state = State::Paused(active);
+                return parked.map_err(|lost| MigrateError::Pause(lost.into()));
+            }
+            other => {
+                self.state = other;
+                return Ok(());
+            }
         }
+        self.status.events().emit(&DeviceEvent::Paused);
         Ok(())
     }
 
@@ -98,13 +131,15 @@ impl Pausable for NetDevice {
     /// reset.
     fn resume(&mut self) -> Result<(), MigrateError> {
         let refused = |error: ActivateError| MigrateError::Resume(error.into());
+        let from = self.lifecycle();
         match &mut self.state {
-            State::Active(active) if active.is_paused() => active.resume().map_err(refused)?,
-            State::Active(_) | State::Inactive(_) => return Ok(()),
-            State::Failed { reason, .. } => {
-                return Err(refused(ActivateError::Failed(reason.clone())));
-            }
-            State::Lost(lost) => return Err(refused(lost.clone().into())),
+            State::Paused(active) => active.resume().map_err(refused)?,
+            State::Running(_) | State::Inactive(_) | State::Restored(..) => return Ok(()),
+            State::Failed(failure) => return Err(refused(failure.cause.clone().into())),
+        }
+        if let State::Paused(active) = self.state.take(&self.config.id) {
+            self.state
+                .put(from, Transition::Resume, State::Running(active));
         }
         self.status.events().emit(&DeviceEvent::Resumed);
         Ok(())

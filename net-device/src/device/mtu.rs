@@ -5,14 +5,15 @@
 //! once it has, the value stays until it negotiates again (VirtIO 1.4 §5.1.4.1, NET-CFG-07). Receive room always
 //! follows the interface, and an MTU limits frames only where it was negotiated.
 
-use super::{NetDevice, State};
+use super::NetDevice;
+use super::states::State;
 use crate::config::MIN_MTU;
 use crate::features::Features;
 
 impl NetDevice {
     /// Offers and shows the interface's MTU as it is now. To be called while no driver has negotiated.
     pub(crate) fn follow_mtu(&mut self) {
-        if !self.follows_mtu || self.restored.is_some() {
+        if !self.follows_mtu {
             return;
         }
         let State::Inactive(detached) = &self.state else {

@@ -124,13 +124,18 @@ impl<W: Worker> WorkerHandle<W> {
         }
     }
 
-    /// Stops the worker unless it is stopped, and shows it.
+    /// Stops the worker unless it is stopped, to be changed before it is started again.
     pub(crate) fn park(&mut self) -> Result<&mut W, WorkerLost> {
         let work = match self.parked.take() {
             Some(work) => work,
             None => self.thread.stop()?,
         };
         Ok(self.parked.insert(work))
+    }
+
+    /// Calls `read` with the worker if it is stopped. One that runs is left alone.
+    pub(crate) fn with_parked<T>(&mut self, read: impl FnOnce(&mut W) -> T) -> Option<T> {
+        self.parked.as_deref_mut().map(read)
     }
 
     /// Prepares a parked worker for its next run.

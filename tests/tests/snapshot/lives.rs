@@ -18,7 +18,7 @@ fn a_running_device_gives_no_state() {
     let mut rig = running(1, F::empty());
     let refused = rig.device.snapshot().expect_err("it runs");
     assert!(
-        chain(&refused).contains("not paused"),
+        chain(&refused).contains("device is running"),
         "{}",
         chain(&refused)
     );

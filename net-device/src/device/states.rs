@@ -1,0 +1,118 @@
+//! What a device holds in each of its states.
+
+use std::sync::Arc;
+
+use crate::active::{ActiveDevice, DetachedResources};
+use crate::error::{ActivateError, WorkerLost};
+use crate::lifecycle::{Lifecycle, StateError, Transition};
+use crate::state::DeviceState;
+use crate::transport::Interrupt;
+
+/// A state and its belongings; see [`Lifecycle`] for the meaning of each.
+pub(super) enum State {
+    Inactive(DetachedResources),
+    Restored(DetachedResources, Box<DeviceState>),
+    Running(Box<ActiveDevice>),
+    Paused(Box<ActiveDevice>),
+    Failed(Failure),
+}
+
+/// An activation that has ended without a reset.
+pub(super) struct Failure {
+    pub(super) cause: FailureCause,
+    /// Resources for the next activation; none when they went with a worker.
+    pub(super) detached: Option<DetachedResources>,
+    /// Interrupt of the ended activation, which its reset gives back.
+    pub(super) interrupt: Option<Arc<dyn Interrupt>>,
+}
+
+/// Cause of a failure; every operation is answered with it.
+#[derive(Clone, Debug)]
+pub(super) enum FailureCause {
+    Memory(String),
+    WorkerLost(WorkerLost),
+}
+
+impl From<FailureCause> for ActivateError {
+    fn from(cause: FailureCause) -> Self {
+        match cause {
+            FailureCause::Memory(reason) => Self::Failed(reason),
+            FailureCause::WorkerLost(lost) => lost.into(),
+        }
+    }
+}
+
+impl Failure {
+    pub(super) fn worker_lost(lost: WorkerLost, interrupt: Option<Arc<dyn Interrupt>>) -> Self {
+        Self {
+            cause: FailureCause::WorkerLost(lost),
+            detached: None,
+            interrupt,
+        }
+    }
+}
+
+impl State {
+    pub(super) fn lifecycle(&self) -> Lifecycle {
+        match self {
+            Self::Inactive(_) => Lifecycle::Inactive,
+            Self::Restored(..) => Lifecycle::Restored,
+            Self::Running(_) => Lifecycle::Running,
+            Self::Paused(_) => Lifecycle::Paused,
+            Self::Failed(_) => Lifecycle::Failed,
+        }
+    }
+
+    /// The activated device.
+    ///
+    /// # Errors
+    /// It is not activated, or has failed.
+    pub(super) fn active(&mut self) -> Result<&mut ActiveDevice, ActivateError> {
+        const NEEDED: &[Lifecycle] = &[Lifecycle::Running, Lifecycle::Paused];
+        match self {
+            Self::Running(active) | Self::Paused(active) => Ok(active),
+            Self::Failed(failure) => Err(failure.cause.clone().into()),
+            Self::Inactive(_) | Self::Restored(..) => {
+                Err(StateError::new(self.lifecycle(), NEEDED).into())
+            }
+        }
+    }
+
+    /// The resources of a device that no driver has activated.
+    pub(super) fn before_activation(&self) -> Option<&DetachedResources> {
+        match self {
+            Self::Inactive(detached) | Self::Restored(detached, _) => Some(detached),
+            Self::Running(_) | Self::Paused(_) | Self::Failed(_) => None,
+        }
+    }
+
+    /// The state that a device was restored to.
+    pub(super) fn restored(&self) -> Option<&DeviceState> {
+        match self {
+            Self::Restored(_, saved) => Some(saved),
+            _ => None,
+        }
+    }
+
+    /// The interrupt of the driver that there is.
+    pub(super) fn interrupt(&self) -> Option<Arc<dyn Interrupt>> {
+        match self {
+            Self::Running(active) | Self::Paused(active) => Some(active.shared().interrupt()),
+            Self::Failed(failure) => failure.interrupt.clone(),
+            Self::Inactive(_) | Self::Restored(..) => None,
+        }
+    }
+
+    /// Takes the state out, for a transition. Should that panic, the device `id` has failed.
+    pub(super) fn take(&mut self, id: &str) -> Self {
+        let lost = Failure::worker_lost(WorkerLost(id.to_owned()), None);
+        std::mem::replace(self, Self::Failed(lost))
+    }
+
+    /// Puts the next state in, which follows `from` by the transition `by`.
+    pub(super) fn put(&mut self, from: Lifecycle, by: Transition, next: Self) {
+        let to = next.lifecycle();
+        debug_assert_eq!(from.after(by), Some(to), "{from} by {by:?}");
+        *self = next;
+    }
+}
