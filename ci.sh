@@ -113,6 +113,8 @@ clippy() {
     step clippy
     cargo clippy -q --workspace --all-targets -- -D warnings
     cargo clippy -q --manifest-path fuzz/Cargo.toml --all-targets -- -D warnings
+    step "clippy, the device without its cargo features"
+    cargo clippy -q -p virtio-net-device --no-default-features --all-targets -- -D warnings
 }
 
 lint() {

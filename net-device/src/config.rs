@@ -20,7 +20,7 @@ pub const MAX_QUEUE_PAIRS: u16 = tap::MAX_QUEUES as u16;
 /// Largest queue (VirtIO 1.4 §2.7, VQ-SPL-01).
 pub const MAX_QUEUE_SIZE: u16 = 32768;
 /// Longest id in bytes: as long as a snapshot can hold.
-pub const MAX_ID_LEN: usize = snapshot::state::MAX_ID_LEN;
+pub const MAX_ID_LEN: usize = 256;
 /// Smallest MTU (VirtIO 1.4 §5.1.4.1, NET-CFG-07).
 pub const MIN_MTU: u16 = 68;
 /// Highest speed that is a number (VirtIO 1.4 §5.1.4.1, NET-CFG-13).
@@ -143,6 +143,9 @@ pub enum ConfigError {
     /// Several pairs, but a feature that they need is disabled.
     #[error("several queue pairs need the disabled {0}")]
     PairsDisabled(Features),
+    /// A filter of system calls is asked for, and the cargo feature `seccomp` is off.
+    #[error("seccomp filters are not part of this build, only the action allow is")]
+    NoSeccomp,
     /// The receive limit.
     #[error("receive limit")]
     RxLimit(#[source] rate_limiter::ConfigError),
@@ -183,6 +186,9 @@ impl NetConfig {
         }
         if self.poll_us > MAX_POLL_US {
             return Err(ConfigError::Poll(self.poll_us));
+        }
+        if !cfg!(feature = "seccomp") && self.seccomp != SeccompAction::Allow {
+            return Err(ConfigError::NoSeccomp);
         }
         self.validate_pairs()?;
         let check = |limit: &Option<RateLimiterConfig>| limit.map_or(Ok(()), |it| it.validate());

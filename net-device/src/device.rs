@@ -27,8 +27,10 @@ mod activation;
 mod constructors;
 mod limit_groups;
 mod limits;
+#[cfg(feature = "snapshot")]
 mod migration;
 mod mtu;
+mod pause;
 mod states;
 
 use limit_groups::LimitGroups;

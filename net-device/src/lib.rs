@@ -22,6 +22,19 @@
 //! queue waits for. Three kinds of failure reach three distances: a bad frame is counted and dropped
 //! ([`DropCause`]), a broken ring or a lost port sets DEVICE_NEEDS_RESET and interrupts the driver, a panic signals
 //! the exit event. The VMM survives all of them.
+//!
+//! | cargo feature, on by default | without it |
+//! |---|---|
+//! | `seccomp` | no filter of system calls; [`seccomp`] keeps the lists for a VMM's own |
+//! | `snapshot` | no save and restore, none of their traits, and no `versionize` and `bincode` |
+
+#![cfg_attr(
+    not(feature = "snapshot"),
+    allow(
+        dead_code,
+        reason = "what reads and sets the state of a device serves snapshots alone"
+    )
+)]
 
 mod active;
 mod clock;
@@ -53,6 +66,7 @@ pub use lifecycle::{Lifecycle, StateError};
 pub use net_queue::ring::{Cursor, Layout, RingAddrs};
 pub use net_queue::{AccessPlatform, DirtyLog, DropCause, GuestRam};
 pub use port::{HostInterface, Port, PortControl};
+#[cfg(feature = "snapshot")]
 pub use snapshot::{Migratable, Pausable, Snapshot, Snapshottable, Transportable};
 pub use transport::{
     Activation, Interrupt, InterruptSource, QueueSetup, VIRTIO_ID_NET, VirtioDevice,

@@ -8,16 +8,16 @@
 //!
 //! No file can be opened, but to try does not end the process: libraries do so on their own
 //! account and can do without. The backtrace of a panic (`RUST_BACKTRACE`) lacks its names.
+//!
+//! Without the cargo feature `seccomp` the lists are there, for a VMM's own filter, and no filter is: a configuration
+//! that asks for one is refused.
 
-use seccompiler::{
-    BackendError, BpfProgram, SeccompAction as Verdict, SeccompCmpArgLen, SeccompCmpOp,
-    SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
-};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use thiserror::Error;
 
-#[cfg(test)]
+#[cfg(feature = "seccomp")]
+mod filter;
+#[cfg(all(test, feature = "seccomp"))]
 mod tests;
 
 /// What happens to a worker that makes a system call outside its list.
@@ -25,12 +25,13 @@ mod tests;
 #[serde(rename_all = "lowercase")]
 pub enum SeccompAction {
     /// It gets SIGSYS, which ends the process unless somebody handles it.
-    #[cfg_attr(not(sanitized), default)]
+    #[cfg_attr(all(feature = "seccomp", not(sanitized)), default)]
     Trap,
     /// The kernel logs the call and lets it pass.
     Log,
-    /// No filter at all. The default in tests under a sanitizer (`--cfg sanitized`), which makes calls of its own.
-    #[cfg_attr(sanitized, default)]
+    /// No filter at all. The default in tests under a sanitizer (`--cfg sanitized`), which makes calls of its own, and
+    /// without the cargo feature `seccomp`.
+    #[cfg_attr(any(not(feature = "seccomp"), sanitized), default)]
     Allow,
 }
 
@@ -47,11 +48,16 @@ pub enum ThreadKind {
 #[derive(Debug, Error)]
 pub enum SeccompError {
     /// The list did not become a program: a fault of this crate.
+    #[cfg(feature = "seccomp")]
     #[error("seccomp filter did not compile")]
-    Compile(#[source] BackendError),
+    Compile(#[source] seccompiler::BackendError),
     /// The kernel refused it.
+    #[cfg(feature = "seccomp")]
     #[error("seccomp filter was refused")]
     Install(#[source] seccompiler::Error),
+    /// The cargo feature `seccomp` is off.
+    #[error("no seccomp filter for {0:?} threads is part of this build")]
+    NotBuilt(ThreadKind),
 }
 
 /// Every worker.
@@ -156,64 +162,23 @@ pub fn allowed_ioctls(kind: ThreadKind) -> &'static [u64] {
     }
 }
 
+/// The system calls that fail with `EACCES` in any such thread, instead of ending the process.
+pub fn refused() -> &'static [i64] {
+    REFUSED
+}
+
 /// Puts the calling thread, and those it will start, under the filter of its kind.
 ///
 /// # Errors
 /// The thread must not serve a guest then.
 pub fn install(kind: ThreadKind, action: SeccompAction) -> Result<(), SeccompError> {
-    let verdict = match action {
-        SeccompAction::Trap => Verdict::Trap,
-        SeccompAction::Log => Verdict::Log,
-        SeccompAction::Allow => return Ok(()),
-    };
-    // The refusals come first: the other filter lets no further one be installed.
-    if matches!(verdict, Verdict::Trap) {
-        apply(compile_refusals())?;
+    match action {
+        SeccompAction::Allow => Ok(()),
+        #[cfg(feature = "seccomp")]
+        SeccompAction::Trap => filter::trap(kind),
+        #[cfg(feature = "seccomp")]
+        SeccompAction::Log => filter::log(kind),
+        #[cfg(not(feature = "seccomp"))]
+        SeccompAction::Trap | SeccompAction::Log => Err(SeccompError::NotBuilt(kind)),
     }
-    apply(compile(kind, verdict))
-}
-
-fn apply(program: Result<BpfProgram, BackendError>) -> Result<(), SeccompError> {
-    let program = program.map_err(SeccompError::Compile)?;
-    seccompiler::apply_filter(&program).map_err(SeccompError::Install)
-}
-
-fn compile(kind: ThreadKind, verdict: Verdict) -> Result<BpfProgram, BackendError> {
-    let mut rules = unconditional(allowed(kind));
-    // A call without rules would pass with any argument.
-    if !allowed_ioctls(kind).is_empty() {
-        let requests = allowed_ioctls(kind)
-            .iter()
-            .map(|&request| second_is(request));
-        rules.insert(libc::SYS_ioctl, requests.collect::<Result<_, _>>()?);
-    }
-    // With debug assertions the standard library looks before it closes.
-    rules.insert(libc::SYS_fcntl, vec![second_is(libc::F_GETFD as u64)?]);
-    // Of two filters the kernel follows the stricter one: what this one traps no other can refuse.
-    if matches!(verdict, Verdict::Trap) {
-        rules.extend(unconditional(REFUSED.iter().copied()));
-    }
-    program(rules, verdict, Verdict::Allow)
-}
-
-fn compile_refusals() -> Result<BpfProgram, BackendError> {
-    let rules = unconditional(REFUSED.iter().copied());
-    program(rules, Verdict::Allow, Verdict::Errno(libc::EACCES as u32))
-}
-
-type Rules = BTreeMap<i64, Vec<SeccompRule>>;
-
-fn unconditional(calls: impl Iterator<Item = i64>) -> Rules {
-    calls.map(|call| (call, Vec::new())).collect()
-}
-
-fn program(rules: Rules, others: Verdict, listed: Verdict) -> Result<BpfProgram, BackendError> {
-    let arch = TargetArch::try_from(std::env::consts::ARCH)?;
-    SeccompFilter::new(rules, others, listed, arch)?.try_into()
-}
-
-/// The second argument, which the kernel takes as 32 bits, is `value`.
-fn second_is(value: u64) -> Result<SeccompRule, BackendError> {
-    let is = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)?;
-    SeccompRule::new(vec![is])
 }

@@ -2,7 +2,7 @@
 //! delivered (NET-CVQ-03, NET-CVQ-19, NET-HDR-21).
 
 use net_device::rate_limiter::{Group, RateLimiterConfig};
-use net_device::{Features, NetDevice, Pausable, now_ns};
+use net_device::{Features, NetDevice, now_ns};
 use tests::rig::{HOUR_MS, RINGS, Rig, all_caps, body, frame, frame_limit, frame_to, port};
 
 const OTHER: [u8; 6] = [0x02, 0, 0, 0, 0, 9];

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use net_device::net_queue::GuestRam;
 use net_device::{
-    ActivateError, Activation, Cursor, Features, Interrupt, NetConfig, NetDevice, Pausable,
-    QueueSetup, Snapshottable, VirtioDevice,
+    ActivateError, Activation, Cursor, Features, Interrupt, NetConfig, NetDevice, QueueSetup,
+    Snapshottable, VirtioDevice,
 };
 use net_queue::testing::TestMemory;
 use tests::rig::{

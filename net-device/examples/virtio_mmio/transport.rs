@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use net_device::{
-    Activation, FeatureWords, GuestRam, Interrupt, InterruptSource, NetDevice, Pausable,
-    QueueSetup, Snapshot, Snapshottable, VirtioDevice,
+    Activation, FeatureWords, GuestRam, Interrupt, InterruptSource, NetDevice, QueueSetup,
+    Snapshot, Snapshottable, VirtioDevice,
 };
 use serde::{Deserialize, Serialize};
 use virtio_queue::{Queue, QueueT};

@@ -1,4 +1,4 @@
-//! A device that is paused, saved and restored.
+//! A device that is saved and restored, and the traits by which a VMM does that.
 
 use snapshot::{
     BoxError, Migratable, MigrateError, Pausable, Snapshot, Snapshottable, Transportable,
@@ -102,47 +102,12 @@ impl NetDevice {
 }
 
 impl Pausable for NetDevice {
-    /// Stops every worker; a device in which none runs stays as it is.
     fn pause(&mut self) -> Result<(), MigrateError> {
-        let from = self.lifecycle();
-        match self.state.take(&self.config.id) {
-            State::Running(mut active) => {
-                let parked = active.park();
-                self.state
-                    .put(from, Transition::Pause, State::Paused(active));
-                parked.map_err(|lost| MigrateError::Pause(lost.into()))?;
-            }
-            State::Paused(mut active) => {
-                let parked = active.park();
-                self.state = State::Paused(active);
-                return parked.map_err(|lost| MigrateError::Pause(lost.into()));
-            }
-            other => {
-                self.state = other;
-                return Ok(());
-            }
-        }
-        self.status.events().emit(&DeviceEvent::Paused);
-        Ok(())
+        Self::pause(self).map_err(|lost| MigrateError::Pause(lost.into()))
     }
 
-    /// Lets every worker go on. A port that is gone meanwhile fails the device (DEV-LIFE-04), not
-    /// this call; a device that was restored needing a reset resumes, and does nothing before that
-    /// reset.
     fn resume(&mut self) -> Result<(), MigrateError> {
-        let refused = |error: ActivateError| MigrateError::Resume(error.into());
-        let from = self.lifecycle();
-        match &mut self.state {
-            State::Paused(active) => active.resume().map_err(refused)?,
-            State::Running(_) | State::Inactive(_) | State::Restored(..) => return Ok(()),
-            State::Failed(failure) => return Err(refused(failure.cause.clone().into())),
-        }
-        if let State::Paused(active) = self.state.take(&self.config.id) {
-            self.state
-                .put(from, Transition::Resume, State::Running(active));
-        }
-        self.status.events().emit(&DeviceEvent::Resumed);
-        Ok(())
+        Self::resume(self).map_err(|error| MigrateError::Resume(error.into()))
     }
 }
 

@@ -1,4 +1,6 @@
+use super::filter::compile;
 use super::*;
+use seccompiler::SeccompAction as Verdict;
 use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt;
 use std::panic::catch_unwind;

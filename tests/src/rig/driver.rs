@@ -368,12 +368,12 @@ impl Rig {
 
 /// Pauses the device of `rig`: all that its workers did is to be seen then.
 pub fn pause(rig: &mut Rig) {
-    rig.device.pause().expect("the device pauses");
+    Pausable::pause(&mut *rig.device).expect("the device pauses");
 }
 
 /// Lets the device of `rig` go on.
 pub fn resume(rig: &mut Rig) {
-    rig.device.resume().expect("the device resumes");
+    Pausable::resume(&mut *rig.device).expect("the device resumes");
 }
 
 /// Makes more available on queue `index`, a split ring, than it has room for: the ring is broken (VQ-SPL-11).

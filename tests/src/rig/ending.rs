@@ -1,6 +1,6 @@
 //! How a test with a hostile driver ends.
 
-use net_device::{Pausable, Snapshottable, VirtioDevice};
+use net_device::{Snapshottable, VirtioDevice};
 
 use crate::rig::{Rig, bounded, chain, resume};
 

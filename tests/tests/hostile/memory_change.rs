@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use net_device::net_queue::GuestRam;
-use net_device::{ActivateError, Activation, Features, Pausable, Snapshottable, VirtioDevice};
+use net_device::{ActivateError, Activation, Features, Snapshottable, VirtioDevice};
 use net_queue::testing::{Piece, RawDesc, Shape};
 use snapshot::Snapshot;
 use tests::rig::{RINGS, Rig, chain, frame, pause, resume};

@@ -1,7 +1,7 @@
 //! States that are none of this device: each is refused by name, or does no harm.
 
 use net_device::net_queue::{Caps, Offloads};
-use net_device::{Features, NetConfig, Pausable, Snapshottable, VirtioDevice};
+use net_device::{Features, NetConfig, Snapshottable, VirtioDevice};
 use net_queue::testing::Random;
 use snapshot::state::{
     BucketState, CoalesceState, LimiterState, NetState, QueueLayout, QueueState, RssState,
