@@ -1,6 +1,6 @@
 //! What becomes of a frame that is to be segmented and has a whole checksum: a model of its own, apart from the engines'.
 
-use net_queue::hdr::{flags, gso};
+use net_queue::header::{flags, gso};
 
 /// EtherType and offset of the packet, behind at most three tags.
 pub fn packet(frame: &[u8]) -> Option<(u16, usize)> {

@@ -1,7 +1,7 @@
 //! The virtio-net header check: whatever passes keeps what the module promises.
 
 use net_queue::Offloads;
-use net_queue::hdr::{HdrSize, NetHdr, RawHdr, RxRules, TxRules, flags, gso};
+use net_queue::header::{HdrSize, NetHdr, RawHdr, RxRules, TxRules, flags, gso};
 
 use crate::bytes::Bytes;
 use crate::{Seed, Target};

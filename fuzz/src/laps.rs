@@ -9,7 +9,9 @@ use std::collections::VecDeque;
 use std::iter::from_fn;
 use std::sync::Arc;
 
-use net_queue::ring::{AnyRing, Chain, Cursor, Layout, PieceSink, Ring, RingConfig, UsedElements};
+use net_queue::ring::{
+    AnyRing, BufferSink, Chain, Cursor, Layout, PoppedChain, Ring, RingConfig, UsedElements,
+};
 use net_queue::testing::{DirtyRanges, GuestRing, PackedFields, SplitFields, TestMemory};
 use net_queue::{DropCause, GuestRam, MAX_SEGMENTS};
 
@@ -95,8 +97,8 @@ struct Seen {
     room: u64,
 }
 
-impl PieceSink for Seen {
-    fn piece(&mut self, _: &GuestRam, _: u64, len: u32, writable: bool) -> Result<(), DropCause> {
+impl BufferSink for Seen {
+    fn buffer(&mut self, _: &GuestRam, _: u64, len: u32, writable: bool) -> Result<(), DropCause> {
         self.pieces += 1;
         self.room += if writable { len.into() } else { 0 };
         Ok(())
@@ -389,7 +391,7 @@ impl World {
         let most = usize::from(self.config.size) + MAX_SEGMENTS.max(self.config.size.into());
         assert!(seen.pieces <= most, "a chain without an end");
         if !self.clean {
-            let (chain, _) = popped.ok()??;
+            let PoppedChain { chain, .. } = popped.ok()??;
             self.hold(chain, before, &seen);
             return Some(());
         }
@@ -398,7 +400,7 @@ impl World {
             assert!(popped.is_none(), "a chain that nobody made available");
             return None;
         };
-        let (chain, content) = popped.expect("a chain was made available");
+        let PoppedChain { chain, content } = popped.expect("a chain was made available");
         let found = content.is_ok().then_some(seen.pieces);
         assert_eq!(found, pieces, "{:?}", self.config);
         self.hold(chain, before, &seen);

@@ -4,12 +4,11 @@ use std::collections::VecDeque;
 use std::mem::take;
 use std::sync::Arc;
 
-use net_queue::hdr::{HdrError, HdrSize, NetHdr, RawHdr, RxRules, TxRules, gso};
+use net_queue::header::{HdrError, HdrSize, NetHdr, RawHdr, RxRules, TxRules, gso};
 use net_queue::ring::{AnyRing, Cursor, RingConfig};
 use net_queue::testing::GuestRing;
 use net_queue::{
-    Budget, MAX_FRAME, Offloads, Outcome, QueueCounters, RxConfig, RxEngine, RxStop, TxEngine,
-    TxStop,
+    Budget, Engine, MAX_FRAME, Offloads, Outcome, QueueCounters, RxConfig, RxEngine, Stop, TxEngine,
 };
 
 use crate::gso::{begin_checksum, packet};
@@ -77,7 +76,7 @@ pub struct TxSide {
     waiting: VecDeque<(u16, Option<Vec<u8>>)>,
     /// Frames and bytes sent, chains dropped.
     passed: (u64, u64, u64),
-    stop: Option<TxStop>,
+    stop: Option<Stop>,
 }
 
 impl TxSide {
@@ -120,7 +119,7 @@ impl TxSide {
         } = self.engine.run(port, gate, 0, budget);
         assert!(at_rest(self.engine.cursor()), "a chain was kept");
         let fault = self.engine.fault();
-        assert_eq!(fault.is_some(), matches!(stop, TxStop::Fault(_)));
+        assert_eq!(fault.is_some(), matches!(stop, Stop::Fault(_)));
         if fault.is_some() {
             let again = self.engine.run(port, gate, 0, budget);
             assert_eq!((self.engine.fault(), again.interrupt), (fault, false));
@@ -149,7 +148,7 @@ impl TxSide {
         let counters = &self.counters;
         let counted = (counters.frames(), counters.bytes(), counters.dropped());
         assert_eq!(counted, self.passed, "counters");
-        if matches!(self.stop, Some(TxStop::Empty)) {
+        if matches!(self.stop, Some(Stop::Driver)) {
             self.is_done();
         }
     }
@@ -162,9 +161,9 @@ impl TxSide {
     /// Asks for kicks or not.
     pub fn arm(&mut self, on: bool) {
         if on {
-            self.engine.arm();
+            self.engine.enable_notification();
         } else {
-            self.engine.disarm();
+            self.engine.disable_notification();
         }
     }
 
@@ -187,7 +186,7 @@ pub struct RxSide {
     config: RxConfig,
     /// Frames and bytes delivered.
     passed: (u64, u64),
-    stop: Option<RxStop>,
+    stop: Option<Stop>,
 }
 
 impl RxSide {
@@ -217,7 +216,7 @@ impl RxSide {
     pub fn run(&mut self, port: &mut Port, gate: &mut Gate, budget: Budget) {
         let outcome = self.engine.run(port, gate, None, 0, budget);
         let fault = self.engine.fault();
-        assert_eq!(fault.is_some(), matches!(outcome.stop, RxStop::Fault(_)));
+        assert_eq!(fault.is_some(), matches!(outcome.stop, Stop::Fault(_)));
         if fault.is_some() {
             let again = self.engine.run(port, gate, None, 0, budget);
             assert_eq!((self.engine.fault(), again.interrupt), (fault, false));
@@ -260,7 +259,7 @@ impl RxSide {
         let taken = self.arrived - port.frames.len() as u64;
         let held = taken.checked_sub(self.passed.0 + self.counters.dropped());
         // Only an engine that asked the backend for more holds no frame.
-        let most = u64::from(!matches!(self.stop, Some(RxStop::Drained)));
+        let most = u64::from(!matches!(self.stop, Some(Stop::Backend)));
         assert!(
             held.is_some_and(|held| held <= most),
             "{held:?} frames are held"
@@ -270,8 +269,8 @@ impl RxSide {
     /// All that arrived is with the driver, as far as it has buffers.
     pub fn is_done(&self, port: &Port) {
         match self.stop {
-            Some(RxStop::Drained) => assert!(port.frames.is_empty()),
-            Some(RxStop::NoBuffers) => {}
+            Some(Stop::Backend) => assert!(port.frames.is_empty()),
+            Some(Stop::Driver) => {}
             ref stop => panic!("{stop:?}"),
         }
     }
@@ -296,15 +295,15 @@ impl RxSide {
     /// Asks for kicks or not.
     pub fn arm(&mut self, on: bool) {
         if on {
-            self.engine.arm();
+            self.engine.enable_notification();
         } else {
-            self.engine.disarm();
+            self.engine.disable_notification();
         }
     }
 
     /// Stops as for a snapshot, and goes on with another engine.
     pub fn restart(&mut self, gate: &mut Gate) {
-        self.engine.settle(gate, None, 0);
+        self.engine.drain(gate, None, 0);
         let cursor = self.engine.cursor();
         assert!(at_rest(cursor), "a chain was kept");
         let device = device(&self.guest, cursor);

@@ -6,7 +6,7 @@ use std::io::{self, Stdin};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use net_queue::ctrl::{Ack, Command, Handler, MAX_COMMAND};
-use net_queue::hdr::{HdrSize, NetHdr, RawHdr, TxRules};
+use net_queue::header::{HdrSize, NetHdr, RawHdr, TxRules};
 use net_queue::{
     Caps, FrameBackend, Gather, Limit, LinkConfig, MAX_FRAME, MAX_SEGMENTS, Offloads, RecvError,
     Scatter, SendError,

@@ -7,11 +7,11 @@
 
 use std::sync::Arc;
 
-use net_queue::hdr::{HdrSize, TxRules};
+use net_queue::header::{HdrSize, TxRules};
 use net_queue::ring::{AnyRing, Cursor, RingConfig, UsedElements};
 use net_queue::{
-    Budget, CtrlEngine, CtrlStop, GuestRam, Offloads, Outcome, QueueCounters, QueueFault, RxConfig,
-    RxEngine, RxStop, TxEngine, TxStop,
+    Budget, CtrlEngine, Engine as _, GuestRam, Offloads, Outcome, QueueCounters, QueueFault,
+    RxConfig, RxEngine, Stop, TxEngine,
 };
 
 use crate::arena::{Arena, END};
@@ -283,7 +283,7 @@ impl<'a, D: Driver> World<'a, D> {
     /// Stops as for a snapshot, and goes on with a new engine at the cursor.
     fn restart(&mut self) {
         let gate = &mut self.gate;
-        let ((), silent) = self.arena.watch(|| self.engine.settle(gate));
+        let ((), silent) = self.arena.watch(|| self.engine.drain(gate));
         assert!(silent.is_empty(), "unmarked write to {silent:x?}");
         let cursor = self.engine.cursor();
         assert!(at_rest(cursor), "a chain was kept");
@@ -366,9 +366,9 @@ impl Engine {
                 let Outcome {
                     stop, interrupt, ..
                 } = engine.run(port, gate, 0, budget);
-                let empty = matches!(stop, TxStop::Empty);
+                let empty = matches!(stop, Stop::Driver);
                 let fault = engine.fault();
-                assert_eq!(fault.is_some(), matches!(stop, TxStop::Fault(_)));
+                assert_eq!(fault.is_some(), matches!(stop, Stop::Fault(_)));
                 Ran {
                     empty,
                     fault,
@@ -377,9 +377,11 @@ impl Engine {
                 }
             }
             Self::Ctrl(engine) => {
-                let (stop, interrupt) = engine.run(&mut Parser, frames);
-                let empty = stop == CtrlStop::Empty;
-                let fault = engine.fault().filter(|_| stop != CtrlStop::Budget);
+                let Outcome {
+                    stop, interrupt, ..
+                } = engine.run(&mut Parser, frames);
+                let empty = matches!(stop, Stop::Driver);
+                let fault = engine.fault().filter(|_| !matches!(stop, Stop::Budget));
                 Ran {
                     empty,
                     fault,
@@ -394,9 +396,9 @@ impl Engine {
                     stop, interrupt, ..
                 } = engine.run(port, gate, None, 0, budget);
                 // Only an engine that asked the backend for more holds no frame.
-                let holds = !matches!(stop, RxStop::Drained);
+                let holds = !matches!(stop, Stop::Backend);
                 let fault = engine.fault();
-                assert_eq!(fault.is_some(), matches!(stop, RxStop::Fault(_)));
+                assert_eq!(fault.is_some(), matches!(stop, Stop::Fault(_)));
                 Ran {
                     empty: false,
                     fault,
@@ -409,17 +411,17 @@ impl Engine {
 
     fn arm(&mut self, on: bool) {
         match self {
-            Self::Tx(engine) if on => drop(engine.arm()),
-            Self::Tx(engine) => engine.disarm(),
-            Self::Ctrl(engine) => drop(engine.arm()),
-            Self::Rx(engine, _) if on => drop(engine.arm()),
-            Self::Rx(engine, _) => engine.disarm(),
+            Self::Tx(engine) if on => drop(engine.enable_notification()),
+            Self::Tx(engine) => engine.disable_notification(),
+            Self::Ctrl(engine) => drop(engine.enable_notification()),
+            Self::Rx(engine, _) if on => drop(engine.enable_notification()),
+            Self::Rx(engine, _) => engine.disable_notification(),
         }
     }
 
-    fn settle(&mut self, gate: &mut Gate) {
+    fn drain(&mut self, gate: &mut Gate) {
         if let Self::Rx(engine, _) = self {
-            engine.settle(gate, None, 0);
+            engine.drain(gate, None, 0);
         }
     }
 

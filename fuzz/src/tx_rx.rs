@@ -8,7 +8,7 @@
 
 use std::mem::take;
 
-use net_queue::hdr::HdrSize;
+use net_queue::header::HdrSize;
 use net_queue::ring::{Cursor, Layout, RingConfig, UsedElements};
 use net_queue::testing::{At, GuestRing, Interrupts, POISON, Piece, RawDesc, Shape, TestMemory};
 use net_queue::{Budget, MAX_FRAME, Offloads, RxConfig};

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use net_queue::hdr::HdrSize;
+use net_queue::header::HdrSize;
 use net_queue::ring::{Cursor, RingConfig};
-use net_queue::{LinkConfig, Offloads};
+use net_queue::{Engine, LinkConfig, Offloads};
 use rate_limiter::Levels;
 
 use crate::active::queue_factory::{QueueFactory, QueueRole};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use net_queue::hdr::{HDR_LEN, HdrSize, NetHdr, RawHdr, TxRules};
+use net_queue::header::{HDR_LEN, HdrSize, NetHdr, RawHdr, TxRules};
 use net_queue::ring::{AnyRing, Layout, RingConfig};
 use net_queue::testing::{GuestRing, LAYOUTS, NullBackend, Piece, TestMemory};
 use net_queue::{Budget, Offloads, RxConfig, RxEngine, TxEngine, Unlimited};

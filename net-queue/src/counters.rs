@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::fault::DropCause;
+use crate::drop_cause::DropCause;
 
 /// Frames, bytes and drops by cause, since the device was made.
 #[derive(Debug, Default)]

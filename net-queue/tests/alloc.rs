@@ -10,12 +10,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 
-use net_queue::hdr::{HdrSize, TxRules};
+use net_queue::header::{HdrSize, TxRules};
 use net_queue::ring::{Layout, RingConfig};
 use net_queue::testing::{GuestRing, LAYOUTS, Shape, TestMemory};
 use net_queue::{
-    Budget, Caps, CtrlEngine, FrameBackend, Gather, Handler, LinkConfig, Offloads, RecvError,
-    RxConfig, RxEngine, Scatter, SendError, TxEngine, Unlimited, ctrl,
+    Budget, Caps, CtrlEngine, Engine, FrameBackend, Gather, Handler, LinkConfig, Offloads,
+    RecvError, RxConfig, RxEngine, Scatter, SendError, TxEngine, Unlimited, ctrl,
 };
 
 thread_local! {
@@ -136,8 +136,8 @@ fn transmit_allocates_nothing_per_frame() {
             guest.publish();
             let count = allocations(|| {
                 engine.run(&mut backend, &mut Unlimited, 0, PLENTY);
-                engine.arm();
-                engine.disarm();
+                engine.enable_notification();
+                engine.disable_notification();
             });
             assert_eq!(count, 0, "{layout:?}");
             assert_eq!(guest.poll_all().len(), 4);
@@ -168,9 +168,9 @@ fn receive_allocates_nothing_per_frame() {
             backend.left = round % 7;
             let count = allocations(|| {
                 engine.run(&mut backend, &mut Unlimited, None, 0, PLENTY);
-                engine.arm();
+                engine.enable_notification();
                 if round % 10 == 9 {
-                    engine.settle(&mut Unlimited, None, 0);
+                    engine.drain(&mut Unlimited, None, 0);
                 }
             });
             assert_eq!(count, 0, "{layout:?}");

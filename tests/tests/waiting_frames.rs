@@ -1,7 +1,7 @@
 //! Frames that wait for buffers or for a limit, frames that another card verified, and buffers of odd shapes.
 
 use net_device::{Features, NetConfig};
-use net_queue::hdr::{HDR_LEN, flags, gso};
+use net_queue::header::{HDR_LEN, flags, gso};
 use net_queue::testing::{Random, Shape};
 use tests::rig::{HOUR_MS, RINGS, Rig, body, frame, frame_limit, pause, resume};
 

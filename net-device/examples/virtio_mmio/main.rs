@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use guest::{Bus, Driver};
-use net_device::net_queue::hdr::HDR_LEN;
+use net_device::net_queue::header::HDR_LEN;
 use net_device::{NetConfig, NetDevice};
 use transport::VirtioMmio;
 use vm_memory::{GuestAddress, GuestMemoryMmap, GuestRegionMmap};

@@ -1,10 +1,10 @@
 //! An activated device under which guest memory changes.
 
-use net_queue::GuestRam;
+use net_queue::{Engine, GuestRam};
 
 use super::ActiveDevice;
 use crate::error::ActivateError;
-use crate::worker::queue_pair::{Kicked, RxQueue, TxQueue, WorkerQueue};
+use crate::worker::queue_pair::{RxQueue, TxQueue, WorkerQueue};
 
 impl ActiveDevice {
     /// Makes every ring again over `ram`, where each of them left off, and leaves every worker
@@ -64,12 +64,12 @@ impl ActiveDevice {
 
     /// Puts a queue whose ring is broken with those that stand still; returns whether it is one.
     /// `started`: the VMM does not stop it.
-    pub(super) fn keep_if_broken<E: Kicked>(
+    pub(super) fn keep_if_broken<E: Engine>(
         &mut self,
         queue: &WorkerQueue<E>,
         started: bool,
     ) -> bool {
-        let broken = queue.engine.is_broken();
+        let broken = queue.engine.fault().is_some();
         if broken {
             self.halted.put(queue.index, queue.position(), started);
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use net_queue::hdr::{HdrSize, TxRules};
+use net_queue::header::{HdrSize, TxRules};
 use net_queue::ring::{AnyRing, Layout, RingConfig, RingError, UsedElements};
 use net_queue::{CtrlEngine, GuestRam, QueueCounters, RxConfig, RxEngine, TxEngine};
 

@@ -7,7 +7,7 @@
 use crate::config::MacAddr;
 use crate::features::Features;
 use bitflags::bitflags;
-use net_queue::Admit;
+use net_queue::FrameFilter;
 use net_queue::ctrl::{RxMode, VlanId};
 
 #[cfg(test)]
@@ -237,7 +237,7 @@ impl RxFilter {
     }
 }
 
-impl Admit for RxFilter {
+impl FrameFilter for RxFilter {
     fn admit(&self, head: &[u8]) -> bool {
         self.accepts(head).is_ok()
     }

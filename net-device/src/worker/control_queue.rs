@@ -8,8 +8,9 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use net_queue::ctrl::{Ack, Command, CtrlEngine, CtrlStop, Handler};
+use net_queue::ctrl::{Ack, Command, CtrlEngine, Handler};
 use net_queue::ring::{AnyRing, RingConfig};
+use net_queue::{Engine, Stop};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::clock::now_ns;
@@ -71,20 +72,22 @@ impl CtrlWorker {
         let mut commands = Commands {
             shared: &self.shared,
         };
-        let (stop, interrupt) = self.queue.engine.run(&mut commands, BUDGET);
-        if interrupt {
+        let done = self.queue.engine.run(&mut commands, BUDGET);
+        if done.interrupt {
             self.shared
                 .trigger(InterruptSource::Queue(self.queue.index));
         }
-        match stop {
-            CtrlStop::Budget => Next::Step,
-            CtrlStop::Empty if self.queue.engine.arm() => Next::Step,
-            CtrlStop::Empty => Next::Kick,
-            CtrlStop::Limited(deadline) => Next::Deadline(deadline),
-            CtrlStop::Fault(fault) => {
+        match done.stop {
+            Stop::Budget => Next::Step,
+            Stop::Driver if self.queue.engine.enable_notification() => Next::Step,
+            Stop::Driver => Next::Kick,
+            Stop::Limited(deadline) => Next::Deadline(deadline),
+            Stop::Fault(fault) => {
                 self.shared.fail(&format_args!("control queue: {fault}"));
                 Next::Halt
             }
+            // No backend takes part in commands.
+            Stop::Backend | Stop::Dead(_) => Next::Halt,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use net_queue::{Admit, DropCause, FrameBackend, LinkConfig, RxStop, TxStop};
+use net_queue::{DropCause, FrameBackend, FrameFilter, LinkConfig, Stop};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::clock::now_ns;
@@ -21,8 +21,8 @@ use crate::worker::thread::Worker;
 mod queue;
 mod resources;
 
-use queue::{BUDGET, Wait};
-pub(crate) use queue::{Kicked, RxQueue, TxQueue, WorkerQueue};
+use queue::{BUDGET, Ended, Wait};
+pub(crate) use queue::{RxQueue, TxQueue, WorkerQueue};
 pub(crate) use resources::QueuePairResources;
 
 /// Moves the frames of one pair.
@@ -127,7 +127,7 @@ impl PairWorker {
         let limit = &mut self.resources.rx_limit;
         if self.pair >= policy.pairs {
             // Not fed any more; the link says when it is again.
-            rx.engine.abandon();
+            rx.engine.discard_held();
             limit.idle();
             rx.wait = Wait::Backend;
             return;
@@ -136,7 +136,10 @@ impl PairWorker {
             rx.engine.give_up();
         }
         let asked = limit.ask();
-        let filter = policy.filter.as_ref().map(|filter| filter as &dyn Admit);
+        let filter = policy
+            .filter
+            .as_ref()
+            .map(|filter| filter as &dyn FrameFilter);
         let backend = &mut *self.resources.backend;
         let done = if self.link_up {
             rx.engine
@@ -152,30 +155,13 @@ impl PairWorker {
         if done.interrupt {
             shared.trigger(InterruptSource::Queue(rx.index));
         }
-        rx.wait = match done.stop {
-            RxStop::Budget => Wait::Ready,
-            RxStop::Drained => {
-                limit.limiter.idle(asked.now);
-                Wait::Backend
-            }
-            RxStop::NoBuffers => {
-                limit.limiter.idle(asked.now);
-                Wait::Driver
-            }
-            RxStop::Limited(deadline) => {
-                limit.wait_until(deadline, asked);
-                Wait::Timer
-            }
-            RxStop::Fault(fault) => {
-                limit.idle();
+        match rx.stopped(done.stop, limit, asked) {
+            Ok(()) => {}
+            Err(Ended::Queue(fault)) => {
                 shared.fail(&format_args!("receive queue {}: {fault}", rx.index));
-                Wait::Halted
             }
-            RxStop::Dead(error) => {
-                self.backend_died(&error);
-                return;
-            }
-        };
+            Err(Ended::Backend(error)) => self.backend_died(&error),
+        }
     }
 
     fn step_tx(&mut self, poller: &Poller) {
@@ -195,37 +181,21 @@ impl PairWorker {
         if done.interrupt {
             self.shared.trigger(InterruptSource::Queue(tx.index));
         }
-        tx.wait = match done.stop {
-            TxStop::Budget => Wait::Ready,
-            TxStop::Empty => {
-                limit.limiter.idle(asked.now);
-                Wait::Driver
-            }
-            TxStop::Blocked => {
-                limit.idle();
-                if let Err(error) =
-                    poller.rearm_writable(self.resources.backend.poll_fd(), Source::Backend)
-                {
-                    self.backend_died(&error);
-                    return;
-                }
-                Wait::Backend
-            }
-            TxStop::Limited(deadline) => {
-                limit.wait_until(deadline, asked);
-                Wait::Timer
-            }
-            TxStop::Fault(fault) => {
-                limit.idle();
+        if matches!(done.stop, Stop::Backend)
+            && let Err(error) =
+                poller.rearm_writable(self.resources.backend.poll_fd(), Source::Backend)
+        {
+            self.backend_died(&error);
+            return;
+        }
+        match tx.stopped(done.stop, limit, asked) {
+            Ok(()) => {}
+            Err(Ended::Queue(fault)) => {
                 self.shared
                     .fail(&format_args!("transmit queue {}: {fault}", tx.index));
-                Wait::Halted
             }
-            TxStop::Dead(error) => {
-                self.backend_died(&error);
-                return;
-            }
-        };
+            Err(Ended::Backend(error)) => self.backend_died(&error),
+        }
     }
 
     /// Programs the backend again as it was. One that does not take what it took before is gone.
@@ -247,18 +217,18 @@ impl PairWorker {
         self.shared.port_died(usize::from(self.pair), error);
     }
 
-    /// Leaves rings whose cursors tell all, see [`RxEngine::settle`].
+    /// Leaves rings whose cursors tell all, see [`RxEngine::drain`].
     fn drain(&mut self) {
         if let Some(rx) = self.rx.as_mut() {
             let inside = self.shared.epoch(self.pair).map(ReaderEpoch::enter);
             rx.apply_policy(&self.shared, &mut self.policy);
             if self.pair >= self.policy.get().pairs {
-                rx.engine.abandon();
+                rx.engine.discard_held();
             }
             let filter = self.policy.get().filter.as_ref();
-            let filter = filter.map(|filter| filter as &dyn Admit);
+            let filter = filter.map(|filter| filter as &dyn FrameFilter);
             let limiter = &mut self.resources.rx_limit.limiter;
-            if rx.engine.settle(limiter, filter, now_ns()) {
+            if rx.engine.drain(limiter, filter, now_ns()) {
                 self.shared.trigger(InterruptSource::Queue(rx.index));
             }
             drop(inside);

@@ -1,10 +1,10 @@
 //! A ring whose layout was chosen at negotiation.
 
-use crate::fault::QueueFault;
+use crate::drop_cause::QueueFault;
 use crate::memory::guest_ram::GuestRam;
 use crate::ring::{
-    Chain, Cursor, Layout, PackedRing, PieceSink, Popped, Ring, RingConfig, RingError, RingTask,
-    SplitRing,
+    BufferSink, Chain, Cursor, Layout, PackedRing, PoppedChain, Ring, RingConfig, RingError,
+    RingTask, SplitRing,
 };
 
 /// A virtqueue of either layout: one branch a call, or a batch, in exchange for one type of engine.
@@ -41,7 +41,7 @@ macro_rules! each {
 
 impl Ring for AnyRing {
     #[inline]
-    fn pop<S: PieceSink>(&mut self, sink: &mut S) -> Result<Option<Popped>, QueueFault> {
+    fn pop<S: BufferSink>(&mut self, sink: &mut S) -> Result<Option<PoppedChain>, QueueFault> {
         each!(self, ring => ring.pop(sink))
     }
 
@@ -60,12 +60,12 @@ impl Ring for AnyRing {
         each!(self, ring => ring.publish())
     }
 
-    fn arm(&mut self) -> bool {
-        each!(self, ring => ring.arm())
+    fn enable_notification(&mut self) -> bool {
+        each!(self, ring => ring.enable_notification())
     }
 
-    fn disarm(&mut self) {
-        each!(self, ring => ring.disarm());
+    fn disable_notification(&mut self) {
+        each!(self, ring => ring.disable_notification());
     }
 
     fn cursor(&self) -> Cursor {

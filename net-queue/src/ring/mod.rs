@@ -5,23 +5,23 @@
 //! [`QueueFault`] for the ring.
 
 mod any;
-mod batch;
-mod cursor;
-pub(crate) mod layout;
 mod packed;
 #[cfg(test)]
 mod race;
+pub(crate) mod ring_memory;
 mod split;
+mod state;
 mod sync;
+mod used_batch;
 pub(crate) mod walk;
 
 pub use any::AnyRing;
-pub use cursor::{Cursor, Layout, RingAddrs, RingConfig, RingError, UsedElements};
 pub use packed::PackedRing;
 pub use split::SplitRing;
-pub use walk::PieceSink;
+pub use state::{Cursor, Layout, RingAddrs, RingConfig, RingError, UsedElements};
+pub use walk::BufferSink;
 
-use crate::fault::{DropCause, QueueFault};
+use crate::drop_cause::{DropCause, QueueFault};
 
 /// A chain of buffers that the device holds.
 ///
@@ -30,7 +30,7 @@ use crate::fault::{DropCause, QueueFault};
 #[must_use = "a chain goes back by push_used or undo_pop"]
 #[derive(Debug)]
 pub struct Chain {
-    /// From the lowest bit on: `id`, `slots`, `room`. One word, so that it moves in a register: fields stored one by
+    /// From the lowest bit on: `id`, `descriptors`, `writable_len`. One word, so that it moves in a register: fields stored one by
     /// one would be waited for when they are moved as a whole.
     word: u64,
 }
@@ -40,43 +40,49 @@ impl Chain {
     pub(crate) const NONE: Self = Self { word: 0 };
 
     #[inline]
-    pub(crate) fn new(id: u16, slots: u16, room: u64) -> Self {
-        let room = room.min(u64::from(u32::MAX));
-        let word = u64::from(id) | u64::from(slots) << 16 | room << 32;
+    pub(crate) fn new(id: u16, descriptors: u16, writable_len: u64) -> Self {
+        let writable_len = writable_len.min(u64::from(u32::MAX));
+        let word = u64::from(id) | u64::from(descriptors) << 16 | writable_len << 32;
         Self { word }
     }
 
-    /// Head index (split) or buffer id (packed): what the driver knows the chain by.
+    /// Head index (split) or buffer id (packed), by which the driver knows the chain.
     #[inline]
     pub(crate) fn id(&self) -> u16 {
         self.word as u16
     }
 
-    /// Descriptors of the ring that it takes; those of an indirect table do not count.
+    /// Number of descriptors of the ring that it takes; those of an indirect table do not count.
     #[inline]
-    pub(crate) fn slots(&self) -> u16 {
+    pub(crate) fn descriptors(&self) -> u16 {
         (self.word >> 16) as u16
     }
 
     /// Bytes of its writable buffers, at most `u32::MAX`; that many too when it cannot be used.
     #[inline]
-    pub(crate) fn room(&self) -> u32 {
+    pub(crate) fn writable_len(&self) -> u32 {
         (self.word >> 32) as u32
     }
 }
 
-/// What a ring hands out: the chain, and whether its content can be used.
-pub type Popped = (Chain, Result<(), DropCause>);
+/// A chain as a ring hands it out. It must go back, whether its content can be used or not.
+#[derive(Debug)]
+pub struct PoppedChain {
+    /// The chain.
+    pub chain: Chain,
+    /// Cause for which its content cannot be used, if any.
+    pub content: Result<(), DropCause>,
+}
 
 /// A virtqueue as the engines see it. VirtIO 1.4 §2.6.
 pub trait Ring: Send {
-    /// Takes the next available chain and puts its pieces into `sink`.
+    /// Takes the next available chain and hands its buffers to `sink`.
     ///
     /// A chain whose content cannot be used comes with the cause and must be given back all the same.
     ///
     /// # Errors
     /// The ring itself is broken: nothing more can be taken from it until a reset.
-    fn pop<S: PieceSink>(&mut self, sink: &mut S) -> Result<Option<Popped>, QueueFault>;
+    fn pop<S: BufferSink>(&mut self, sink: &mut S) -> Result<Option<PoppedChain>, QueueFault>;
 
     /// Gives back the chain that was taken last, as if it had never been taken.
     fn undo_pop(&mut self, chain: Chain);
@@ -87,13 +93,14 @@ pub trait Ring: Send {
     /// Shows the driver all that was pushed since the last call, and returns whether it asks for an interrupt.
     fn publish(&mut self) -> bool;
 
-    /// Asks for a kick at the next available chain; returns whether there is one already (VQ-NTF-06).
-    fn arm(&mut self) -> bool;
+    /// Asks the driver for a notification at the next available chain; returns whether there is one already
+    /// (VQ-NTF-06).
+    fn enable_notification(&mut self) -> bool;
 
-    /// Tells the driver that kicks are not needed for now. Only a hint: kicks may still come.
-    fn disarm(&mut self);
+    /// Tells the driver that notifications are not needed for now. Only a hint: they may still come.
+    fn disable_notification(&mut self);
 
-    /// Where the ring stands, as of the last publish.
+    /// Position of the ring, as of the last publish.
     fn cursor(&self) -> Cursor;
 
     /// Lets `task` work on the ring of one layout: one that stands for several steps aside, so that the work of a
@@ -108,7 +115,7 @@ pub trait Ring: Send {
 
 /// Work on a ring.
 pub trait RingTask {
-    /// What comes of it.
+    /// Its result.
     type Output;
 
     /// Does it on `ring`.

@@ -12,13 +12,13 @@
 //!
 //! A batch becomes visible at once: its first descriptor gets its flags last, at the publish (VQ-PKD-16).
 
-use crate::fault::{DropCause, QueueFault};
+use crate::drop_cause::{DropCause, QueueFault};
 use crate::memory::guest_ram::{Access, GuestRam};
-use crate::ring::batch::{Batch, Element};
-use crate::ring::layout::{Area, DESC_SIZE, Desc};
+use crate::ring::ring_memory::{Area, DESC_SIZE, Desc};
 use crate::ring::sync::{Ordering, fence};
-use crate::ring::walk::{PieceSink, Walk, indirect_table, no_entry};
-use crate::ring::{Chain, Cursor, Popped, Ring, RingConfig, RingError};
+use crate::ring::used_batch::{Batch, Element};
+use crate::ring::walk::{BufferSink, Walk, indirect_table, no_entry};
+use crate::ring::{Chain, Cursor, PoppedChain, Ring, RingConfig, RingError};
 
 /// `VIRTQ_DESC_F_AVAIL`.
 const AVAIL: u16 = 1 << 7;
@@ -167,12 +167,12 @@ impl PackedRing {
         self.next.is_available(flags)
     }
 
-    /// Hands the pieces of the list that begins at `next` to `sink`; also returns where the list after it begins.
+    /// Hands the buffers of the list that begins at `next` to `sink`; also returns where the list after it begins.
     ///
     /// A list whose content is of no use is read to its end all the same, since only its last descriptor has the id
     /// that the driver knows it by (VQ-PKD-07).
     #[inline(always)]
-    fn walk<S: PieceSink>(&self, sink: &mut S) -> Result<(Popped, Position), QueueFault> {
+    fn walk<S: BufferSink>(&self, sink: &mut S) -> Result<(PoppedChain, Position), QueueFault> {
         let mut content = Ok(());
         let mut walk = Walk::new(&self.ram, sink);
         // A driver has at most the ring outstanding, beyond what it was told is used.
@@ -187,7 +187,7 @@ impl PackedRing {
                 content = if desc.has(Desc::INDIRECT) {
                     self.walk_indirect(desc, ends && taken == 0, &mut walk)
                 } else {
-                    walk.piece(desc)
+                    walk.buffer(desc)
                 };
             }
             at = at.forward(1, self.size);
@@ -199,7 +199,7 @@ impl PackedRing {
     }
 
     /// VirtIO 1.4 §2.8.7: every entry counts, of its flags only WRITE does. A table is a whole list.
-    fn walk_indirect<S: PieceSink>(
+    fn walk_indirect<S: BufferSink>(
         &self,
         desc: Desc,
         alone: bool,
@@ -219,7 +219,7 @@ impl PackedRing {
 
     /// Takes the next list; what it returns counts only if no access failed.
     #[inline(always)]
-    fn take<S: PieceSink>(&mut self, sink: &mut S) -> Result<Option<Popped>, QueueFault> {
+    fn take<S: BufferSink>(&mut self, sink: &mut S) -> Result<Option<PoppedChain>, QueueFault> {
         if !self.next_is_available() {
             return Ok(None);
         }
@@ -228,7 +228,7 @@ impl PackedRing {
         }
         let (popped, next) = self.walk(sink)?;
         self.next = next;
-        self.outstanding += popped.0.slots();
+        self.outstanding += popped.chain.descriptors();
         Ok(Some(popped))
     }
 
@@ -315,7 +315,7 @@ fn positions(config: &RingConfig) -> Result<(Position, Position), RingError> {
 
 impl Ring for PackedRing {
     #[inline(always)]
-    fn pop<S: PieceSink>(&mut self, sink: &mut S) -> Result<Option<Popped>, QueueFault> {
+    fn pop<S: BufferSink>(&mut self, sink: &mut S) -> Result<Option<PoppedChain>, QueueFault> {
         let popped = self.take(sink);
         // What tells of a chain lies in one area. The others are looked at when there is none.
         let faulted = match popped {
@@ -329,14 +329,14 @@ impl Ring for PackedRing {
     }
 
     fn undo_pop(&mut self, chain: Chain) {
-        self.next = self.next.back(chain.slots(), self.size);
-        self.outstanding -= chain.slots();
+        self.next = self.next.back(chain.descriptors(), self.size);
+        self.outstanding -= chain.descriptors();
     }
 
     #[inline]
     fn push_used(&mut self, chain: Chain, written: u32) {
-        let slots = chain.slots();
-        if let Some(element) = self.batch.add(chain, slots, written) {
+        let places = chain.descriptors();
+        if let Some(element) = self.batch.add(chain, places, written) {
             self.write_used(element);
         }
     }
@@ -359,7 +359,7 @@ impl Ring for PackedRing {
         self.wants_interrupt(added)
     }
 
-    fn arm(&mut self) -> bool {
+    fn enable_notification(&mut self) -> bool {
         if self.event_idx {
             self.set_device_event(0, self.next.event());
             self.set_device_event(EVENT_FLAGS, AT_DESC);
@@ -371,7 +371,7 @@ impl Ring for PackedRing {
         self.next_is_available() || self.faulted()
     }
 
-    fn disarm(&mut self) {
+    fn disable_notification(&mut self) {
         self.set_device_event(EVENT_FLAGS, DISABLE);
     }
 

@@ -1,12 +1,12 @@
 //! The split virtqueue. VirtIO 1.4 §2.7.
 
-use crate::fault::{DropCause, QueueFault};
+use crate::drop_cause::{DropCause, QueueFault};
 use crate::memory::guest_ram::{Access, GuestRam};
-use crate::ring::batch::{Batch, Element};
-use crate::ring::layout::{Area, DESC_SIZE, Desc};
+use crate::ring::ring_memory::{Area, DESC_SIZE, Desc};
 use crate::ring::sync::{Ordering, fence};
-use crate::ring::walk::{PieceSink, Walk, indirect_table, no_entry};
-use crate::ring::{Chain, Cursor, Popped, Ring, RingConfig, RingError};
+use crate::ring::used_batch::{Batch, Element};
+use crate::ring::walk::{BufferSink, Walk, indirect_table, no_entry};
+use crate::ring::{Chain, Cursor, PoppedChain, Ring, RingConfig, RingError};
 
 /// Offset of `idx` in both the available and the used ring.
 const IDX: usize = 2;
@@ -18,6 +18,14 @@ const USED_ELEMENT: usize = 8;
 const NO_INTERRUPT: u16 = 1;
 /// `VIRTQ_USED_F_NO_NOTIFY`.
 const NO_NOTIFY: u16 = 1;
+
+/// Outcome of a walk over a table that ends early.
+enum Unusable {
+    /// This chain's content is of no use.
+    Content(DropCause),
+    /// The ring is broken.
+    Ring(QueueFault),
+}
 
 /// A split virtqueue over resolved memory.
 #[derive(Debug)]
@@ -119,23 +127,26 @@ impl SplitRing {
         Ok(idx != self.next_avail)
     }
 
-    /// Hands the pieces of the chain at `head` to `sink`.
+    /// Hands the buffers of the chain at `head` to `sink`.
     #[inline(always)]
-    fn walk<S: PieceSink>(&self, head: u16, sink: &mut S) -> Result<Popped, QueueFault> {
+    fn walk<S: BufferSink>(&self, head: u16, sink: &mut S) -> Result<PoppedChain, QueueFault> {
         let mut walk = Walk::new(&self.ram, sink);
         let mut index = head;
         // A chain cannot be longer than the table; one that is runs in a circle (VQ-SPL-10).
-        for slots in 1..=self.size {
+        for descriptors in 1..=self.size {
             let Some(desc) = self.desc.desc(usize::from(index)) else {
                 return Err(QueueFault::DescriptorIndex);
             };
             if desc.has(Desc::INDIRECT) {
-                let content = self.walk_indirect(desc, &mut walk)?;
-                return Ok(walk.end(head, slots, content));
+                return match self.walk_indirect(desc, &mut walk) {
+                    Ok(()) => Ok(walk.end(head, descriptors, Ok(()))),
+                    Err(Unusable::Content(cause)) => Ok(walk.end(head, descriptors, Err(cause))),
+                    Err(Unusable::Ring(fault)) => Err(fault),
+                };
             }
-            let piece = walk.piece(desc);
-            if piece.is_err() || !desc.has(Desc::NEXT) {
-                return Ok(walk.end(head, slots, piece));
+            let buffer = walk.buffer(desc);
+            if buffer.is_err() || !desc.has(Desc::NEXT) {
+                return Ok(walk.end(head, descriptors, buffer));
             }
             index = desc.next();
         }
@@ -143,36 +154,34 @@ impl SplitRing {
     }
 
     /// VirtIO 1.4 §2.7.5.3: a table ends the chain; WRITE on the descriptor that refers to it means nothing.
-    fn walk_indirect<S: PieceSink>(
+    fn walk_indirect<S: BufferSink>(
         &self,
         desc: Desc,
         walk: &mut Walk<'_, S>,
-    ) -> Result<Result<(), DropCause>, QueueFault> {
+    ) -> Result<(), Unusable> {
         if !self.indirect || desc.has(Desc::NEXT) {
-            return Ok(Err(DropCause::IndirectTable));
+            return Err(Unusable::Content(DropCause::IndirectTable));
         }
-        let (table, entries) = match indirect_table(&self.ram, desc, self.size) {
-            Ok(found) => found,
-            Err(cause) => return Ok(Err(cause)),
-        };
+        let (table, entries) =
+            indirect_table(&self.ram, desc, self.size).map_err(Unusable::Content)?;
         let mut index = 0;
         for _ in 0..entries {
             let entry = table.desc(index).filter(|entry| !entry.has(Desc::INDIRECT));
             let Some(entry) = entry else {
-                return Ok(Err(no_entry(&table)));
+                return Err(Unusable::Content(no_entry(&table)));
             };
-            let piece = walk.piece(entry);
-            if piece.is_err() || !entry.has(Desc::NEXT) {
-                return Ok(piece);
+            let buffer = walk.buffer(entry);
+            if buffer.is_err() || !entry.has(Desc::NEXT) {
+                return buffer.map_err(Unusable::Content);
             }
             index = usize::from(entry.next());
         }
-        Err(QueueFault::DescriptorLoop)
+        Err(Unusable::Ring(QueueFault::DescriptorLoop))
     }
 
     /// Takes the next chain; what it returns counts only if no access failed.
     #[inline(always)]
-    fn take<S: PieceSink>(&mut self, sink: &mut S) -> Result<Option<Popped>, QueueFault> {
+    fn take<S: BufferSink>(&mut self, sink: &mut S) -> Result<Option<PoppedChain>, QueueFault> {
         if !self.refresh()? {
             return Ok(None);
         }
@@ -219,7 +228,7 @@ impl SplitRing {
 
 impl Ring for SplitRing {
     #[inline(always)]
-    fn pop<S: PieceSink>(&mut self, sink: &mut S) -> Result<Option<Popped>, QueueFault> {
+    fn pop<S: BufferSink>(&mut self, sink: &mut S) -> Result<Option<PoppedChain>, QueueFault> {
         let popped = self.take(sink);
         // What tells of a chain lies in two areas. The third is looked at when there is none.
         let faulted = match popped {
@@ -264,7 +273,7 @@ impl Ring for SplitRing {
         new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
     }
 
-    fn arm(&mut self) -> bool {
+    fn enable_notification(&mut self) -> bool {
         if self.event_idx {
             self.set_avail_event(self.next_avail);
         } else {
@@ -276,7 +285,7 @@ impl Ring for SplitRing {
         self.avail.load16(IDX, Ordering::Acquire) != self.next_avail || self.faulted()
     }
 
-    fn disarm(&mut self) {
+    fn disable_notification(&mut self) {
         if !self.event_idx {
             self.used.store16(0, NO_NOTIFY, Ordering::Relaxed);
             self.mark_used(0, 2);

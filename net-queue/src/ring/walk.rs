@@ -1,19 +1,19 @@
-//! Where a chain's pieces go, and the rules that hold for a piece in any layout.
+//! The walk over a chain's buffers, and the rules that hold for a buffer in any layout.
 
-use crate::fault::DropCause;
+use crate::drop_cause::DropCause;
 use crate::memory::guard::MemoryFault;
 use crate::memory::guest_ram::{Access, BadAddress, GuestRam, Hint};
 use crate::memory::segment::{HostSlice, MAX_SEGMENTS};
-use crate::ring::layout::{Area, DESC_SIZE, Desc};
-use crate::ring::{Chain, Popped};
+use crate::ring::ring_memory::{Area, DESC_SIZE, Desc};
+use crate::ring::{Chain, PoppedChain};
 
-/// Receives the pieces of a chain in order.
-pub trait PieceSink {
+/// Receiver of the buffers of a chain, in order.
+pub trait BufferSink {
     /// Takes one buffer of the chain, which may be empty.
     ///
     /// # Errors
     /// The chain is of no use because of this buffer; the ring stops walking it.
-    fn piece(
+    fn buffer(
         &mut self,
         ram: &GuestRam,
         addr: u64,
@@ -24,7 +24,7 @@ pub trait PieceSink {
     /// Takes an entry of a table of a packed ring.
     ///
     /// # Errors
-    /// As for [`PieceSink::piece`].
+    /// As for [`BufferSink::buffer`].
     #[inline]
     fn table_entry(
         &mut self,
@@ -33,7 +33,7 @@ pub trait PieceSink {
         len: u32,
         writable: bool,
     ) -> Result<(), DropCause> {
-        self.piece(ram, addr, len, writable)
+        self.buffer(ram, addr, len, writable)
     }
 }
 
@@ -41,24 +41,28 @@ pub trait PieceSink {
 pub(super) struct Walk<'a, S> {
     ram: &'a GuestRam,
     sink: &'a mut S,
-    room: u64,
+    writable_len: u64,
 }
 
-impl<'a, S: PieceSink> Walk<'a, S> {
+impl<'a, S: BufferSink> Walk<'a, S> {
     /// At the head of a chain whose buffers lie in `ram` and go to `sink`.
     #[inline]
     pub(super) fn new(ram: &'a GuestRam, sink: &'a mut S) -> Self {
-        Self { ram, sink, room: 0 }
+        Self {
+            ram,
+            sink,
+            writable_len: 0,
+        }
     }
 
     /// Hands over one buffer.
     #[inline]
-    pub(super) fn piece(&mut self, desc: Desc) -> Result<(), DropCause> {
+    pub(super) fn buffer(&mut self, desc: Desc) -> Result<(), DropCause> {
         let writable = desc.has(Desc::WRITE);
         if writable {
-            self.room += u64::from(desc.len());
+            self.writable_len += u64::from(desc.len());
         }
-        self.sink.piece(self.ram, desc.addr, desc.len(), writable)
+        self.sink.buffer(self.ram, desc.addr, desc.len(), writable)
     }
 
     /// Hands over an entry of a packed ring's table.
@@ -66,17 +70,29 @@ impl<'a, S: PieceSink> Walk<'a, S> {
     pub(super) fn table_entry(&mut self, desc: Desc) -> Result<(), DropCause> {
         let writable = desc.has(Desc::WRITE);
         if writable {
-            self.room += u64::from(desc.len());
+            self.writable_len += u64::from(desc.len());
         }
         self.sink
             .table_entry(self.ram, desc.addr, desc.len(), writable)
     }
 
-    /// The chain, known as `id`, with what became of its content. Of one that cannot be used nobody knows the room.
+    /// The chain, known as `id`, with what became of its content. Nobody knows the length of one that cannot be used.
     #[inline]
-    pub(super) fn end(self, id: u16, slots: u16, content: Result<(), DropCause>) -> Popped {
-        let room = if content.is_ok() { self.room } else { u64::MAX };
-        (Chain::new(id, slots, room), content)
+    pub(super) fn end(
+        self,
+        id: u16,
+        descriptors: u16,
+        content: Result<(), DropCause>,
+    ) -> PoppedChain {
+        let writable_len = if content.is_ok() {
+            self.writable_len
+        } else {
+            u64::MAX
+        };
+        PoppedChain {
+            chain: Chain::new(id, descriptors, writable_len),
+            content,
+        }
     }
 }
 
@@ -115,13 +131,13 @@ pub(super) fn no_entry(table: &Area) -> DropCause {
     }
 }
 
-/// Keeps the host addresses of buffers.
-pub(crate) trait HostParts {
-    /// Takes the next host-contiguous part, which lies at guest-physical `gpa`.
+/// Keeper of the host addresses of buffers.
+pub(crate) trait SegmentSink {
+    /// Takes the next host-contiguous segment, which lies at guest-physical `gpa`.
     fn push(&mut self, host: HostSlice, gpa: u64) -> Result<(), DropCause>;
 }
 
-impl<F: FnMut(HostSlice, u64) -> Result<(), DropCause>> HostParts for F {
+impl<F: FnMut(HostSlice, u64) -> Result<(), DropCause>> SegmentSink for F {
     fn push(&mut self, host: HostSlice, gpa: u64) -> Result<(), DropCause> {
         self(host, gpa)
     }
@@ -134,22 +150,22 @@ pub(crate) struct Resolver {
 }
 
 impl Resolver {
-    /// Resolves one buffer and hands its host parts to `parts`.
+    /// Resolves one buffer and hands its segments to `segments`.
     #[inline]
-    pub(crate) fn resolve<P: HostParts>(
+    pub(crate) fn resolve<P: SegmentSink>(
         &mut self,
         ram: &GuestRam,
         addr: u64,
         len: u32,
         writable: bool,
-        parts: &mut P,
+        segments: &mut P,
     ) -> Result<(), DropCause> {
         // An empty buffer has no address worth looking at (NET-TX-03).
         if len == 0 {
             return Ok(());
         }
         if let Some(host) = self.hint.part(ram, addr, len as usize) {
-            return parts.push(host, addr);
+            return segments.push(host, addr);
         }
         let access = if writable {
             Access::Write
@@ -157,7 +173,7 @@ impl Resolver {
             Access::Read
         };
         ram.resolve(&mut self.hint, addr, len, access, &mut |host, gpa| {
-            parts.push(host, gpa)
+            segments.push(host, gpa)
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::backend::Limit;
+use crate::engine::Limit;
 
 /// One call of a [`Limit`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

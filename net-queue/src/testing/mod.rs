@@ -10,6 +10,7 @@
 //! test checks it. These tools panic on misuse; they are not for a device.
 
 mod backend;
+mod descriptor;
 mod elements;
 mod guest_ring;
 mod holes;
@@ -23,7 +24,8 @@ mod split;
 pub mod weak_memory;
 
 pub use backend::{Answer, ScriptedBackend, Wire};
-pub use guest_ring::{At, GuestRing, Interrupts, RawDesc, Shape, Used};
+pub use descriptor::{Interrupts, RawDesc};
+pub use guest_ring::{At, GuestRing, Shape, Used};
 pub use holes::{Hole, HoledMemory};
 pub use limit::{LimitCall, ScriptedLimit};
 pub use memory::{DirtyRanges, POISON, Piece, TestMemory};

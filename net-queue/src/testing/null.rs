@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use crate::backend::{Caps, FrameBackend, LinkConfig, RecvError, SendError};
-use crate::hdr::HDR_LEN;
+use crate::header::HDR_LEN;
 use crate::memory::segment::{Gather, Scatter};
 
 /// Takes every frame, and delivers one of so many bytes with whatever header whenever it is asked: what is left to

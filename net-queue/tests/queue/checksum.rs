@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use net_queue::hdr::{HDR_LEN, HdrSize, TxRules, flags};
+use net_queue::header::{HDR_LEN, HdrSize, TxRules, flags};
 use net_queue::{DropCause, Offloads, RxConfig, TxEngine};
 
 use crate::rig::{MERGE, RxRig, SINGLE, TxRig, every_ring, packet};
@@ -87,7 +87,7 @@ fn fields_outside_the_frame_are_no_reason_to_write_there() {
         rig.drain();
         let refused = rig
             .counters
-            .drops(DropCause::Header(net_queue::hdr::HdrError::CsumRange));
+            .drops(DropCause::Header(net_queue::header::HdrError::CsumRange));
         assert_eq!((rig.counters.dropped(), refused), (5, 5));
         assert_eq!(rig.guest.poll_all(), []);
     });

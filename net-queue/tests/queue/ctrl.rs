@@ -5,7 +5,7 @@ use std::sync::Arc;
 use net_queue::ctrl::{Ack, Command, CommandError, MAX_COMMAND, MAX_MACS};
 use net_queue::ring::{AnyRing, RingConfig};
 use net_queue::testing::{DirtyRanges, GuestRing, Shape, TestMemory};
-use net_queue::{CtrlEngine, CtrlStop, Handler, QueueCounters};
+use net_queue::{CtrlEngine, Engine, Handler, QueueCounters, Stop};
 
 use crate::rig::{every_layout, every_ring, restores, ring};
 
@@ -82,8 +82,8 @@ impl CtrlRig {
         id
     }
 
-    pub(crate) fn run(&mut self) -> CtrlStop {
-        let stop = self.engine.run(&mut self.executor, 1000).0;
+    pub(crate) fn run(&mut self) -> Stop {
+        let stop = self.engine.run(&mut self.executor, 1000).stop;
         restores(
             self.guest.memory(),
             self.guest.config(),
@@ -115,7 +115,7 @@ fn command_may_be_cut_anywhere() {
             for cuts in [vec![], vec![2], vec![1, 2], vec![0, 0, 5, 5], all.clone()] {
                 let mut rig = CtrlRig::new(ring(layout, 64));
                 let id = rig.command(shape, &bytes, &cuts, &[1]);
-                assert_eq!(rig.run(), CtrlStop::Empty);
+                assert!(matches!(rig.run(), Stop::Driver));
                 assert_eq!(rig.executor.commands, [&bytes[..]], "{cuts:?}");
                 let used = rig.guest.poll().expect("the command comes back");
                 assert_eq!((used.id, used.len), (id, 1));
@@ -163,10 +163,10 @@ fn command_that_has_to_wait_stays_in_the_ring() {
         }
         for round in 0..2 {
             rig.executor.allowed = Some(2);
-            assert_eq!(rig.run(), CtrlStop::Limited(77));
+            assert!(matches!(rig.run(), Stop::Limited(77)));
             assert_eq!(rig.guest.poll_all().len(), 2, "round {round}");
             let cursor = rig.engine.cursor();
-            assert_eq!(rig.run(), CtrlStop::Limited(77));
+            assert!(matches!(rig.run(), Stop::Limited(77)));
             assert_eq!(rig.engine.cursor(), cursor);
         }
         // Elsewhere, it goes on with the same command.
@@ -178,7 +178,7 @@ fn command_that_has_to_wait_stays_in_the_ring() {
         let ring = AnyRing::new(&ram, &next).expect("it is where it was");
         rig.engine = CtrlEngine::new(ring, ram, rig.counters.clone());
         rig.executor.allowed = None;
-        assert_eq!(rig.run(), CtrlStop::Empty);
+        assert!(matches!(rig.run(), Stop::Driver));
         assert_eq!(rig.guest.poll_all().len(), 2);
         let order: Vec<u8> = rig.executor.commands.iter().map(|it| it[0]).collect();
         assert_eq!(order, [0, 1, 2, 3, 4, 5]);
@@ -193,14 +193,14 @@ fn interrupt_and_budget() {
         for n in 0..10 {
             rig.command(Shape::Direct, &[n, 1], &[], &[1]);
         }
-        let (stop, interrupt) = rig.engine.run(&mut rig.executor, 4);
-        assert_eq!((stop, interrupt), (CtrlStop::Budget, true));
+        let done = rig.engine.run(&mut rig.executor, 4);
+        assert!(matches!(done.stop, Stop::Budget) && done.interrupt);
         assert_eq!(rig.guest.poll_all().len(), 4);
-        assert_eq!(rig.run(), CtrlStop::Empty);
+        assert!(matches!(rig.run(), Stop::Driver));
         assert_eq!(rig.executor.commands.len(), 10);
-        assert!(!rig.engine.arm());
+        assert!(!rig.engine.enable_notification());
         rig.command(Shape::Direct, &[0, 1], &[], &[1]);
-        assert!(rig.engine.arm());
+        assert!(rig.engine.enable_notification());
         assert_eq!(rig.counters.frames(), 10);
     });
 }
@@ -244,7 +244,7 @@ fn long_lists_of_addresses_keep_their_first_ones_net_cvq_14() {
             let bytes = mac_table(counts);
             assert!(bytes.len() > MAX_COMMAND);
             rig.command(Shape::Direct, &bytes, &[1, 3, 4000, 9000], &[1]);
-            assert_eq!(rig.run(), CtrlStop::Empty);
+            assert!(matches!(rig.run(), Stop::Driver));
             let kept = counts.map(|count| count.min(MAX_MACS as u32));
             assert_eq!(rig.executor.commands, [mac_table(kept)], "{counts:?}");
             let used = rig.guest.poll().expect("the command comes back");
@@ -266,7 +266,7 @@ fn long_lists_that_end_before_their_count_are_no_command_net_cvq_14() {
             let mut bytes = mac_table(counts);
             bytes.truncate(bytes.len() - cut);
             rig.command(Shape::Direct, &bytes, &[9000], &[1]);
-            assert_eq!(rig.run(), CtrlStop::Empty);
+            assert!(matches!(rig.run(), Stop::Driver));
             let [command] = &rig.executor.commands[..] else {
                 panic!("one command")
             };

@@ -123,7 +123,7 @@ fn batch(guest: &mut GuestRing, ours: &mut AnyRing, other: &mut Other, random: &
         .enable_notification(&*other.memory)
         .expect("memory");
     let wish = used_ring(guest);
-    assert_eq!(ours.arm(), theirs);
+    assert_eq!(ours.enable_notification(), theirs);
     assert_eq!(used_ring(guest), wish);
     guest.poll_all();
 }

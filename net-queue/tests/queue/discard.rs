@@ -1,7 +1,7 @@
 //! Frames that are dropped unseen, as while the link is down.
 
 use net_queue::testing::{Answer, Piece, RawDesc, Shape};
-use net_queue::{Budget, DropCause, QueueFault, RxStop, TxStop};
+use net_queue::{Budget, DropCause, Engine, QueueFault, Stop};
 
 use crate::rig::{MERGE, PLENTY, RxRig, SINGLE, TxRig, every_ring, packet};
 
@@ -19,7 +19,7 @@ fn sent_frames_are_given_back_and_counted_within_the_budget() {
         }
         for given in [3, 6] {
             let done = rig.engine.discard(DropCause::LinkDown, FEW);
-            assert!(matches!(done.stop, TxStop::Budget), "{:?}", done.stop);
+            assert!(matches!(done.stop, Stop::Budget), "{:?}", done.stop);
             assert_eq!(done.frames, 0);
             assert_eq!(rig.dropped_for(DropCause::LinkDown), given);
             assert_eq!(rig.guest.poll_all().len(), 3);
@@ -28,14 +28,14 @@ fn sent_frames_are_given_back_and_counted_within_the_budget() {
         rig.guest.add(&[Piece::readable(u64::MAX - 99, 60)]);
         rig.guest.publish();
         let done = rig.engine.discard(DropCause::LinkDown, PLENTY);
-        assert!(matches!(done.stop, TxStop::Empty), "{:?}", done.stop);
+        assert!(matches!(done.stop, Stop::Driver), "{:?}", done.stop);
         assert_eq!(rig.counters.drops(DropCause::LinkDown), 7);
         assert_eq!(rig.counters.drops(DropCause::BadAddress), 1);
         assert!(rig.wire.take_sent().is_empty());
         rig.guest.poll_all();
         // It goes on from there.
         rig.send(&packet(60, 9), &[]);
-        assert!(matches!(rig.run().stop, TxStop::Empty));
+        assert!(matches!(rig.run().stop, Stop::Driver));
         assert_eq!(rig.wire.take_sent().len(), 1);
     });
 }
@@ -51,7 +51,7 @@ fn a_ring_that_is_broken_is_so_for_a_dropping_engine_too() {
         rig.guest.publish();
         for _ in 0..2 {
             let done = rig.engine.discard(DropCause::LinkDown, PLENTY);
-            assert!(matches!(done.stop, TxStop::Fault(_)), "{:?}", done.stop);
+            assert!(matches!(done.stop, Stop::Fault(_)), "{:?}", done.stop);
         }
         let fault: Option<QueueFault> = rig.engine.fault();
         assert!(fault.is_some());
@@ -77,12 +77,12 @@ fn received_frames_are_dropped_without_a_touch_on_the_ring() {
                 let stop = rig
                     .engine
                     .discard(&mut rig.backend, DropCause::LinkDown, FEW);
-                assert!(matches!(stop, RxStop::Budget), "{stop:?}");
+                assert!(matches!(stop, Stop::Budget), "{stop:?}");
                 assert_eq!(rig.wire.waiting(), 2);
                 let stop = rig
                     .engine
                     .discard(&mut rig.backend, DropCause::LinkDown, PLENTY);
-                assert!(matches!(stop, RxStop::Drained), "{stop:?}");
+                assert!(matches!(stop, Stop::Backend), "{stop:?}");
                 assert_eq!(rig.dropped_for(DropCause::LinkDown), dropped + 5);
                 assert_eq!(rig.engine.cursor(), before);
                 assert!(rig.guest.poll_all().is_empty());
@@ -103,6 +103,6 @@ fn a_backend_that_dies_while_frames_are_dropped_is_reported() {
         let stop = rig
             .engine
             .discard(&mut rig.backend, DropCause::LinkDown, PLENTY);
-        assert!(matches!(stop, RxStop::Dead(_)), "{stop:?}");
+        assert!(matches!(stop, Stop::Dead(_)), "{stop:?}");
     });
 }

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use net_queue::hdr::{HdrSize, TxRules};
+use net_queue::header::{HdrSize, TxRules};
 use net_queue::ring::{AnyRing, RingConfig, RingError};
 use net_queue::testing::{GuestRing, Piece, Shape, TestMemory};
 use net_queue::{
-    Access, AccessPlatform, DirtyLog, DropCause, GuestRam, RamError, RxEngine, TranslateError,
-    TxEngine,
+    Access, AccessPlatform, DirtyLog, DropCause, Engine, GuestRam, RamError, RxEngine,
+    TranslateError, TxEngine,
 };
 use vm_memory::GuestMemoryMmap;
 
@@ -251,9 +251,9 @@ fn marks_follow_every_ring_write() {
             replica.copy();
             rig.drain();
             assert!(replica.is_current(), "after a frame");
-            rig.engine.arm();
+            rig.engine.enable_notification();
             assert!(replica.is_current(), "after arming");
-            rig.engine.disarm();
+            rig.engine.disable_notification();
             assert!(replica.is_current(), "after disarming");
             rig.guest.poll_all();
         }

@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 
-use net_queue::hdr::{HdrSize, TxRules};
+use net_queue::header::{HdrSize, TxRules};
 use net_queue::ring::{AnyRing, Cursor, Layout, RingConfig};
 use net_queue::testing::{Answer, Shape};
-use net_queue::{Budget, DropCause, RxEngine, RxStop, TxEngine, TxStop};
+use net_queue::{Budget, DropCause, Engine, RxEngine, Stop, TxEngine};
 use proptest::prelude::*;
 
 use crate::rig::{MERGE, PLENTY, RxRig, SINGLE, TxRig, frame, packet, ring};
@@ -82,9 +82,9 @@ fn tx_run(rig: &mut TxRig, model: &mut TxModel, frames: u32, blocks: Option<usiz
     let expected: Vec<_> = done.into_iter().filter_map(|(_, frame)| frame).collect();
     assert_eq!(rig.wire.take_sent(), expected);
     match stop {
-        TxStop::Empty => assert!(model.is_empty()),
-        TxStop::Budget => assert_eq!(used.len(), frames as usize),
-        TxStop::Blocked => assert!(blocks.is_some() && !model.is_empty()),
+        Stop::Driver => assert!(model.is_empty()),
+        Stop::Budget => assert_eq!(used.len(), frames as usize),
+        Stop::Backend => assert!(blocks.is_some() && !model.is_empty()),
         other => panic!("{other:?}"),
     }
 }
@@ -210,11 +210,11 @@ fn rx_run(rig: &mut RxRig, model: &mut RxModel) {
         model.waiting.len()
     );
     let starved = model.posted.is_empty() || model.held;
-    assert_eq!(matches!(stop, RxStop::NoBuffers), starved, "{stop:?}");
+    assert_eq!(matches!(stop, Stop::Driver), starved, "{stop:?}");
 }
 
 fn restart_rx(rig: &mut RxRig, model: &mut RxModel) {
-    rig.engine.settle(&mut rig.limit, None, 0);
+    rig.engine.drain(&mut rig.limit, None, 0);
     model.restart();
     let config = RingConfig {
         cursor: rig.engine.cursor(),

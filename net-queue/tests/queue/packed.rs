@@ -151,7 +151,7 @@ fn device_event_area() {
         let memory = guest.memory().clone();
         let mut device = guest.device();
         for lap in 0..7_u16 {
-            device.arm();
+            device.enable_notification();
             let (slot, wrap) = (lap % 3, lap / 3 % 2 == 0);
             let event = if event_idx {
                 slot | u16::from(wrap) << 15
@@ -165,7 +165,7 @@ fn device_event_area() {
             );
             guest.add(&[memory.room(1)]);
             assert!(guest.publish());
-            device.disarm();
+            device.disable_notification();
             assert_eq!(memory.load::<u16>(fields.device_flags()), 1);
             let (chain, _) = take(&mut device).expect("a chain");
             device.push_used(chain, 0);

@@ -1,6 +1,6 @@
 //! A ring without an engine: takes chains, notes their pieces, gives them back.
 
-use net_queue::ring::{AnyRing, Chain, PieceSink, Ring};
+use net_queue::ring::{AnyRing, BufferSink, Chain, Ring};
 use net_queue::testing::Piece;
 use net_queue::{DropCause, GuestRam, QueueFault};
 
@@ -8,8 +8,8 @@ use net_queue::{DropCause, GuestRam, QueueFault};
 #[derive(Debug, Default)]
 pub(crate) struct Notes(pub(crate) Vec<Piece>);
 
-impl PieceSink for Notes {
-    fn piece(
+impl BufferSink for Notes {
+    fn buffer(
         &mut self,
         _: &GuestRam,
         addr: u64,
@@ -39,5 +39,5 @@ pub(crate) type Taken = (Chain, Result<(), DropCause>, Vec<Piece>);
 pub(crate) fn try_take(ring: &mut AnyRing) -> Result<Option<Taken>, QueueFault> {
     let mut notes = Notes::default();
     let popped = ring.pop(&mut notes)?;
-    Ok(popped.map(|(chain, content)| (chain, content, notes.0)))
+    Ok(popped.map(|popped| (popped.chain, popped.content, notes.0)))
 }

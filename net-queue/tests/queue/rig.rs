@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use net_queue::hdr::{HDR_LEN, HdrSize, TxRules};
-use net_queue::ring::{AnyRing, Cursor, Layout, PieceSink, Ring, RingConfig, UsedElements};
+use net_queue::header::{HDR_LEN, HdrSize, TxRules};
+use net_queue::ring::{AnyRing, BufferSink, Cursor, Layout, Ring, RingConfig, UsedElements};
 use net_queue::testing::{
     GuestRing, LAYOUTS, Piece, Random, ScriptedBackend, ScriptedLimit, TestMemory, Used, Wire,
 };
 use net_queue::{
-    Admit, Budget, DropCause, GuestRam, Offloads, Outcome, QueueCounters, RxConfig, RxEngine,
-    RxStop, TxEngine, TxStop,
+    Budget, DropCause, Engine, FrameFilter, GuestRam, Offloads, Outcome, QueueCounters, RxConfig,
+    RxEngine, Stop, TxEngine,
 };
 
 /// A device that stopped at `cursor` can be saved, and another one goes on there: every run of a rig ends here,
@@ -28,8 +28,8 @@ pub(crate) fn restores(memory: &TestMemory, config: RingConfig, cursor: Cursor) 
 /// Looks at no piece.
 struct Nothing;
 
-impl PieceSink for Nothing {
-    fn piece(&mut self, _: &GuestRam, _: u64, _: u32, _: bool) -> Result<(), DropCause> {
+impl BufferSink for Nothing {
+    fn buffer(&mut self, _: &GuestRam, _: u64, _: u32, _: bool) -> Result<(), DropCause> {
         Ok(())
     }
 }
@@ -154,11 +154,11 @@ impl TxRig {
         id
     }
 
-    pub(crate) fn run(&mut self) -> Outcome<TxStop> {
+    pub(crate) fn run(&mut self) -> Outcome {
         self.run_at(0, PLENTY)
     }
 
-    pub(crate) fn run_at(&mut self, now: u64, budget: Budget) -> Outcome<TxStop> {
+    pub(crate) fn run_at(&mut self, now: u64, budget: Budget) -> Outcome {
         let outcome = self
             .engine
             .run(&mut self.backend, &mut self.limit, now, budget);
@@ -169,7 +169,7 @@ impl TxRig {
     /// Runs until the ring is empty and returns what went out.
     pub(crate) fn drain(&mut self) -> Vec<Vec<u8>> {
         let outcome = self.run();
-        assert!(matches!(outcome.stop, TxStop::Empty), "{:?}", outcome.stop);
+        assert!(matches!(outcome.stop, Stop::Driver), "{:?}", outcome.stop);
         self.wire.take_sent()
     }
 
@@ -253,16 +253,16 @@ impl RxRig {
             .collect()
     }
 
-    pub(crate) fn run(&mut self) -> Outcome<RxStop> {
+    pub(crate) fn run(&mut self) -> Outcome {
         self.run_with(None, 0, PLENTY)
     }
 
     pub(crate) fn run_with(
         &mut self,
-        filter: Option<&dyn Admit>,
+        filter: Option<&dyn FrameFilter>,
         now: u64,
         budget: Budget,
-    ) -> Outcome<RxStop> {
+    ) -> Outcome {
         let outcome = self
             .engine
             .run(&mut self.backend, &mut self.limit, filter, now, budget);
@@ -277,7 +277,7 @@ impl RxRig {
     /// Runs until the backend is empty.
     pub(crate) fn drain(&mut self) {
         let stop = self.run().stop;
-        let done = matches!(stop, RxStop::Drained | RxStop::NoBuffers);
+        let done = matches!(stop, Stop::Backend | Stop::Driver);
         assert!(done && self.wire.waiting() == 0, "{stop:?}");
     }
 
@@ -288,7 +288,7 @@ impl RxRig {
             ..PLENTY
         };
         let stop = self.run_with(None, 0, one).stop;
-        assert!(matches!(stop, RxStop::Budget), "{stop:?}");
+        assert!(matches!(stop, Stop::Budget), "{stop:?}");
     }
 
     /// Takes the next delivered frame as a driver does: the header says how many chains it has. Returns header,

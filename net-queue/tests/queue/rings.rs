@@ -163,12 +163,12 @@ fn arm_tells_whether_a_chain_is_there() {
         let mut guest = GuestRing::new(&TestMemory::new(), config);
         let mut device = guest.device();
         for _ in 0..20 {
-            assert!(!device.arm());
+            assert!(!device.enable_notification());
             let buffer = guest.memory().room(16);
             guest.add(&[buffer]);
             assert!(guest.publish(), "the device asked for a kick");
-            assert!(device.arm());
-            device.disarm();
+            assert!(device.enable_notification());
+            device.disable_notification();
             let (chain, _) = take(&mut device).expect("a chain");
             guest.add(&[buffer]);
             let kick = guest.publish();
@@ -191,8 +191,8 @@ fn a_wish_that_is_taken_back_brings_no_kick() {
         let buffer = guest.memory().room(1);
         // Once round every index there is.
         for _ in 0..0x1_0000 / 2 + 3 {
-            assert!(!device.arm());
-            device.disarm();
+            assert!(!device.enable_notification());
+            device.disable_notification();
             for _ in 0..2 {
                 guest.add(&[buffer]);
                 assert!(!guest.publish(), "a kick that nobody asked for");
@@ -356,13 +356,13 @@ fn driver_areas_are_never_written() {
             (desc, driver)
         };
         let before = areas();
-        device.arm();
-        device.disarm();
+        device.enable_notification();
+        device.disable_notification();
         while let Some((chain, _)) = take(&mut device) {
             device.push_used(chain, 1);
         }
         device.publish();
-        device.arm();
+        device.enable_notification();
         assert_eq!(areas(), before);
         assert_eq!(guest.poll_all().len(), 2);
     });

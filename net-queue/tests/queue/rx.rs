@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use net_queue::hdr::{HDR_LEN, HdrSize};
+use net_queue::header::{HDR_LEN, HdrSize};
 use net_queue::ring::Layout;
 use net_queue::testing::{DirtyRanges, POISON, Piece, Shape, TestMemory, Used};
-use net_queue::{DropCause, RxConfig, RxStop};
+use net_queue::{DropCause, Engine, RxConfig, Stop};
 
 use crate::rig::{MERGE, RxRig, SINGLE, every_layout, every_ring, frame, packet, ring};
 
@@ -145,9 +145,9 @@ fn frame_waits_for_the_chains_it_lacks() {
         rig.wire.inject(packet(60, 2));
         for _ in 0..5 {
             let stop = rig.run().stop;
-            assert!(matches!(stop, RxStop::NoBuffers), "{stop:?}");
+            assert!(matches!(stop, Stop::Driver), "{stop:?}");
             assert!(
-                !rig.engine.arm(),
+                !rig.engine.enable_notification(),
                 "there is nothing to look at until the driver posts"
             );
             assert_eq!(rig.guest.poll_all(), []);
@@ -254,10 +254,7 @@ fn stream_of_frames_arrives_whole_and_in_order() {
                     rig.post(&[chain]);
                 }
                 let stop = rig.run().stop;
-                assert!(
-                    matches!(stop, RxStop::NoBuffers | RxStop::Drained),
-                    "{stop:?}"
-                );
+                assert!(matches!(stop, Stop::Driver | Stop::Backend), "{stop:?}");
                 while let Some((_, bytes, _)) = rig.take_frame() {
                     assert_eq!(bytes, frame(14 + (received as usize * 37) % 3000, received));
                     received += 1;
@@ -316,8 +313,8 @@ fn ring_writes_are_marked_in_the_bitmaps() {
         let chain = rig.guest.poll().expect("a chain");
         assert!(memory.is_dirty(chain.pieces[0].addr));
         memory.clean();
-        rig.engine.arm();
-        rig.engine.disarm();
+        rig.engine.enable_notification();
+        rig.engine.disable_notification();
         assert!(memory.is_dirty(addrs.device));
     });
 }

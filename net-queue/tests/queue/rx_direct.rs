@@ -1,10 +1,10 @@
 //! Receive right after a long frame: frames land straight in the driver's buffers and only what does not fit is
 //! copied. What holds for copied frames holds here.
 
-use net_queue::hdr::{HDR_LEN, flags};
+use net_queue::header::{HDR_LEN, flags};
 use net_queue::ring::RingConfig;
 use net_queue::testing::ScriptedLimit;
-use net_queue::{Admit, DropCause, RxConfig, RxStop};
+use net_queue::{DropCause, FrameFilter, RxConfig, Stop};
 
 use crate::rig::{MERGE, PLENTY, RxRig, SINGLE, every_layout, every_ring, frame, packet, ring};
 
@@ -66,7 +66,7 @@ fn frame_waits_for_chains() {
         rig.wire.inject(packet(500, 1));
         rig.wire.inject(packet(60, 2));
         for _ in 0..4 {
-            assert!(matches!(rig.run().stop, RxStop::NoBuffers));
+            assert!(matches!(rig.run().stop, Stop::Driver));
             assert_eq!(rig.guest.poll_all(), []);
             rig.post(&[100]);
         }
@@ -100,7 +100,7 @@ fn without_merging_a_frame_beyond_its_chain_is_dropped() {
 
 struct OnlyFrom(u8);
 
-impl Admit for OnlyFrom {
+impl FrameFilter for OnlyFrom {
     fn admit(&self, head: &[u8]) -> bool {
         head.len() <= 18 && head.get(6) == Some(&self.0)
     }
@@ -127,7 +127,7 @@ fn refused_frames_cost_no_chain() {
             let good = with(HDR_LEN + 6, 1, 1000);
             rig.wire.inject(good.clone());
             let stop = rig.run_with(Some(&OnlyFrom(1)), 0, PLENTY).stop;
-            assert!(matches!(stop, RxStop::NoBuffers), "{stop:?}");
+            assert!(matches!(stop, Stop::Driver), "{stop:?}");
             let (_, bytes, chains) = rig.take_frame().expect("the good one");
             assert_eq!((&bytes[..], chains.len()), (&good[HDR_LEN..], 2));
             assert_eq!(rig.counters.dropped(), 4);
@@ -144,7 +144,7 @@ fn limited_frame_is_held_and_charged_once() {
         }
         rig.wire.inject(packet(300, 1));
         rig.limit = ScriptedLimit::holding_after(0, 77);
-        assert!(matches!(rig.run().stop, RxStop::Limited(77)));
+        assert!(matches!(rig.run().stop, Stop::Limited(77)));
         assert_eq!(rig.guest.poll_all(), []);
         rig.drain();
         assert_eq!(rig.take_frame().expect("the frame").1, frame(300, 1));

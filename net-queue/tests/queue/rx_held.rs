@@ -1,8 +1,8 @@
 //! Receive: frames that wait, for the limit or for buffers, are judged by what holds when they are delivered.
 
-use net_queue::hdr::{HDR_LEN, HdrError, flags, gso};
+use net_queue::header::{HDR_LEN, HdrError, flags, gso};
 use net_queue::testing::{LimitCall, ScriptedLimit};
-use net_queue::{Admit, DropCause, Offloads, RxConfig, RxStop};
+use net_queue::{DropCause, FrameFilter, Offloads, RxConfig, Stop};
 
 use crate::rig::{MERGE, PLENTY, RxRig, every_ring, frame, packet};
 use crate::segments::Large;
@@ -14,7 +14,7 @@ const ALL: RxConfig = RxConfig {
 
 struct OnlyFrom(u8);
 
-impl Admit for OnlyFrom {
+impl FrameFilter for OnlyFrom {
     fn admit(&self, head: &[u8]) -> bool {
         head.get(6) == Some(&self.0)
     }
@@ -49,8 +49,8 @@ fn every_hold(bytes: &[u8], test: impl Fn(&mut RxRig, By, Then)) {
                 rig.limit = ScriptedLimit::holding_after(0, 77);
                 let stop = rig.run().stop;
                 match by {
-                    By::Limit => assert!(matches!(stop, RxStop::Limited(77)), "{stop:?}"),
-                    By::Buffers => assert!(matches!(stop, RxStop::NoBuffers), "{stop:?}"),
+                    By::Limit => assert!(matches!(stop, Stop::Limited(77)), "{stop:?}"),
+                    By::Buffers => assert!(matches!(stop, Stop::Driver), "{stop:?}"),
                 }
                 rig.limit = ScriptedLimit::default();
                 test(&mut rig, by, then);
@@ -59,14 +59,14 @@ fn every_hold(bytes: &[u8], test: impl Fn(&mut RxRig, By, Then)) {
     });
 }
 
-fn go_on(rig: &mut RxRig, then: Then, filter: Option<&dyn Admit>) {
+fn go_on(rig: &mut RxRig, then: Then, filter: Option<&dyn FrameFilter>) {
     match then {
         Then::Run => {
             rig.post(&[20_000]);
             rig.run_with(filter, 0, PLENTY);
         }
         Then::Settle => {
-            rig.engine.settle(&mut rig.limit, filter, 9);
+            rig.engine.drain(&mut rig.limit, filter, 9);
         }
     }
 }
@@ -164,11 +164,11 @@ fn frame_that_waits_for_buffers_in_vain_is_given_up() {
         rig.wire.inject(packet(20_000, 1));
         rig.wire.inject(packet(100, 2));
         assert_eq!(rig.engine.missing(), None);
-        assert!(matches!(rig.run().stop, RxStop::NoBuffers));
+        assert!(matches!(rig.run().stop, Stop::Driver));
         let missing = 12 + 20_000 - 4 * 1526;
         assert_eq!(rig.engine.missing(), Some(missing));
         rig.post(&[1000]);
-        assert!(matches!(rig.run().stop, RxStop::NoBuffers));
+        assert!(matches!(rig.run().stop, Stop::Driver));
         assert_eq!(rig.engine.missing(), Some(missing - 1000));
         rig.engine.give_up();
         assert_eq!(
@@ -206,7 +206,7 @@ fn after_one_frame_was_given_up_others_as_long_are_dropped_at_once() {
         rig.post(&[1526]);
         rig.wire.inject(packet(20_000, 7));
         for _ in 5..14 {
-            assert!(matches!(rig.run().stop, RxStop::NoBuffers));
+            assert!(matches!(rig.run().stop, Stop::Driver));
             rig.post(&[1526]);
         }
         rig.drain();
@@ -214,6 +214,6 @@ fn after_one_frame_was_given_up_others_as_long_are_dropped_at_once() {
         // And it is waited for as before.
         rig.post(&[1526]);
         rig.wire.inject(packet(20_000, 8));
-        assert!(matches!(rig.run().stop, RxStop::NoBuffers));
+        assert!(matches!(rig.run().stop, Stop::Driver));
     });
 }

@@ -1,8 +1,8 @@
 //! Receive: what is not delivered, and what is held.
 
-use net_queue::hdr::{HdrError, flags, gso};
+use net_queue::header::{HdrError, flags, gso};
 use net_queue::testing::{Answer, GuestRing, LimitCall, Piece, ScriptedLimit, Shape};
-use net_queue::{Admit, Budget, DropCause, RxConfig, RxStop};
+use net_queue::{Budget, DropCause, Engine, FrameFilter, RxConfig, Stop};
 
 use crate::rig::{MERGE, PLENTY, RxRig, SINGLE, every_layout, every_ring, frame, packet, ring};
 
@@ -144,10 +144,10 @@ fn empty_ring_takes_no_frame_from_the_backend() {
     every_ring(16, |config| {
         let mut rig = RxRig::new(config, MERGE);
         rig.wire.inject(packet(60, 1));
-        assert!(matches!(rig.run().stop, RxStop::NoBuffers));
+        assert!(matches!(rig.run().stop, Stop::Driver));
         assert_eq!(rig.wire.waiting(), 1);
         rig.post(&[100]);
-        assert!(rig.engine.arm());
+        assert!(rig.engine.enable_notification());
         rig.drain();
         assert_eq!(rig.take_frame().expect("a frame").1, frame(60, 1));
     });
@@ -221,7 +221,7 @@ fn short_frames_from_the_backend_are_dropped() {
 
 struct OnlyFrom(u8);
 
-impl Admit for OnlyFrom {
+impl FrameFilter for OnlyFrom {
     fn admit(&self, head: &[u8]) -> bool {
         assert!(head.len() <= 18);
         head.get(6) == Some(&self.0)
@@ -242,7 +242,7 @@ fn filter_sees_the_head_of_each_frame() {
             rig.wire.inject(bytes);
         }
         let stop = rig.run_with(Some(&OnlyFrom(1)), 0, PLENTY).stop;
-        assert!(matches!(stop, RxStop::Drained), "{stop:?}");
+        assert!(matches!(stop, Stop::Backend), "{stop:?}");
         let lens: Vec<_> = std::iter::from_fn(|| rig.take_frame())
             .map(|(_, f, _)| f.len())
             .collect();
@@ -265,7 +265,7 @@ fn limited_frame_is_held_and_delivered_later() {
         rig.limit = ScriptedLimit::holding_after(1, 77);
         assert!(matches!(
             rig.run_with(None, 5, PLENTY).stop,
-            RxStop::Limited(77)
+            Stop::Limited(77)
         ));
         assert_eq!(rig.take_frame().expect("the first").1, frame(300, 0));
         assert!(rig.take_frame().is_none());
@@ -308,8 +308,8 @@ fn dead_backend_stops_the_queue_but_not_the_ring() {
         rig.post(&[500]);
         let before = rig.engine.cursor();
         rig.wire.script_recv([Answer::Dead]);
-        assert!(matches!(rig.run().stop, RxStop::Dead(_)));
-        rig.engine.settle(&mut rig.limit, None, 0);
+        assert!(matches!(rig.run().stop, Stop::Dead(_)));
+        rig.engine.drain(&mut rig.limit, None, 0);
         assert_eq!(rig.engine.cursor(), before);
     });
 }
@@ -332,11 +332,11 @@ fn budget_bounds_frames_drops_and_useless_chains() {
             frames: 10,
             ..PLENTY
         };
-        assert!(matches!(rig.run_with(None, 0, budget).stop, RxStop::Budget));
+        assert!(matches!(rig.run_with(None, 0, budget).stop, Stop::Budget));
         assert_eq!(rig.guest.poll_all().len(), 10, "ten useless chains");
-        assert!(matches!(rig.run_with(None, 0, budget).stop, RxStop::Budget));
+        assert!(matches!(rig.run_with(None, 0, budget).stop, Stop::Budget));
         assert_eq!(rig.guest.poll_all().len(), 10);
-        assert!(matches!(rig.run_with(None, 0, budget).stop, RxStop::Budget));
+        assert!(matches!(rig.run_with(None, 0, budget).stop, Stop::Budget));
         assert_eq!(
             rig.wire.waiting(),
             10,
@@ -346,7 +346,7 @@ fn budget_bounds_frames_drops_and_useless_chains() {
             bytes: 150,
             ..PLENTY
         };
-        assert!(matches!(rig.run_with(None, 0, bytes).stop, RxStop::Budget));
+        assert!(matches!(rig.run_with(None, 0, bytes).stop, Stop::Budget));
         assert_eq!(rig.counters.frames(), 7);
     });
 }
@@ -366,7 +366,7 @@ fn chain_of_too_many_pieces_goes_back() {
         assert_eq!(rig.take_frame().expect("a frame").1, frame(30, 1));
         assert_eq!(rig.guest.poll().map(|used| used.len), Some(0));
         assert_eq!(rig.take_frame().expect("a frame").1, frame(200, 2));
-        assert_eq!(rig.dropped_for(DropCause::Pieces), 1);
+        assert_eq!(rig.dropped_for(DropCause::Segments), 1);
     });
 }
 

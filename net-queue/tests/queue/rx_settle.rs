@@ -2,7 +2,7 @@
 
 use net_queue::ring::{AnyRing, RingConfig};
 use net_queue::testing::{LimitCall, ScriptedLimit};
-use net_queue::{DropCause, RxConfig, RxEngine, RxStop};
+use net_queue::{DropCause, Engine, RxConfig, RxEngine, Stop};
 
 use crate::rig::{MERGE, RxRig, every_ring, frame, packet};
 
@@ -27,7 +27,7 @@ fn settle_delivers_what_the_limiter_held() {
         rig.wire.inject(packet(300, 1));
         rig.limit = ScriptedLimit::holding_after(0, 77);
         rig.run();
-        rig.engine.settle(&mut rig.limit, None, 9);
+        rig.engine.drain(&mut rig.limit, None, 9);
         assert_eq!(
             rig.limit.calls.last(),
             Some(&LimitCall::Force { now: 9, bytes: 300 })
@@ -54,14 +54,14 @@ fn abandon_drops_what_was_held_and_gives_all_back() {
             rig.wire.inject(packet(300, 1));
             rig.limit = ScriptedLimit::holding_after(0, 77);
             rig.run();
-            rig.engine.abandon();
+            rig.engine.discard_held();
             assert_eq!(rig.engine.cursor(), before);
             assert_eq!(rig.dropped_for(DropCause::Stopped), 1);
             for _ in 0..left {
                 rig.post(&[100]);
             }
             // Nothing of it comes later, and the chains are still good for others.
-            rig.engine.settle(&mut rig.limit, None, 9);
+            rig.engine.drain(&mut rig.limit, None, 9);
             assert_eq!(rig.guest.poll_all(), []);
             rig.engine = successor(&mut rig, MERGE);
             rig.limit = ScriptedLimit::default();
@@ -81,8 +81,8 @@ fn settle_drops_what_lacked_chains_and_gives_all_back() {
         rig.post(&[40, 60]);
         let before = rig.engine.cursor();
         rig.wire.inject(packet(300, 1));
-        assert!(matches!(rig.run().stop, RxStop::NoBuffers));
-        rig.engine.settle(&mut rig.limit, None, 9);
+        assert!(matches!(rig.run().stop, Stop::Driver));
+        rig.engine.drain(&mut rig.limit, None, 9);
         assert_eq!(rig.engine.cursor(), before);
         assert_eq!(rig.dropped_for(DropCause::Stopped), 1);
         assert_eq!(rig.guest.poll_all(), []);
@@ -104,7 +104,7 @@ fn engine_goes_on_after_settle() {
             }
             rig.wire.inject(packet(150, n));
             rig.drain();
-            rig.engine.settle(&mut rig.limit, None, 0);
+            rig.engine.drain(&mut rig.limit, None, 0);
             assert_eq!(rig.take_frame().expect("a frame").1, frame(150, n));
         }
     });
@@ -118,7 +118,7 @@ fn settle_with_a_bad_chain_in_the_ring() {
         let ids: Vec<_> = [100, 100, 4, 100].map(|len| rig.post(&[len])).into();
         rig.wire.inject(packet(50, 1));
         rig.drain();
-        rig.engine.settle(&mut rig.limit, None, 0);
+        rig.engine.drain(&mut rig.limit, None, 0);
         assert_eq!(rig.guest.poll().map(|used| used.id), Some(ids[0]));
         assert_eq!(rig.guest.poll_all(), []);
         rig.engine = successor(&mut rig, MERGE);

@@ -1,6 +1,6 @@
 //! Frames that are to be segmented: what a router hands on, and which family a driver takes.
 
-use net_queue::hdr::{HDR_LEN, HdrError, HdrSize, flags, gso};
+use net_queue::header::{HDR_LEN, HdrError, HdrSize, flags, gso};
 use net_queue::testing::Shape;
 use net_queue::{DropCause, Offloads, RxConfig};
 

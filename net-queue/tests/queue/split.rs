@@ -57,10 +57,10 @@ fn suppression_fields() {
         let memory = guest.memory().clone();
         let fields = SplitFields::of(&guest.config());
         let mut device = guest.device();
-        device.disarm();
+        device.disable_notification();
         let flags = || memory.load::<u16>(fields.used_flags());
         assert_eq!(flags(), u16::from(!event_idx));
-        device.arm();
+        device.enable_notification();
         assert_eq!(flags(), 0);
 
         // The other kind's field says the opposite and must not count.
@@ -87,7 +87,7 @@ fn event_words_are_not_touched_without_the_feature() {
         let (chain, _) = take(&mut device).expect("a chain");
         device.push_used(chain, 0);
         device.publish();
-        device.arm();
+        device.enable_notification();
         guest.poll_all();
     }
     assert_eq!(guest.memory().load::<u16>(fields.avail_event()), 0xbeef);

@@ -1,6 +1,6 @@
 //! VLAN tags are no part of the packet: neither of what the MTU bounds nor of the longest one that IP knows.
 
-use net_queue::hdr::HDR_LEN;
+use net_queue::header::HDR_LEN;
 use net_queue::{DropCause, MAX_FRAME, RxConfig};
 
 use crate::rig::{MERGE, RxRig, TxRig, every_ring, packet};

@@ -1,8 +1,8 @@
 //! Transmit: what the driver makes available goes out whole, once, in order, and comes back.
 
-use net_queue::hdr::{HdrError, HdrSize, flags, gso};
+use net_queue::header::{HdrError, HdrSize, flags, gso};
 use net_queue::testing::{Answer, LimitCall, ScriptedLimit, Shape};
-use net_queue::{Budget, DropCause, MAX_FRAME, Offloads, TxStop};
+use net_queue::{Budget, DropCause, Engine, MAX_FRAME, Offloads, Stop};
 
 use crate::rig::{PLENTY, TxRig, every_layout, every_ring, frame, packet, ring};
 
@@ -142,7 +142,7 @@ fn limited_frame_waits_in_the_ring() {
         }
         rig.limit = ScriptedLimit::holding_after(2, 5_000);
         let stop = rig.run_at(100, PLENTY).stop;
-        assert!(matches!(stop, TxStop::Limited(5_000)), "{stop:?}");
+        assert!(matches!(stop, Stop::Limited(5_000)), "{stop:?}");
         assert_eq!(rig.wire.take_sent(), packets[..2]);
         assert_eq!(
             rig.guest.poll_all().len(),
@@ -175,7 +175,7 @@ fn frame_that_blocks_is_kept_and_refunded() {
             .script_send([Answer::Pass, Answer::WouldBlock, Answer::WouldBlock]);
         for sent in [1, 0] {
             let stop = rig.run().stop;
-            assert!(matches!(stop, TxStop::Blocked), "{stop:?}");
+            assert!(matches!(stop, Stop::Backend), "{stop:?}");
             assert_eq!(rig.guest.poll_all().len(), sent);
             assert_eq!(rig.limit.calls.last(), Some(&LimitCall::Refund(100)));
         }
@@ -215,7 +215,7 @@ fn dead_backend_leaves_the_chain_in_the_ring() {
         let before = rig.engine.cursor();
         rig.wire.script_send([Answer::Dead]);
         let stop = rig.run().stop;
-        assert!(matches!(stop, TxStop::Dead(_)), "{stop:?}");
+        assert!(matches!(stop, Stop::Dead(_)), "{stop:?}");
         assert_eq!(rig.engine.cursor(), before);
         assert_eq!(rig.guest.poll_all().len(), 0);
         assert_eq!(rig.drain(), [bytes]);
@@ -233,13 +233,13 @@ fn budget_bounds_frames_and_bytes() {
             frames: 3,
             ..PLENTY
         };
-        assert!(matches!(rig.run_at(0, three).stop, TxStop::Budget));
+        assert!(matches!(rig.run_at(0, three).stop, Stop::Budget));
         assert_eq!(rig.wire.take_sent().len(), 3);
         let bytes = Budget {
             bytes: 2_500,
             ..PLENTY
         };
-        assert!(matches!(rig.run_at(0, bytes).stop, TxStop::Budget));
+        assert!(matches!(rig.run_at(0, bytes).stop, Stop::Budget));
         assert_eq!(
             rig.wire.take_sent().len(),
             3,
@@ -261,7 +261,7 @@ fn useless_chains_spend_the_budget() {
             frames: 5,
             ..PLENTY
         };
-        assert!(matches!(rig.run_at(0, five).stop, TxStop::Budget));
+        assert!(matches!(rig.run_at(0, five).stop, Stop::Budget));
         assert_eq!(rig.guest.poll_all().len(), 5);
         assert_eq!(rig.dropped_for(DropCause::TooShort), 5);
     });
@@ -325,7 +325,7 @@ fn cap_of_buffers_in_a_chain() {
             assert_eq!(rig.drain().len(), 0);
             assert_eq!(rig.guest.poll_all().len(), 1);
         }
-        assert_eq!(rig.dropped_for(DropCause::Pieces), 2);
+        assert_eq!(rig.dropped_for(DropCause::Segments), 2);
     });
 }
 
@@ -361,13 +361,13 @@ fn offloads_are_held_to_what_was_negotiated() {
 fn arm_sees_what_is_there_already() {
     every_ring(64, |config| {
         let mut rig = TxRig::new(config);
-        assert!(!rig.engine.arm());
+        assert!(!rig.engine.enable_notification());
         let pieces = rig.guest.memory().cut(&packet(60, 1), &[]);
         rig.guest.add(&pieces);
         assert!(rig.guest.publish(), "an armed ring asks for a kick");
-        assert!(rig.engine.arm());
+        assert!(rig.engine.enable_notification());
         rig.drain();
-        assert!(!rig.engine.arm());
-        rig.engine.disarm();
+        assert!(!rig.engine.enable_notification());
+        rig.engine.disable_notification();
     });
 }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use net_device::Layout;
 use net_device::tap::Tap;
-use net_queue::hdr::HDR_LEN;
+use net_queue::header::HDR_LEN;
 
 use crate::contest::{self, Contest, timed};
 use crate::frames::Kind;

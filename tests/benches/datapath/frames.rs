@@ -1,6 +1,6 @@
 //! The frames that travel.
 
-use net_device::net_queue::hdr::HDR_LEN;
+use net_device::net_queue::header::HDR_LEN;
 
 /// One that is nobody's, for local experiments.
 pub(crate) const ETHERTYPE: u16 = 0x88b5;

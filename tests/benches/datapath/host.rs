@@ -4,7 +4,7 @@
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::{fs, io, mem, ptr};
 
-use net_device::net_queue::hdr::HDR_LEN;
+use net_device::net_queue::header::HDR_LEN;
 use net_device::tap::{Tap, TapOptions};
 use net_queue::testing::TestMemory;
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestRegionMmap, MmapRegion};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use net_device::net_queue::hdr::{HDR_LEN, HdrSize};
+use net_device::net_queue::header::{HDR_LEN, HdrSize};
 use net_device::net_queue::ring::{AnyRing, RingConfig};
 use net_device::net_queue::{
     Budget, FrameBackend, LinkConfig, Offloads, QueueCounters, RxConfig, RxEngine,

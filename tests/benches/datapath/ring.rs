@@ -4,9 +4,9 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use net_device::Layout;
-use net_device::net_queue::hdr::{HDR_LEN, HdrSize, NetHdr, RawHdr, RxRules, TxRules};
+use net_device::net_queue::header::{HDR_LEN, HdrSize, NetHdr, RawHdr, RxRules, TxRules};
 use net_device::net_queue::ring::AnyRing;
-use net_device::net_queue::{Budget, TxEngine, TxStop, Unlimited};
+use net_device::net_queue::{Budget, Stop, TxEngine, Unlimited};
 use net_queue::testing::{LAYOUTS, NullBackend};
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
@@ -34,7 +34,7 @@ fn tx(layout: Layout) -> f64 {
         lane.post(SIZE);
         let time = timed(|| {
             let done = engine.run(&mut NullBackend(FRAME), &mut Unlimited, 0, WHOLE_RING);
-            assert!(matches!(done.stop, TxStop::Budget | TxStop::Empty));
+            assert!(matches!(done.stop, Stop::Budget | Stop::Driver));
         });
         lane.collect(SIZE);
         time

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use net_device::Layout;
 use net_device::net_queue::ring::AnyRing;
-use net_device::net_queue::{FrameBackend, QueueCounters, RxEngine, RxStop};
+use net_device::net_queue::{Engine, FrameBackend, QueueCounters, RxEngine, Stop};
 use net_device::rate_limiter::Limiter;
 use net_device::tap::Tap;
-use net_queue::hdr::HDR_LEN;
+use net_queue::header::HDR_LEN;
 use net_queue::testing::LAYOUTS;
 
 use crate::contest::{self, Contest, timed};
@@ -78,13 +78,13 @@ impl Rx {
             if left == 0 {
                 break;
             }
-            self.engine.disarm();
+            self.engine.disable_notification();
             let budget = lane::budget(left as u32);
             let done = self
                 .engine
                 .run(&mut *self.backend, &mut limit, None, 0, budget);
             assert!(
-                matches!(done.stop, RxStop::Budget),
+                matches!(done.stop, Stop::Budget),
                 "the engine stopped: {:?}",
                 done.stop
             );

@@ -4,9 +4,9 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
 use net_device::Layout;
-use net_device::net_queue::hdr::{HdrSize, TxRules};
+use net_device::net_queue::header::{HdrSize, TxRules};
 use net_device::net_queue::ring::AnyRing;
-use net_device::net_queue::{FrameBackend, TxEngine, TxStop};
+use net_device::net_queue::{Engine, FrameBackend, Stop, TxEngine};
 use net_device::rate_limiter::Limiter;
 use net_device::tap::Tap;
 use net_queue::testing::LAYOUTS;
@@ -48,7 +48,7 @@ impl Tx {
     fn step(&mut self) {
         let mut limit = Limiter::Unlimited;
         loop {
-            self.engine.disarm();
+            self.engine.disable_notification();
             let done = self.engine.run(
                 &mut *self.backend,
                 &mut limit,
@@ -56,9 +56,9 @@ impl Tx {
                 lane::budget(WORKER_BUDGET),
             );
             match done.stop {
-                TxStop::Budget => {}
-                TxStop::Empty if self.engine.arm() => {}
-                TxStop::Empty => break,
+                Stop::Budget => {}
+                Stop::Driver if self.engine.enable_notification() => {}
+                Stop::Driver => break,
                 stop => panic!("the engine stopped: {stop:?}"),
             }
         }

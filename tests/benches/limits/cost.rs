@@ -4,9 +4,9 @@ use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use net_device::Layout;
-use net_device::net_queue::hdr::{HdrSize, TxRules};
+use net_device::net_queue::header::{HdrSize, TxRules};
 use net_device::net_queue::ring::AnyRing;
-use net_device::net_queue::{FrameBackend, QueueCounters, RxEngine, RxStop, TxEngine, TxStop};
+use net_device::net_queue::{Engine, FrameBackend, QueueCounters, RxEngine, Stop, TxEngine};
 use net_device::rate_limiter::{Group, Limiter, RateLimiter, RateLimiterConfig, TokenBucketConfig};
 use net_device::tap::Tap;
 
@@ -104,16 +104,16 @@ impl Tx {
 
     fn step(&mut self) {
         loop {
-            self.engine.disarm();
+            self.engine.disable_notification();
             let now = now(&self.limit);
             let budget = lane::budget(WORKER_BUDGET);
             let done = self
                 .engine
                 .run(&mut *self.backend, &mut self.limit, now, budget);
             match done.stop {
-                TxStop::Budget => {}
-                TxStop::Empty if self.engine.arm() => {}
-                TxStop::Empty => break,
+                Stop::Budget => {}
+                Stop::Driver if self.engine.enable_notification() => {}
+                Stop::Driver => break,
                 stop => panic!("the engine stopped: {stop:?}"),
             }
         }
@@ -159,14 +159,14 @@ impl Rx {
     fn step(&mut self, batch: u16) {
         let end = self.counters.frames() + u64::from(batch);
         while self.counters.frames() < end {
-            self.engine.disarm();
+            self.engine.disable_notification();
             let now = now(&self.limit);
             let budget = lane::budget((end - self.counters.frames()) as u32);
             let done = self
                 .engine
                 .run(&mut *self.backend, &mut self.limit, None, now, budget);
             assert!(
-                matches!(done.stop, RxStop::Budget),
+                matches!(done.stop, Stop::Budget),
                 "the engine stopped: {:?}",
                 done.stop
             );

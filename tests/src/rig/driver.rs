@@ -10,7 +10,7 @@ use net_device::{
     ActivateError, Activation, Features, Interrupt, Layout, NetConfig, NetDevice, Pausable, Port,
     QueueSetup, VirtioDevice,
 };
-use net_queue::hdr::HDR_LEN;
+use net_queue::header::HDR_LEN;
 use net_queue::testing::{Piece, SplitFields, TestMemory, Used};
 
 use crate::rig::{GUEST_MAC, Irq, Network, Queue, all_caps, bounded, port};

@@ -1,6 +1,6 @@
 //! Frames that say whom they are for.
 
-use net_queue::hdr::HDR_LEN;
+use net_queue::header::HDR_LEN;
 use net_queue::testing::Random;
 
 /// The guest's address in most tests.

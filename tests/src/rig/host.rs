@@ -4,7 +4,7 @@ use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::Duration;
 
-use net_queue::hdr::HDR_LEN;
+use net_queue::header::HDR_LEN;
 
 use crate::rig::{GUEST_MAC, ip};
 

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use net_device::net_queue::decorate::Capture;
+use net_device::net_queue::capture::Capture;
 use net_device::{NetConfig, NetDevice};
 use vmm_sys_util::eventfd::EventFd;
 

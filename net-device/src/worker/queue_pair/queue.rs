@@ -1,10 +1,14 @@
 //! One running queue of a pair: its engine, and what it waits for.
 
+use std::io;
 use std::os::fd::OwnedFd;
 
-use net_queue::ring::{AnyRing, Cursor, RingConfig};
-use net_queue::{Budget, DropCause, FrameBackend, Outcome, RxEngine, RxStop, TxEngine};
+use net_queue::ring::{AnyRing, RingConfig};
+use net_queue::{
+    Budget, DropCause, Engine, FrameBackend, Outcome, QueueFault, RxEngine, Stop, TxEngine,
+};
 
+use crate::rate_limit::{Asked, QueueLimit};
 use crate::shared::Shared;
 use crate::shared::rx_policy::PolicyReader;
 
@@ -30,6 +34,15 @@ pub(super) enum Wait {
     Halted,
 }
 
+/// End of a queue.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// Its driver broke the ring.
+    Queue(QueueFault),
+    /// Its backend is gone.
+    Backend(io::Error),
+}
+
 /// A running queue.
 #[derive(Debug)]
 pub(crate) struct WorkerQueue<E> {
@@ -43,54 +56,7 @@ pub(crate) struct WorkerQueue<E> {
     pub(super) interrupt_first: bool,
 }
 
-/// An engine that the driver can tell of chains.
-pub(crate) trait Kicked {
-    /// Asks for a kick; true when there is work already.
-    fn arm(&mut self) -> bool;
-    fn disarm(&mut self);
-    /// Where its ring stands.
-    fn cursor(&self) -> Cursor;
-    /// Whether the driver broke its ring.
-    fn is_broken(&self) -> bool;
-}
-
-impl Kicked for RxEngine<AnyRing> {
-    fn arm(&mut self) -> bool {
-        self.arm()
-    }
-
-    fn disarm(&mut self) {
-        self.disarm();
-    }
-
-    fn cursor(&self) -> Cursor {
-        self.cursor()
-    }
-
-    fn is_broken(&self) -> bool {
-        self.fault().is_some()
-    }
-}
-
-impl Kicked for TxEngine<AnyRing> {
-    fn arm(&mut self) -> bool {
-        self.arm()
-    }
-
-    fn disarm(&mut self) {
-        self.disarm();
-    }
-
-    fn cursor(&self) -> Cursor {
-        self.cursor()
-    }
-
-    fn is_broken(&self) -> bool {
-        self.fault().is_some()
-    }
-}
-
-impl<E: Kicked> WorkerQueue<E> {
+impl<E: Engine> WorkerQueue<E> {
     /// What the ring is made from to go on where it stands.
     pub(crate) fn position(&self) -> RingConfig {
         RingConfig {
@@ -101,7 +67,7 @@ impl<E: Kicked> WorkerQueue<E> {
 
     /// Before the worker sleeps.
     pub(super) fn prepare_sleep(&mut self) {
-        if self.wait == Wait::Driver && self.engine.arm() {
+        if self.wait == Wait::Driver && self.engine.enable_notification() {
             self.wait = Wait::Ready;
         }
     }
@@ -110,7 +76,7 @@ impl<E: Kicked> WorkerQueue<E> {
     pub(super) fn after_wakeup(&mut self, slept: bool) {
         if self.wait == Wait::Driver {
             if slept {
-                self.engine.disarm();
+                self.engine.disable_notification();
             }
             self.wait = Wait::Ready;
         }
@@ -118,7 +84,7 @@ impl<E: Kicked> WorkerQueue<E> {
 
     /// After a stop the driver may have done anything, except with a queue that is broken for good.
     pub(super) fn restart(&mut self) {
-        self.engine.disarm();
+        self.engine.disable_notification();
         if self.wait != Wait::Halted {
             self.wait = Wait::Ready;
         }
@@ -126,6 +92,40 @@ impl<E: Kicked> WorkerQueue<E> {
 }
 
 impl<E> WorkerQueue<E> {
+    /// Waits for whatever ends the reason to `stop`; the limit was `asked` before the engine ran.
+    ///
+    /// # Errors
+    /// Only a reset does.
+    pub(super) fn stopped(
+        &mut self,
+        stop: Stop,
+        limit: &mut QueueLimit,
+        asked: Asked,
+    ) -> Result<(), Ended> {
+        self.wait = match stop {
+            Stop::Budget => Wait::Ready,
+            Stop::Driver => {
+                limit.limiter.idle(asked.now);
+                Wait::Driver
+            }
+            Stop::Backend => {
+                limit.limiter.idle(asked.now);
+                Wait::Backend
+            }
+            Stop::Limited(deadline) => {
+                limit.wait_until(deadline, asked);
+                Wait::Timer
+            }
+            Stop::Fault(fault) => {
+                limit.idle();
+                self.wait = Wait::Halted;
+                return Err(Ended::Queue(fault));
+            }
+            Stop::Dead(error) => return Err(Ended::Backend(error)),
+        };
+        Ok(())
+    }
+
     pub(crate) fn new(index: u16, engine: E, kick: OwnedFd, config: RingConfig) -> Self {
         Self {
             index,
@@ -165,7 +165,7 @@ pub(crate) type TxQueue = WorkerQueue<TxEngine<AnyRing>>;
 
 impl RxQueue {
     /// Takes frames from the backend that nobody gets, since the link is set down.
-    pub(super) fn discard(&mut self, backend: &mut dyn FrameBackend) -> Outcome<RxStop> {
+    pub(super) fn discard(&mut self, backend: &mut dyn FrameBackend) -> Outcome {
         Outcome {
             stop: self.engine.discard(backend, DropCause::LinkDown, BUDGET),
             frames: 0,

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::memory::guest_ram::{Access, GuestRam};
-use crate::ring::layout::{Area, DESC_SIZE, Desc};
+use crate::ring::ring_memory::{Area, DESC_SIZE, Desc};
 use crate::ring::sync::{Ordering, fence};
 use crate::ring::{Layout, RingConfig};
 

@@ -25,9 +25,11 @@ use shuttle::sync::mpsc::{Receiver, Sender, channel};
 use shuttle::thread;
 
 use self::driver::Driver;
-use crate::fault::DropCause;
+use crate::drop_cause::DropCause;
 use crate::memory::guest_ram::GuestRam;
-use crate::ring::{AnyRing, Cursor, Layout, PieceSink, Ring, RingAddrs, RingConfig, UsedElements};
+use crate::ring::{
+    AnyRing, BufferSink, Cursor, Layout, PoppedChain, Ring, RingAddrs, RingConfig, UsedElements,
+};
 use crate::testing::TestMemory;
 use crate::testing::weak_memory::Note;
 
@@ -72,8 +74,8 @@ fn coin() -> bool {
 #[derive(Default)]
 struct Pieces(Vec<(u64, u32)>);
 
-impl PieceSink for Pieces {
-    fn piece(&mut self, _: &GuestRam, addr: u64, len: u32, _: bool) -> Result<(), DropCause> {
+impl BufferSink for Pieces {
+    fn buffer(&mut self, _: &GuestRam, addr: u64, len: u32, _: bool) -> Result<(), DropCause> {
         self.0.push((addr, len));
         Ok(())
     }
@@ -123,7 +125,7 @@ fn serve(mut ring: AnyRing, in_order: bool, chains: u32, kicks: &Sleeper, interr
         loop {
             let mut pieces = Pieces::default();
             let popped = ring.pop(&mut pieces).expect("the driver makes no mistake");
-            let Some((chain, content)) = popped else {
+            let Some(PoppedChain { chain, content }) = popped else {
                 break;
             };
             assert_eq!(content, Ok(()));
@@ -150,11 +152,11 @@ fn serve(mut ring: AnyRing, in_order: bool, chains: u32, kicks: &Sleeper, interr
             return;
         }
         if none {
-            if !ring.arm() {
+            if !ring.enable_notification() {
                 kicks.sleep();
             }
             if coin() {
-                ring.disarm();
+                ring.disable_notification();
             }
         }
     }

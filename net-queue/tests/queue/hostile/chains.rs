@@ -1,11 +1,11 @@
 //! Chains and rings that are not what they should be.
 
-use net_queue::hdr::HDR_LEN;
+use net_queue::header::HDR_LEN;
 use net_queue::ring::{AnyRing, Layout, Ring, RingConfig, RingError};
 use net_queue::testing::{
     At, GuestRing, PackedFields, Piece, RawDesc, Shape, SplitFields, TestMemory,
 };
-use net_queue::{DropCause, MAX_SEGMENTS, QueueFault, RxStop, TxStop};
+use net_queue::{DropCause, Engine, MAX_SEGMENTS, QueueFault, Stop};
 
 use crate::pieces::{take, try_take};
 use crate::rig::{MERGE, RxRig, TxRig, every_layout, every_ring, frame, packet, restores, ring};
@@ -454,12 +454,12 @@ fn fault_is_latched_and_the_rest_is_published() {
     rig.guest.memory().store::<u16>(fields.avail_idx(), 999);
     let stop = rig.run().stop;
     assert!(
-        matches!(stop, RxStop::Fault(QueueFault::AvailIndex)),
+        matches!(stop, Stop::Fault(QueueFault::AvailIndex)),
         "{stop:?}"
     );
-    assert!(matches!(rig.run().stop, RxStop::Fault(_)));
-    assert!(!rig.engine.arm());
-    rig.engine.settle(&mut rig.limit, None, 0);
+    assert!(matches!(rig.run().stop, Stop::Fault(_)));
+    assert!(!rig.engine.enable_notification());
+    rig.engine.drain(&mut rig.limit, None, 0);
     assert_eq!(rig.take_frame().expect("the first frame").1, frame(60, 1));
 
     let mut rig = TxRig::new(ring(Layout::Split, 16));
@@ -472,7 +472,7 @@ fn fault_is_latched_and_the_rest_is_published() {
         .memory()
         .store::<u16>(SplitFields::of(&rig.guest.config()).avail_idx(), 2);
     let outcome = rig.run();
-    assert!(matches!(outcome.stop, TxStop::Fault(_)) && outcome.interrupt);
+    assert!(matches!(outcome.stop, Stop::Fault(_)) && outcome.interrupt);
     assert_eq!(rig.wire.take_sent(), [good]);
     assert_eq!(rig.guest.poll_all().len(), 1);
 }

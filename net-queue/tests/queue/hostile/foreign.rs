@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use net_queue::hdr::{HDR_LEN, flags, gso};
+use net_queue::header::{HDR_LEN, flags, gso};
 use net_queue::ring::RingConfig;
 use net_queue::testing::{Answer, DirtyRanges, POISON, Piece, ScriptedLimit, TestMemory};
-use net_queue::{Admit, MAX_FRAME, Offloads, RxConfig, RxStop};
+use net_queue::{FrameFilter, MAX_FRAME, Offloads, RxConfig, Stop};
 
 use crate::rig::{MERGE, PLENTY, RxRig, SINGLE, every_ring, frame, packet};
 
 struct OnlyFrom(u8);
 
-impl Admit for OnlyFrom {
+impl FrameFilter for OnlyFrom {
     fn admit(&self, head: &[u8]) -> bool {
         head.get(6) == Some(&self.0)
     }
@@ -182,14 +182,14 @@ fn foreign_bytes_of_a_frame_that_waited() {
                     watched.rig.limit = ScriptedLimit::holding_after(0, 77);
                     watched.rig.wire.inject(foreign(3000));
                     let stop = watched.rig.run().stop;
-                    assert_eq!(matches!(stop, RxStop::Limited(_)), limited, "{stop:?}");
+                    assert_eq!(matches!(stop, Stop::Limited(_)), limited, "{stop:?}");
                     watched.rig.limit = ScriptedLimit::default();
                     let rig = &mut watched.rig;
                     match end {
                         End::Settle => {
-                            rig.engine.settle(&mut rig.limit, Some(&OnlyFrom(1)), 0);
+                            rig.engine.drain(&mut rig.limit, Some(&OnlyFrom(1)), 0);
                         }
-                        End::Abandon => rig.engine.abandon(),
+                        End::Abandon => rig.engine.discard_held(),
                         End::GiveUp if !limited => rig.engine.give_up(),
                         End::GiveUp | End::Filter => {
                             rig.run_with(Some(&OnlyFrom(1)), 0, PLENTY);

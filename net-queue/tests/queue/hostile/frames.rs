@@ -1,6 +1,6 @@
 //! Frames and headers that should not leave.
 
-use net_queue::hdr::{HdrSize, flags, gso};
+use net_queue::header::{HdrSize, flags, gso};
 use net_queue::ring::Layout;
 use net_queue::testing::{Piece, Shape};
 use net_queue::{DropCause, Offloads};

@@ -1,12 +1,10 @@
 //! Buffers, tables and rings in memory that is out of reach: PROT_NONE in part (unplugged, ballooned), read-only,
 //! or a file that was shortened meanwhile. The frame fails, or the queue; the process and other queues live.
 
-use net_queue::hdr::{HDR_LEN, HdrSize, flags, gso};
+use net_queue::header::{HDR_LEN, HdrSize, flags, gso};
 use net_queue::ring::{AnyRing, Cursor, Layout, RingConfig, RingError};
 use net_queue::testing::{At, Hole, HoledMemory, Piece, Shape};
-use net_queue::{
-    CtrlStop, DropCause, MemoryFault, Offloads, QueueFault, ReadError, RxStop, TxStop, guard,
-};
+use net_queue::{DropCause, Engine, MemoryFault, Offloads, QueueFault, ReadError, Stop, guard};
 
 use crate::ctrl::CtrlRig;
 use crate::rig::{MERGE, RxRig, SINGLE, TxRig, every_ring, frame, packet};
@@ -186,7 +184,7 @@ fn control_buffers_out_of_reach() {
         if hole != Hole::ReadOnly {
             rig.guest.add(&[Piece::readable(at, 3), memory.room(1)]);
             rig.guest.publish();
-            assert_eq!(rig.run(), CtrlStop::Empty);
+            assert!(matches!(rig.run(), Stop::Driver));
             let used = rig.guest.poll_all();
             assert_eq!(rig.guest.bytes(&used[0]), [1], "an error");
             assert_eq!(rig.counters.drops(FAULT), 1);
@@ -196,7 +194,7 @@ fn control_buffers_out_of_reach() {
         rig.guest
             .add(&[memory.filled(&[1, 0, 0]), Piece::writable(at, 1)]);
         rig.guest.publish();
-        assert_eq!(rig.run(), CtrlStop::Empty);
+        assert!(matches!(rig.run(), Stop::Driver));
         assert_eq!(rig.guest.poll_all()[0].len, 0);
         assert_eq!(rig.counters.drops(FAULT), before + 1);
         assert!(rig.works());
@@ -218,19 +216,19 @@ fn rings_out_of_reach() {
         holed.vanish_rings().expect("the file can be shortened");
         assert!(matches!(
             tx.run().stop,
-            TxStop::Fault(QueueFault::MemoryFault)
+            Stop::Fault(QueueFault::MemoryFault)
         ));
         assert!(matches!(
             rx.run().stop,
-            RxStop::Fault(QueueFault::MemoryFault)
+            Stop::Fault(QueueFault::MemoryFault)
         ));
-        assert_eq!(ctrl.run(), CtrlStop::Fault(QueueFault::MemoryFault));
+        assert!(matches!(ctrl.run(), Stop::Fault(QueueFault::MemoryFault)));
         // It comes back, and the fault stays.
         holed.restore_rings().expect("the file can be extended");
         assert_eq!(tx.engine.fault(), Some(QueueFault::MemoryFault));
-        assert!(matches!(tx.run().stop, TxStop::Fault(_)) && !tx.engine.arm());
-        assert!(matches!(rx.run().stop, RxStop::Fault(_)) && !rx.engine.arm());
-        rx.engine.settle(&mut rx.limit, None, 0);
+        assert!(matches!(tx.run().stop, Stop::Fault(_)) && !tx.engine.enable_notification());
+        assert!(matches!(rx.run().stop, Stop::Fault(_)) && !rx.engine.enable_notification());
+        rx.engine.drain(&mut rx.limit, None, 0);
     });
 }
 
@@ -240,12 +238,12 @@ fn a_ring_that_vanishes_is_noticed_before_sleep() {
     every_ring(16, |config| {
         let holed = holed(Hole::NoAccess);
         let mut tx = TxRig::on(&holed.memory, config, HdrSize::Base, Offloads::all());
-        assert!(matches!(tx.run().stop, TxStop::Empty));
+        assert!(matches!(tx.run().stop, Stop::Driver));
         holed.vanish_rings().expect("the file can be shortened");
-        assert!(tx.engine.arm(), "there is something to do");
+        assert!(tx.engine.enable_notification(), "there is something to do");
         assert!(matches!(
             tx.run().stop,
-            TxStop::Fault(QueueFault::MemoryFault)
+            Stop::Fault(QueueFault::MemoryFault)
         ));
     });
 }

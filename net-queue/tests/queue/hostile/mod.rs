@@ -11,7 +11,8 @@ mod overflow;
 mod racing;
 mod receive;
 
-use net_queue::TxStop;
+use net_queue::Engine;
+use net_queue::Stop;
 use net_queue::testing::Used;
 
 use crate::rig::{RxRig, TxRig, frame, packet};
@@ -21,13 +22,16 @@ impl TxRig {
     fn survive(&mut self) -> (Vec<Used>, bool) {
         let stop = self.run().stop;
         let used = self.guest.poll_all();
-        if let TxStop::Fault(fault) = stop {
+        if let Stop::Fault(fault) = stop {
             assert_eq!(self.engine.fault(), Some(fault));
-            assert!(matches!(self.run().stop, TxStop::Fault(_)), "a fault stays");
-            assert!(!self.engine.arm(), "a broken queue asks for no kick");
+            assert!(matches!(self.run().stop, Stop::Fault(_)), "a fault stays");
+            assert!(
+                !self.engine.enable_notification(),
+                "a broken queue asks for no kick"
+            );
             return (used, true);
         }
-        assert!(matches!(stop, TxStop::Empty), "{stop:?}");
+        assert!(matches!(stop, Stop::Driver), "{stop:?}");
         drop(self.wire.take_sent());
         let good = packet(60, 99);
         self.send(&good, &[12]);

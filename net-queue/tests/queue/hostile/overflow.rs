@@ -4,14 +4,14 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use net_queue::hdr::{HdrSize, TxRules};
+use net_queue::header::{HdrSize, TxRules};
 use net_queue::ring::{AnyRing, Chain, Layout, Ring, RingConfig, UsedElements};
 use net_queue::testing::{
     DirtyRanges, GuestRing, PackedFields, Piece, ScriptedBackend, SplitFields, TestMemory, Wire,
 };
 use net_queue::{
-    Budget, Caps, FrameBackend, Gather, LinkConfig, QueueFault, RecvError, Scatter, SendError,
-    TxEngine, TxStop, Unlimited,
+    Budget, Caps, Engine, FrameBackend, Gather, LinkConfig, QueueFault, RecvError, Scatter,
+    SendError, Stop, TxEngine, Unlimited,
 };
 
 use crate::pieces::{take, try_take};
@@ -299,11 +299,11 @@ fn in_order_overflow_under_a_running_engine() {
             frames: 128,
             bytes: 1 << 20,
         };
-        let mut stop = TxStop::Empty;
+        let mut stop = Stop::Driver;
         for _ in 0..16 {
             stop = engine.run(&mut backend, &mut Unlimited, 0, budget).stop;
         }
-        let broken = matches!(stop, TxStop::Fault(QueueFault::AvailIndex));
+        let broken = matches!(stop, Stop::Fault(QueueFault::AvailIndex));
         assert!(broken, "{stop:?}, {config:?}");
         restores(&memory, config, engine.cursor());
         let end = |addr, len| (addr, addr + len);

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use net_queue::hdr::{HdrSize, flags, gso};
+use net_queue::header::{HdrSize, flags, gso};
 use net_queue::ring::{Layout, Ring, RingConfig};
 use net_queue::testing::{
     At, DirtyRanges, GuestRing, PackedFields, Piece, Random, RawDesc, Shape, SplitFields,
     TestMemory,
 };
-use net_queue::{Offloads, TxStop};
+use net_queue::{Offloads, Stop};
 
 use crate::pieces::take;
 use crate::rig::{MERGE, RxRig, TxRig, every_layout, packet, restores, ring};
@@ -239,7 +239,7 @@ fn ring_of_noise() {
                 let mut rig = TxRig::over(&memory, laid_out);
                 memory.write(addrs.driver, &Random::new(n).bytes(4));
                 let stop = rig.run().stop;
-                faults += u32::from(matches!(stop, TxStop::Fault(_)));
+                faults += u32::from(matches!(stop, Stop::Fault(_)));
             }
             assert!(faults > 0);
         });

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use net_queue::hdr::{HdrSize, flags, gso};
+use net_queue::header::{HdrSize, flags, gso};
 use net_queue::testing::{DirtyRanges, GuestRing, Piece, ScriptedLimit, Shape, TestMemory, Wire};
 use net_queue::{
-    Budget, DropCause, Offloads, QueueCounters, RxConfig, RxEngine, RxStop, TxEngine, TxStop,
+    Budget, DropCause, Engine, Offloads, QueueCounters, RxConfig, RxEngine, Stop, TxEngine,
 };
 
 use crate::rig::{
@@ -26,9 +26,12 @@ fn rx_full_then_refill() {
             }
             let mut received = 0;
             while received < 1000 {
-                let starved = matches!(rig.run().stop, RxStop::NoBuffers);
+                let starved = matches!(rig.run().stop, Stop::Driver);
                 assert!(starved || rig.wire.waiting() == 0);
-                assert!(!starved || !rig.engine.arm(), "nothing to do but wait");
+                assert!(
+                    !starved || !rig.engine.enable_notification(),
+                    "nothing to do but wait"
+                );
                 while let Some((_, bytes, _)) = rig.take_frame() {
                     assert_eq!(bytes, frame(100, received));
                     received += 1;
@@ -82,7 +85,7 @@ fn rx_error_returns_heads() {
             rig.wire.inject(packet(65_000, 1));
             let posted = rig.guest.in_flight();
             rig.run();
-            rig.engine.settle(&mut rig.limit, None, 0);
+            rig.engine.drain(&mut rig.limit, None, 0);
             let returned = rig.guest.poll_all().len();
             assert_eq!(returned + rig.guest.in_flight(), posted);
             assert_eq!(rig.counters.frames(), 3);
@@ -182,7 +185,7 @@ fn dirty_log_lengths() {
             rig.wire.inject(packet(14, n));
         }
         let stop = rig.run().stop;
-        assert!(matches!(stop, RxStop::NoBuffers), "{stop:?}");
+        assert!(matches!(stop, Stop::Driver), "{stop:?}");
         assert_eq!(rig.counters.frames(), 3);
         rig.guest.poll_all();
         for (addr, len) in marks.take() {
@@ -210,7 +213,7 @@ fn endless_rx() {
             for m in 0..20 {
                 rig.wire.inject(packet(100, n + m));
             }
-            assert!(matches!(rig.run_with(None, 0, budget).stop, RxStop::Budget));
+            assert!(matches!(rig.run_with(None, 0, budget).stop, Stop::Budget));
             assert_eq!(rig.guest.poll_all().len(), 8);
         }
     });
@@ -257,11 +260,8 @@ fn remap_mid_packet() {
             wire.inject(packet(500, n));
         }
         let stop = engine.run(&mut backend, &mut limit, None, 0, PLENTY).stop;
-        assert!(
-            matches!(stop, RxStop::NoBuffers | RxStop::Drained),
-            "{stop:?}"
-        );
-        engine.settle(&mut limit, None, 0);
+        assert!(matches!(stop, Stop::Driver | Stop::Backend), "{stop:?}");
+        engine.drain(&mut limit, None, 0);
         assert!(counters.frames() > 0);
         // In memory of the same shape.
         restores(&TestMemory::new(), config, engine.cursor());
@@ -274,7 +274,7 @@ fn broken_transmit_queue_leaves_receive_alone() {
     every_layout(|layout| {
         let mut rx = RxRig::new(ring(layout, 16), MERGE);
         let mut guest = GuestRing::new(rx.guest.memory(), ring(layout, 16));
-        let rules = net_queue::hdr::TxRules::new(Offloads::empty());
+        let rules = net_queue::header::TxRules::new(Offloads::empty());
         let counters = Arc::default();
         let mut tx = TxEngine::new(guest.device(), HdrSize::Base, rules, counters);
         let pieces = vec![rx.rooms(&[1])[0]; 16];
@@ -285,7 +285,7 @@ fn broken_transmit_queue_leaves_receive_alone() {
         });
         guest.publish();
         let stop = tx.run(&mut rx.backend, &mut rx.limit, 0, PLENTY).stop;
-        assert!(matches!(stop, TxStop::Fault(_)), "{stop:?}");
+        assert!(matches!(stop, Stop::Fault(_)), "{stop:?}");
         restores(guest.memory(), guest.config(), tx.cursor());
         assert_eq!(rx.survive(), []);
     });

@@ -4,8 +4,8 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use crate::backend::{Caps, FrameBackend, LinkConfig, RecvError, SendError};
+use crate::header::MAX_FRAME;
 use crate::memory::segment::{Gather, Scatter};
-use crate::tx::MAX_FRAME;
 
 /// Sees frames as they pass, without their virtio-net headers.
 pub trait FrameTap: Send {
@@ -28,7 +28,7 @@ impl<B: FrameBackend, T: FrameTap> Capture<B, T> {
         Self {
             inner,
             tap,
-            header: crate::hdr::HDR_LEN,
+            header: crate::header::HDR_LEN,
             buffer: vec![0; MAX_FRAME],
         }
     }

@@ -13,23 +13,21 @@ mod held;
 
 use std::sync::Arc;
 
-use super::{RxConfig, RxStop};
-use crate::backend::{Admit, Budget, FrameBackend, RecvError};
+use super::config::RxConfig;
+use super::pool::{Pull, RxPool};
+use crate::backend::{FrameBackend, RecvError};
 use crate::counters::QueueCounters;
-use crate::fault::{DropCause, QueueFault};
-use crate::hdr::{ETH_HDR_LEN, HDR_LEN, HDR_MAX, NetHdr, RxRules};
+use crate::drop_cause::{DropCause, QueueFault};
+use crate::engine::frame_filter::FrameFilter;
+use crate::engine::{Budget, Stop};
+use crate::header::{ETH_HDR_LEN, HDR_LEN, HDR_MAX, NetHdr, RxRules};
 use crate::memory::bounce_buffer::{BounceBuffer, COPYBREAK};
 use crate::memory::guard::MemoryFault;
 use crate::memory::guest_ram::GuestRam;
 use crate::memory::segment::{HostSlice, Scatter};
 use crate::offload::Offloads;
 use crate::ring::Ring;
-use crate::rx_pool::{Pull, RxPool};
 
-/// Bytes of a frame's start that a filter may look at: Ethernet header and VLAN tag.
-pub(super) const HEAD: usize = 18;
-/// Bytes that a checksum is taken of at once.
-const SUMMED: usize = 512;
 /// After so many short frames a long one is not expected any more: to receive a short one directly costs about a tenth
 /// of what it costs to copy a long one.
 const LONG_FRAMES_EXPECTED: u32 = 16;
@@ -58,7 +56,16 @@ impl Held {
     }
 }
 
-/// What a refill left.
+/// Reason for which a frame does not lie in the driver's buffers.
+#[derive(Debug)]
+enum NotStored {
+    /// It is dropped.
+    Drop(DropCause),
+    /// It waits, and reception with it.
+    Stop(Stop),
+}
+
+/// State of the supply of chains after a refill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Supply {
     /// The driver may post more.
@@ -71,7 +78,7 @@ enum Supply {
 
 /// All of an engine but its ring.
 #[derive(Debug)]
-pub(super) struct RxLane {
+pub(super) struct RxPath {
     pool: RxPool,
     config: RxConfig,
     rules: RxRules,
@@ -88,7 +95,7 @@ pub(super) struct RxLane {
     fault: Option<QueueFault>,
 }
 
-impl RxLane {
+impl RxPath {
     pub(super) fn new(
         ring_size: u16,
         ram: GuestRam,
@@ -135,7 +142,7 @@ impl RxLane {
         ring: &mut R,
         want: usize,
         budget: &mut Budget,
-    ) -> Result<(), RxStop> {
+    ) -> Result<(), Stop> {
         let header = self.config.size.bytes();
         // Without merging only the first chain counts, and it must hold at least the shortest frame.
         let (want, least) = if self.config.merge {
@@ -144,7 +151,7 @@ impl RxLane {
             (1, header + ETH_HDR_LEN as usize)
         };
         self.supply = Supply::Open;
-        while self.pool.room() < want {
+        while self.pool.writable_len() < want {
             let pulled = self.pool.pull(ring, least);
             if !matches!(pulled, Ok(Pull::Added)) && !self.not_pulled(ring, pulled, budget)? {
                 break;
@@ -160,7 +167,7 @@ impl RxLane {
         ring: &mut R,
         want: usize,
         budget: &mut Budget,
-    ) -> Result<(), RxStop> {
+    ) -> Result<(), Stop> {
         self.fill(ring, want, budget)
     }
 
@@ -171,7 +178,7 @@ impl RxLane {
         ring: &mut R,
         pulled: Result<Pull, QueueFault>,
         budget: &mut Budget,
-    ) -> Result<bool, RxStop> {
+    ) -> Result<bool, Stop> {
         match pulled {
             Ok(Pull::Added) => return Ok(true),
             Ok(Pull::Refused((chain, cause))) => {
@@ -181,7 +188,7 @@ impl RxLane {
                 return if budget.spend(0) {
                     Ok(true)
                 } else {
-                    Err(RxStop::Budget)
+                    Err(Stop::Budget)
                 };
             }
             Ok(Pull::Empty) => {}
@@ -189,7 +196,7 @@ impl RxLane {
             Ok(Pull::Blocked) => self.supply = Supply::Blocked,
             Err(fault) => {
                 self.fault = Some(fault);
-                return Err(RxStop::Fault(fault));
+                return Err(Stop::Fault(fault));
             }
         }
         Ok(false)
@@ -202,15 +209,15 @@ impl RxLane {
         &mut self,
         ring: &mut R,
         backend: &mut B,
-        filter: Option<&dyn Admit>,
+        filter: Option<&dyn FrameFilter>,
         budget: &mut Budget,
-    ) -> Result<Option<usize>, RxStop>
+    ) -> Result<Option<usize>, Stop>
     where
         R: Ring,
         B: FrameBackend + ?Sized,
     {
         if let Some(fault) = self.fault {
-            return Err(RxStop::Fault(fault));
+            return Err(Stop::Fault(fault));
         }
         let frame = match self.held.take() {
             Some(held) => held.frame(),
@@ -219,13 +226,14 @@ impl RxLane {
                 None => return Ok(None),
             },
         };
-        let placed = match self.check(frame, filter) {
-            Ok(header) => self.place(ring, frame, header, budget)?,
-            Err(cause) => Err(cause),
+        let stored = match self.check(frame, filter) {
+            Ok(header) => self.store(ring, frame, header, budget),
+            Err(cause) => Err(NotStored::Drop(cause)),
         };
-        match placed {
+        match stored {
             Ok(()) => Ok(Some(frame.len)),
-            Err(cause) => {
+            Err(NotStored::Stop(stop)) => Err(stop),
+            Err(NotStored::Drop(cause)) => {
                 self.drop_frame(frame, cause);
                 Ok(None)
             }
@@ -239,7 +247,7 @@ impl RxLane {
         ring: &mut R,
         backend: &mut B,
         budget: &mut Budget,
-    ) -> Result<Option<Arrived>, RxStop>
+    ) -> Result<Option<Arrived>, Stop>
     where
         R: Ring,
         B: FrameBackend + ?Sized,
@@ -248,13 +256,13 @@ impl RxLane {
         let want = if long { self.expected } else { 1 };
         self.fill(ring, want, budget)?;
         if self.pool.is_empty() {
-            return Err(RxStop::NoBuffers);
+            return Err(Stop::Driver);
         }
-        let (pieces, direct) = if long { self.pool.front(want) } else { (0, 0) };
+        let (segments, direct) = if long { self.pool.front(want) } else { (0, 0) };
         let room = direct.saturating_add(self.bounce.len());
         let bounce = HostSlice::of_buffer(&mut self.bounce).io();
-        let received = self.pool.with_pieces(pieces, bounce, |pieces| {
-            backend.recv(&mut Scatter::new(pieces, room))
+        let received = self.pool.with_segments(segments, bounce, |segments| {
+            backend.recv(&mut Scatter::new(segments, room))
         });
         let len = match received {
             Ok(len) => len.min(room),
@@ -276,12 +284,12 @@ impl RxLane {
     }
 
     /// Receives one frame into the bounce buffer, the start of a long one, and drops it.
-    pub(super) fn discard<B>(&mut self, backend: &mut B, cause: DropCause) -> Result<(), RxStop>
+    pub(super) fn discard<B>(&mut self, backend: &mut B, cause: DropCause) -> Result<(), Stop>
     where
         B: FrameBackend + ?Sized,
     {
         if let Some(fault) = self.fault {
-            return Err(RxStop::Fault(fault));
+            return Err(Stop::Fault(fault));
         }
         let room = &mut self.bounce[..COPYBREAK];
         match Scatter::with_bytes(room, |room| backend.recv(room)) {
@@ -296,9 +304,9 @@ impl RxLane {
 
     /// Of a frame that is lost nobody knows how much of it came to lie in the `direct` bytes that were offered.
     #[cold]
-    fn not_received<T>(&mut self, error: RecvError, direct: usize) -> Result<Option<T>, RxStop> {
+    fn not_received<T>(&mut self, error: RecvError, direct: usize) -> Result<Option<T>, Stop> {
         match error {
-            RecvError::WouldBlock => Err(RxStop::Drained),
+            RecvError::WouldBlock => Err(Stop::Backend),
             RecvError::Lost => {
                 let frame = Arrived {
                     len: direct,
@@ -314,7 +322,7 @@ impl RxLane {
             }
             RecvError::Dead(error) => {
                 self.pool.scrub(direct);
-                Err(RxStop::Dead(error))
+                Err(Stop::Dead(error))
             }
         }
     }
@@ -333,19 +341,23 @@ impl RxLane {
         }
     }
 
-    /// Puts `frame` with its checked header into the pool's chains. The inner error drops it.
+    /// Puts `frame` with its checked header into the pool's chains.
     #[inline(always)]
-    fn place<R: Ring>(
+    fn store<R: Ring>(
         &mut self,
         ring: &mut R,
         frame: Arrived,
         header: NetHdr,
         budget: &mut Budget,
-    ) -> Result<Result<(), DropCause>, RxStop> {
-        if self.pool.room() < frame.len && !self.make_room(ring, frame, budget)? {
-            return Ok(Err(DropCause::NoRoom));
+    ) -> Result<(), NotStored> {
+        if self.pool.writable_len() < frame.len
+            && !self
+                .make_room(ring, frame, budget)
+                .map_err(NotStored::Stop)?
+        {
+            return Err(NotStored::Drop(DropCause::NoRoom));
         }
-        Ok(self.put(ring, frame, header))
+        self.put(ring, frame, header).map_err(NotStored::Drop)
     }
 
     /// Puts `frame` with its checked header into the pool's chains, which have room for it.
@@ -388,19 +400,19 @@ impl RxLane {
         ring: &mut R,
         frame: Arrived,
         budget: &mut Budget,
-    ) -> Result<bool, RxStop> {
+    ) -> Result<bool, Stop> {
         if !self.config.merge {
             return Ok(false);
         }
         // So it is not lost if this stops here.
         self.held = Some(Held::Short(frame));
         self.fill_more(ring, frame.len, budget)?;
-        let room = self.pool.room();
+        let room = self.pool.writable_len();
         let enough = room >= frame.len;
         // The driver may still post more, unless it has nothing left to post, or let one wait with no less.
-        let may_post = self.pool.slots() < self.ring_size && room > self.given_up;
+        let may_post = self.pool.descriptors() < self.ring_size && room > self.given_up;
         if !enough && self.supply == Supply::Open && may_post {
-            return Err(RxStop::NoBuffers);
+            return Err(Stop::Driver);
         }
         self.held = None;
         if enough {

@@ -3,9 +3,10 @@
 //! Everything here reads a private copy of a frame's first bytes and answers `None` where they do not
 //! say enough.
 
-use crate::csum::Sum;
-use crate::hdr::rules::Segmented;
-use crate::hdr::{ETH_HDR_LEN, RawHdr, ethertype, gso};
+use super::checksum::Sum;
+use super::ethertype;
+use super::gso::{self, Segmented};
+use super::net_hdr::{ETH_HDR_LEN, RawHdr};
 
 /// First bytes of a frame in which all its headers lie: Ethernet, tags, IPv6 with extensions, TCP with options.
 pub(crate) const HEADERS: usize = 256;
@@ -15,6 +16,9 @@ pub(crate) const MAX_TAGS: usize = 3;
 pub(crate) const TAG_LEN: usize = 4;
 /// Bytes of an Ethernet header with as many tags.
 pub(crate) const LINK_HEADERS: usize = ETH_HDR_LEN as usize + MAX_TAGS * TAG_LEN;
+
+/// The longest frame that is passed on: a full IP packet behind an Ethernet header with three VLAN tags.
+pub const MAX_FRAME: usize = 65535 + LINK_HEADERS;
 
 /// EtherTypes of a VLAN tag: 802.1Q and 802.1ad.
 const TAGS: [u16; 2] = [ethertype::VLAN, ethertype::SERVICE_VLAN];

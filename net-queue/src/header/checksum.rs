@@ -1,6 +1,6 @@
 //! The Internet checksum, for frames that leave it to somebody who cannot take it. RFC 1071.
 
-use crate::hdr::NetHdr;
+use super::net_hdr::NetHdr;
 
 /// A ones' complement sum of 16-bit words, over bytes that come piece by piece.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,33 +1,15 @@
 //! The seam between the engines and whatever carries frames.
 
+mod caps;
+pub mod capture;
+
+pub use caps::{Caps, LinkConfig};
+
 use std::io;
 use std::os::fd::BorrowedFd;
 
 use crate::memory::guard::MemoryFault;
 use crate::memory::segment::{Gather, Scatter};
-use crate::offload::Offloads;
-
-/// What a backend can do, as found when it was opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Caps {
-    /// Work that frames sent to it may leave undone. Checksums are completed for a backend without `CSUM`.
-    pub tx: Offloads,
-    /// Work that it may leave undone in frames received from it.
-    pub rx: Offloads,
-    /// Its MTU in bytes, if it has one.
-    pub mtu: Option<u16>,
-    /// Several backends of this kind can be queues of one link.
-    pub multi_queue: bool,
-}
-
-/// What was negotiated, for the backend to follow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LinkConfig {
-    /// Bytes of the virtio-net header in front of every frame, both ways.
-    pub hdr_len: usize,
-    /// Work that received frames may carry undone.
-    pub rx: Offloads,
-}
 
 /// Why a frame was not sent.
 #[derive(Debug)]
@@ -138,72 +120,4 @@ impl<B: FrameBackend + ?Sized> FrameBackend for Box<B> {
     fn check(&self) -> io::Result<()> {
         (**self).check()
     }
-}
-
-/// Says when the next frame may pass; the other seam of the engines.
-pub trait Limit: Send {
-    /// Charges one frame of `bytes` at `now` (ns), or says at which time to ask again.
-    ///
-    /// # Errors
-    /// The deadline in nanoseconds; nothing was charged.
-    fn take(&mut self, now: u64, bytes: u64) -> Result<(), u64>;
-
-    /// Charges one frame whatever the level: the debt delays the ones to come.
-    fn force(&mut self, now: u64, bytes: u64);
-
-    /// Gives back the charge of a frame that did not pass.
-    fn refund(&mut self, bytes: u64);
-
-    /// Is told that no frame is waiting, so that a shared budget can be left to others.
-    fn idle(&mut self, _now: u64) {}
-}
-
-/// No limit at all.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Unlimited;
-
-impl Limit for Unlimited {
-    fn take(&mut self, _now: u64, _bytes: u64) -> Result<(), u64> {
-        Ok(())
-    }
-
-    fn force(&mut self, _now: u64, _bytes: u64) {}
-
-    fn refund(&mut self, _bytes: u64) {}
-}
-
-/// Decides which received frames the driver wants to see.
-pub trait Admit: Sync {
-    /// Looks at the first bytes of a frame: 18, or all of a shorter one.
-    fn admit(&self, head: &[u8]) -> bool;
-}
-
-/// How much one call may do before it returns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Budget {
-    /// Chains looked at.
-    pub frames: u32,
-    /// Bytes moved.
-    pub bytes: u64,
-}
-
-impl Budget {
-    /// Takes one frame of `bytes` off; false when nothing is left for another.
-    #[inline]
-    pub(crate) fn spend(&mut self, bytes: u64) -> bool {
-        self.frames = self.frames.saturating_sub(1);
-        self.bytes = self.bytes.saturating_sub(bytes);
-        self.frames > 0 && self.bytes > 0
-    }
-}
-
-/// What a call did: why it stopped, and whether the driver asks for an interrupt.
-#[derive(Debug)]
-pub struct Outcome<S> {
-    /// Why it stopped.
-    pub stop: S,
-    /// Frames that passed.
-    pub frames: u64,
-    /// The driver wants to be told of what was used.
-    pub interrupt: bool,
 }

@@ -1,9 +1,10 @@
-//! What a guest, a peer or the host can do wrong, by how far it reaches: one frame, or one queue.
+//! Faults of a guest, a peer or the host, by their reach: one frame, or one queue.
 
-use crate::hdr::HdrError;
+use crate::header::HdrError;
 use crate::memory::guard::MemoryFault;
 
-/// Why one frame or one chain was not used. The chain went back to the driver, the queue goes on.
+/// Cause for which one frame or one chain was not used. The chain went back to the driver, the queue goes on.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum DropCause {
     /// A transmit chain with a writable buffer, a receive chain with a readable one, or readable after
@@ -13,9 +14,9 @@ pub enum DropCause {
     /// A buffer that is not guest memory (NET-TX-10).
     #[error("buffer outside guest memory")]
     BadAddress,
-    /// More pieces than one system call takes: 1023 and the header. The cap of VQ-SPL-03.
+    /// More segments of host memory than one system call takes: 1023 and the header. The cap of VQ-SPL-03.
     #[error("too many buffers in a chain")]
-    Pieces,
+    Segments,
     /// An indirect table that was not negotiated, is nested, misshapen or leads out of itself (VQ-SPL-09).
     #[error("unusable indirect table")]
     IndirectTable,
@@ -56,7 +57,7 @@ impl DropCause {
     const PLAIN: [Self; 13] = [
         Self::Direction,
         Self::BadAddress,
-        Self::Pieces,
+        Self::Segments,
         Self::IndirectTable,
         Self::TooLong,
         Self::TooShort,
@@ -69,7 +70,7 @@ impl DropCause {
         Self::LinkDown,
     ];
 
-    /// How many causes there are.
+    /// Number of causes.
     pub const COUNT: usize = Self::PLAIN.len() + HdrError::ALL.len();
 
     /// Every cause, in the order of [`DropCause::index`].
@@ -79,7 +80,7 @@ impl DropCause {
             .chain(HdrError::ALL.into_iter().map(Self::Header))
     }
 
-    /// Its place among all causes.
+    /// Position among all causes.
     #[must_use]
     pub fn index(self) -> usize {
         match self {
@@ -91,13 +92,13 @@ impl DropCause {
         }
     }
 
-    /// Its name in counters.
+    /// Name in counters.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Direction => "direction",
             Self::BadAddress => "bad_address",
-            Self::Pieces => "pieces",
+            Self::Segments => "segments",
             Self::IndirectTable => "indirect_table",
             Self::TooLong => "too_long",
             Self::TooShort => "too_short",
@@ -114,6 +115,7 @@ impl DropCause {
 }
 
 /// The driver broke the ring itself: only a reset cures it (DEV-LIFE-04).
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QueueFault {
     /// The available index jumped by more than the queue holds, or went back (VQ-SPL-11).

@@ -1,15 +1,19 @@
 //! Whether a driver may see a frame, and what the frame has to look like for it.
 
-use super::{Arrived, HEAD, RxLane, SUMMED};
-use crate::backend::Admit;
-use crate::csum;
-use crate::fault::DropCause;
-use crate::hdr::{ETH_HDR_LEN, HDR_LEN, HdrError, NetHdr, RawHdr, RxRules, gso};
+use super::{Arrived, RxPath};
+use crate::drop_cause::DropCause;
+use crate::engine::frame_filter::FrameFilter;
+use crate::engine::rx::config::HEAD;
+use crate::header::checksum;
+use crate::header::packet::{self, HEADERS, LINK_HEADERS, Transport};
+use crate::header::{ETH_HDR_LEN, HDR_LEN, HdrError, NetHdr, RawHdr, RxRules, gso};
 use crate::memory::guard::MemoryFault;
 use crate::offload::Offloads;
-use crate::packet::{self, HEADERS, LINK_HEADERS, Transport};
 
-impl RxLane {
+/// Bytes that a checksum is taken of at once.
+const SUMMED: usize = 512;
+
+impl RxPath {
     /// Decides whether the driver may see `frame`, and with which header.
     ///
     /// What was received directly is read back from where the backend put it. The driver could change it meanwhile,
@@ -18,7 +22,7 @@ impl RxLane {
     pub(super) fn check(
         &mut self,
         frame: Arrived,
-        filter: Option<&dyn Admit>,
+        filter: Option<&dyn FrameFilter>,
     ) -> Result<NetHdr, DropCause> {
         let header = self.config.size.bytes();
         let frame_len = frame.len.checked_sub(header).ok_or(DropCause::TooShort)?;
@@ -52,7 +56,7 @@ impl RxLane {
         Ok(RawHdr::from(base))
     }
 
-    fn ask(&self, frame: Arrived, filter: &dyn Admit) -> Result<(), DropCause> {
+    fn ask(&self, frame: Arrived, filter: &dyn FrameFilter) -> Result<(), DropCause> {
         let header = self.config.size.bytes();
         let mut head = [0; HEAD];
         let head = &mut head[..(frame.len - header).min(HEAD)];
@@ -133,7 +137,7 @@ impl RxLane {
         let header = self.config.size.bytes();
         let frame_len = (frame.len - header) as u32;
         let partial = NetHdr::check_rx(raw, frame_len, RxRules::new(Offloads::CSUM))?;
-        let mut sum = csum::Sum::default();
+        let mut sum = checksum::Sum::default();
         let mut at = header + usize::from(partial.csum_start());
         let mut piece = [0; SUMMED];
         while at < frame.len {
@@ -142,7 +146,7 @@ impl RxLane {
             sum.add(piece);
             at += piece.len();
         }
-        self.copy_in(frame, header + csum::field(partial), &sum.checksum())?;
+        self.copy_in(frame, header + checksum::field(partial), &sum.checksum())?;
         // It may be looked at again, if it has to wait.
         self.copy_in(frame, 0, &[0; HDR_LEN])?;
         let plain = RawHdr::from([0; HDR_LEN]);

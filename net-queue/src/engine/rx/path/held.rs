@@ -1,32 +1,33 @@
 //! Frames that were received and not delivered: they wait, are given up, or end with their queue.
 
-use super::{Arrived, Held, RxLane};
-use crate::backend::{Admit, Limit};
-use crate::fault::DropCause;
+use super::{Arrived, Held, RxPath};
+use crate::drop_cause::DropCause;
+use crate::engine::frame_filter::FrameFilter;
+use crate::engine::limit::Limit;
 use crate::ring::Ring;
 
-impl RxLane {
+impl RxPath {
     /// Keeps a frame of `len` bytes that is ready to be delivered, since the limiter said no.
     #[cold]
-    pub(in crate::rx) fn hold(&mut self, len: usize) {
+    pub(in crate::engine::rx) fn hold(&mut self, len: usize) {
         self.held = Some(Held::Limited(Arrived { len, direct: len }));
         self.counters.add_limited();
     }
 
     /// See [`RxEngine::missing`](super::RxEngine::missing).
-    pub(in crate::rx) fn missing(&self) -> Option<usize> {
+    pub(in crate::engine::rx) fn missing(&self) -> Option<usize> {
         match self.held {
-            Some(Held::Short(frame)) => Some(frame.len.saturating_sub(self.pool.room())),
+            Some(Held::Short(frame)) => Some(frame.len.saturating_sub(self.pool.writable_len())),
             _ => None,
         }
     }
 
     /// See [`RxEngine::give_up`](super::RxEngine::give_up).
-    pub(in crate::rx) fn give_up(&mut self) {
+    pub(in crate::engine::rx) fn give_up(&mut self) {
         if self.missing().is_some()
             && let Some(held) = self.held.take()
         {
-            self.given_up = self.pool.room();
+            self.given_up = self.pool.writable_len();
             self.drop_frame(held.frame(), DropCause::NoRoom);
         }
     }
@@ -42,12 +43,12 @@ impl RxLane {
         self.pool.scrub(frame.direct);
     }
 
-    /// See [`RxEngine::settle`](super::RxEngine::settle).
-    pub(in crate::rx) fn settle<R, L>(
+    /// See [`RxEngine::drain`](super::RxEngine::drain).
+    pub(in crate::engine::rx) fn drain<R, L>(
         &mut self,
         ring: &mut R,
         limit: &mut L,
-        filter: Option<&dyn Admit>,
+        filter: Option<&dyn FrameFilter>,
         now: u64,
     ) -> bool
     where
@@ -74,8 +75,8 @@ impl RxLane {
         self.publish(ring, frames, bytes)
     }
 
-    /// See [`RxEngine::abandon`](super::RxEngine::abandon).
-    pub(in crate::rx) fn abandon<R: Ring>(&mut self, ring: &mut R) {
+    /// See [`RxEngine::discard_held`](super::RxEngine::discard_held).
+    pub(in crate::engine::rx) fn discard_held<R: Ring>(&mut self, ring: &mut R) {
         if let Some(held) = self.held.take() {
             self.drop_frame(held.frame(), DropCause::Stopped);
         }

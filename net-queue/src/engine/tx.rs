@@ -1,75 +1,56 @@
 //! Transmit: from the driver's ring to the backend.
 
-use std::io;
 use std::sync::Arc;
 
-use crate::backend::{Budget, FrameBackend, Limit, Outcome, SendError};
+use super::limit::Limit;
+use super::{Budget, Engine, Outcome, Stop};
+use crate::backend::{FrameBackend, SendError};
 use crate::counters::QueueCounters;
-use crate::csum;
-use crate::fault::{DropCause, QueueFault};
-use crate::hdr::{HDR_LEN, HDR_MAX, HdrError, HdrSize, NetHdr, RawHdr, TxRules, gso};
+use crate::drop_cause::{DropCause, QueueFault};
+use crate::header::checksum;
+use crate::header::packet::{HEADERS, Transport};
+use crate::header::{HDR_LEN, HDR_MAX, HdrError, HdrSize, MAX_FRAME, NetHdr, RawHdr, TxRules, gso};
 use crate::memory::bounce_buffer::{BounceBuffer, COPYBREAK};
 use crate::memory::guard::MemoryFault;
 use crate::memory::guest_ram::GuestRam;
 use crate::memory::segment::{Gather, HostSlice, IoVec, MAX_SEGMENTS, copy_from};
-use crate::packet::{HEADERS, LINK_HEADERS, Transport};
-use crate::ring::walk::{HostParts, Resolver};
-use crate::ring::{Chain, Cursor, PieceSink, Popped, Ring, RingTask};
-
-/// The longest frame that is passed on: a full IP packet behind an Ethernet header with three VLAN tags.
-pub const MAX_FRAME: usize = 65535 + LINK_HEADERS;
-
-/// Why [`TxEngine::run`] returned.
-#[derive(Debug)]
-pub enum TxStop {
-    /// The ring is empty: arm it and wait for a kick.
-    Empty,
-    /// The budget is spent: call again.
-    Budget,
-    /// The limiter holds the next frame until this time (ns).
-    Limited(u64),
-    /// The backend is full: wait until it is writable.
-    Blocked,
-    /// The driver broke the ring; nothing more happens here until a reset.
-    Fault(QueueFault),
-    /// The backend is gone.
-    Dead(io::Error),
-}
+use crate::ring::walk::{Resolver, SegmentSink};
+use crate::ring::{BufferSink, Chain, Cursor, PoppedChain, Ring, RingTask};
 
 /// Where one chain's bytes lie. Slot 0 stays free, so that what this side has checked can stand in front of the first
-/// piece without moving any.
+/// segment without moving any.
 #[derive(Debug)]
-struct Parts(Vec<IoVec>);
+struct Segments(Vec<IoVec>);
 
-impl HostParts for Parts {
+impl SegmentSink for Segments {
     #[inline(always)]
     fn push(&mut self, host: HostSlice, _gpa: u64) -> Result<(), DropCause> {
         if self.0.len() == MAX_SEGMENTS {
-            return Err(DropCause::Pieces);
+            return Err(DropCause::Segments);
         }
         self.0.push(host.io());
         Ok(())
     }
 }
 
-/// One chain's readable pieces.
+/// One chain's readable buffers.
 #[derive(Debug)]
-struct TxPieces {
+struct TxBuffers {
     resolver: Resolver,
-    parts: Parts,
+    segments: Segments,
     len: u64,
 }
 
-impl TxPieces {
+impl TxBuffers {
     fn clear(&mut self) {
-        self.parts.0.truncate(1);
+        self.segments.0.truncate(1);
         self.len = 0;
     }
 }
 
-impl PieceSink for TxPieces {
+impl BufferSink for TxBuffers {
     #[inline]
-    fn piece(
+    fn buffer(
         &mut self,
         ram: &GuestRam,
         addr: u64,
@@ -84,7 +65,7 @@ impl PieceSink for TxPieces {
             return Err(DropCause::TooLong);
         }
         self.resolver
-            .resolve(ram, addr, len, false, &mut self.parts)
+            .resolve(ram, addr, len, false, &mut self.segments)
     }
 
     /// DPDK's virtio-user fills its tables with entries that are writable, and clears that neither for the header nor
@@ -97,7 +78,7 @@ impl PieceSink for TxPieces {
         len: u32,
         _writable: bool,
     ) -> Result<(), DropCause> {
-        self.piece(ram, addr, len, false)
+        self.buffer(ram, addr, len, false)
     }
 }
 
@@ -105,13 +86,13 @@ impl PieceSink for TxPieces {
 #[derive(Debug)]
 pub struct TxEngine<R> {
     ring: R,
-    lane: TxLane,
+    path: TxPath,
 }
 
 /// All of an engine but its ring.
 #[derive(Debug)]
-struct TxLane {
-    pieces: TxPieces,
+struct TxPath {
+    buffers: TxBuffers,
     size: HdrSize,
     rules: TxRules,
     /// The checked header on its way out, and a short frame behind it.
@@ -127,11 +108,11 @@ struct TxLane {
 impl<R: Ring> TxEngine<R> {
     /// An engine on `ring` for headers of `size` under `rules`.
     pub fn new(ring: R, size: HdrSize, rules: TxRules, counters: Arc<QueueCounters>) -> Self {
-        let mut pieces = Vec::with_capacity(MAX_SEGMENTS);
-        pieces.push(IoVec::EMPTY);
-        let pieces = TxPieces {
+        let mut segments = Vec::with_capacity(MAX_SEGMENTS);
+        segments.push(IoVec::EMPTY);
+        let buffers = TxBuffers {
             resolver: Resolver::default(),
-            parts: Parts(pieces),
+            segments: Segments(segments),
             len: 0,
         };
         // What this side writes into a frame it writes into a copy.
@@ -140,8 +121,8 @@ impl<R: Ring> TxEngine<R> {
         } else {
             COPYBREAK
         };
-        let lane = TxLane {
-            pieces,
+        let path = TxPath {
+            buffers,
             size,
             rules,
             bounce: BounceBuffer::new(whole),
@@ -150,25 +131,19 @@ impl<R: Ring> TxEngine<R> {
             counters,
             fault: None,
         };
-        Self { ring, lane }
+        Self { ring, path }
     }
 
     /// Sends what the driver made available, until there is a reason to stop.
     ///
     /// `now` is in nanoseconds of any clock that the limiter's deadlines shall be in.
-    pub fn run<B, L>(
-        &mut self,
-        backend: &mut B,
-        limit: &mut L,
-        now: u64,
-        budget: Budget,
-    ) -> Outcome<TxStop>
+    pub fn run<B, L>(&mut self, backend: &mut B, limit: &mut L, now: u64, budget: Budget) -> Outcome
     where
         B: FrameBackend + ?Sized,
         L: Limit + ?Sized,
     {
         self.ring.with(TxBatch {
-            lane: &mut self.lane,
+            path: &mut self.path,
             backend,
             limit,
             now,
@@ -178,23 +153,23 @@ impl<R: Ring> TxEngine<R> {
 
     /// Takes what the driver made available and drops it under `cause`, without a look at it.
     #[cold]
-    pub fn discard(&mut self, cause: DropCause, mut budget: Budget) -> Outcome<TxStop> {
+    pub fn discard(&mut self, cause: DropCause, mut budget: Budget) -> Outcome {
         let stop = loop {
-            match self.lane.next(&mut self.ring) {
-                Ok(Some((chain, content))) => {
-                    let cause = content.err().unwrap_or(cause);
-                    self.lane.give_back(&mut self.ring, chain, cause);
+            match self.path.next(&mut self.ring) {
+                Ok(Some(popped)) => {
+                    let cause = popped.content.err().unwrap_or(cause);
+                    self.path.give_back(&mut self.ring, popped.chain, cause);
                 }
-                Ok(None) => break TxStop::Empty,
-                Err(fault) => break TxStop::Fault(fault),
+                Ok(None) => break Stop::Driver,
+                Err(fault) => break Stop::Fault(fault),
             }
             if !budget.spend(0) {
-                break TxStop::Budget;
+                break Stop::Budget;
             }
         };
         let interrupt = self.ring.publish();
         if interrupt {
-            self.lane.counters.add_interrupt();
+            self.path.counters.add_interrupt();
         }
         Outcome {
             stop,
@@ -202,33 +177,31 @@ impl<R: Ring> TxEngine<R> {
             interrupt,
         }
     }
+}
 
-    /// Asks the driver for kicks; true when frames are there already and `run` must be called first.
-    pub fn arm(&mut self) -> bool {
-        self.lane.fault.is_none() && self.ring.arm()
+impl<R: Ring> Engine for TxEngine<R> {
+    fn enable_notification(&mut self) -> bool {
+        self.path.fault.is_none() && self.ring.enable_notification()
     }
 
-    /// Tells the driver that it need not kick for now.
-    pub fn disarm(&mut self) {
-        if self.lane.fault.is_none() {
-            self.ring.disarm();
+    fn disable_notification(&mut self) {
+        if self.path.fault.is_none() {
+            self.ring.disable_notification();
         }
     }
 
-    /// Where the ring stands.
-    pub fn cursor(&self) -> Cursor {
+    fn cursor(&self) -> Cursor {
         self.ring.cursor()
     }
 
-    /// The fault that stopped this queue, if any.
-    pub fn fault(&self) -> Option<QueueFault> {
-        self.lane.fault
+    fn fault(&self) -> Option<QueueFault> {
+        self.path.fault
     }
 }
 
 /// One call of [`TxEngine::run`].
 struct TxBatch<'a, B: ?Sized, L: ?Sized> {
-    lane: &'a mut TxLane,
+    path: &'a mut TxPath,
     backend: &'a mut B,
     limit: &'a mut L,
     now: u64,
@@ -240,11 +213,11 @@ where
     B: FrameBackend + ?Sized,
     L: Limit + ?Sized,
 {
-    type Output = Outcome<TxStop>;
+    type Output = Outcome;
 
-    fn run<R: Ring>(self, ring: &mut R) -> Outcome<TxStop> {
+    fn run<R: Ring>(self, ring: &mut R) -> Outcome {
         let Self {
-            lane,
+            path,
             backend,
             limit,
             now,
@@ -252,29 +225,29 @@ where
         } = self;
         let (mut frames, mut bytes) = (0, 0);
         let stop = loop {
-            let (chain, content) = match lane.next(ring) {
+            let PoppedChain { chain, content } = match path.next(ring) {
                 Ok(Some(popped)) => popped,
-                Ok(None) => break TxStop::Empty,
-                Err(fault) => break TxStop::Fault(fault),
+                Ok(None) => break Stop::Driver,
+                Err(fault) => break Stop::Fault(fault),
             };
-            let sent = content.and_then(|()| lane.take_in());
+            let sent = content.and_then(|()| path.take_in());
             let frame_len = match sent {
                 Ok(frame_len) => frame_len,
                 Err(cause) => {
-                    lane.give_back(ring, chain, cause);
+                    path.give_back(ring, chain, cause);
                     if budget.spend(0) {
                         continue;
                     } else {
-                        break TxStop::Budget;
+                        break Stop::Budget;
                     }
                 }
             };
             if let Err(deadline) = limit.take(now, frame_len) {
                 ring.undo_pop(chain);
-                lane.counters.add_limited();
-                break TxStop::Limited(deadline);
+                path.counters.add_limited();
+                break Stop::Limited(deadline);
             }
-            match backend.send(&lane.gather()) {
+            match backend.send(&path.gather()) {
                 Ok(()) => {
                     ring.push_used(chain, 0);
                     frames += 1;
@@ -282,19 +255,19 @@ where
                 }
                 Err(error) => {
                     limit.refund(frame_len);
-                    if let Some(stop) = lane.not_sent(ring, chain, error) {
+                    if let Some(stop) = path.not_sent(ring, chain, error) {
                         break stop;
                     }
                 }
             }
             if !budget.spend(frame_len) {
-                break TxStop::Budget;
+                break Stop::Budget;
             }
         };
-        lane.counters.add_batch(frames, bytes);
+        path.counters.add_batch(frames, bytes);
         let interrupt = ring.publish();
         if interrupt {
-            lane.counters.add_interrupt();
+            path.counters.add_interrupt();
         }
         Outcome {
             stop,
@@ -304,15 +277,15 @@ where
     }
 }
 
-impl TxLane {
-    /// The next chain, its pieces at hand.
+impl TxPath {
+    /// The next chain, its buffers at hand.
     #[inline(always)]
-    fn next<R: Ring>(&mut self, ring: &mut R) -> Result<Option<Popped>, QueueFault> {
+    fn next<R: Ring>(&mut self, ring: &mut R) -> Result<Option<PoppedChain>, QueueFault> {
         if let Some(fault) = self.fault {
             return Err(fault);
         }
-        self.pieces.clear();
-        ring.pop(&mut self.pieces)
+        self.buffers.clear();
+        ring.pop(&mut self.buffers)
             .inspect_err(|fault| self.fault = Some(*fault))
     }
 
@@ -321,13 +294,13 @@ impl TxLane {
     #[inline]
     fn take_in(&mut self) -> Result<u64, DropCause> {
         let header = self.size.bytes();
-        let len = self.pieces.len as usize;
+        let len = self.buffers.len as usize;
         let frame_len = len.checked_sub(header).ok_or(DropCause::TooShort)?;
         let copied = if len <= self.whole { len } else { header };
         self.copied = copied;
         // Slot 0 may still hold what was sent before.
         let bounce = &mut self.bounce[..copied];
-        copy_from(&self.pieces.parts.0[1..], 0, bounce)?;
+        copy_from(&self.buffers.segments.0[1..], 0, bounce)?;
         let mut raw = [0; HDR_LEN];
         raw.copy_from_slice(&bounce[..HDR_LEN]);
         let raw = RawHdr::from(raw);
@@ -341,7 +314,7 @@ impl TxLane {
             bounce[HDR_LEN..header].fill(0);
         }
         if self.rules.completes() && checked.flags() != 0 && checked.gso_type() == gso::NONE {
-            csum::complete(&mut bounce[header..], checked);
+            checksum::complete(&mut bounce[header..], checked);
             checked = NetHdr::PLAIN;
         }
         bounce[..HDR_LEN].copy_from_slice(&checked.to_bytes());
@@ -357,7 +330,7 @@ impl TxLane {
         let head = &mut self.bounce[header..header + frame_len.min(HEADERS)];
         if self.copied == header {
             // The header itself was copied before; what was checked is what goes out.
-            copy_from(&self.pieces.parts.0[1..], header, head)?;
+            copy_from(&self.buffers.segments.0[1..], header, head)?;
         }
         let transport =
             Transport::of(head, frame_len, raw.gso_type()).ok_or(HdrError::GsoWithoutCsum)?;
@@ -373,32 +346,32 @@ impl TxLane {
     /// where the guest left it.
     #[inline]
     fn gather(&mut self) -> Gather<'_> {
-        let (header, len) = (self.size.bytes(), self.pieces.len as usize);
-        let pieces = &mut self.pieces.parts.0;
+        let (header, len) = (self.size.bytes(), self.buffers.len as usize);
+        let segments = &mut self.buffers.segments.0;
         if len <= self.whole {
-            pieces[0] = HostSlice::of_buffer(&mut self.bounce[..len]).io();
-            return Gather::new(&pieces[..1], header, len);
+            segments[0] = HostSlice::of_buffer(&mut self.bounce[..len]).io();
+            return Gather::new(&segments[..1], header, len);
         }
         let (mut left, mut at) = (self.copied, 1);
-        while let Some(piece) = pieces.get_mut(at) {
-            if piece.len() > left {
-                piece.advance(left);
+        while let Some(segment) = segments.get_mut(at) {
+            if segment.len() > left {
+                segment.advance(left);
                 break;
             }
-            left -= piece.len();
+            left -= segment.len();
             at += 1;
         }
-        pieces[at - 1] = HostSlice::of_buffer(&mut self.bounce[..self.copied]).io();
-        Gather::new(&pieces[at - 1..], header, len)
+        segments[at - 1] = HostSlice::of_buffer(&mut self.bounce[..self.copied]).io();
+        Gather::new(&segments[at - 1..], header, len)
     }
 
     /// Deals with a frame that the backend did not take; says whether that is a reason to stop.
     #[cold]
-    fn not_sent<R: Ring>(&self, ring: &mut R, chain: Chain, error: SendError) -> Option<TxStop> {
+    fn not_sent<R: Ring>(&self, ring: &mut R, chain: Chain, error: SendError) -> Option<Stop> {
         match error {
             SendError::WouldBlock => {
                 ring.undo_pop(chain);
-                Some(TxStop::Blocked)
+                Some(Stop::Backend)
             }
             SendError::Refused => {
                 self.give_back(ring, chain, DropCause::Refused);
@@ -410,7 +383,7 @@ impl TxLane {
             }
             SendError::Dead(error) => {
                 ring.undo_pop(chain);
-                Some(TxStop::Dead(error))
+                Some(Stop::Dead(error))
             }
         }
     }

@@ -1,9 +1,9 @@
 //! Receive chains taken ahead of the frames that will fill them.
 //!
-//! The pieces of all pooled chains lie side by side, so one `readv` can fill several chains:
+//! The segments of all pooled chains lie side by side, so one `readv` can fill several chains:
 //!
 //! ```text
-//!   pieces  . . . [a0 a1][b0][c0 c1 c2] . . .      posted  (a, 2 pieces) (b, 1) (c, 3)
+//!   segments  . . . [a0 a1][b0][c0 c1 c2] . . .      posted  (a, 2 segments) (b, 1) (c, 3)
 //!                 ^start               ^end        room    bytes of all of them
 //! ```
 //!
@@ -11,16 +11,16 @@
 
 use std::mem;
 
-use crate::fault::{DropCause, QueueFault};
+use crate::drop_cause::{DropCause, QueueFault};
 use crate::memory::guard::MemoryFault;
 use crate::memory::guest_ram::GuestRam;
 use crate::memory::segment::{HostSlice, IoVec, MAX_SEGMENTS, copy_from, copy_into, put_front};
-use crate::ring::walk::{HostParts, Resolver};
-use crate::ring::{Chain, PieceSink, Ring};
+use crate::ring::walk::{Resolver, SegmentSink};
+use crate::ring::{BufferSink, Chain, PoppedChain, Ring};
 
-/// Pieces in the pool: one system call's worth, less the one for what does not fit.
-const MOST_PIECES: usize = MAX_SEGMENTS - 1;
-/// Twice that is allocated, so that the pieces are moved to the front once in many frames.
+/// Segments in the pool: one system call's worth, less the one for what does not fit.
+const MOST_SEGMENTS: usize = MAX_SEGMENTS - 1;
+/// Twice that is allocated, so that the segments are moved to the front once in many frames.
 const ALLOCATED: usize = 2 * MAX_SEGMENTS;
 
 /// What frames that are not delivered are overwritten with.
@@ -30,20 +30,20 @@ static ZEROS: [u8; 512] = [0; 512];
 #[derive(Debug)]
 struct Posted {
     chain: Chain,
-    pieces: usize,
+    segments: usize,
 }
 
 impl Posted {
     /// What is left of one that was taken.
     const GONE: Self = Self {
         chain: Chain::NONE,
-        pieces: 0,
+        segments: 0,
     };
 
-    /// Bytes of all its pieces.
+    /// Bytes of all its segments.
     #[inline]
     fn len(&self) -> usize {
-        self.chain.room() as usize
+        self.chain.writable_len() as usize
     }
 }
 
@@ -57,7 +57,7 @@ pub(crate) enum Pull {
     Added,
     /// The ring has none.
     Empty,
-    /// The pool has no space for the pieces of the next one.
+    /// The pool has no space for the segments of the next one.
     Full,
     /// The next one cannot be used but must wait for its turn: chains go back in the order they came, or else
     /// those before it could not be given back unused.
@@ -70,35 +70,35 @@ pub(crate) enum Pull {
 #[derive(Debug)]
 pub(crate) struct RxPool {
     resolver: Resolver,
-    pieces: Vec<IoVec>,
-    /// Guest-physical address of each piece; none unless there is a dirty log.
+    segments: Vec<IoVec>,
+    /// Guest-physical address of each segment; none unless there is a dirty log.
     gpas: Vec<u64>,
     posted: Vec<Posted>,
     /// The first of `posted` that is still here.
     first: usize,
-    /// The first of `pieces` that belongs to it.
+    /// The first of `segments` that belongs to it.
     start: usize,
-    room: usize,
+    writable_len: usize,
     ram: GuestRam,
 }
 
-/// Puts one chain's pieces behind those of the pool.
+/// Puts one chain's segments behind those of the pool.
 struct PoolSink<'a>(&'a mut RxPool);
 
 /// Where a chain's bytes lie.
-struct Parts<'a> {
-    pieces: &'a mut Vec<IoVec>,
+struct Segments<'a> {
+    segments: &'a mut Vec<IoVec>,
     gpas: Option<&'a mut Vec<u64>>,
     most: usize,
 }
 
-impl HostParts for Parts<'_> {
+impl SegmentSink for Segments<'_> {
     #[inline(always)]
     fn push(&mut self, host: HostSlice, gpa: u64) -> Result<(), DropCause> {
-        if self.pieces.len() == self.most {
-            return Err(DropCause::Pieces);
+        if self.segments.len() == self.most {
+            return Err(DropCause::Segments);
         }
-        self.pieces.push(host.io());
+        self.segments.push(host.io());
         if let Some(gpas) = &mut self.gpas {
             gpas.push(gpa);
         }
@@ -106,9 +106,9 @@ impl HostParts for Parts<'_> {
     }
 }
 
-impl PieceSink for PoolSink<'_> {
+impl BufferSink for PoolSink<'_> {
     #[inline(always)]
-    fn piece(
+    fn buffer(
         &mut self,
         ram: &GuestRam,
         addr: u64,
@@ -119,12 +119,12 @@ impl PieceSink for PoolSink<'_> {
             return Err(DropCause::Direction);
         }
         let pool = &mut *self.0;
-        let mut parts = Parts {
-            pieces: &mut pool.pieces,
+        let mut segments = Segments {
+            segments: &mut pool.segments,
             gpas: pool.ram.tracks_writes().then_some(&mut pool.gpas),
-            most: pool.start + MOST_PIECES,
+            most: pool.start + MOST_SEGMENTS,
         };
-        pool.resolver.resolve(ram, addr, len, true, &mut parts)
+        pool.resolver.resolve(ram, addr, len, true, &mut segments)
     }
 }
 
@@ -132,21 +132,21 @@ impl RxPool {
     pub(crate) fn new(ram: GuestRam) -> Self {
         Self {
             resolver: Resolver::default(),
-            // One more, so that the piece behind the pool always has a slot.
-            pieces: Vec::with_capacity(ALLOCATED + 1),
+            // One more, so that the segment behind the pool always has a slot.
+            segments: Vec::with_capacity(ALLOCATED + 1),
             gpas: Vec::with_capacity(ALLOCATED + 1),
             posted: Vec::with_capacity(ALLOCATED),
             first: 0,
             start: 0,
-            room: 0,
+            writable_len: 0,
             ram,
         }
     }
 
     /// Bytes of all chains together.
     #[inline]
-    pub(crate) fn room(&self) -> usize {
-        self.room
+    pub(crate) fn writable_len(&self) -> usize {
+        self.writable_len
     }
 
     /// The chains, first come first.
@@ -160,30 +160,30 @@ impl RxPool {
         self.first == self.posted.len()
     }
 
-    /// Ring slots that are out of the driver's reach while the pool is as it is: those of all its chains, and
+    /// Descriptors of the ring that are out of the driver's reach while the pool is as it is: those of all its chains, and
     /// those too few for one more chain like the last.
-    pub(crate) fn slots(&self) -> usize {
-        let slots = |posted: &Posted| usize::from(posted.chain.slots());
-        let last = self.chains().last().map_or(0, slots);
-        self.chains().iter().map(slots).sum::<usize>() + last.saturating_sub(1)
+    pub(crate) fn descriptors(&self) -> usize {
+        let descriptors = |posted: &Posted| usize::from(posted.chain.descriptors());
+        let last = self.chains().last().map_or(0, descriptors);
+        self.chains().iter().map(descriptors).sum::<usize>() + last.saturating_sub(1)
     }
 
     /// Takes one more chain from `ring`. Chains below `least` bytes are refused.
     #[inline(always)]
     pub(crate) fn pull<R: Ring>(&mut self, ring: &mut R, least: usize) -> Result<Pull, QueueFault> {
-        if self.posted.len() - self.first == MOST_PIECES {
+        if self.posted.len() - self.first == MOST_SEGMENTS {
             return Ok(Pull::Full);
         }
         self.make_space();
-        let before = self.pieces.len();
-        let Some((chain, content)) = ring
+        let before = self.segments.len();
+        let Some(PoppedChain { chain, content }) = ring
             .pop(&mut PoolSink(self))
             .inspect_err(|_| self.cut(before))?
         else {
             return Ok(Pull::Empty);
         };
         let content = content.and_then(|()| {
-            let enough = chain.room() as usize >= least;
+            let enough = chain.writable_len() as usize >= least;
             if enough {
                 Ok(())
             } else {
@@ -194,9 +194,9 @@ impl RxPool {
             self.cut(before);
             return Ok(self.not_pulled(ring, chain, cause));
         }
-        self.room += chain.room() as usize;
-        let pieces = self.pieces.len() - before;
-        self.posted.push(Posted { chain, pieces });
+        self.writable_len += chain.writable_len() as usize;
+        let segments = self.segments.len() - before;
+        self.posted.push(Posted { chain, segments });
         Ok(Pull::Added)
     }
 
@@ -207,7 +207,7 @@ impl RxPool {
             return Pull::Refused((chain, cause));
         }
         ring.undo_pop(chain);
-        if cause == DropCause::Pieces {
+        if cause == DropCause::Segments {
             Pull::Full
         } else {
             Pull::Blocked
@@ -215,7 +215,7 @@ impl RxPool {
     }
 
     fn cut(&mut self, len: usize) {
-        self.pieces.truncate(len);
+        self.segments.truncate(len);
         self.gpas.truncate(len);
     }
 
@@ -227,7 +227,7 @@ impl RxPool {
             self.posted.clear();
             self.cut(0);
             (self.first, self.start) = (0, 0);
-        } else if self.start.max(self.first) + MOST_PIECES > ALLOCATED {
+        } else if self.start.max(self.first) + MOST_SEGMENTS > ALLOCATED {
             self.move_to_front();
         }
     }
@@ -235,28 +235,28 @@ impl RxPool {
     #[cold]
     fn move_to_front(&mut self) {
         self.posted.drain(..self.first);
-        self.pieces.drain(..self.start);
+        self.segments.drain(..self.start);
         self.gpas.drain(..self.start.min(self.gpas.len()));
         (self.first, self.start) = (0, 0);
     }
 
-    /// Pieces and bytes of the first chains that together reach `want` bytes, or of all.
+    /// Segments and bytes of the first chains that together reach `want` bytes, or of all.
     #[inline]
     pub(crate) fn front(&self, want: usize) -> (usize, usize) {
-        let (mut pieces, mut len) = (0, 0usize);
+        let (mut segments, mut len) = (0, 0usize);
         for posted in self.chains() {
-            pieces += posted.pieces;
+            segments += posted.segments;
             len += posted.len();
             if len >= want {
                 break;
             }
         }
-        (pieces, len)
+        (segments, len)
     }
 
-    /// Calls `f` with the first `count` pieces and, behind them, `extra`.
+    /// Calls `f` with the first `count` segments and, behind them, `extra`.
     #[inline]
-    pub(crate) fn with_pieces<T>(
+    pub(crate) fn with_segments<T>(
         &mut self,
         count: usize,
         extra: IoVec,
@@ -266,41 +266,41 @@ impl RxPool {
             return f(&[extra]);
         }
         let (start, end) = (self.start, self.start + count);
-        if end == self.pieces.len() {
-            self.pieces.push(extra);
-            let result = f(&self.pieces[start..]);
-            self.pieces.pop();
+        if end == self.segments.len() {
+            self.segments.push(extra);
+            let result = f(&self.segments[start..]);
+            self.segments.pop();
             return result;
         }
-        let kept = mem::replace(&mut self.pieces[end], extra);
-        let result = f(&self.pieces[start..=end]);
-        self.pieces[end] = kept;
+        let kept = mem::replace(&mut self.segments[end], extra);
+        let result = f(&self.segments[start..=end]);
+        self.segments[end] = kept;
         result
     }
 
     /// Copies out what lies `skip` bytes behind the pool's front.
     #[inline]
     pub(crate) fn peek(&self, skip: usize, dst: &mut [u8]) -> Result<usize, MemoryFault> {
-        copy_from(&self.pieces[self.start..], skip, dst)
+        copy_from(&self.segments[self.start..], skip, dst)
     }
 
     /// Copies `src` to `skip` bytes behind the pool's front.
     #[inline]
     pub(crate) fn poke(&mut self, skip: usize, src: &[u8]) -> Result<usize, MemoryFault> {
-        copy_into(&self.pieces[self.start..], skip, src)
+        copy_into(&self.segments[self.start..], skip, src)
     }
 
     /// Overwrites the pool's first `len` bytes with zeros and tells the dirty log of them: something was written there
     /// that is for nobody.
     #[cold]
     pub(crate) fn scrub(&mut self, len: usize) {
-        let len = len.min(self.room);
+        let len = len.min(self.writable_len);
         for at in (0..len).step_by(ZEROS.len()) {
             // Memory that cannot be written now may be so in part: go on behind it.
             let _ = self.poke(at, &ZEROS[..ZEROS.len().min(len - at)]);
         }
         if self.ram.tracks_writes() {
-            self.mark(self.pieces.len() - self.start, len);
+            self.mark(self.segments.len() - self.start, len);
         }
     }
 
@@ -310,7 +310,7 @@ impl RxPool {
         &mut self,
         header: &[u8; N],
     ) -> Result<(), MemoryFault> {
-        put_front(&self.pieces[self.start..], header)
+        put_front(&self.segments[self.start..], header)
     }
 
     /// How many chains a frame of `len` bytes with its header takes.
@@ -344,10 +344,10 @@ impl RxPool {
             };
             let written = len.min(posted.len());
             if self.ram.tracks_writes() {
-                self.mark(posted.pieces, written);
+                self.mark(posted.segments, written);
             }
-            self.start += posted.pieces;
-            self.room -= posted.len();
+            self.start += posted.segments;
+            self.writable_len -= posted.len();
             len -= written;
             ring.push_used(posted.chain, written as u32);
         }
@@ -363,21 +363,21 @@ impl RxPool {
                 break;
             };
             if self.ram.tracks_writes() {
-                self.mark(posted.pieces, posted.len());
+                self.mark(posted.segments, posted.len());
             }
-            self.start += posted.pieces;
-            self.room -= posted.len();
+            self.start += posted.segments;
+            self.writable_len -= posted.len();
             len = len.saturating_sub(posted.len());
             ring.push_used(posted.chain, 0);
         }
     }
 
-    fn mark(&self, pieces: usize, mut written: usize) {
-        for at in self.start..self.start + pieces {
+    fn mark(&self, segments: usize, mut written: usize) {
+        for at in self.start..self.start + segments {
             if written == 0 {
                 break;
             }
-            let count = self.pieces[at].len().min(written);
+            let count = self.segments[at].len().min(written);
             self.ram.mark(self.gpas[at], count as u64);
             written -= count;
         }
@@ -402,7 +402,7 @@ impl RxPool {
     }
 
     fn reset(&mut self) {
-        self.room = 0;
+        self.writable_len = 0;
         self.make_space();
     }
 }

@@ -37,8 +37,30 @@
 //! [`GsoSegments`]: HdrError::GsoSegments
 //! [`GsoFamily`]: HdrError::GsoFamily
 
-use super::{HdrError, MAX_GSO_SEGMENTS, MAX_UDP_SEGMENTS, NetHdr, gso};
+use super::error::HdrError;
+use super::net_hdr::NetHdr;
 use crate::offload::Offloads;
+
+/// Not to be segmented.
+pub const NONE: u8 = 0;
+/// TCP over IPv4.
+pub const TCPV4: u8 = 1;
+/// UDP, to be fragmented at the IP level.
+pub const UDP: u8 = 3;
+/// TCP over IPv6.
+pub const TCPV6: u8 = 4;
+/// UDP, to be cut into datagrams.
+pub const UDP_L4: u8 = 5;
+/// Bit: the TCP frame carries congestion marks.
+pub const ECN: u8 = 0x80;
+
+/// Most segments that one frame may ask for (NET-HDR-11).
+///
+/// The smallest segment Linux TCP sends carries 36 bytes (MSS 48 less timestamps), which needs
+/// 1820 segments for 64 KiB; a driver that asks for more only wants work done for nothing.
+pub const MAX_GSO_SEGMENTS: u32 = 2048;
+/// Most datagrams that one frame may become: Linux takes no more (NET-HDR-11).
+pub const MAX_UDP_SEGMENTS: u32 = 128;
 
 /// Bytes of Ethernet and the shortest IPv4 header: the kernel allows less, and could segment none of it.
 const MIN_L4_START_V4: u16 = 14 + 20;
@@ -95,18 +117,18 @@ impl Segmented {
     };
 
     pub(crate) fn of(gso_type: u8) -> Result<Option<Self>, HdrError> {
-        match gso_type & !gso::ECN {
-            gso::NONE if gso_type == gso::NONE => Ok(None),
-            gso::TCPV4 => Ok(Some(Self::TCPV4)),
-            gso::TCPV6 => Ok(Some(Self::TCPV6)),
-            gso::UDP => Ok(Some(Self::UFO)),
-            gso::UDP_L4 => Ok(Some(Self::USO)),
+        match gso_type & !ECN {
+            NONE if gso_type == NONE => Ok(None),
+            TCPV4 => Ok(Some(Self::TCPV4)),
+            TCPV6 => Ok(Some(Self::TCPV6)),
+            UDP => Ok(Some(Self::UFO)),
+            UDP_L4 => Ok(Some(Self::USO)),
             _ => Err(HdrError::GsoUnknown),
         }
     }
 
     pub(super) fn allowed(self, gso_type: u8, on: Offloads) -> bool {
-        let ecn_ok = gso_type & gso::ECN == 0 || (self.tcp && on.contains(Offloads::ECN));
+        let ecn_ok = gso_type & ECN == 0 || (self.tcp && on.contains(Offloads::ECN));
         on.intersects(self.any_of) && ecn_ok
     }
 

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
+use super::command::{Ack, cut_mac_table};
 use crate::counters::QueueCounters;
-use crate::ctrl::Ack;
-use crate::ctrl::command::cut_mac_table;
-use crate::fault::{DropCause, QueueFault};
+use crate::drop_cause::{DropCause, QueueFault};
+use crate::engine::{Engine, Outcome, Stop};
 use crate::memory::guard::MemoryFault;
 use crate::memory::guest_ram::GuestRam;
 use crate::memory::segment::{HostSlice, IoVec, MAX_SEGMENTS, copy_from, copy_into};
 use crate::ring::walk::Resolver;
-use crate::ring::{Cursor, PieceSink, Ring};
+use crate::ring::{BufferSink, Cursor, PoppedChain, Ring};
 
 /// The longest command that a handler is given, in bytes.
 ///
@@ -19,26 +19,13 @@ use crate::ring::{Cursor, PieceSink, Ring};
 /// [`MAX_MACS`](super::MAX_MACS) addresses each.
 pub const MAX_COMMAND: usize = 16 * 1024;
 
-/// Why [`CtrlEngine::run`] returned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CtrlStop {
-    /// The ring is empty: arm it and wait for a kick.
-    Empty,
-    /// The budget is spent: call again.
-    Budget,
-    /// The next command may not be executed before this time, in the handler's nanoseconds: it is still in the ring.
-    Limited(u64),
-    /// The driver broke the ring; nothing more happens here until a reset.
-    Fault(QueueFault),
-}
-
 /// Executes control commands.
 pub trait Handler {
     /// Says whether the command in `bytes` may be executed now. One that may not goes back to the ring, and those
     /// behind it wait with it; it is asked for again, as it is then, at the next run.
     ///
     /// # Errors
-    /// The time at which to ask again; see [`CtrlStop::Limited`].
+    /// The time at which to ask again; see [`Stop::Limited`].
     fn admit(&mut self, bytes: &[u8]) -> Result<(), u64> {
         let _ = bytes;
         Ok(())
@@ -51,7 +38,7 @@ pub trait Handler {
 
 /// One chain: what the driver wrote, then where the answer goes.
 #[derive(Debug, Default)]
-struct CtrlPieces {
+struct CtrlBuffers {
     resolver: Resolver,
     readable: Vec<IoVec>,
     writable: Vec<IoVec>,
@@ -60,7 +47,7 @@ struct CtrlPieces {
     len: u64,
 }
 
-impl CtrlPieces {
+impl CtrlBuffers {
     fn clear(&mut self) {
         self.readable.clear();
         self.writable.clear();
@@ -69,8 +56,8 @@ impl CtrlPieces {
     }
 }
 
-impl PieceSink for CtrlPieces {
-    fn piece(
+impl BufferSink for CtrlBuffers {
+    fn buffer(
         &mut self,
         ram: &GuestRam,
         addr: u64,
@@ -90,15 +77,15 @@ impl PieceSink for CtrlPieces {
             ack_at,
             ..
         } = self;
-        let pieces = if writable { answers } else { readable };
+        let segments = if writable { answers } else { readable };
         resolver.resolve(ram, addr, len, writable, &mut |host: HostSlice, gpa| {
-            if pieces.len() == MAX_SEGMENTS {
-                return Err(DropCause::Pieces);
+            if segments.len() == MAX_SEGMENTS {
+                return Err(DropCause::Segments);
             }
             if writable {
                 ack_at.get_or_insert(gpa);
             }
-            pieces.push(host.io());
+            segments.push(host.io());
             Ok(())
         })
     }
@@ -109,7 +96,7 @@ impl PieceSink for CtrlPieces {
 pub struct CtrlEngine<R> {
     ring: R,
     ram: GuestRam,
-    pieces: CtrlPieces,
+    buffers: CtrlBuffers,
     command: Vec<u8>,
     counters: Arc<QueueCounters>,
     fault: Option<QueueFault>,
@@ -121,7 +108,7 @@ impl<R: Ring> CtrlEngine<R> {
         Self {
             ring,
             ram,
-            pieces: CtrlPieces::default(),
+            buffers: CtrlBuffers::default(),
             command: Vec::new(),
             counters,
             fault: None,
@@ -129,18 +116,19 @@ impl<R: Ring> CtrlEngine<R> {
     }
 
     /// Executes up to `budget` commands. Returns why it stopped and whether the driver asks for an interrupt.
-    pub fn run<H: Handler + ?Sized>(&mut self, handler: &mut H, budget: u32) -> (CtrlStop, bool) {
-        let mut stop = CtrlStop::Budget;
+    pub fn run<H: Handler + ?Sized>(&mut self, handler: &mut H, budget: u32) -> Outcome {
+        let mut stop = Stop::Budget;
+        let mut frames = 0;
         for _ in 0..budget {
             if let Some(fault) = self.fault {
-                stop = CtrlStop::Fault(fault);
+                stop = Stop::Fault(fault);
                 break;
             }
-            self.pieces.clear();
-            let (chain, content) = match self.ring.pop(&mut self.pieces) {
+            self.buffers.clear();
+            let PoppedChain { chain, content } = match self.ring.pop(&mut self.buffers) {
                 Ok(Some(popped)) => popped,
                 Ok(None) => {
-                    stop = CtrlStop::Empty;
+                    stop = Stop::Driver;
                     break;
                 }
                 Err(fault) => {
@@ -154,7 +142,7 @@ impl<R: Ring> CtrlEngine<R> {
                     Err(deadline) => {
                         self.ring.undo_pop(chain);
                         self.counters.add_limited();
-                        stop = CtrlStop::Limited(deadline);
+                        stop = Stop::Limited(deadline);
                         break;
                     }
                 },
@@ -164,22 +152,27 @@ impl<R: Ring> CtrlEngine<R> {
                 }
             };
             self.ring.push_used(chain, written);
+            frames += u64::from(written > 0);
         }
         let interrupt = self.ring.publish();
         if interrupt {
             self.counters.add_interrupt();
         }
-        (stop, interrupt)
+        Outcome {
+            stop,
+            frames,
+            interrupt,
+        }
     }
 
     /// Copies the command out of guest memory once, as far as a handler may see it.
     fn fetch(&mut self) -> Result<(), MemoryFault> {
-        let len = self.pieces.len.min(MAX_COMMAND as u64) as usize;
+        let len = self.buffers.len.min(MAX_COMMAND as u64) as usize;
         self.command.resize(len, 0);
-        copy_from(&self.pieces.readable, 0, &mut self.command)?;
-        if self.pieces.len > MAX_COMMAND as u64 {
-            let readable = &self.pieces.readable;
-            cut_mac_table(&mut self.command, self.pieces.len, |at, bytes| {
+        copy_from(&self.buffers.readable, 0, &mut self.command)?;
+        if self.buffers.len > MAX_COMMAND as u64 {
+            let readable = &self.buffers.readable;
+            cut_mac_table(&mut self.command, self.buffers.len, |at, bytes| {
                 copy_from(readable, at, bytes) == Ok(bytes.len())
             });
         }
@@ -192,14 +185,14 @@ impl<R: Ring> CtrlEngine<R> {
     /// # Errors
     /// The time before which it may not be executed; nothing has happened.
     fn execute<H: Handler + ?Sized>(&mut self, handler: &mut H) -> Result<u32, u64> {
-        let Some(ack_at) = self.pieces.ack_at else {
+        let Some(ack_at) = self.buffers.ack_at else {
             self.counters.add_drop(DropCause::TooShort);
             return Ok(0);
         };
         let ack = match self.fetch() {
             Ok(()) => {
                 handler.admit(&self.command)?;
-                self.counters.add_batch(1, self.pieces.len);
+                self.counters.add_batch(1, self.buffers.len);
                 handler.command(&self.command)
             }
             Err(fault) => {
@@ -207,26 +200,31 @@ impl<R: Ring> CtrlEngine<R> {
                 Ack::Err
             }
         };
-        if let Err(fault) = copy_into(&self.pieces.writable, 0, &[ack.byte()]) {
+        if let Err(fault) = copy_into(&self.buffers.writable, 0, &[ack.byte()]) {
             self.counters.add_drop(fault.into());
             return Ok(0);
         }
         self.ram.mark(ack_at, 1);
         Ok(1)
     }
+}
 
-    /// Asks the driver for kicks; true when commands are there already and `run` must be called first.
-    pub fn arm(&mut self) -> bool {
-        self.fault.is_none() && self.ring.arm()
+impl<R: Ring> Engine for CtrlEngine<R> {
+    fn enable_notification(&mut self) -> bool {
+        self.fault.is_none() && self.ring.enable_notification()
     }
 
-    /// Where the ring stands.
-    pub fn cursor(&self) -> Cursor {
+    fn disable_notification(&mut self) {
+        if self.fault.is_none() {
+            self.ring.disable_notification();
+        }
+    }
+
+    fn cursor(&self) -> Cursor {
         self.ring.cursor()
     }
 
-    /// The fault that stopped this queue, if any.
-    pub fn fault(&self) -> Option<QueueFault> {
+    fn fault(&self) -> Option<QueueFault> {
         self.fault
     }
 }

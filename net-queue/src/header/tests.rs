@@ -1,4 +1,5 @@
 use super::*;
+use crate::offload::Offloads;
 use proptest::prelude::*;
 
 /// A transmit header as a driver would write it; `..TCP4` style updates keep the tables readable.

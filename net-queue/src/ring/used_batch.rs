@@ -54,7 +54,7 @@ impl Batch {
             element.places += open.places;
         }
         self.open = Some(element);
-        self.full = written == chain.room();
+        self.full = written == chain.writable_len();
         complete
     }
 

@@ -1,5 +1,5 @@
 use super::{Sum, complete};
-use crate::hdr::{NetHdr, RawHdr, RxRules, flags};
+use crate::header::{NetHdr, RawHdr, RxRules, flags};
 use crate::offload::Offloads;
 
 /// Word by word, as RFC 1071 defines it.

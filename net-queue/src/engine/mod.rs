@@ -1,0 +1,81 @@
+//! The engines: what is there moves, until there is a reason to stop.
+
+pub mod ctrl;
+mod frame_filter;
+mod limit;
+mod rx;
+mod tx;
+
+pub use frame_filter::FrameFilter;
+pub use limit::{Limit, Unlimited};
+pub use rx::{RxConfig, RxEngine};
+pub use tx::TxEngine;
+
+use std::io;
+
+use crate::drop_cause::QueueFault;
+use crate::ring::Cursor;
+
+/// Reason for which an engine stopped, and with it the event that it waits for.
+#[derive(Debug)]
+pub enum Stop {
+    /// The driver has made nothing available, or too little for the frame at hand: enable notifications and wait for
+    /// one.
+    Driver,
+    /// The backend has no frame, or no space for one: wait until it is readable, or writable.
+    Backend,
+    /// The budget is spent: call again.
+    Budget,
+    /// The limiter holds the next frame or command until this time (ns).
+    Limited(u64),
+    /// The driver broke the ring; nothing more happens here until a reset.
+    Fault(QueueFault),
+    /// The backend is gone.
+    Dead(io::Error),
+}
+
+/// An engine as its worker sees it while it waits, whatever its direction.
+pub trait Engine {
+    /// Asks the driver for a notification at the next available chain; true when there is work already and the engine
+    /// must run first. A broken queue asks for none (VQ-NTF-06).
+    fn enable_notification(&mut self) -> bool;
+
+    /// Tells the driver that it need not notify for now.
+    fn disable_notification(&mut self);
+
+    /// Position of the ring.
+    fn cursor(&self) -> Cursor;
+
+    /// Fault that stopped this queue, if any.
+    fn fault(&self) -> Option<QueueFault>;
+}
+
+/// Bound of the work of one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Chains looked at.
+    pub frames: u32,
+    /// Bytes moved.
+    pub bytes: u64,
+}
+
+impl Budget {
+    /// Takes one frame of `bytes` off; false when nothing is left for another.
+    #[inline]
+    pub(crate) fn spend(&mut self, bytes: u64) -> bool {
+        self.frames = self.frames.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.frames > 0 && self.bytes > 0
+    }
+}
+
+/// Result of one call: why it stopped, and whether the driver asks for an interrupt.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Reason to stop.
+    pub stop: Stop,
+    /// Frames that passed, or commands that were answered.
+    pub frames: u64,
+    /// The driver wants to be told of what was used.
+    pub interrupt: bool,
+}

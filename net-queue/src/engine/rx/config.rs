@@ -1,0 +1,41 @@
+//! What was negotiated for receiving, and how long frames are by it.
+
+use crate::header::{HdrSize, MAX_FRAME};
+use crate::offload::Offloads;
+
+/// Bytes of a frame's start that a filter may look at: Ethernet header and VLAN tag.
+pub(super) const HEAD: usize = 18;
+
+/// What was negotiated for receiving.
+#[derive(Clone, Copy, Debug)]
+pub struct RxConfig {
+    /// Length of the header.
+    pub size: HdrSize,
+    /// Work that frames may carry undone.
+    pub offloads: Offloads,
+    /// `VIRTIO_NET_F_MRG_RXBUF`: a frame may take several chains.
+    pub merge: bool,
+    /// The MTU that was negotiated, in bytes: longer frames are not delivered (NET-CFG-08).
+    pub mtu: Option<u16>,
+    /// The backend's MTU when it was asked, in bytes: what frames are expected to keep to.
+    pub link_mtu: Option<u16>,
+}
+
+impl RxConfig {
+    /// The most bytes of a frame and its header.
+    pub(super) fn most(&self) -> usize {
+        self.size.bytes() + MAX_FRAME
+    }
+
+    /// The most bytes, header included, that the backend is expected to deliver at once.
+    pub(super) fn expected(&self) -> usize {
+        let segments =
+            Offloads::TSO4 | Offloads::TSO6 | Offloads::UFO | Offloads::USO4 | Offloads::USO6;
+        match self.link_mtu {
+            Some(mtu) if !self.offloads.intersects(segments) => {
+                self.size.bytes() + usize::from(mtu) + HEAD
+            }
+            _ => self.most(),
+        }
+    }
+}

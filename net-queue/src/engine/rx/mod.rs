@@ -1,0 +1,190 @@
+//! Receive: from the backend into the driver's buffers.
+
+mod config;
+mod path;
+mod pool;
+
+pub use config::RxConfig;
+
+use std::sync::Arc;
+
+use super::frame_filter::FrameFilter;
+use super::limit::Limit;
+use super::{Budget, Engine, Outcome, Stop};
+use crate::backend::FrameBackend;
+use crate::counters::QueueCounters;
+use crate::drop_cause::{DropCause, QueueFault};
+use crate::memory::guest_ram::GuestRam;
+use crate::offload::Offloads;
+use crate::ring::{Cursor, Ring, RingTask};
+use path::RxPath;
+
+/// Moves frames from a backend to a driver's ring.
+#[derive(Debug)]
+pub struct RxEngine<R> {
+    ring: R,
+    path: RxPath,
+}
+
+impl<R: Ring> RxEngine<R> {
+    /// An engine on `ring`, a queue of `ring_size` whose buffers lie in `ram`.
+    pub fn new(
+        ring: R,
+        ring_size: u16,
+        ram: GuestRam,
+        config: RxConfig,
+        counters: Arc<QueueCounters>,
+    ) -> Self {
+        let path = RxPath::new(ring_size, ram, config, counters);
+        Self { ring, path }
+    }
+
+    /// Changes the work that frames may carry undone (`GUEST_OFFLOADS_SET`, NET-CVQ-19).
+    pub fn set_offloads(&mut self, offloads: Offloads) {
+        self.path.set_offloads(offloads);
+    }
+
+    /// Delivers what the backend has, until there is a reason to stop.
+    ///
+    /// `now` is in nanoseconds of any clock that the limiter's deadlines shall be in. Without a `filter` every frame
+    /// is delivered.
+    pub fn run<B, L>(
+        &mut self,
+        backend: &mut B,
+        limit: &mut L,
+        filter: Option<&dyn FrameFilter>,
+        now: u64,
+        budget: Budget,
+    ) -> Outcome
+    where
+        B: FrameBackend + ?Sized,
+        L: Limit + ?Sized,
+    {
+        self.ring.with(RxBatch {
+            path: &mut self.path,
+            backend,
+            limit,
+            filter,
+            now,
+            budget,
+        })
+    }
+
+    /// Bytes that the driver has to post before a frame that waits for buffers can be delivered; `None` when none
+    /// waits. A driver may never do it: whoever waits for it counts the time from when this changed last, and ends
+    /// the wait by [`RxEngine::give_up`].
+    #[must_use]
+    pub fn missing(&self) -> Option<usize> {
+        self.path.missing()
+    }
+
+    /// Drops a frame that waits for buffers. Others as long are then dropped at once, until more than now is posted.
+    pub fn give_up(&mut self) {
+        self.path.give_up();
+    }
+
+    /// Brings the ring into a state that its cursor tells all of: a held frame is delivered, or dropped if it lacks
+    /// buffers or is not for the driver any more; pooled chains are given back. Returns whether the driver asks for
+    /// an interrupt. The engine can go on afterwards.
+    pub fn drain<L: Limit + ?Sized>(
+        &mut self,
+        limit: &mut L,
+        filter: Option<&dyn FrameFilter>,
+        now: u64,
+    ) -> bool {
+        self.path.drain(&mut self.ring, limit, filter, now)
+    }
+
+    /// The same for a queue that must get no frame any more: a held frame is dropped (NET-MQ-02).
+    pub fn discard_held(&mut self) {
+        self.path.discard_held(&mut self.ring);
+    }
+
+    /// Takes what the backend has and drops it under `cause`; nothing of it reaches the driver.
+    #[cold]
+    pub fn discard<B>(&mut self, backend: &mut B, cause: DropCause, mut budget: Budget) -> Stop
+    where
+        B: FrameBackend + ?Sized,
+    {
+        self.path.discard_held(&mut self.ring);
+        loop {
+            if let Err(stop) = self.path.discard(backend, cause) {
+                return stop;
+            }
+            if !budget.spend(0) {
+                return Stop::Budget;
+            }
+        }
+    }
+}
+
+impl<R: Ring> Engine for RxEngine<R> {
+    fn enable_notification(&mut self) -> bool {
+        self.path.fault().is_none() && self.ring.enable_notification()
+    }
+
+    fn disable_notification(&mut self) {
+        if self.path.fault().is_none() {
+            self.ring.disable_notification();
+        }
+    }
+
+    /// Complete after [`RxEngine::drain`].
+    fn cursor(&self) -> Cursor {
+        self.ring.cursor()
+    }
+
+    fn fault(&self) -> Option<QueueFault> {
+        self.path.fault()
+    }
+}
+
+/// One call of [`RxEngine::run`].
+struct RxBatch<'a, B: ?Sized, L: ?Sized> {
+    path: &'a mut RxPath,
+    backend: &'a mut B,
+    limit: &'a mut L,
+    filter: Option<&'a dyn FrameFilter>,
+    now: u64,
+    budget: Budget,
+}
+
+impl<B, L> RingTask for RxBatch<'_, B, L>
+where
+    B: FrameBackend + ?Sized,
+    L: Limit + ?Sized,
+{
+    type Output = Outcome;
+
+    fn run<R: Ring>(mut self, ring: &mut R) -> Outcome {
+        let (mut frames, mut bytes) = (0, 0);
+        let stop = loop {
+            let next = self
+                .path
+                .next_frame(ring, self.backend, self.filter, &mut self.budget);
+            let len = match next {
+                Ok(Some(len)) => len,
+                Ok(None) if self.budget.spend(0) => continue,
+                Ok(None) => break Stop::Budget,
+                Err(stop) => break stop,
+            };
+            let frame = self.path.frame_len(len);
+            if let Err(deadline) = self.limit.take(self.now, frame) {
+                self.path.hold(len);
+                break Stop::Limited(deadline);
+            }
+            self.path.deliver(ring, len);
+            frames += 1;
+            bytes += frame;
+            if !self.budget.spend(frame) {
+                break Stop::Budget;
+            }
+        };
+        let interrupt = self.path.publish(ring, frames, bytes);
+        Outcome {
+            stop,
+            frames,
+            interrupt,
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! The virtio network header as bytes and as values.
+
+use std::fmt;
+
+/// Bytes of the header that every modern driver and device share (VirtIO 1.4 §5.1.9, L1).
+pub const HDR_LEN: usize = 12;
+/// Bytes of the longest header [`RawHdr`] can hold.
+pub const HDR_MAX: usize = 24;
+/// Stream offset of `num_buffers` (VirtIO 1.4 §5.1.9, L1).
+pub const NUM_BUFFERS_OFFSET: usize = 10;
+/// Bytes of an Ethernet header: a shorter frame goes nowhere.
+pub const ETH_HDR_LEN: u32 = 14;
+/// Values of `flags` (VirtIO 1.4 §5.1.9).
+pub mod flags {
+    /// The checksum from `csum_start` on is to be completed.
+    pub const NEEDS_CSUM: u8 = 1;
+    /// The checksum was verified (receive only).
+    pub const DATA_VALID: u8 = 2;
+}
+
+/// How long the header in front of each frame is; follows from the negotiated features.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum HdrSize {
+    /// 12 bytes.
+    #[default]
+    Base = 12,
+    /// 20 bytes: `HASH_REPORT` adds hash value and type.
+    HashReport = 20,
+    /// 24 bytes: UDP tunnel GSO adds two offsets behind the hash.
+    Tunnel = 24,
+}
+
+impl HdrSize {
+    /// The size in bytes.
+    pub const fn bytes(self) -> usize {
+        self as usize
+    }
+}
+
+/// A header as it came: private bytes, unchecked.
+#[derive(Clone, Copy, Debug)]
+pub struct RawHdr {
+    bytes: [u8; HDR_MAX],
+    size: HdrSize,
+}
+
+impl RawHdr {
+    /// An all-zero header of `size`.
+    #[inline]
+    pub const fn new(size: HdrSize) -> Self {
+        Self {
+            bytes: [0; HDR_MAX],
+            size,
+        }
+    }
+
+    /// The bytes that count, as many as the size says.
+    #[inline]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.size.bytes()]
+    }
+
+    /// The same bytes, to be filled.
+    #[inline]
+    pub fn as_mut_bytes(&mut self) -> &mut [u8] {
+        &mut self.bytes[..self.size.bytes()]
+    }
+
+    /// The base header, unchecked, as it travels within this module.
+    #[inline]
+    pub(super) const fn base(&self) -> NetHdr {
+        let [b0, b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, ..] = self.bytes;
+        NetHdr {
+            low: u64::from_le_bytes([b0, b1, b2, b3, b4, b5, b6, b7]),
+            high: u32::from_le_bytes([b8, b9, b10, b11]),
+        }
+    }
+}
+
+impl RawHdr {
+    /// The same with a partial checksum in a frame whose headers have `hdr_len` bytes.
+    pub(crate) fn with_partial_csum(
+        mut self,
+        hdr_len: u16,
+        csum_start: u16,
+        csum_offset: u16,
+    ) -> Self {
+        self.bytes[0] = self.bytes[0] & !flags::DATA_VALID | flags::NEEDS_CSUM;
+        for (at, value) in [(2, hdr_len), (6, csum_start), (8, csum_offset)] {
+            self.bytes[at..at + 2].copy_from_slice(&value.to_le_bytes());
+        }
+        self
+    }
+
+    /// The unchecked `gso_type`.
+    pub(crate) const fn gso_type(&self) -> u8 {
+        self.bytes[1]
+    }
+}
+
+impl From<[u8; HDR_LEN]> for RawHdr {
+    fn from(base: [u8; HDR_LEN]) -> Self {
+        let mut raw = Self::new(HdrSize::Base);
+        raw.bytes[..HDR_LEN].copy_from_slice(&base);
+        raw
+    }
+}
+
+/// A checked header, every field of it sanitised.
+///
+/// It is kept as the words that it has on the wire: fields stored one by one and read back as a whole would make the
+/// CPU wait, for each frame.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct NetHdr {
+    /// From the lowest byte on: `flags`, `gso_type`, `hdr_len`, `gso_size`, `csum_start`.
+    pub(super) low: u64,
+    /// `csum_offset`, `num_buffers`.
+    pub(super) high: u32,
+}
+
+impl fmt::Debug for NetHdr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NetHdr")
+            .field("flags", &self.flags())
+            .field("gso_type", &self.gso_type())
+            .field("hdr_len", &self.hdr_len())
+            .field("gso_size", &self.gso_size())
+            .field("csum_start", &self.csum_start())
+            .field("csum_offset", &self.csum_offset())
+            .field("num_buffers", &self.num_buffers())
+            .finish()
+    }
+}
+
+impl NetHdr {
+    /// The header of a complete frame: nothing is left to be done.
+    pub const PLAIN: Self = Self { low: 0, high: 0 };
+
+    /// With these flags and number of buffers, nothing else.
+    #[inline]
+    pub(super) const fn plain(flags: u8, num_buffers: u16) -> Self {
+        Self {
+            low: flags as u64,
+            high: (num_buffers as u32) << 16,
+        }
+    }
+
+    /// Number of receive buffers the frame takes (NET-RX-01, NET-RX-02).
+    #[inline]
+    pub fn set_num_buffers(&mut self, count: u16) {
+        self.high = self.high & 0xffff | u32::from(count) << 16;
+    }
+
+    /// The base header on the wire.
+    #[inline]
+    pub const fn to_bytes(self) -> [u8; HDR_LEN] {
+        let [b0, b1, b2, b3, b4, b5, b6, b7] = self.low.to_le_bytes();
+        let [b8, b9, b10, b11] = self.high.to_le_bytes();
+        [b0, b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11]
+    }
+
+    /// The sanitised header at the length the driver expects.
+    ///
+    /// The longer forms report "no hash" and "no tunnel", which are all-zero fields.
+    #[inline]
+    pub fn to_raw(self, size: HdrSize) -> RawHdr {
+        let mut raw = RawHdr::new(size);
+        raw.bytes[..HDR_LEN].copy_from_slice(&self.to_bytes());
+        raw
+    }
+
+    /// See [`flags`].
+    #[inline]
+    pub const fn flags(self) -> u8 {
+        self.low as u8
+    }
+
+    /// See [`gso`].
+    #[inline]
+    pub const fn gso_type(self) -> u8 {
+        (self.low >> 8) as u8
+    }
+
+    /// Bytes of all headers, a hint; 0 when not segmented.
+    #[inline]
+    pub const fn hdr_len(self) -> u16 {
+        (self.low >> 16) as u16
+    }
+
+    /// Most payload bytes per segment; 0 when not segmented.
+    #[inline]
+    pub const fn gso_size(self) -> u16 {
+        (self.low >> 32) as u16
+    }
+
+    /// Frame offset from which the checksum is taken; 0 without `NEEDS_CSUM`.
+    #[inline]
+    pub const fn csum_start(self) -> u16 {
+        (self.low >> 48) as u16
+    }
+
+    /// Offset from `csum_start` at which the checksum is stored; 0 without `NEEDS_CSUM`.
+    #[inline]
+    pub const fn csum_offset(self) -> u16 {
+        self.high as u16
+    }
+
+    /// Receive buffers taken; 0 on transmit.
+    #[inline]
+    pub const fn num_buffers(self) -> u16 {
+        (self.high >> 16) as u16
+    }
+}
