@@ -8,21 +8,23 @@ use net_queue::{Engine, LinkConfig, Offloads};
 use rate_limiter::Levels;
 
 use crate::active::queue_factory::{QueueFactory, QueueRole};
+use crate::active::threads::WorkerThreads;
 use crate::error::{ActivateError, LimitError, WorkerLost};
 use crate::port::PortControl;
 use crate::rate_limit::Change;
-use crate::seccomp::ThreadKind;
 use crate::shared::Shared;
 use crate::state::DeviceState;
 use crate::transport::{InterruptSource, QueueSetup};
 use crate::worker::control_queue::{CtrlQueue, CtrlWorker};
 use crate::worker::epoll::BusyPoll;
+use crate::worker::event_loop::EventWorker;
+use crate::worker::handle::WorkerHandle;
 use crate::worker::queue_pair::{PairWorker, QueuePairResources, RxQueue, TxQueue};
-use crate::worker::thread::{WorkerHandle, WorkerThread};
 
 mod halted;
 mod memory;
 pub(crate) mod queue_factory;
+pub(crate) mod threads;
 
 use halted::HaltedQueues;
 
@@ -30,6 +32,7 @@ use halted::HaltedQueues;
 pub(crate) struct DetachedResources {
     pub(crate) pairs: Vec<QueuePairResources>,
     pub(crate) controls: Vec<Box<dyn PortControl>>,
+    pub(crate) threads: WorkerThreads,
 }
 
 impl DetachedResources {
@@ -72,6 +75,7 @@ pub(crate) struct ActiveDevice {
     factory: QueueFactory,
     pairs: Vec<Pair>,
     control: Option<WorkerHandle<CtrlWorker>>,
+    threads: WorkerThreads,
     halted: HaltedQueues,
     /// Tell the driver when the device goes on: it comes from elsewhere, where the link may have been another.
     interrupt_config: bool,
@@ -83,6 +87,7 @@ impl ActiveDevice {
         shared: Arc<Shared>,
         factory: QueueFactory,
         resources: Vec<QueuePairResources>,
+        threads: WorkerThreads,
     ) -> Self {
         let pairs = resources
             .into_iter()
@@ -93,9 +98,20 @@ impl ActiveDevice {
             factory,
             pairs,
             control: None,
+            threads,
             halted: HaltedQueues::default(),
             interrupt_config: false,
         }
+    }
+
+    /// The workers that a VMM's event loop drives.
+    pub(crate) fn event_workers(&self) -> Vec<EventWorker> {
+        let pairs = self.pairs.iter().filter_map(|pair| match pair {
+            Pair::Worker(handle) => handle.event_worker(),
+            _ => None,
+        });
+        let control = self.control.iter().filter_map(WorkerHandle::event_worker);
+        pairs.chain(control).collect()
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -186,47 +202,30 @@ impl ActiveDevice {
         if self.control.is_some() {
             return Err(ActivateError::Running(index));
         }
-        let thread = self.spawn(
-            format!("{}_ctrl", self.shared.id),
-            ThreadKind::Control,
-            index,
-        )?;
+        let home = self
+            .threads
+            .control(&self.shared.id)
+            .map_err(|source| ActivateError::Spawn { index, source })?;
         let interrupt_first = queue.engine.cursor() != Cursor::default();
         let mut worker = CtrlWorker::new(self.shared.clone(), queue);
         worker.interrupt_first = interrupt_first;
-        self.control = Some(WorkerHandle::new(thread, worker));
+        self.control = Some(WorkerHandle::new(home, worker));
         Ok(())
-    }
-
-    fn spawn<W: crate::worker::thread::Worker>(
-        &self,
-        name: String,
-        kind: ThreadKind,
-        index: u16,
-    ) -> Result<WorkerThread<W>, ActivateError> {
-        WorkerThread::spawn(
-            name,
-            kind,
-            self.factory.negotiated.seccomp,
-            self.shared.clone(),
-        )
-        .map_err(|source| ActivateError::Spawn { index, source })
     }
 
     /// The parked worker of `pair`, which gets its thread with its first queue.
     fn worker(&mut self, pair: u16, index: u16) -> Result<&mut PairWorker, ActivateError> {
         let at = usize::from(pair);
         if matches!(self.pairs[at], Pair::Idle(_)) {
-            let thread = self.spawn(
-                format!("{}_qp{pair}", self.shared.id),
-                ThreadKind::QueuePair,
-                index,
-            )?;
+            let home = self
+                .threads
+                .queue_pair(&self.shared.id, pair)
+                .map_err(|source| ActivateError::Spawn { index, source })?;
             let name = Pair::Lost(WorkerLost(format!("{}_qp{pair}", self.shared.id)));
             if let Pair::Idle(resources) = std::mem::replace(&mut self.pairs[at], name) {
                 let busy_poll = BusyPoll::new(self.factory.negotiated.poll_us);
                 let worker = PairWorker::new(pair, self.shared.clone(), *resources, busy_poll);
-                self.pairs[at] = Pair::Worker(WorkerHandle::new(thread, worker));
+                self.pairs[at] = Pair::Worker(WorkerHandle::new(home, worker));
             }
         }
         match &mut self.pairs[at] {
@@ -309,7 +308,9 @@ impl ActiveDevice {
             }
             QueueRole::Ctrl => match self.control.take() {
                 Some(handle) => {
-                    let queue = handle.into_work()?.queue;
+                    let (worker, home) = handle.into_work()?;
+                    self.threads.keep_control(home);
+                    let queue = worker.queue;
                     if queue.engine.fault().is_some() {
                         self.halted.put(index, queue.position(), false);
                     }
@@ -456,12 +457,18 @@ impl ActiveDevice {
     /// A worker was lost, and its port with it.
     pub(crate) fn into_resources(mut self) -> Result<DetachedResources, WorkerLost> {
         let parked = self.park();
-        self.control = None;
+        if let Some(Ok((_, home))) = self.control.take().map(WorkerHandle::into_work) {
+            self.threads.keep_control(home);
+        }
         let mut pairs = Vec::with_capacity(self.pairs.len());
         for pair in self.pairs {
             pairs.push(match pair {
                 Pair::Idle(resources) => *resources,
-                Pair::Worker(handle) => handle.into_work()?.resources,
+                Pair::Worker(handle) => {
+                    let (worker, home) = handle.into_work()?;
+                    self.threads.keep_queue_pair(worker.pair(), home);
+                    worker.resources
+                }
                 Pair::Lost(lost) => return Err(lost),
             });
         }
@@ -469,6 +476,7 @@ impl ActiveDevice {
         Ok(DetachedResources {
             pairs,
             controls: self.shared.release(),
+            threads: self.threads,
         })
     }
 }

@@ -32,6 +32,7 @@ mod migration;
 mod mtu;
 mod pause;
 mod states;
+mod threads;
 
 use limit_groups::LimitGroups;
 use states::State;

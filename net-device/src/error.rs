@@ -144,6 +144,9 @@ pub enum SpawnError {
     /// No thread or no descriptor was to be had.
     #[error("cannot start worker thread")]
     Thread(#[source] io::Error),
+    /// The VMM's hook refused the thread.
+    #[error("thread hook refused the worker thread")]
+    Hook(#[source] io::Error),
     /// The thread could not confine itself.
     #[error("cannot confine worker thread")]
     Seccomp(#[from] SeccompError),

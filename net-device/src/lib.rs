@@ -66,11 +66,15 @@ pub use lifecycle::{Lifecycle, StateError};
 pub use net_queue::ring::{Cursor, Layout, RingAddrs};
 pub use net_queue::{AccessPlatform, DirtyLog, DropCause, GuestRam};
 pub use port::{HostInterface, Port, PortControl};
+pub use seccomp::ThreadKind;
 #[cfg(feature = "snapshot")]
 pub use snapshot::{Migratable, Pausable, Snapshot, Snapshottable, Transportable};
 pub use transport::{
     Activation, Interrupt, InterruptSource, QueueSetup, VIRTIO_ID_NET, VirtioDevice,
 };
+pub use worker::event_loop::EventWorker;
+pub use worker::thread::{ThreadHook, ThreadInfo};
+pub use worker::turn::{Event as WorkerEvent, Source, Turn};
 pub use {net_queue, rate_limiter, tap};
 
 #[cfg(doctest)]

@@ -8,7 +8,6 @@ use net_queue::{CtrlEngine, GuestRam, QueueCounters, RxConfig, RxEngine, TxEngin
 
 use crate::error::ActivateError;
 use crate::features::Features;
-use crate::seccomp::SeccompAction;
 use crate::shared::Shared;
 use crate::transport::QueueSetup;
 
@@ -32,7 +31,6 @@ pub(crate) struct NegotiatedConfig {
     /// What the backends have, or the driver is told if that is more.
     pub(crate) link_mtu: Option<u16>,
     pub(crate) max_queue_size: u16,
-    pub(crate) seccomp: SeccompAction,
     pub(crate) poll_us: u16,
     /// Whether every backend takes frames with a partial checksum.
     pub(crate) partial_checksums: bool,

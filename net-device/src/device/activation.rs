@@ -173,7 +173,6 @@ impl NetDevice {
             mtu: self.driver_mtu.or(self.config.mtu),
             link_mtu: link_mtu.map(|mtu| mtu.max(self.driver_mtu.unwrap_or_default())),
             max_queue_size: self.config.queue_size,
-            seccomp: self.config.seccomp,
             poll_us: self.config.poll_us,
             partial_checksums: detached.accept_partial_checksums(),
         };
@@ -193,7 +192,7 @@ impl NetDevice {
             counters: self.counters.clone(),
             pairs: self.config.queue_pairs,
         };
-        ActiveDevice::new(shared, factory, detached.pairs)
+        ActiveDevice::new(shared, factory, detached.pairs, detached.threads)
     }
 
     /// Ends whatever the device is in, for a reset. No interrupt is kept.

@@ -10,6 +10,7 @@ use super::NetDevice;
 use super::limit_groups::LimitGroups;
 use super::states::State;
 use crate::active::DetachedResources;
+use crate::active::threads::WorkerThreads;
 use crate::config::MacAddr;
 use crate::config::{MIN_MTU, NetConfig, TapConfig};
 use crate::error::NewError;
@@ -110,6 +111,7 @@ impl NetDevice {
         let mut detached = DetachedResources {
             pairs: Vec::with_capacity(pairs),
             controls: Vec::with_capacity(pairs),
+            threads: WorkerThreads::new(config.seccomp),
         };
         for (Port { backend, control }, (rx_limit, tx_limit)) in ports.into_iter().zip(limits) {
             let resources = QueuePairResources {

@@ -11,20 +11,16 @@ use std::sync::Arc;
 use net_queue::ctrl::{Ack, Command, CtrlEngine, Handler};
 use net_queue::ring::{AnyRing, RingConfig};
 use net_queue::{Engine, Stop};
-use vmm_sys_util::eventfd::EventFd;
 
 use crate::clock::now_ns;
 use crate::config::MacAddr;
 use crate::error::ActivateError;
-use crate::fd;
 use crate::features::Features;
-use crate::log_limited;
 use crate::shared::Shared;
 use crate::shared::control_budget::{HOST_LOCK, POLICY};
 use crate::shared::rx_filter::RxFilter;
 use crate::transport::InterruptSource;
-use crate::worker::epoll::{Poller, Ready, Source};
-use crate::worker::thread::Worker;
+use crate::worker::turn::{AddSource, Event, Source, Turn, Worker};
 
 /// Commands that are executed before the stop event gets its turn.
 const BUDGET: u32 = 64;
@@ -52,8 +48,8 @@ impl CtrlQueue {
 pub(crate) struct CtrlWorker {
     shared: Arc<Shared>,
     pub(crate) queue: CtrlQueue,
-    /// Made by `prepare`, used up by one run.
-    poller: Option<Poller>,
+    next: Next,
+    kicked: bool,
     pub(crate) interrupt_first: bool,
 }
 
@@ -62,7 +58,8 @@ impl CtrlWorker {
         Self {
             shared,
             queue,
-            poller: None,
+            next: Next::Step,
+            kicked: false,
             interrupt_first: false,
         }
     }
@@ -90,30 +87,6 @@ impl CtrlWorker {
             Stop::Backend | Stop::Dead(_) => Next::Halt,
         }
     }
-
-    /// Waits for what `next` is; returns whether the owner wants the worker back.
-    fn wait(&self, poller: &Poller, next: &mut Next) -> std::io::Result<bool> {
-        let (mut stopped, mut kicked) = (false, false);
-        let each = |ready: Ready| match ready.source {
-            Source::Stop => stopped = true,
-            _ => kicked = true,
-        };
-        match *next {
-            Next::Step => poller.wait(true, each)?,
-            Next::Kick | Next::Halt => poller.wait(false, each)?,
-            Next::Deadline(deadline) => {
-                // Rounded up: a wait that returns early would be made again and again.
-                let ms = deadline.saturating_sub(now_ns()).div_ceil(1_000_000);
-                poller.wait_ms(i32::try_from(ms).unwrap_or(i32::MAX), each)?;
-            }
-        }
-        match *next {
-            Next::Kick if kicked => *next = Next::Step,
-            Next::Deadline(deadline) if now_ns() >= deadline => *next = Next::Step,
-            _ => {}
-        }
-        Ok(stopped)
-    }
 }
 
 /// What the worker does next.
@@ -130,48 +103,47 @@ enum Next {
 }
 
 impl Worker for CtrlWorker {
-    fn prepare(&mut self, stop: &EventFd) -> Result<(), ActivateError> {
-        let poller = Poller::new().map_err(ActivateError::Poll)?;
-        poller
-            .add_level(fd::of(stop), Source::Stop)
-            .map_err(ActivateError::Poll)?;
-        let index = self.queue.index;
-        let kick = self.queue.kick.as_fd();
-        poller
-            .add_edge(kick, Source::CtrlKick)
-            .map_err(|source| ActivateError::Kick { index, source })?;
-        self.poller = Some(poller);
-        Ok(())
+    fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
-    fn run(&mut self, _stop: &EventFd) {
+    fn sources(&self, add: &mut AddSource<'_>) -> Result<(), ActivateError> {
+        let index = self.queue.index;
+        add(self.queue.kick.as_fd(), Source::CtrlKick)
+            .map_err(|source| ActivateError::Kick { index, source })
+    }
+
+    fn begin(&mut self) {
         if std::mem::take(&mut self.interrupt_first) {
             self.shared
                 .trigger(InterruptSource::Queue(self.queue.index));
         }
-        let Some(poller) = self.poller.take() else {
-            return;
-        };
-        let mut next = Next::Step;
-        loop {
-            if next == Next::Step {
-                next = self.step();
-            }
-            match self.wait(&poller, &mut next) {
-                Ok(false) => {}
-                Ok(true) => return,
-                Err(error) => {
-                    log_limited!(
-                        self.shared.status.events().log,
-                        Error,
-                        "{}: control worker cannot wait: {error}",
-                        self.shared.id
-                    );
-                    self.shared
-                        .fail(&"the control worker cannot wait for events");
-                    return;
-                }
-            }
+        (self.next, self.kicked) = (Next::Step, false);
+    }
+
+    fn turn(&mut self) -> Turn {
+        if self.next == Next::Step {
+            self.next = self.step();
+        }
+        let mut turn = Turn::default();
+        match self.next {
+            Next::Step => turn.again = true,
+            Next::Deadline(deadline) => turn.deadline_ns = Some(deadline),
+            Next::Kick | Next::Halt => {}
+        }
+        turn
+    }
+
+    fn on_event(&mut self, _event: Event) {
+        self.kicked = true;
+    }
+
+    fn after_wakeup(&mut self) {
+        let kicked = std::mem::take(&mut self.kicked);
+        match self.next {
+            Next::Kick if kicked => self.next = Next::Step,
+            Next::Deadline(deadline) if now_ns() >= deadline => self.next = Next::Step,
+            _ => {}
         }
     }
 }

@@ -6,52 +6,11 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use epoll::{ControlOptions, Event, Events};
 
 use crate::fd;
-
-/// What a worker waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u64)]
-pub(crate) enum Source {
-    /// The owner wants the worker back.
-    Stop,
-    /// The driver kicked the receive queue.
-    RxKick,
-    /// The driver kicked the transmit queue.
-    TxKick,
-    /// The driver kicked the control queue.
-    CtrlKick,
-    /// The backend became readable or writable.
-    Backend,
-    /// The receive limit's deadline has come.
-    RxTimer,
-    /// The transmit limit's deadline has come.
-    TxTimer,
-}
-
-impl Source {
-    const ALL: [Self; 7] = [
-        Self::Stop,
-        Self::RxKick,
-        Self::TxKick,
-        Self::CtrlKick,
-        Self::Backend,
-        Self::RxTimer,
-        Self::TxTimer,
-    ];
-}
-
-/// One source that has something, and for a backend what.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ready {
-    pub(crate) source: Source,
-    pub(crate) readable: bool,
-    pub(crate) writable: bool,
-    /// It reports an error, or that its other end is gone.
-    pub(crate) troubled: bool,
-}
+use crate::worker::turn::{Event as WorkerEvent, Source};
 
 /// A set of descriptors to wait for.
 ///
-/// All but the stop event are edge-triggered: an event says that something *became* so, and the worker remembers
+/// All but the owner's event are edge-triggered: an event says that something *became* so, and the worker remembers
 /// it. That spares one `read` per kick and one `epoll_ctl` per change of mind.
 #[derive(Debug)]
 pub(crate) struct Poller {
@@ -127,13 +86,12 @@ impl Poller {
         self.ctl(ControlOptions::EPOLL_CTL_MOD, fd, source, EDGE_BOTH)
     }
 
-    /// Waits for events, at most until one is there; with `poll` only looks.
-    pub(crate) fn wait(&self, poll: bool, each: impl FnMut(Ready)) -> io::Result<()> {
-        self.wait_ms(if poll { 0 } else { -1 }, each)
-    }
-
     /// Waits for events, at most until one is there or `timeout` milliseconds are over; for ever if it is negative.
-    pub(crate) fn wait_ms(&self, timeout: i32, mut each: impl FnMut(Ready)) -> io::Result<()> {
+    pub(crate) fn wait_ms(
+        &self,
+        timeout: i32,
+        mut each: impl FnMut(WorkerEvent),
+    ) -> io::Result<()> {
         let mut events = [Event::new(Events::empty(), 0); Source::ALL.len()];
         let count = loop {
             match epoll::wait(self.epoll.as_raw_fd(), timeout, &mut events) {
@@ -141,22 +99,10 @@ impl Poller {
                 result => break result?,
             }
         };
-        let troubled = Events::EPOLLERR | Events::EPOLLHUP;
         for event in &events[..count] {
-            let (bits, data) = (Events::from_bits_truncate(event.events), event.data);
-            let Some(source) = Source::ALL
-                .into_iter()
-                .find(|source| *source as u64 == data)
-            else {
-                continue;
-            };
-            each(Ready {
-                source,
-                // Trouble shows at the next read or write.
-                readable: bits.intersects(Events::EPOLLIN | troubled),
-                writable: bits.intersects(Events::EPOLLOUT | troubled),
-                troubled: bits.intersects(troubled),
-            });
+            if let Some(event) = WorkerEvent::from_epoll(event.events, event.data) {
+                each(event);
+            }
         }
         Ok(())
     }

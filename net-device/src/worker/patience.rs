@@ -26,12 +26,8 @@ impl Patience {
         self.missing.is_some() && now_ns() >= self.until
     }
 
-    /// Milliseconds until it is over, for `epoll_wait`.
-    pub(crate) fn timeout(&self) -> i32 {
-        if self.missing.is_none() {
-            return -1;
-        }
-        let left = self.until.saturating_sub(now_ns());
-        i32::try_from(left.div_ceil(1_000_000)).unwrap_or(i32::MAX)
+    /// Time at which it is over, if a frame waits.
+    pub(crate) fn deadline(&self) -> Option<u64> {
+        self.missing.map(|_| self.until)
     }
 }

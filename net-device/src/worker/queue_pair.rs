@@ -1,22 +1,20 @@
 //! The worker of one queue pair: turns the engines' reasons to stop into things to wait for.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use net_queue::{DropCause, FrameBackend, FrameFilter, LinkConfig, Stop};
-use vmm_sys_util::eventfd::EventFd;
 
 use crate::clock::now_ns;
 use crate::error::ActivateError;
-use crate::fd;
-use crate::log_limited;
 use crate::shared::Shared;
 use crate::shared::reader_epoch::ReaderEpoch;
 use crate::shared::rx_policy::PolicyReader;
 use crate::transport::InterruptSource;
-use crate::worker::epoll::{BusyPoll, Poller, Ready, Source};
+use crate::worker::epoll::BusyPoll;
 use crate::worker::patience::Patience;
-use crate::worker::thread::Worker;
+use crate::worker::turn::{AddSource, Event, Source, Turn, Worker};
 
 mod queue;
 mod resources;
@@ -33,9 +31,11 @@ pub(crate) struct PairWorker {
     pub(crate) rx: Option<RxQueue>,
     pub(crate) tx: Option<TxQueue>,
     policy: PolicyReader,
-    /// Made by `prepare`, used up by one run.
-    poller: Option<Poller>,
     busy_poll: BusyPoll,
+    /// It looks for events instead of sleeping.
+    looks: bool,
+    /// A frame waits for the backend to become writable.
+    rearm_backend: bool,
     backend_dead: bool,
     /// As of the start of a run: whoever sets the link stops the workers for it.
     link_up: bool,
@@ -57,7 +57,8 @@ impl PairWorker {
             rx: None,
             tx: None,
             policy,
-            poller: None,
+            looks: false,
+            rearm_backend: false,
             busy_poll,
             backend_dead: false,
             link_up: true,
@@ -65,35 +66,15 @@ impl PairWorker {
         }
     }
 
+    /// Its number.
+    pub(crate) fn pair(&self) -> u16 {
+        self.pair
+    }
+
     /// Makes every queue interrupt once when it starts.
     pub(crate) fn interrupt_first(&mut self) {
         self.rx.iter_mut().for_each(|rx| rx.interrupt_first = true);
         self.tx.iter_mut().for_each(|tx| tx.interrupt_first = true);
-    }
-
-    fn note(&mut self, ready: Ready) {
-        match ready.source {
-            // Who waits for the driver is roused by any event.
-            Source::Stop | Source::CtrlKick | Source::RxKick | Source::TxKick => {}
-            Source::RxTimer => self.rx.iter_mut().for_each(|rx| rx.wake(Wait::Timer)),
-            Source::TxTimer => self.tx.iter_mut().for_each(|tx| tx.wake(Wait::Timer)),
-            Source::Backend => {
-                // A queue that waits for its driver would not try the backend.
-                if ready.troubled
-                    && let Err(error) = self.resources.backend.check()
-                {
-                    self.backend_died(&error);
-                    return;
-                }
-                let (rx, tx) = (self.rx.as_mut(), self.tx.as_mut());
-                if ready.readable {
-                    rx.into_iter().for_each(|rx| rx.wake(Wait::Backend));
-                }
-                if ready.writable {
-                    tx.into_iter().for_each(|tx| tx.wake(Wait::Backend));
-                }
-            }
-        }
     }
 
     fn is_ready(&self) -> bool {
@@ -105,14 +86,6 @@ impl PairWorker {
         self.rx.iter_mut().for_each(WorkerQueue::prepare_sleep);
         self.tx.iter_mut().for_each(WorkerQueue::prepare_sleep);
         !self.is_ready()
-    }
-
-    /// Milliseconds that the worker may sleep; negative for any time.
-    fn timeout(&self) -> i32 {
-        match &self.rx {
-            Some(rx) if rx.wait == Wait::Driver => self.patience.timeout(),
-            _ => -1,
-        }
     }
 
     fn step_rx(&mut self) {
@@ -164,7 +137,7 @@ impl PairWorker {
         }
     }
 
-    fn step_tx(&mut self, poller: &Poller) {
+    fn step_tx(&mut self) {
         let Some(tx) = self.tx.as_mut() else { return };
         let limit = &mut self.resources.tx_limit;
         let asked = limit.ask();
@@ -181,13 +154,7 @@ impl PairWorker {
         if done.interrupt {
             self.shared.trigger(InterruptSource::Queue(tx.index));
         }
-        if matches!(done.stop, Stop::Backend)
-            && let Err(error) =
-                poller.rearm_writable(self.resources.backend.poll_fd(), Source::Backend)
-        {
-            self.backend_died(&error);
-            return;
-        }
+        self.rearm_backend |= matches!(done.stop, Stop::Backend);
         match tx.stopped(done.stop, limit, asked) {
             Ok(()) => {}
             Err(Ended::Queue(fault)) => {
@@ -239,49 +206,40 @@ impl PairWorker {
 }
 
 impl Worker for PairWorker {
-    fn prepare(&mut self, stop: &EventFd) -> Result<(), ActivateError> {
-        let poller = Poller::new().map_err(ActivateError::Poll)?;
-        poller
-            .add_level(fd::of(stop), Source::Stop)
-            .map_err(ActivateError::Poll)?;
+    fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    fn sources(&self, add: &mut AddSource<'_>) -> Result<(), ActivateError> {
         if !self.backend_dead {
             let fd = self.resources.backend.poll_fd();
-            poller
-                .add_edge(fd, Source::Backend)
-                .map_err(ActivateError::Backend)?;
+            add(fd, Source::Backend).map_err(ActivateError::Backend)?;
         }
-        let add = |fd: Option<(u16, &OwnedFd)>, source| match fd {
-            Some((index, fd)) => poller
-                .add_edge(fd.as_fd(), source)
-                .map_err(|source| ActivateError::Kick { index, source }),
-            None => Ok(()),
-        };
-        add(
-            self.rx.as_ref().map(|queue| (queue.index, &queue.kick)),
-            Source::RxKick,
-        )?;
-        add(
-            self.tx.as_ref().map(|queue| (queue.index, &queue.kick)),
-            Source::TxKick,
-        )?;
+        let rx = self.rx.as_ref().map(|queue| (queue.index, &queue.kick));
+        let tx = self.tx.as_ref().map(|queue| (queue.index, &queue.kick));
+        for (queue, source) in [(rx, Source::RxKick), (tx, Source::TxKick)] {
+            if let Some((index, kick)) = queue {
+                add(kick.as_fd(), source)
+                    .map_err(|source| ActivateError::Kick { index, source })?;
+            }
+        }
         for (limit, source) in [
             (&self.resources.rx_limit, Source::RxTimer),
             (&self.resources.tx_limit, Source::TxTimer),
         ] {
             if let Some(timer) = &limit.timer {
                 timer
-                    .with_fd(|fd| poller.add_edge(fd, source))
+                    .with_fd(|fd| add(fd, source))
                     .map_err(ActivateError::Poll)?;
             }
         }
-        // From now on, until another run is prepared, this is the timer that it waits for.
-        self.shared
-            .set_rx_timer(self.pair, self.resources.rx_limit.timer.clone());
-        self.poller = Some(poller);
         Ok(())
     }
 
-    fn run(&mut self, _stop: &EventFd) {
+    fn begin(&mut self) {
+        // From now on, until another run begins, this is the timer that it waits for.
+        self.shared
+            .set_rx_timer(self.pair, self.resources.rx_limit.timer.clone());
         self.rx.iter_mut().for_each(WorkerQueue::restart);
         self.tx.iter_mut().for_each(WorkerQueue::restart);
         self.link_up = self.shared.space.passes_frames();
@@ -292,41 +250,69 @@ impl Worker for PairWorker {
         for index in rx.into_iter().chain(tx) {
             self.shared.trigger(InterruptSource::Queue(index));
         }
-        let Some(poller) = self.poller.take() else {
-            return;
-        };
-        loop {
-            if RxQueue::is_ready(&self.rx) {
-                self.step_rx();
-            }
-            if TxQueue::is_ready(&self.tx) {
-                self.step_tx(&poller);
-            }
-            let look = self.is_ready() || self.busy_poll.looks(now_ns);
-            let sleep = !look && self.prepare_sleep();
-            let mut stopped = false;
-            let timeout = if sleep { self.timeout() } else { 0 };
-            let waited = poller.wait_ms(timeout, |ready| {
-                stopped |= ready.source == Source::Stop;
-                self.note(ready);
-            });
-            if let Err(error) = waited {
-                log_limited!(
-                    self.shared.status.events().log,
-                    Error,
-                    "{}: worker of pair {} cannot wait: {error}",
-                    self.shared.id,
-                    self.pair
-                );
-                self.shared.fail(&"a worker cannot wait for events");
-                break;
-            }
-            if stopped {
-                break;
-            }
-            self.rx.iter_mut().for_each(|rx| rx.after_wakeup(!look));
-            self.tx.iter_mut().for_each(|tx| tx.after_wakeup(!look));
+    }
+
+    fn turn(&mut self) -> Turn {
+        if RxQueue::is_ready(&self.rx) {
+            self.step_rx();
         }
+        if TxQueue::is_ready(&self.tx) {
+            self.step_tx();
+        }
+        self.looks = self.is_ready() || self.busy_poll.looks(now_ns);
+        let sleeps = !self.looks && self.prepare_sleep();
+        let waits_for_driver = |rx: &RxQueue| rx.wait == Wait::Driver;
+        Turn {
+            again: !sleeps,
+            deadline_ns: match &self.rx {
+                Some(rx) if waits_for_driver(rx) => self.patience.deadline(),
+                _ => None,
+            },
+            rearm_backend: std::mem::take(&mut self.rearm_backend),
+            sources_changed: false,
+        }
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event.source {
+            // Any event ends the wait for the driver.
+            Source::Owner | Source::CtrlKick | Source::RxKick | Source::TxKick => {}
+            Source::RxTimer => self.rx.iter_mut().for_each(|rx| rx.wake(Wait::Timer)),
+            Source::TxTimer => self.tx.iter_mut().for_each(|tx| tx.wake(Wait::Timer)),
+            Source::Backend => {
+                // A queue that waits for its driver would not try the backend.
+                if event.error
+                    && let Err(error) = self.resources.backend.check()
+                {
+                    self.backend_died(&error);
+                    return;
+                }
+                let (rx, tx) = (self.rx.as_mut(), self.tx.as_mut());
+                if event.readable {
+                    rx.into_iter().for_each(|rx| rx.wake(Wait::Backend));
+                }
+                if event.writable {
+                    tx.into_iter().for_each(|tx| tx.wake(Wait::Backend));
+                }
+            }
+        }
+    }
+
+    fn after_wakeup(&mut self) {
+        let slept = !self.looks;
+        self.rx.iter_mut().for_each(|rx| rx.after_wakeup(slept));
+        self.tx.iter_mut().for_each(|tx| tx.after_wakeup(slept));
+    }
+
+    fn backend(&self) -> Option<BorrowedFd<'_>> {
+        (!self.backend_dead).then(|| self.resources.backend.poll_fd())
+    }
+
+    fn backend_failed(&mut self, error: &io::Error) {
+        self.backend_died(error);
+    }
+
+    fn end(&mut self) {
         self.drain();
     }
 }

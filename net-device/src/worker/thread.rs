@@ -11,26 +11,69 @@ use std::thread::JoinHandle;
 
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use crate::clock::now_ns;
 use crate::error::{ActivateError, SpawnError, WorkerLost};
+use crate::log_limited;
 use crate::seccomp::{SeccompAction, ThreadKind, install};
-use crate::shared::Shared;
+use crate::worker::epoll::Poller;
+use crate::worker::turn::{Source, Worker};
 
-/// What a thread can run.
-pub(crate) trait Worker: Send + 'static {
-    /// Does all that can fail of the next run, in the thread that can report it.
-    fn prepare(&mut self, stop: &EventFd) -> Result<(), ActivateError>;
-
-    /// Runs until `stop` is readable, then leaves a state from which another run can go on.
-    fn run(&mut self, stop: &EventFd);
+/// A worker thread, as [`ThreadHook`] sees it.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct ThreadInfo<'a> {
+    /// Its name: the device's id, then `_qp` and the pair's number, or `_ctrl`.
+    pub name: &'a str,
+    /// Its task.
+    pub kind: ThreadKind,
+    /// Its thread id (`gettid`), for cgroups, schedulers and pinning.
+    pub tid: i32,
 }
+
+/// A VMM's hook for worker threads. Called in each new thread, before its seccomp filter is on.
+pub trait ThreadHook: Send + Sync {
+    /// Sets the thread up: pins it, sets its priority, moves it to a cgroup.
+    ///
+    /// # Errors
+    /// The thread ends, and its queue cannot be started.
+    fn started(&self, thread: &ThreadInfo<'_>) -> io::Result<()>;
+}
+
+impl<F: Fn(&ThreadInfo<'_>) -> io::Result<()> + Send + Sync> ThreadHook for F {
+    fn started(&self, thread: &ThreadInfo<'_>) -> io::Result<()> {
+        self(thread)
+    }
+}
+
+/// How the threads of a device are made.
+#[derive(Clone, Default)]
+pub(crate) struct ThreadSetup {
+    pub(crate) seccomp: SeccompAction,
+    pub(crate) hook: Option<Arc<dyn ThreadHook>>,
+}
+
+impl ThreadSetup {
+    /// In the new thread: calls the hook, then puts the filter on.
+    fn enter(&self, name: &str, kind: ThreadKind) -> Result<(), SpawnError> {
+        if let Some(hook) = &self.hook {
+            let tid = rustix::thread::gettid().as_raw_nonzero().get();
+            let thread = ThreadInfo { name, kind, tid };
+            hook.started(&thread).map_err(SpawnError::Hook)?;
+        }
+        Ok(install(kind, self.seccomp)?)
+    }
+}
+
+/// A worker, and what it waits with during its next run.
+type Job<W> = (Box<W>, Poller);
 
 /// A thread for one worker. Dropping it ends the thread.
 #[derive(Debug)]
 pub(crate) struct WorkerThread<W: Worker> {
     name: String,
-    inbox: Option<Sender<Box<W>>>,
+    inbox: Option<Sender<Job<W>>>,
     outbox: Receiver<Box<W>>,
-    stop: Arc<EventFd>,
+    stop: EventFd,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -39,25 +82,28 @@ impl<W: Worker> WorkerThread<W> {
     pub(crate) fn spawn(
         name: String,
         kind: ThreadKind,
-        action: SeccompAction,
-        shared: Arc<Shared>,
+        setup: &ThreadSetup,
     ) -> Result<Self, SpawnError> {
-        let stop = Arc::new(EventFd::new(EFD_NONBLOCK).map_err(SpawnError::Thread)?);
-        let (inbox, work) = channel::<Box<W>>();
+        let stop = EventFd::new(EFD_NONBLOCK).map_err(SpawnError::Thread)?;
+        let (inbox, jobs) = channel::<Job<W>>();
         let (done, outbox) = channel();
         let (started, ready) = channel();
-        let (thread_stop, thread_name) = (stop.clone(), name.clone());
+        let (thread_name, setup) = (name.clone(), setup.clone());
         let body = move || {
-            let confined = install(kind, action);
-            let failed = confined.is_err();
-            if started.send(confined).is_err() || failed {
+            let entered = setup.enter(&thread_name, kind);
+            drop(setup);
+            let failed = entered.is_err();
+            if started.send(entered).is_err() || failed {
                 return;
             }
-            while let Ok(mut work) = work.recv() {
-                if catch_unwind(AssertUnwindSafe(|| work.run(&thread_stop))).is_err() {
+            while let Ok((mut work, poller)) = jobs.recv() {
+                let shared = work.shared().clone();
+                if catch_unwind(AssertUnwindSafe(|| run(&mut *work, &poller))).is_err() {
                     shared.worker_panicked(&thread_name);
                     return;
                 }
+                // The descriptors that it waited with are closed before its owner goes on.
+                drop(poller);
                 if done.send(work).is_err() {
                     return;
                 }
@@ -78,9 +124,19 @@ impl<W: Worker> WorkerThread<W> {
         })
     }
 
+    /// Does all that can fail of the next run of `work`, in the thread that can report it.
+    pub(crate) fn prepare(&self, work: &W) -> Result<Poller, ActivateError> {
+        let poller = Poller::new().map_err(ActivateError::Poll)?;
+        poller
+            .add_level(crate::fd::of(&self.stop), Source::Owner)
+            .map_err(ActivateError::Poll)?;
+        work.sources(&mut |fd, source| poller.add_edge(fd, source))?;
+        Ok(poller)
+    }
+
     /// Lets the thread run `work`.
-    fn start(&self, work: Box<W>) -> Result<(), WorkerLost> {
-        let sent = self.inbox.as_ref().map(|inbox| inbox.send(work));
+    pub(crate) fn start(&self, work: Box<W>, poller: Poller) -> Result<(), WorkerLost> {
+        let sent = self.inbox.as_ref().map(|inbox| inbox.send((work, poller)));
         if matches!(sent, Some(Ok(()))) {
             Ok(())
         } else {
@@ -89,7 +145,7 @@ impl<W: Worker> WorkerThread<W> {
     }
 
     /// Stops the run and takes the work back. To be called once for each start.
-    fn stop(&self) -> Result<Box<W>, WorkerLost> {
+    pub(crate) fn stop(&self) -> Result<Box<W>, WorkerLost> {
         // The event cannot overflow: it is read after each stop.
         let _ = self.stop.write(1);
         let work = self.outbox.recv();
@@ -109,57 +165,40 @@ impl<W: Worker> Drop for WorkerThread<W> {
     }
 }
 
-/// A worker and its thread: the worker is either here, to be looked at and changed, or runs there.
-#[derive(Debug)]
-pub(crate) struct WorkerHandle<W: Worker> {
-    thread: WorkerThread<W>,
-    parked: Option<Box<W>>,
-}
-
-impl<W: Worker> WorkerHandle<W> {
-    pub(crate) fn new(thread: WorkerThread<W>, work: W) -> Self {
-        Self {
-            thread,
-            parked: Some(Box::new(work)),
+/// Runs `work` until its owner wants it back.
+fn run<W: Worker>(work: &mut W, poller: &Poller) {
+    work.begin();
+    loop {
+        let turn = work.turn();
+        if turn.rearm_backend {
+            let armed = match work.backend() {
+                Some(fd) => poller.rearm_writable(fd, Source::Backend),
+                None => Ok(()),
+            };
+            if let Err(error) = armed {
+                work.backend_failed(&error);
+            }
         }
-    }
-
-    /// Stops the worker unless it is stopped, to be changed before it is started again.
-    pub(crate) fn park(&mut self) -> Result<&mut W, WorkerLost> {
-        let work = match self.parked.take() {
-            Some(work) => work,
-            None => self.thread.stop()?,
-        };
-        Ok(self.parked.insert(work))
-    }
-
-    /// Calls `read` with the worker if it is stopped. One that runs is left alone.
-    pub(crate) fn with_parked<T>(&mut self, read: impl FnOnce(&mut W) -> T) -> Option<T> {
-        self.parked.as_deref_mut().map(read)
-    }
-
-    /// Prepares a parked worker for its next run.
-    pub(crate) fn prepare(&mut self) -> Result<(), ActivateError> {
-        match self.parked.as_mut() {
-            Some(work) => work.prepare(&self.thread.stop),
-            None => Ok(()),
+        let mut stopped = false;
+        let waited = poller.wait_ms(turn.timeout_ms(now_ns), |event| match event.source {
+            Source::Owner => stopped = true,
+            _ => work.on_event(event),
+        });
+        if let Err(error) = waited {
+            let shared = work.shared();
+            log_limited!(
+                shared.status.events().log,
+                Error,
+                "{}: a worker cannot wait: {error}",
+                shared.id
+            );
+            shared.fail(&"a worker cannot wait for events");
+            break;
         }
-    }
-
-    /// Lets a prepared worker run.
-    pub(crate) fn start(&mut self) -> Result<(), WorkerLost> {
-        match self.parked.take() {
-            Some(work) => self.thread.start(work),
-            None => Ok(()),
+        if stopped {
+            break;
         }
+        work.after_wakeup();
     }
-
-    /// Ends the thread and takes the worker out.
-    pub(crate) fn into_work(mut self) -> Result<W, WorkerLost> {
-        self.park()?;
-        match self.parked.take() {
-            Some(work) => Ok(*work),
-            None => Err(WorkerLost(self.thread.name.clone())),
-        }
-    }
+    work.end();
 }

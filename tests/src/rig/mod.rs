@@ -13,6 +13,7 @@
 mod bell;
 mod driver;
 mod ending;
+mod event_loop;
 mod frames;
 mod host;
 mod irq;
@@ -26,6 +27,7 @@ mod socket;
 
 pub use bell::{Bell, bounded, wait_readable};
 pub use driver::{Held, RINGS, Rig, break_ring, pause, resume};
+pub use event_loop::EventLoop;
 pub use frames::{BROADCAST, GUEST_MAC, PEER_MAC, body, frame, frame_to, tagged};
 pub use host::{Host, without_ipv6};
 pub use irq::Irq;

@@ -1,0 +1,264 @@
+//! Workers that a VMM's own event loop drives, for devices without threads.
+
+use std::os::fd::BorrowedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use crate::error::{ActivateError, SpawnError, WorkerLost};
+use crate::seccomp::ThreadKind;
+use crate::worker::turn::{Event, Source, Turn, Worker};
+
+/// A worker without a thread: a queue pair's, or the control queue's.
+///
+/// The VMM's event loop waits for its [sources](Self::for_each_source), edge-triggered, tells it of
+/// [events](Self::on_event), lets it take [turns](Self::turn), and waits for as long as each turn
+/// says. While the device holds its worker back (paused, being changed, reset) a turn does nothing.
+///
+/// One thread at a time gets in: calls that change the device wait for the turn that is under way,
+/// which is bounded, and a turn waits for them. So none of those may be made from
+/// [`Interrupt::trigger`](crate::Interrupt::trigger), which is called within turns.
+///
+/// ```no_run
+/// use epoll::{ControlOptions, Events};
+/// # fn drive(worker: net_device::EventWorker) -> std::io::Result<()> {
+/// use std::os::fd::AsRawFd;
+///
+/// use net_device::{WorkerEvent, now_ns};
+///
+/// let poll = epoll::create(true)?;
+/// loop {
+///     let turn = worker.turn();
+///     if turn.sources_changed {
+///         let mut failed = None;
+///         worker.for_each_source(|source, fd| {
+///             let interest = Events::EPOLLIN | Events::EPOLLET;
+///             let event = epoll::Event::new(interest, source as u64);
+///             let add = ControlOptions::EPOLL_CTL_ADD;
+///             match epoll::ctl(poll, add, fd.as_raw_fd(), event) {
+///                 Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+///                     failed = Some(error);
+///                 }
+///                 _ => {}
+///             }
+///         });
+///         failed.map_or(Ok(()), Err)?;
+///         continue;
+///     }
+///     // A loop over a real backend also follows `turn.rearm_backend` here.
+///     let mut events = [epoll::Event::new(Events::empty(), 0); 8];
+///     let count = epoll::wait(poll, turn.timeout_ms(now_ns), &mut events)?;
+///     for event in &events[..count] {
+///         if let Some(event) = WorkerEvent::from_epoll(event.events, event.data) {
+///             worker.on_event(event);
+///         }
+///     }
+/// }
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct EventWorker(Arc<dyn Drive>);
+
+impl std::fmt::Debug for EventWorker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("EventWorker").field(&self.name()).finish()
+    }
+}
+
+impl EventWorker {
+    /// Its name: the device's id, then `_qp` and the pair's number, or `_ctrl`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    /// Its task.
+    #[must_use]
+    pub fn kind(&self) -> ThreadKind {
+        self.0.kind()
+    }
+
+    /// Calls `each` with every source and its descriptor. The descriptors other than
+    /// [`Source::Owner`]'s may be closed when the worker's sources change.
+    pub fn for_each_source(&self, mut each: impl FnMut(Source, BorrowedFd<'_>)) {
+        self.0.sources(&mut each);
+    }
+
+    /// Takes note of an event. [`EventWorker::turn`] acts on it.
+    pub fn on_event(&self, event: Event) {
+        self.0.on_event(event);
+    }
+
+    /// Lets the worker do a bounded amount of work, and returns what it waits for. To be called
+    /// after the events of each wait, also when it ended without one.
+    pub fn turn(&self) -> Turn {
+        self.0.turn()
+    }
+
+    /// The backend refused to be waited for as [`Turn::rearm_backend`] asks: the device fails.
+    pub fn backend_failed(&self, error: &std::io::Error) {
+        self.0.backend_failed(error);
+    }
+}
+
+/// A [`LoopWorker`] of either kind.
+trait Drive: Send + Sync {
+    fn name(&self) -> &str;
+    fn kind(&self) -> ThreadKind;
+    fn sources(&self, each: &mut dyn FnMut(Source, BorrowedFd<'_>));
+    fn on_event(&self, event: Event);
+    fn turn(&self) -> Turn;
+    fn backend_failed(&self, error: &std::io::Error);
+}
+
+/// The place of a worker between its device and a VMM's event loop.
+#[derive(Debug)]
+pub(crate) struct LoopWorker<W> {
+    name: String,
+    kind: ThreadKind,
+    /// Tells the loop that the worker came or went.
+    owner: EventFd,
+    place: Mutex<Place<W>>,
+}
+
+#[derive(Debug)]
+struct Place<W> {
+    worker: Option<Box<W>>,
+    /// A run has begun.
+    begun: bool,
+    sources_changed: bool,
+    /// It panicked.
+    lost: bool,
+}
+
+impl<W: Worker> LoopWorker<W> {
+    pub(crate) fn new(name: String, kind: ThreadKind) -> Result<Arc<Self>, SpawnError> {
+        Ok(Arc::new(Self {
+            name,
+            kind,
+            owner: EventFd::new(EFD_NONBLOCK).map_err(SpawnError::Thread)?,
+            place: Mutex::new(Place {
+                worker: None,
+                begun: false,
+                sources_changed: true,
+                lost: false,
+            }),
+        }))
+    }
+
+    /// The VMM's end of it.
+    pub(crate) fn handle(self: &Arc<Self>) -> EventWorker {
+        EventWorker(self.clone())
+    }
+
+    fn place(&self) -> MutexGuard<'_, Place<W>> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lost(&self) -> WorkerLost {
+        WorkerLost(self.name.clone())
+    }
+
+    /// Shows that `work` can be waited for: its descriptors are the VMM's to register.
+    pub(crate) fn prepare(&self, work: &W) -> Result<(), ActivateError> {
+        work.sources(&mut |_, _| Ok(()))
+    }
+
+    /// Lets the event loop run `work`.
+    pub(crate) fn start(&self, work: Box<W>) -> Result<(), WorkerLost> {
+        let mut place = self.place();
+        if place.lost {
+            return Err(self.lost());
+        }
+        place.worker = Some(work);
+        place.sources_changed = true;
+        drop(place);
+        // The counter cannot be full: it is read at each event.
+        let _ = self.owner.write(1);
+        Ok(())
+    }
+
+    /// Takes the work back. To be called once for each start.
+    pub(crate) fn stop(&self) -> Result<Box<W>, WorkerLost> {
+        let mut place = self.place();
+        let mut work = place.worker.take().ok_or_else(|| self.lost())?;
+        if std::mem::take(&mut place.begun) {
+            work.end();
+        }
+        place.sources_changed = true;
+        drop(place);
+        let _ = self.owner.write(1);
+        Ok(work)
+    }
+}
+
+impl<W: Worker> Drive for LoopWorker<W> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn kind(&self) -> ThreadKind {
+        self.kind
+    }
+
+    fn sources(&self, each: &mut dyn FnMut(Source, BorrowedFd<'_>)) {
+        each(Source::Owner, crate::fd::of(&self.owner));
+        if let Some(work) = &self.place().worker {
+            // Nothing fails: `each` takes what it is given.
+            let _ = work.sources(&mut |fd, source| {
+                each(source, fd);
+                Ok(())
+            });
+        }
+    }
+
+    fn on_event(&self, event: Event) {
+        if event.source == Source::Owner {
+            let _ = self.owner.read();
+        } else if let Some(work) = &mut self.place().worker {
+            work.on_event(event);
+        }
+    }
+
+    fn turn(&self) -> Turn {
+        let mut place = self.place();
+        let sources_changed = std::mem::take(&mut place.sources_changed);
+        let begun = std::mem::replace(&mut place.begun, true);
+        let Some(work) = &mut place.worker else {
+            place.begun = false;
+            return Turn {
+                sources_changed,
+                ..Turn::default()
+            };
+        };
+        let shared = work.shared().clone();
+        let turn = catch_unwind(AssertUnwindSafe(|| {
+            if begun {
+                work.after_wakeup();
+            } else {
+                work.begin();
+            }
+            work.turn()
+        }));
+        match turn {
+            Ok(turn) => Turn {
+                sources_changed,
+                ..turn
+            },
+            Err(_) => {
+                place.lost = true;
+                place.worker = None;
+                drop(place);
+                shared.worker_panicked(&self.name);
+                Turn::default()
+            }
+        }
+    }
+
+    fn backend_failed(&self, error: &std::io::Error) {
+        if let Some(work) = &mut self.place().worker {
+            work.backend_failed(error);
+        }
+    }
+}
