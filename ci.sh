@@ -87,6 +87,12 @@ file_cycles() {
     python3 lints/file_cycles.py "${roots[@]}"
 }
 
+# docs/conformance.md is what the code and its tests say.
+conformance() {
+    step "conformance table"
+    python3 lints/conformance.py
+}
+
 # Unsafe code lives in the modules that say so in their first lines, and these are named here.
 unsafe_modules() {
     step "modules with unsafe code"
@@ -121,6 +127,7 @@ lint() {
     clippy
     directions
     file_cycles
+    conformance
     unsafe_modules
     packaging
 }
@@ -159,7 +166,7 @@ guest() {
 # Runs every step, whatever became of those before, and tells at the end which ones failed.
 run_tests() {
     local name status failed=()
-    for name in packages fmt clippy directions file_cycles unsafe_modules packaging doc crate_tests examples device_tests corpora; do
+    for name in packages fmt clippy directions file_cycles conformance unsafe_modules packaging doc crate_tests examples device_tests corpora; do
         # Not `|| failed+=...`: behind that bash would let a step go on after its own failures.
         set +e
         (set -e; "$name")

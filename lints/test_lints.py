@@ -5,6 +5,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
+import conformance
 import file_cycles
 
 
@@ -72,6 +73,46 @@ class FileCycles(Workspace):
             a__c__tests="use crate::a::B;\n",
         )
         self.assertEqual(self.circles(), [])
+
+
+class Conformance(Workspace):
+    def problems(self, row, code="#[test]\nfn a_test() {}\n"):
+        """Problems of a workspace whose table has one row, for NET-RX-01."""
+        self.write(lib=code)
+        features = self.root / "net-device/src/features.rs"
+        features.parent.mkdir(parents=True)
+        features.write_text("VIRTIO_NET_F_MQ VIRTIO_F_IN_ORDER\n")
+        (self.root / "docs").mkdir()
+        (self.root / "docs/conformance.md").write_text(row + "\n")
+        return list(conformance.problems(self.root))
+
+    def test_a_row_with_its_test_and_place_is_right(self):
+        row = "| NET-RX-01 | 5.1 | MUST | words | `lib.rs` | `a_test` |"
+        self.assertEqual(self.problems(row), [])
+
+    def test_a_test_or_a_place_that_is_not_there(self):
+        row = "| NET-RX-01 | 5.1 | MUST | words | `gone.rs` | `gone` |"
+        self.assertEqual(len(self.problems(row)), 2)
+
+    def test_a_function_that_is_no_test(self):
+        row = "| NET-RX-01 | 5.1 | MUST | words | | `helper` |"
+        self.assertEqual(len(self.problems(row, "fn helper() {}\n")), 1)
+
+    def test_an_id_without_a_row(self):
+        row = "| NET-RX-01 | 5.1 | MAY | words | | |"
+        self.assertEqual(len(self.problems(row, "// NET-RX-02\nfn f_net_rx_01_03() {}\n")), 2)
+
+    def test_a_must_without_a_test(self):
+        row = "| NET-RX-01 | 5.1 | MUST | words | | |"
+        self.assertEqual(len(self.problems(row)), 1)
+
+    def test_a_feature_that_is_offered_after_all(self):
+        row = "| NET-RX-01 | 5.1 | DESC | words | | MQ is not offered |"
+        self.assertEqual(len(self.problems(row)), 1)
+
+    def test_a_feature_that_is_not_offered(self):
+        row = "| NET-RX-01 | 5.1 | MUST | words | | RSS is not offered |"
+        self.assertEqual(self.problems(row), [])
 
 
 if __name__ == "__main__":
