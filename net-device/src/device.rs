@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use net_queue::ring::Cursor;
-use net_queue::{AccessPlatform, FrameBackend, QueueCounters};
-use vmm_sys_util::eventfd::EventFd;
+use net_queue::{AccessPlatform, QueueCounters};
 
 use crate::active::ActiveDevice;
 use crate::config::NetConfig;
 use crate::error::ActivateError;
-use crate::events::{DeviceEvent, Events, Observer};
+use crate::events::{DeviceEvent, Events};
 use crate::features::{FeatureError, Features};
 use crate::lifecycle::{Lifecycle, StateError};
 use crate::log_limit::LogLimit;
@@ -21,10 +20,9 @@ use crate::stats;
 use crate::transport::{
     Activation, Interrupt, InterruptSource, QueueSetup, VIRTIO_ID_NET, VirtioDevice,
 };
-use crate::worker::queue_pair::QueuePairResources;
 
 mod activation;
-mod constructors;
+mod builder;
 mod limit_groups;
 mod limits;
 #[cfg(feature = "snapshot")]
@@ -34,6 +32,7 @@ mod pause;
 mod states;
 mod threads;
 
+pub use builder::NetDeviceBuilder;
 use limit_groups::LimitGroups;
 use states::State;
 
@@ -69,38 +68,6 @@ impl std::fmt::Debug for NetDevice {
 }
 
 impl NetDevice {
-    /// The same device, signalling `event` when a worker panics.
-    #[must_use]
-    pub fn with_exit_event(self, event: EventFd) -> Self {
-        self.status.set_exit_event(event);
-        self
-    }
-
-    /// The same device, telling `observer` of its lifecycle events.
-    #[must_use]
-    pub fn with_observer(self, observer: Arc<dyn Observer>) -> Self {
-        self.status.events().set_observer(observer);
-        self
-    }
-
-    /// The same device with a decorator around each pair's backend. To be called before any activation.
-    #[must_use]
-    pub fn map_backends(
-        mut self,
-        mut decorate: impl FnMut(usize, Box<dyn FrameBackend>) -> Box<dyn FrameBackend>,
-    ) -> Self {
-        if let State::Inactive(detached) = &mut self.state {
-            let resources = std::mem::take(&mut detached.pairs).into_iter().enumerate();
-            detached.pairs = resources
-                .map(|(pair, part)| QueuePairResources {
-                    backend: decorate(pair, part.backend),
-                    ..part
-                })
-                .collect();
-        }
-        self
-    }
-
     /// The tap that it is made on, as the kernel named it.
     #[must_use]
     pub fn host_interface(&self) -> Option<&HostInterface> {

@@ -28,6 +28,9 @@ pub enum NewError {
     /// A limit cannot be set up.
     #[error("cannot limit")]
     Limit(#[from] LimitError),
+    /// A worker thread that was to start early cannot be started.
+    #[error("cannot start worker threads")]
+    Spawn(#[source] SpawnError),
     /// There is not one port for each pair.
     #[error("{ports} ports for {pairs} queue pairs")]
     Ports {

@@ -1,6 +1,6 @@
 //! Lifecycle events of a device, for the VMM's observer and for the log.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use crate::log_limit::LogLimit;
 use crate::log_limited;
@@ -38,7 +38,7 @@ pub enum DeviceEvent {
 }
 
 /// Receiver of a device's lifecycle events, see
-/// [`NetDevice::with_observer`](crate::NetDevice::with_observer).
+/// [`NetDeviceBuilder::observer`](crate::NetDeviceBuilder::observer).
 pub trait Observer: Send + Sync {
     /// Is told of each event when it has happened, never from the path of a frame.
     ///
@@ -57,7 +57,7 @@ pub(crate) struct Events {
     id: String,
     /// For every line about this device that its guest can cause.
     pub(crate) log: Arc<LogLimit>,
-    observer: Mutex<Option<Arc<dyn Observer>>>,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 impl std::fmt::Debug for Events {
@@ -69,28 +69,19 @@ impl std::fmt::Debug for Events {
 }
 
 impl Events {
-    pub(crate) fn new(id: &str) -> Self {
+    pub(crate) fn new(id: &str, observer: Option<Arc<dyn Observer>>) -> Self {
         Self {
             id: id.to_owned(),
+            observer,
             ..Self::default()
         }
-    }
-
-    pub(crate) fn set_observer(&self, observer: Arc<dyn Observer>) {
-        let mut slot = self.observer.lock().unwrap_or_else(PoisonError::into_inner);
-        *slot = Some(observer);
     }
 
     /// Logs `event` and passes it on.
     #[cold]
     pub(crate) fn emit(&self, event: &DeviceEvent) {
         self.write_line(event);
-        // Not called under the lock: the observer's time is its own.
-        let observer = {
-            let slot = self.observer.lock().unwrap_or_else(PoisonError::into_inner);
-            slot.clone()
-        };
-        if let Some(observer) = observer {
+        if let Some(observer) = &self.observer {
             observer.event(&self.id, event);
         }
     }

@@ -58,7 +58,7 @@ mod worker;
 
 pub use clock::now_ns;
 pub use config::{LimitScope, MacAddr, NetConfig, TapConfig};
-pub use device::NetDevice;
+pub use device::{NetDevice, NetDeviceBuilder};
 pub use error::{ActivateError, LimitError, NewError};
 pub use events::{DeviceEvent, Observer};
 pub use features::{FeatureError, FeatureWords, Features};

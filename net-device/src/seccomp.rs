@@ -4,7 +4,8 @@
 //! process (or is logged). Of `ioctl` only the tap requests of the control thread pass, of `fcntl`
 //! only the question whether a descriptor is open. The filter covers the thread that installs it
 //! and those it starts, so a VMM's own threads stay free; but what a VMM does in its interrupt
-//! callback runs here, so it should be an event descriptor.
+//! callback runs here, so it should be an event descriptor, or what it needs is added to the list by
+//! [`NetDeviceBuilder::more_system_calls`](crate::NetDeviceBuilder::more_system_calls).
 //!
 //! No file can be opened, but to try does not end the process: libraries do so on their own
 //! account and can do without. The backtrace of a panic (`RUST_BACKTRACE`) lacks its names.
@@ -145,6 +146,70 @@ const CONTROL_IOCTLS: &[u64] = &[
     libc::TUNSETOFFLOAD as u64,
 ];
 
+/// The system calls that a thread of the VMM makes when it operates a device whose threads were
+/// [started early](crate::NetDeviceBuilder::start_threads_early): all operations of an existing
+/// device, its destruction aside. Those of its interrupt, observer, allocator and logger come on top.
+pub const CALLER: &[i64] = &[
+    // Activation, resumption, changes of memory, links, limits and queues: what a worker waits with.
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    // A stop: the worker's event.
+    libc::SYS_write,
+    libc::SYS_read,
+    // Hand-over between threads.
+    libc::SYS_futex,
+    // Question for the MTU of a tap.
+    libc::SYS_socket,
+    // Kick descriptors of queues that are taken out, and what a worker waited with.
+    libc::SYS_close,
+    // Deadlines and clocks.
+    libc::SYS_clock_gettime,
+    libc::SYS_timerfd_create,
+    libc::SYS_timerfd_settime,
+    // The allocator. The C library's also reads `/proc/sys/vm/overcommit_memory`, once in a process,
+    // when it first shrinks a thread's heap, and can do without.
+    libc::SYS_brk,
+    libc::SYS_mmap,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    libc::SYS_mprotect,
+    libc::SYS_madvise,
+    // With debug assertions the standard library looks before it closes.
+    libc::SYS_fcntl,
+];
+
+/// What such a thread makes beyond [`CALLER`] when it starts worker threads: when it activates a
+/// device, or starts the first queue of a pair. A thread inherits the filter of the one that starts
+/// it, so that one has to let pass what is [`allowed`] to the worker as well.
+pub const CALLER_THREADS: &[i64] = &[
+    libc::SYS_eventfd2,
+    libc::SYS_clone3,
+    libc::SYS_clone,
+    libc::SYS_rt_sigprocmask,
+    // The new thread: its stack, its name, and its own filter.
+    libc::SYS_sigaltstack,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_prctl,
+    libc::SYS_seccomp,
+];
+
+/// The `ioctl` requests that such a thread makes on a tap: its offloads and queues are switched as
+/// the device is activated and resumed, and queues come and go.
+#[allow(
+    clippy::unnecessary_cast,
+    reason = "their type differs between C libraries"
+)]
+pub const CALLER_IOCTLS: &[u64] = &[
+    libc::TUNSETOFFLOAD as u64,
+    libc::TUNSETQUEUE as u64,
+    libc::TUNGETIFF as u64,
+    libc::TUNSETVNETHDRSZ as u64,
+    libc::TUNSETVNETLE as u64,
+    // The interface's MTU, by its name, in the tap's network namespace.
+    libc::SIOCGIFMTU as u64,
+    libc::SIOCGIFHWADDR as u64,
+];
+
 /// The system calls such a thread may make without a look at their arguments.
 pub fn allowed(kind: ThreadKind) -> impl Iterator<Item = i64> {
     let own = match kind {
@@ -167,17 +232,22 @@ pub fn refused() -> &'static [i64] {
     REFUSED
 }
 
-/// Puts the calling thread, and those it will start, under the filter of its kind.
+/// Puts the calling thread, and those it will start, under the filter of its kind. System calls in
+/// `more` pass as well, whatever their arguments.
 ///
 /// # Errors
 /// The thread must not serve a guest then.
-pub fn install(kind: ThreadKind, action: SeccompAction) -> Result<(), SeccompError> {
+#[cfg_attr(
+    not(feature = "seccomp"),
+    expect(unused_variables, reason = "no filter, nothing to let pass")
+)]
+pub fn install(kind: ThreadKind, action: SeccompAction, more: &[i64]) -> Result<(), SeccompError> {
     match action {
         SeccompAction::Allow => Ok(()),
         #[cfg(feature = "seccomp")]
-        SeccompAction::Trap => filter::trap(kind),
+        SeccompAction::Trap => filter::trap(kind, more),
         #[cfg(feature = "seccomp")]
-        SeccompAction::Log => filter::log(kind),
+        SeccompAction::Log => filter::log(kind, more),
         #[cfg(not(feature = "seccomp"))]
         SeccompAction::Trap | SeccompAction::Log => Err(SeccompError::NotBuilt(kind)),
     }

@@ -1,9 +1,6 @@
-//! Devices without threads, in a VMM's own event loop; and threads that a VMM has a say in.
+//! Devices without threads, in a VMM's own event loop.
 
-use std::io;
-use std::sync::{Arc, Mutex};
-
-use net_device::{Features, NetConfig, NetDevice, ThreadInfo, ThreadKind, VirtioDevice};
+use net_device::{Features, NetConfig, NetDevice, NetDeviceBuilder, VirtioDevice};
 use net_queue::testing::Answer;
 use tests::rig::{
     EventLoop, HOUR_MS, RINGS, Rig, alone, body, frame, frame_limit, pause, process, resume,
@@ -13,9 +10,7 @@ use tests::rig::{
 type F = Features;
 
 fn without_threads(config: NetConfig) -> Rig {
-    let mut rig = Rig::new(config);
-    rig.device = rig.device.into_inner().with_event_loop().into();
-    rig
+    Rig::built(config, NetDeviceBuilder::event_loop)
 }
 
 /// A running device, and the loop that drives it.
@@ -121,8 +116,9 @@ fn a_held_frame_is_released_when_its_limit_is_lifted() {
 #[test]
 fn a_socket_that_fills_is_waited_for_in_the_loop() {
     let (port, far) = socket_port();
-    let device = NetDevice::from_ports(Rig::config(1), vec![port]).expect("the device can be made");
-    let mut rig = Rig::over(device.with_event_loop());
+    let device = NetDevice::builder(Rig::config(1)).event_loop();
+    let device = device.build_on_ports(vec![port]);
+    let mut rig = Rig::over(device.expect("the device can be made"));
     rig.start(F::empty());
     let _loop = EventLoop::drive(rig.device.event_workers());
     let mut received = 0;
@@ -158,94 +154,4 @@ fn a_panic_within_a_turn_stays_in_the_device() {
     rig.send(1, &frame(60, 2));
     assert_eq!(rig.networks[1].wait_sent(1).len(), 1);
     assert!(rig.device.pause().is_err());
-}
-
-/// Threads that a hook has seen.
-type Seen = Arc<Mutex<Vec<(String, ThreadKind, i32)>>>;
-
-fn hooked(mut rig: Rig, seen: &Seen) -> Rig {
-    let seen = seen.clone();
-    let hook = move |thread: &ThreadInfo<'_>| -> io::Result<()> {
-        let row = (thread.name.to_owned(), thread.kind, thread.tid);
-        seen.lock().expect("nobody panics").push(row);
-        Ok(())
-    };
-    rig.device = rig
-        .device
-        .into_inner()
-        .with_thread_hook(Arc::new(hook))
-        .into();
-    rig
-}
-
-#[test]
-fn a_hook_sees_each_thread_by_name_and_id() {
-    alone(|| {
-        let seen = Seen::default();
-        let mut rig = hooked(Rig::new(Rig::config(2)), &seen);
-        rig.start(F::empty());
-        let mut rows = seen.lock().expect("nobody panics").clone();
-        rows.sort_by(|a, b| a.0.cmp(&b.0));
-        let names: Vec<_> = rows
-            .iter()
-            .map(|(name, kind, _)| (name.as_str(), *kind))
-            .collect();
-        let pair = ThreadKind::QueuePair;
-        assert_eq!(
-            names,
-            [
-                ("net_ctrl", ThreadKind::Control),
-                ("net_qp0", pair),
-                ("net_qp1", pair)
-            ]
-        );
-        for (_, _, tid) in rows {
-            let task = format!("/proc/self/task/{tid}/comm");
-            let name = std::fs::read_to_string(task).expect("the thread runs");
-            assert!(name.starts_with("net_"), "{name}");
-        }
-    });
-}
-
-#[test]
-fn a_hook_that_refuses_keeps_the_device_from_starting() {
-    let mut rig = Rig::new(Rig::config(1));
-    let hook = |_: &ThreadInfo<'_>| Err(io::Error::other("no CPU left"));
-    rig.device = rig
-        .device
-        .into_inner()
-        .with_thread_hook(Arc::new(hook))
-        .into();
-    rig.negotiate(F::empty());
-    rig.lay_out(64);
-    let error = rig
-        .try_activate(rig.setups())
-        .expect_err("a thread is refused");
-    let text = format!("{error:?}");
-    assert!(text.contains("no CPU left"), "{text}");
-}
-
-#[test]
-fn threads_made_beforehand_serve_every_activation() {
-    alone(|| {
-        let seen = Seen::default();
-        let mut rig = hooked(Rig::new(Rig::config(2)), &seen);
-        rig.device.spawn_threads().expect("threads can be made");
-        assert_eq!(seen.lock().expect("nobody panics").len(), 3);
-        assert_eq!(process::threads_named("net_").len(), 3);
-        for _ in 0..3 {
-            rig.start(F::empty());
-            exchange(&mut rig, 0);
-            assert!(rig.device.spawn_threads().is_err(), "the device is active");
-            rig.device.reset();
-            assert_eq!(process::threads_named("net_").len(), 3);
-        }
-        assert_eq!(
-            seen.lock().expect("nobody panics").len(),
-            3,
-            "none was made later"
-        );
-        drop(rig);
-        process::await_threads("net_", 0);
-    });
 }

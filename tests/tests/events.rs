@@ -48,19 +48,17 @@ impl Recorder {
     }
 }
 
-fn observe(rig: &mut Rig) -> Arc<Recorder> {
+/// A device that is observed.
+fn observed() -> (Rig, Arc<Recorder>) {
     let recorder = Arc::<Recorder>::default();
-    let spare = Rig::new(Rig::config(1)).device;
-    let device = std::mem::replace(&mut rig.device, spare).into_inner();
-    rig.device = device.with_observer(recorder.clone()).into();
-    recorder
+    let rig = Rig::built(Rig::config(1), |builder| builder.observer(recorder.clone()));
+    (rig, recorder)
 }
 
 #[test]
 fn an_observer_hears_of_each_step_before_the_call_returns() {
     for without in RINGS {
-        let mut rig = Rig::new(Rig::config(1));
-        let recorder = observe(&mut rig);
+        let (mut rig, recorder) = observed();
         rig.start(without);
         assert_eq!(recorder.take(), [DeviceEvent::Activated]);
         rig.send(0, &frame(60, 1));
@@ -96,8 +94,7 @@ fn an_observer_hears_of_each_step_before_the_call_returns() {
 #[test]
 fn a_broken_ring_is_told_once_with_its_reason() {
     for index in 0..3 {
-        let mut rig = Rig::new(Rig::config(1));
-        let recorder = observe(&mut rig);
+        let (mut rig, recorder) = observed();
         rig.start(F::VIRTIO_F_RING_PACKED);
         recorder.take();
         for _ in 0..2 {
@@ -127,8 +124,7 @@ fn a_broken_ring_is_told_once_with_its_reason() {
 
 #[test]
 fn an_activation_that_fails_says_why() {
-    let mut rig = Rig::new(Rig::config(1));
-    let recorder = observe(&mut rig);
+    let (mut rig, recorder) = observed();
     rig.negotiate(F::empty());
     rig.lay_out(16);
     let mut setups = rig.setups();
@@ -144,8 +140,7 @@ fn an_activation_that_fails_says_why() {
 #[test]
 fn a_worker_that_is_lost_is_named() {
     alone(|| {
-        let mut rig = Rig::new(Rig::config(1));
-        let recorder = observe(&mut rig);
+        let (mut rig, recorder) = observed();
         rig.start(F::empty());
         recorder.take();
         rig.networks[0].panic_next();
@@ -165,9 +160,9 @@ fn a_port_that_is_lost_takes_the_link_down() {
             name: Some("lost0".to_owned()),
             ..TapConfig::default()
         };
-        let device = NetDevice::from_tap_name(Rig::config(1), &tap);
-        let mut rig = Rig::over(device.expect("it can be made"));
-        let recorder = observe(&mut rig);
+        let recorder = Arc::<Recorder>::default();
+        let device = NetDevice::builder(Rig::config(1)).observer(recorder.clone());
+        let mut rig = Rig::over(device.build_on_tap(&tap).expect("it can be made"));
         rig.start(F::empty());
         recorder.take();
         ip("link delete lost0");

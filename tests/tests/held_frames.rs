@@ -2,8 +2,8 @@
 //! delivered (NET-CVQ-03, NET-CVQ-19, NET-HDR-21).
 
 use net_device::rate_limiter::{Group, RateLimiterConfig};
-use net_device::{Features, NetDevice, now_ns};
-use tests::rig::{HOUR_MS, RINGS, Rig, all_caps, body, frame, frame_limit, frame_to, port};
+use net_device::{Features, now_ns};
+use tests::rig::{HOUR_MS, RINGS, Rig, body, frame, frame_limit, frame_to};
 
 const OTHER: [u8; 6] = [0x02, 0, 0, 0, 0, 9];
 
@@ -18,11 +18,9 @@ fn segments() -> Vec<u8> {
 fn holding(without: Features, held: Vec<u8>) -> (Rig, Group) {
     let limit = frame_limit(1, HOUR_MS).expect("a limit");
     let group = Group::new(&limit).expect("it is usable");
-    let (port, network) = port(all_caps());
-    let device = NetDevice::from_ports(Rig::config(1), vec![port]).expect("the device can be made");
-    let device = device.with_limit_group(Some(group.clone()), None);
-    let mut rig = Rig::over(device.expect("there are timers"));
-    rig.networks = vec![network];
+    let mut rig = Rig::built(Rig::config(1), |builder| {
+        builder.limit_groups(Some(group.clone()), None)
+    });
     rig.start(without);
     assert_eq!(rig.command(0, 0, &[1]), 0, "promiscuous");
     rig.post(0, &[4096; 8]);

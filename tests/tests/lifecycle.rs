@@ -431,11 +431,9 @@ fn dead_worker_pause_snapshot_resume_and_reset_return() {
 
 /// A device with two pairs whose first worker panics; the exit event rang.
 fn panicked(config: NetConfig) -> Rig {
-    let mut rig = Rig::new(config);
     let event = EventFd::new(EFD_NONBLOCK).expect("an eventfd can be made");
     let bell = Bell::on(event.try_clone().expect("it can be duplicated"));
-    let device = rig.device.into_inner().with_exit_event(event);
-    rig.device = device.into();
+    let mut rig = Rig::built(config, |builder| builder.exit_event(event));
     rig.start(F::empty());
     rig.networks[0].panic_next();
     rig.send(0, &frame(60, 1));

@@ -1,10 +1,8 @@
 //! Limits that are changed while the device runs, that are each queue's own, and that devices share.
 
 use net_device::rate_limiter::{Group, RateLimiterConfig};
-use net_device::{Features, LimitScope, NetConfig, NetDevice, VirtioDevice};
-use tests::rig::{
-    HOUR_MS, Interrupting, Rig, all_caps, body, frame, frame_limit, pause, port, resume,
-};
+use net_device::{Features, LimitScope, NetConfig, VirtioDevice};
+use tests::rig::{HOUR_MS, Interrupting, Rig, body, frame, frame_limit, pause, resume};
 
 fn limited(pairs: u16, scope: LimitScope, tx: Option<RateLimiterConfig>) -> NetConfig {
     NetConfig {
@@ -22,11 +20,9 @@ fn running(config: NetConfig) -> Rig {
 
 /// A device within the budget for frames that it sends.
 fn within(group: &Group, config: NetConfig) -> Rig {
-    let (ports, networks) = (0..config.queue_pairs).map(|_| port(all_caps())).unzip();
-    let device = NetDevice::from_ports(config, ports).expect("the device can be made");
-    let device = device.with_limit_group(None, Some(group.clone()));
-    let mut rig = Rig::over(device.expect("there are timers"));
-    rig.networks = networks;
+    let mut rig = Rig::built(config, |builder| {
+        builder.limit_groups(None, Some(group.clone()))
+    });
     rig.start(Features::empty());
     rig
 }

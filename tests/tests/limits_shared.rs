@@ -6,10 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use net_device::rate_limiter::{Group, RateLimiterConfig};
-use net_device::{
-    Activation, Features, Interrupt, InterruptSource, NetDevice, VirtioDevice, now_ns,
-};
-use tests::rig::{HOUR_MS, Irq, RINGS, Rig, all_caps, frame, frame_limit, port};
+use net_device::{Activation, Features, Interrupt, InterruptSource, VirtioDevice, now_ns};
+use tests::rig::{HOUR_MS, Irq, RINGS, Rig, frame, frame_limit};
 
 fn group(count: u64) -> Group {
     let limit = frame_limit(count, HOUR_MS).expect("a limit");
@@ -18,12 +16,9 @@ fn group(count: u64) -> Group {
 
 /// A device that counts what it receives and what it sends against a budget each.
 fn within(pairs: u16, rx: Option<&Group>, tx: Option<&Group>) -> Rig {
-    let (ports, networks) = (0..pairs).map(|_| port(all_caps())).unzip();
-    let device = NetDevice::from_ports(Rig::config(pairs), ports).expect("the device can be made");
-    let device = device.with_limit_group(rx.cloned(), tx.cloned());
-    let mut rig = Rig::over(device.expect("there are timers"));
-    rig.networks = networks;
-    rig
+    Rig::built(Rig::config(pairs), |builder| {
+        builder.limit_groups(rx.cloned(), tx.cloned())
+    })
 }
 
 /// Frames that the group can pass now, in thousandths: members keep fractions of a nanosecond.

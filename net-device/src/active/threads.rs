@@ -36,7 +36,7 @@ impl WorkerThreads {
         Self {
             setup: ThreadSetup {
                 seccomp,
-                hook: None,
+                ..ThreadSetup::default()
             },
             ..Self::default()
         }

@@ -1,9 +1,8 @@
 //! Limits that change while the device lives, and budgets that it shares with other devices.
 
-use rate_limiter::{Group, RateLimiterConfig};
+use rate_limiter::RateLimiterConfig;
 
 use super::NetDevice;
-use super::limit_groups::LimitGroups;
 use super::states::{Failure, State};
 use crate::config::NetConfig;
 use crate::error::{ActivateError, LimitError};
@@ -33,29 +32,6 @@ impl NetDevice {
         let tx = old_tx.change(&new_tx, queues)?;
         self.config = config;
         self.change_limits(rx, tx)
-    }
-
-    /// The same device within budgets that it shares with others: each frame also takes from the group of its
-    /// direction, if there is one, and waits for it. The order is queue, device (see [`LimitScope`]), group.
-    /// The device starts with full buckets of its own, so this comes before any activation.
-    ///
-    /// [`LimitScope`]: crate::LimitScope
-    ///
-    /// # Errors
-    /// A timer was not to be had.
-    pub fn with_limit_group(
-        mut self,
-        rx: Option<Group>,
-        tx: Option<Group>,
-    ) -> Result<Self, LimitError> {
-        let groups = LimitGroups { rx, tx };
-        let queues = usize::from(self.config.queue_pairs);
-        let (rx, tx) = groups.budgets(&self.config);
-        let rx = Change::Replace(rx.limiters(queues)?);
-        let tx = Change::Replace(tx.limiters(queues)?);
-        self.limit_groups = groups;
-        self.change_limits(rx, tx)?;
-        Ok(self)
     }
 
     fn change_limits(&mut self, mut rx: Change, mut tx: Change) -> Result<(), LimitError> {

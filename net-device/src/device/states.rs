@@ -86,14 +86,6 @@ impl State {
         }
     }
 
-    /// The same, to be changed.
-    pub(super) fn before_activation_mut(&mut self) -> Option<&mut DetachedResources> {
-        match self {
-            Self::Inactive(detached) | Self::Restored(detached, _) => Some(detached),
-            Self::Running(_) | Self::Paused(_) | Self::Failed(_) => None,
-        }
-    }
-
     /// The state that a device was restored to.
     pub(super) fn restored(&self) -> Option<&DeviceState> {
         match self {

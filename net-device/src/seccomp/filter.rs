@@ -10,15 +10,15 @@ use seccompiler::{
 use super::{SeccompError, ThreadKind, allowed, allowed_ioctls, refused};
 
 /// Ends the process at a call that is not listed.
-pub(super) fn trap(kind: ThreadKind) -> Result<(), SeccompError> {
+pub(super) fn trap(kind: ThreadKind, more: &[i64]) -> Result<(), SeccompError> {
     // The refusals come first: the other filter lets no further one be installed.
-    apply(compile_refusals())?;
-    apply(compile(kind, Verdict::Trap))
+    apply(compile_refusals(more))?;
+    apply(compile(kind, Verdict::Trap, more))
 }
 
 /// Has the kernel log a call that is not listed.
-pub(super) fn log(kind: ThreadKind) -> Result<(), SeccompError> {
-    apply(compile(kind, Verdict::Log))
+pub(super) fn log(kind: ThreadKind, more: &[i64]) -> Result<(), SeccompError> {
+    apply(compile(kind, Verdict::Log, more))
 }
 
 fn apply(program: Result<BpfProgram, BackendError>) -> Result<(), SeccompError> {
@@ -26,7 +26,11 @@ fn apply(program: Result<BpfProgram, BackendError>) -> Result<(), SeccompError> 
     seccompiler::apply_filter(&program).map_err(SeccompError::Install)
 }
 
-pub(super) fn compile(kind: ThreadKind, verdict: Verdict) -> Result<BpfProgram, BackendError> {
+pub(super) fn compile(
+    kind: ThreadKind,
+    verdict: Verdict,
+    more: &[i64],
+) -> Result<BpfProgram, BackendError> {
     let mut rules = unconditional(allowed(kind));
     // A call without rules would pass with any argument.
     if !allowed_ioctls(kind).is_empty() {
@@ -41,11 +45,13 @@ pub(super) fn compile(kind: ThreadKind, verdict: Verdict) -> Result<BpfProgram, 
     if matches!(verdict, Verdict::Trap) {
         rules.extend(unconditional(refused().iter().copied()));
     }
+    rules.extend(unconditional(more.iter().copied()));
     program(rules, verdict, Verdict::Allow)
 }
 
-fn compile_refusals() -> Result<BpfProgram, BackendError> {
-    let rules = unconditional(refused().iter().copied());
+fn compile_refusals(more: &[i64]) -> Result<BpfProgram, BackendError> {
+    let refused = refused().iter().filter(|call| !more.contains(call));
+    let rules = unconditional(refused.copied());
     program(rules, Verdict::Allow, Verdict::Errno(libc::EACCES as u32))
 }
 

@@ -19,7 +19,7 @@ fn lists_name_each_call_once_and_compile() {
         assert!(!distinct.contains(&libc::SYS_ioctl));
         assert!(REFUSED.iter().all(|call| !distinct.contains(call)));
         for verdict in [Verdict::Trap, Verdict::Log] {
-            assert!(compile(kind, verdict).is_ok());
+            assert!(compile(kind, verdict, &[]).is_ok());
         }
     }
 }
@@ -62,7 +62,7 @@ fn child() {
         _ => (ThreadKind::QueuePair, SeccompAction::Allow, true),
     };
     let worker = std::thread::spawn(move || {
-        install(kind, action).unwrap();
+        install(kind, action, &[]).unwrap();
         let lock = Mutex::new(vec![0u8; 1 << 22]);
         lock.lock().unwrap().resize(1 << 23, 1);
         assert!(catch_unwind(|| panic!("caught")).is_err());
@@ -101,7 +101,7 @@ fn log_and_allow_let_it_pass() {
 fn a_worker_can_give_memory_back_to_the_heap() {
     if std::env::var(ROLE).is_ok_and(|role| role == "shrink") {
         let worker = std::thread::spawn(|| {
-            install(ThreadKind::QueuePair, SeccompAction::Trap).unwrap();
+            install(ThreadKind::QueuePair, SeccompAction::Trap, &[]).unwrap();
             let blocks: Vec<Vec<u8>> = (0..400).map(|_| vec![1; 10_000]).collect();
             drop(blocks);
         });

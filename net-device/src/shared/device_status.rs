@@ -1,7 +1,7 @@
 //! What can be wrong with a device as a whole, told once and remembered.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
 use vmm_sys_util::eventfd::EventFd;
 
@@ -12,27 +12,21 @@ use crate::events::{DeviceEvent, Events};
 pub(crate) struct DeviceStatus {
     events: Arc<Events>,
     needs_reset: AtomicBool,
-    exit_event: Mutex<Option<EventFd>>,
+    exit_event: Option<EventFd>,
 }
 
 impl DeviceStatus {
-    pub(crate) fn new(events: Arc<Events>) -> Self {
+    /// The status of a device that works. `exit_event` is signalled when a worker panics.
+    pub(crate) fn new(events: Arc<Events>, exit_event: Option<EventFd>) -> Self {
         Self {
             events,
             needs_reset: AtomicBool::default(),
-            exit_event: Mutex::default(),
+            exit_event,
         }
     }
 
     pub(crate) fn events(&self) -> &Events {
         &self.events
-    }
-
-    /// Signalled when a worker panics.
-    pub(crate) fn set_exit_event(&self, event: EventFd) {
-        if let Ok(mut slot) = self.exit_event.lock() {
-            *slot = Some(event);
-        }
     }
 
     /// The device cannot go on until it is reset (DEV-LIFE-04). Returns true, and tells of it, the
@@ -65,9 +59,7 @@ impl DeviceStatus {
         self.events.emit(&DeviceEvent::WorkerLost {
             worker: name.to_owned(),
         });
-        if let Ok(event) = self.exit_event.lock()
-            && let Some(event) = event.as_ref()
-        {
+        if let Some(event) = &self.exit_event {
             let _ = event.write(1);
         }
     }

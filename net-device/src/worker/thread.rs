@@ -50,6 +50,8 @@ impl<F: Fn(&ThreadInfo<'_>) -> io::Result<()> + Send + Sync> ThreadHook for F {
 pub(crate) struct ThreadSetup {
     pub(crate) seccomp: SeccompAction,
     pub(crate) hook: Option<Arc<dyn ThreadHook>>,
+    /// System calls beyond the list of each kind.
+    pub(crate) more_calls: Vec<i64>,
 }
 
 impl ThreadSetup {
@@ -60,7 +62,7 @@ impl ThreadSetup {
             let thread = ThreadInfo { name, kind, tid };
             hook.started(&thread).map_err(SpawnError::Hook)?;
         }
-        Ok(install(kind, self.seccomp)?)
+        Ok(install(kind, self.seccomp, &self.more_calls)?)
     }
 }
 
@@ -114,14 +116,17 @@ impl<W: Worker> WorkerThread<W> {
             .spawn(body)
             .map_err(SpawnError::Thread)?;
         let gone = || SpawnError::Thread(io::Error::other("worker thread ended at once"));
-        ready.recv().map_err(|_| gone())??;
-        Ok(Self {
+        let entered = ready.recv().map_err(|_| gone());
+        // Dropping this waits for a thread that failed and ends by itself.
+        let started = Self {
             name,
             inbox: Some(inbox),
             outbox,
             stop,
             thread: Some(thread),
-        })
+        };
+        entered??;
+        Ok(started)
     }
 
     /// Does all that can fail of the next run of `work`, in the thread that can report it.

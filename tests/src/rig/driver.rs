@@ -7,8 +7,8 @@ use std::sync::Arc;
 use net_device::net_queue::Caps;
 use net_device::net_queue::ring::RingConfig;
 use net_device::{
-    ActivateError, Activation, Features, Interrupt, Layout, NetConfig, NetDevice, Pausable, Port,
-    QueueSetup, VirtioDevice,
+    ActivateError, Activation, Features, Interrupt, Layout, NetConfig, NetDevice, NetDeviceBuilder,
+    Pausable, Port, QueueSetup, VirtioDevice,
 };
 use net_queue::header::HDR_LEN;
 use net_queue::testing::{Piece, SplitFields, TestMemory, Used};
@@ -116,9 +116,27 @@ impl Rig {
     /// A device on ports that can do `caps`.
     #[must_use]
     pub fn with_caps(config: NetConfig, caps: Caps) -> Self {
+        Self::with_caps_built(config, caps, |builder| builder)
+    }
+
+    /// A device on ports that can do all, built with the options that `options` chooses.
+    #[must_use]
+    pub fn built<'a>(
+        config: NetConfig,
+        options: impl FnOnce(NetDeviceBuilder<'a>) -> NetDeviceBuilder<'a>,
+    ) -> Self {
+        Self::with_caps_built(config, all_caps(), options)
+    }
+
+    fn with_caps_built<'a>(
+        config: NetConfig,
+        caps: Caps,
+        options: impl FnOnce(NetDeviceBuilder<'a>) -> NetDeviceBuilder<'a>,
+    ) -> Self {
         let (ports, networks): (Vec<Port>, Vec<Network>) =
             (0..config.queue_pairs).map(|_| port(caps)).unzip();
-        let device = NetDevice::from_ports(config, ports).expect("the device can be made");
+        let device = options(NetDevice::builder(config)).build_on_ports(ports);
+        let device = device.expect("the device can be made");
         let mut rig = Self::over(device);
         rig.networks = networks;
         rig

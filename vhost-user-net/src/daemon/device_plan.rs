@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use net_device::net_queue::capture::Capture;
-use net_device::{NetConfig, NetDevice};
+use net_device::{NetConfig, NetDevice, NetDeviceBuilder};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::daemon::args::{DeviceError, ServeArgs};
@@ -97,25 +97,25 @@ impl DevicePlan<'_> {
 
     /// Opens the device, which signals `exit` when a worker dies.
     pub(super) fn device(&self, exit: &EventFd) -> Result<NetDevice, Box<dyn Error>> {
-        let mut device = open(self.args, self.config.clone())?.with_exit_event(exit.try_clone()?);
+        let mut device = NetDevice::builder(self.config.clone()).exit_event(exit.try_clone()?);
         if let Some(group) = &self.group {
-            device = group.with(device)?;
+            device = group.with(device);
         }
         if let Some(path) = &self.args.pcap {
             let pcap = PcapFile::create(path).map_err(|source| OpenError::Capture {
                 path: path.clone(),
                 source,
             })?;
-            device =
-                device.map_backends(|_, backend| Box::new(Capture::new(backend, pcap.clone())));
+            device = device
+                .decorate_backends(move |_, backend| Box::new(Capture::new(backend, pcap.clone())));
         }
-        Ok(device)
+        open(self.args, device)
     }
 }
 
-fn open(args: &ServeArgs, config: NetConfig) -> Result<NetDevice, Box<dyn Error>> {
+fn open(args: &ServeArgs, device: NetDeviceBuilder<'_>) -> Result<NetDevice, Box<dyn Error>> {
     if args.tap_fd.is_empty() {
-        return Ok(NetDevice::from_tap_name(config, &args.tap())?);
+        return Ok(device.build_on_tap(&args.tap())?);
     }
     let own = args.tap_fd.iter().map(|fd| {
         let failed = |source| OpenError::TapDescriptor { fd: *fd, source };
@@ -123,5 +123,5 @@ fn open(args: &ServeArgs, config: NetConfig) -> Result<NetDevice, Box<dyn Error>
     });
     let own = own.collect::<Result<Vec<_>, _>>()?;
     let borrowed: Vec<_> = own.iter().map(AsFd::as_fd).collect();
-    Ok(NetDevice::from_tap_fds(config, &borrowed)?)
+    Ok(device.build_on_tap_fds(&borrowed)?)
 }

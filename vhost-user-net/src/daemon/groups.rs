@@ -9,7 +9,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use net_device::rate_limiter::{ConfigError, Group, RateError, RateLimiterConfig};
-use net_device::{LimitError, NetDevice, now_ns};
+use net_device::{NetDeviceBuilder, now_ns};
 
 use crate::daemon::rate_limits::{Limits, LimitsError};
 
@@ -112,11 +112,8 @@ impl Shared {
     }
 
     /// `device`, whose frames also count here.
-    ///
-    /// # Errors
-    /// A timer was not to be had.
-    pub fn with(&self, device: NetDevice) -> Result<NetDevice, LimitError> {
-        device.with_limit_group(Some(self.rx.clone()), Some(self.tx.clone()))
+    pub fn with<'a>(&self, device: NetDeviceBuilder<'a>) -> NetDeviceBuilder<'a> {
+        device.limit_groups(Some(self.rx.clone()), Some(self.tx.clone()))
     }
 }
 

@@ -15,7 +15,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
 use net_device::net_queue::Offloads;
-use net_device::{NetConfig, Port, PortControl};
+use net_device::{NetConfig, NetDeviceBuilder, Port, PortControl};
 use net_queue::testing::{ScriptedBackend, Wire};
 use vhost::vhost_user::message::{
     VhostUserConfigFlags, VhostUserLog, VhostUserMemoryRegion, VhostUserVringAddr,
@@ -51,7 +51,7 @@ impl PortControl for NoControl {
     }
 }
 
-fn made(pairs: u16, mtu: Option<u16>) -> (NetDevice, Vec<Wire>) {
+fn unbuilt(pairs: u16, mtu: Option<u16>) -> (NetDeviceBuilder<'static>, Vec<Port>, Vec<Wire>) {
     let (backends, wires): (Vec<ScriptedBackend>, _) = (0..pairs).map(|_| Wire::new()).unzip();
     let ports = backends
         .into_iter()
@@ -60,8 +60,13 @@ fn made(pairs: u16, mtu: Option<u16>) -> (NetDevice, Vec<Wire>) {
         .queue_pairs(pairs)
         .mac([2, 0, 0, 0, 0, 1]);
     let config = mtu.into_iter().fold(config, |config, mtu| config.mtu(mtu));
-    let device = NetDevice::from_ports(config.build().unwrap(), ports.collect());
-    (device.unwrap(), wires)
+    let device = NetDevice::builder(config.build().unwrap());
+    (device, ports.collect(), wires)
+}
+
+fn made(pairs: u16, mtu: Option<u16>) -> (NetDevice, Vec<Wire>) {
+    let (device, ports, wires) = unbuilt(pairs, mtu);
+    (device.build_on_ports(ports).unwrap(), wires)
 }
 
 fn device(pairs: u16) -> (NetDevice, Vec<Wire>) {

@@ -22,8 +22,9 @@ fn shared<const N: usize>() -> ([(NetDevice, Vec<Wire>); N], Arc<Shared>) {
     let groups = form(&[Some(&place); N]).unwrap();
     let group = groups[0].clone().unwrap();
     let devices = std::array::from_fn(|_| {
-        let (device, wires) = device(1);
-        (group.with(device).unwrap(), wires)
+        let (device, ports, wires) = unbuilt(1, None);
+        let device = group.with(device).build_on_ports(ports);
+        (device.unwrap(), wires)
     });
     (devices, group)
 }
