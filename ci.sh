@@ -15,6 +15,7 @@ usage: ./ci.sh VERB [ARGUMENT...]
   test             all of the above, every test, the fuzz corpora, and real Linux guests; names what failed at the end
   guest [PART]     real Linux guests alone; PART selects checks by name
   fuzz [SECONDS]   every fuzz target for so long (default 60); needs nightly and cargo-fuzz
+  corpus           packs what the fuzzer found so far, the least that covers it all, into fuzz/corpus
   bench [NAME...]  benchmarks, with ratios to a baseline of the same run; NAME: ring, datapath, limiter or limits,
                    and behind datapath and limits words that choose rows
   asan [TEST...]   tests of net-queue and net-device under AddressSanitizer; TEST selects them by name; needs nightly
@@ -215,17 +216,42 @@ tsan() {
         RUSTFLAGS="--cfg sanitized -Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" sanitized tsan "$@"
 }
 
-fuzz() {
-    local seconds="${1:-60}" name
+needs_cargo_fuzz() {
     command -v cargo-fuzz >/dev/null || {
         echo "ci.sh: cargo-fuzz is missing, install it: cargo install cargo-fuzz" >&2
         exit 1
     }
+}
+
+# Unpacks what a fuzzer found for a target before, into the folder that it prints. Nothing removes what it adds there.
+unpack_corpus() {
+    local folder="fuzz/target/corpus/$1"
+    mkdir -p "$folder"
+    [ ! -e "fuzz/corpus/$1.tar.gz" ] || tar -xzf "fuzz/corpus/$1.tar.gz" -C "$folder"
+    echo "$folder"
+}
+
+fuzz() {
+    local seconds="${1:-60}" name
+    needs_cargo_fuzz
     for name in $(cargo +nightly fuzz list); do
         step "fuzz $name for $seconds s"
-        mkdir -p "fuzz/corpus/$name"
-        cargo +nightly fuzz run "$name" "fuzz/corpus/$name" "fuzz/seeds/$name" -- \
+        cargo +nightly fuzz run "$name" "$(unpack_corpus "$name")" "fuzz/seeds/$name" -- \
             -max_total_time="$seconds" -print_final_stats=1
+    done
+}
+
+# Packs the smallest set of inputs that covers what all found so far cover; the same inputs make the same archive.
+corpus() {
+    local name folder
+    needs_cargo_fuzz
+    for name in $(cargo +nightly fuzz list); do
+        step "corpus of $name"
+        folder="$(unpack_corpus "$name")"
+        cargo +nightly fuzz cmin "$name" "$folder"
+        (cd "$folder" && find . -type f -printf '%P\n' | LC_ALL=C sort |
+            tar --format=ustar --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=644 -cf - -T -) |
+            gzip -n9 >"fuzz/corpus/$name.tar.gz"
     done
 }
 
@@ -263,7 +289,7 @@ audit() {
 verb="${1:-}"
 [ $# -eq 0 ] || shift
 case "$verb" in
-    fmt | lint | doc | guest | fuzz | bench | asan | tsan | audit) "$verb" "$@" ;;
+    fmt | lint | doc | guest | fuzz | corpus | bench | asan | tsan | audit) "$verb" "$@" ;;
     test) run_tests ;;
     all)
         run_tests

@@ -1,12 +1,15 @@
 //! Every input there is, through its target, on stable.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use flate2::read::GzDecoder;
 use fuzz::{TARGETS, Target};
+use tar::Archive;
 
-/// Folders of inputs: made by the targets, once failed, found by a fuzzer here.
-const FOLDERS: [&str; 3] = ["seeds", "regressions", "corpus"];
+/// Folders of named inputs: made by the targets, once failed.
+const FOLDERS: [&str; 2] = ["seeds", "regressions"];
 
 fn folder(kind: &str, target: &Target) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -22,6 +25,26 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     files.sort();
     files
+}
+
+/// Inputs that a fuzzer has found, by name: the archive of a target, unpacked in memory. A target
+/// that no fuzzer has run for has none.
+fn corpus(target: &Target) -> Vec<(String, Vec<u8>)> {
+    let path = folder("corpus", target).with_extension("tar.gz");
+    let Ok(file) = File::open(&path) else {
+        return Vec::new();
+    };
+    let mut archive = Archive::new(GzDecoder::new(file));
+    let entries = archive.entries().unwrap().map(|entry| {
+        let mut entry = entry.unwrap();
+        let name = entry.path().unwrap().display().to_string();
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).unwrap();
+        (name, bytes)
+    });
+    let inputs: Vec<_> = entries.collect();
+    assert!(!inputs.is_empty(), "{} is empty", path.display());
+    inputs
 }
 
 fn write_seeds_if_asked(target: &Target) {
@@ -59,10 +82,11 @@ fn every_input_passes() {
         for (_, bytes) in (target.seeds)() {
             (target.run)(&bytes);
         }
-        for path in FOLDERS.iter().flat_map(|kind| files(&folder(kind, target))) {
-            let bytes = fs::read(&path).unwrap();
+        let named = FOLDERS.iter().flat_map(|kind| files(&folder(kind, target)));
+        let named = named.map(|path| (path.display().to_string(), fs::read(&path).unwrap()));
+        for (name, bytes) in named.chain(corpus(target)) {
             let passed = std::panic::catch_unwind(|| (target.run)(&bytes));
-            assert!(passed.is_ok(), "{}", path.display());
+            assert!(passed.is_ok(), "{}: {name}", target.name);
         }
     }
 }
@@ -93,4 +117,16 @@ fn every_target_has_a_binary_and_every_binary_a_target() {
         .collect();
     let names: Vec<_> = TARGETS.iter().map(|target| target.name).collect();
     assert_eq!(binaries, names);
+}
+
+#[test]
+fn every_archive_is_a_targets() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+    for path in files(&folder) {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let known = TARGETS
+            .iter()
+            .any(|target| name == format!("{}.tar.gz", target.name));
+        assert!(known, "{name} belongs to no target");
+    }
 }
