@@ -1,6 +1,7 @@
 //! Control commands: what parses is exactly what the bytes say, and nothing behind them matters.
 
 use net_queue::ctrl::Command;
+use net_queue::testing::command_bytes;
 
 use crate::{Seed, Target};
 
@@ -16,7 +17,7 @@ fn run(input: &[u8]) {
     let Ok(command) = Command::parse(input) else {
         return;
     };
-    let wire = encode(command);
+    let wire = command_bytes(&command);
     assert!(input.starts_with(&wire), "{command:?} is not what was sent");
     assert_eq!(Command::parse(&wire), Ok(command));
     let cut = &wire[..wire.len() - 1];
@@ -24,23 +25,6 @@ fn run(input: &[u8]) {
         Command::parse(cut).is_err(),
         "{command:?} needs no last byte"
     );
-}
-
-/// The shortest bytes that mean `command`.
-fn encode(command: Command<'_>) -> Vec<u8> {
-    let (class, number, data) = match command {
-        Command::SetRxMode { mode, on } => (0, mode as u8, vec![on.into()]),
-        Command::SetMacTable { unicast, multicast } => {
-            (1, 0, [list(unicast), list(multicast)].concat())
-        }
-        Command::SetMacAddr(mac) => (1, 1, mac.to_vec()),
-        Command::AddVlan(id) => (2, 0, id.get().to_le_bytes().to_vec()),
-        Command::DelVlan(id) => (2, 1, id.get().to_le_bytes().to_vec()),
-        Command::AckAnnounce => (3, 0, vec![]),
-        Command::SetPairs(pairs) => (4, 0, pairs.to_le_bytes().to_vec()),
-        Command::SetGuestOffloads(mask) => (5, 0, mask.to_le_bytes().to_vec()),
-    };
-    [vec![class, number], data].concat()
 }
 
 fn list(macs: &[[u8; 6]]) -> Vec<u8> {

@@ -5,11 +5,12 @@ use std::collections::VecDeque;
 use std::io::{self, Stdin};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use net_queue::ctrl::{Ack, Command, Handler, MAX_COMMAND};
+use net_queue::ctrl::{Command, CommandHandler, MAX_COMMAND};
 use net_queue::header::{HdrSize, NetHdr, RawHdr, TxRules};
+use net_queue::testing::command_bytes;
 use net_queue::{
     Caps, FrameBackend, Gather, Limit, LinkConfig, MAX_FRAME, MAX_SEGMENTS, Offloads, RecvError,
-    Scatter, SendError,
+    Refusal, Scatter, SendError,
 };
 
 /// What the backend says next.
@@ -149,10 +150,11 @@ impl Limit for Gate {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Parser;
 
-impl Handler for Parser {
-    fn command(&mut self, bytes: &[u8]) -> Ack {
+impl CommandHandler for Parser {
+    fn execute(&mut self, command: Command<'_>) -> Result<(), Refusal> {
+        let bytes = command_bytes(&command);
         assert!(bytes.len() <= MAX_COMMAND);
-        (crate::ctrl::TARGET.run)(bytes);
-        Command::parse(bytes).map_or(Ack::Err, |_| Ack::Ok)
+        (crate::ctrl::TARGET.run)(&bytes);
+        Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use net_queue::{DropCause, QueueCounters};
+use net_queue::{QueueCounters, QueueStats, Refusal};
 
 use crate::log_limit::LogLimit;
 
@@ -16,31 +16,19 @@ pub(crate) fn named(counters: &[Arc<QueueCounters>], log: &LogLimit) -> Vec<(Str
     };
     let mut all = Vec::new();
     for (direction, first) in [("rx", 0), ("tx", 1)] {
-        let sum = |count: &dyn Fn(&QueueCounters) -> u64| {
-            pairs
-                .iter()
-                .skip(first)
-                .step_by(2)
-                .map(|queue| count(queue))
-                .sum::<u64>()
-        };
-        all.push((format!("{direction}_bytes"), sum(&QueueCounters::bytes)));
-        all.push((format!("{direction}_frames"), sum(&QueueCounters::frames)));
-        all.push((
-            format!("{direction}_interrupts"),
-            sum(&QueueCounters::interrupts),
-        ));
-        all.push((format!("{direction}_limited"), sum(&QueueCounters::limited)));
-        for cause in DropCause::all() {
-            all.push((
-                format!("{direction}_drop_{}", cause.name()),
-                sum(&|queue| queue.drops(cause)),
-            ));
-        }
+        let queues = pairs.iter().skip(first).step_by(2);
+        let sum: QueueStats = queues.map(|queue| &**queue).sum();
+        // Of frames none is refused as a command.
+        let counters = sum.iter().filter(|(name, _)| !name.starts_with("refused_"));
+        all.extend(counters.map(|(name, count)| (format!("{direction}_{name}"), count)));
     }
-    all.push(("ctrl_commands".to_owned(), control.frames()));
+    let control = control.stats();
+    all.push(("ctrl_commands".to_owned(), control.frames));
     all.push(("ctrl_drops".to_owned(), control.dropped()));
-    all.push(("ctrl_limited".to_owned(), control.limited()));
+    for cause in Refusal::ALL {
+        all.push((format!("ctrl_{}", cause.name()), control.refusals(*cause)));
+    }
+    all.push(("ctrl_limited".to_owned(), control.limited));
     all.push(("log_withheld".to_owned(), log.withheld()));
     all
 }

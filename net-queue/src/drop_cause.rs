@@ -96,20 +96,20 @@ impl DropCause {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::Direction => "direction",
-            Self::BadAddress => "bad_address",
-            Self::Segments => "segments",
-            Self::IndirectTable => "indirect_table",
-            Self::TooLong => "too_long",
-            Self::TooShort => "too_short",
+            Self::Direction => "drop_direction",
+            Self::BadAddress => "drop_bad_address",
+            Self::Segments => "drop_segments",
+            Self::IndirectTable => "drop_indirect_table",
+            Self::TooLong => "drop_too_long",
+            Self::TooShort => "drop_too_short",
             Self::Header(error) => error.name(),
-            Self::Refused => "refused",
-            Self::NoRoom => "no_room",
-            Self::Mtu => "mtu",
-            Self::Filtered => "filtered",
-            Self::Stopped => "stopped",
-            Self::MemoryFault(_) => "memory_fault",
-            Self::LinkDown => "link_down",
+            Self::Refused => "drop_refused",
+            Self::NoRoom => "drop_no_room",
+            Self::Mtu => "drop_mtu",
+            Self::Filtered => "drop_filtered",
+            Self::Stopped => "drop_stopped",
+            Self::MemoryFault(_) => "drop_memory_fault",
+            Self::LinkDown => "drop_link_down",
         }
     }
 }

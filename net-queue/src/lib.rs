@@ -27,14 +27,15 @@ mod engine;
 pub mod header;
 mod memory;
 mod offload;
+mod refusal;
 pub mod ring;
 #[cfg(feature = "test-utils")]
 pub mod testing;
 
 pub use backend::{Caps, FrameBackend, LinkConfig, RecvError, SendError, capture};
-pub use counters::QueueCounters;
+pub use counters::{QueueCounters, QueueStats};
 pub use drop_cause::{DropCause, QueueFault};
-pub use engine::ctrl::{self, CtrlEngine, Handler};
+pub use engine::ctrl::{self, CommandHandler, CtrlEngine};
 pub use engine::{
     Budget, Engine, FrameFilter, Limit, Outcome, RxConfig, RxEngine, Stop, TxEngine, Unlimited,
 };
@@ -46,6 +47,7 @@ pub use memory::guest_ram::{
 pub use memory::segment::{Gather, IoVec, MAX_SEGMENTS, Scatter};
 pub use memory::{SharedBytes, guard};
 pub use offload::Offloads;
+pub use refusal::Refusal;
 
 // Bytes that a driver posts are added up in `usize`: at most 1023 chains of at most `u32::MAX` each.
 const _: () = assert!(usize::BITS >= 64, "net-queue needs a 64-bit host");

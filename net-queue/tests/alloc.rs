@@ -10,12 +10,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 
+use net_queue::ctrl::Command;
 use net_queue::header::{HdrSize, TxRules};
 use net_queue::ring::{Layout, RingConfig};
 use net_queue::testing::{GuestRing, LAYOUTS, Shape, TestMemory};
 use net_queue::{
-    Budget, Caps, CtrlEngine, Engine, FrameBackend, Gather, Handler, LinkConfig, Offloads,
-    RecvError, RxConfig, RxEngine, Scatter, SendError, TxEngine, Unlimited, ctrl,
+    Budget, Caps, CommandHandler, CtrlEngine, Engine, FrameBackend, Gather, LinkConfig, Offloads,
+    RecvError, Refusal, RxConfig, RxEngine, Scatter, SendError, TxEngine, Unlimited,
 };
 
 thread_local! {
@@ -181,9 +182,9 @@ fn receive_allocates_nothing_per_frame() {
 
 struct Obedient;
 
-impl Handler for Obedient {
-    fn command(&mut self, _: &[u8]) -> ctrl::Ack {
-        ctrl::Ack::Ok
+impl CommandHandler for Obedient {
+    fn execute(&mut self, _: Command<'_>) -> Result<(), Refusal> {
+        Ok(())
     }
 }
 
@@ -194,8 +195,11 @@ fn control_allocates_for_the_longest_command_once() {
         let mut guest = guest(layout);
         let ram = guest.memory().ram();
         let mut engine = CtrlEngine::new(guest.device(), ram, Arc::default());
+        // A VLAN, and much behind it.
+        let mut command = [0; 1000];
+        command[0] = 2;
         for round in 0..10 {
-            let mut pieces = guest.memory().cut(&[0; 1000], &[2, 500]);
+            let mut pieces = guest.memory().cut(&command, &[2, 500]);
             pieces.push(guest.memory().room(1));
             guest.add(&pieces);
             guest.publish();

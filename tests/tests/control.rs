@@ -300,6 +300,7 @@ fn a_link_that_refuses_offloads_is_an_error_without_effect() {
     let mut rig = Rig::running(F::empty());
     rig.networks[0].set_refusing(true);
     assert_eq!(rig.command(5, 0, &0u64.to_le_bytes()), ERR);
+    assert_eq!(rig.counter("ctrl_refused_host"), 1);
     rig.networks[0].set_refusing(false);
     assert_eq!(rig.sees(&[partial(1)]).len(), 1, "still on");
 }
@@ -346,6 +347,10 @@ fn commands_of_features_not_negotiated_are_refused_net_cvq_04_net_feat_13() {
         }
     }
     assert_eq!(rig.read::<6>(0), GUEST_MAC);
+    // Two commands of the class for pairs are unknown, and lists of so many addresses would be longer.
+    let refused = ["not_negotiated", "unknown", "short"]
+        .map(|cause| rig.counter(&format!("ctrl_refused_{cause}")));
+    assert_eq!(refused, [12, 2, 1]);
     assert_eq!(passes(&mut rig, &STATIONS), STATIONS, "there is no filter");
 }
 

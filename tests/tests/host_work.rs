@@ -292,6 +292,8 @@ fn log_hammer_by_a_link_that_refuses_is_a_few_lines_and_a_count() {
             rig.device.start_queue(setup).expect("where it stood");
         }
         let lines = LINES.take();
+        let told = |line: &String| line.contains("the host refused 2 queue pairs");
+        assert!(lines.iter().any(told), "{lines:#?}");
         assert!(lines.len() <= 2 * LOG_BURST as usize, "{lines:#?}");
     });
 }

@@ -8,17 +8,18 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use net_queue::ctrl::{Ack, Command, CtrlEngine, Handler};
+use net_queue::ctrl::{Command, CommandHandler, CtrlEngine};
 use net_queue::ring::{AnyRing, RingConfig};
-use net_queue::{Engine, Stop};
+use net_queue::{Engine, Refusal, Stop};
 
 use crate::clock::now_ns;
 use crate::config::MacAddr;
 use crate::error::ActivateError;
 use crate::features::Features;
-use crate::shared::Shared;
+use crate::log_limited;
 use crate::shared::control_budget::{HOST_LOCK, POLICY};
 use crate::shared::rx_filter::RxFilter;
+use crate::shared::{Shared, SteerError};
 use crate::transport::InterruptSource;
 use crate::worker::turn::{AddSource, Event, Source, Turn, Worker};
 
@@ -153,29 +154,71 @@ struct Commands<'a> {
     shared: &'a Shared,
 }
 
-impl Handler for Commands<'_> {
-    fn admit(&mut self, bytes: &[u8]) -> Result<(), u64> {
-        let cost = self.parse(bytes).map_or(0, |command| self.cost(&command));
+impl CommandHandler for Commands<'_> {
+    fn admit(&mut self, command: &Command<'_>) -> Result<(), u64> {
+        let cost = if self.was_negotiated(command) {
+            self.cost(command)
+        } else {
+            0
+        };
         self.shared.control_budget.take(now_ns(), cost)
     }
 
-    fn command(&mut self, bytes: &[u8]) -> Ack {
-        match self.parse(bytes) {
-            Some(command) if self.execute(command) => Ack::Ok,
-            _ => Ack::Err,
+    /// The command is in force when this returns, or has had no effect (NET-CVQ-03, NET-CVQ-05).
+    fn execute(&mut self, command: Command<'_>) -> Result<(), Refusal> {
+        if !self.was_negotiated(&command) {
+            return Err(Refusal::NotNegotiated);
         }
+        let shared = self.shared;
+        match command {
+            Command::AckAnnounce => {
+                shared.space.set_announce(false);
+            }
+            Command::SetPairs(pairs) => shared
+                .set_pairs(pairs)
+                .map_err(|error| self.refused(&format_args!("{pairs} queue pairs"), &error))?,
+            Command::SetGuestOffloads(mask) => {
+                let offloads = shared.features.check_guest_offloads(mask);
+                let offloads = offloads.map_err(|_| Refusal::Value)?;
+                shared
+                    .set_offloads(offloads)
+                    .map_err(|error| self.refused(&format_args!("offloads {mask:#x}"), &error))?;
+            }
+            Command::SetMacAddr(mac) if !MacAddr::from(mac).is_station() => {
+                return Err(Refusal::Value);
+            }
+            Command::SetMacAddr(mac) => {
+                shared.space.set_mac(mac.into());
+                // Without a filter the address is but shown.
+                let _ = self.filter(&command);
+            }
+            Command::SetRxMode { .. }
+            | Command::SetMacTable { .. }
+            | Command::AddVlan(_)
+            | Command::DelVlan(_) => self.filter(&command)?,
+        }
+        Ok(())
     }
 }
 
 impl Commands<'_> {
-    /// The command in `bytes`, if there is such a one: what was not negotiated does not exist (NET-CVQ-04,
+    /// Whether there is such a command for this driver: one that was not negotiated does not exist (NET-CVQ-04,
     /// NET-FEAT-13).
-    fn parse<'a>(&self, bytes: &'a [u8]) -> Option<Command<'a>> {
-        let command = Command::parse(bytes).ok()?;
+    fn was_negotiated(&self, command: &Command<'_>) -> bool {
         let negotiated = self.shared.features;
-        negotiated
-            .contains(Features::required_by(&command))
-            .then_some(command)
+        negotiated.contains(Features::required_by(command))
+    }
+
+    /// Says why `wish` was not granted, and tells the operator if it was the host that refused.
+    fn refused(&self, wish: &dyn std::fmt::Display, error: &SteerError) -> Refusal {
+        match error {
+            SteerError::Pairs => Refusal::Value,
+            SteerError::Link(error) => {
+                let (id, log) = (&self.shared.id, &self.shared.status.events().log);
+                log_limited!(log, Warn, "{id}: the host refused {wish}: {error}");
+                Refusal::Host
+            }
+        }
     }
 
     /// What `command` costs the host beyond this thread's time: nothing when it is refused, or changes nothing.
@@ -200,40 +243,12 @@ impl Commands<'_> {
         }
     }
 
-    /// Each command is in force when this returns, or has had no effect (NET-CVQ-03, NET-CVQ-05).
-    fn execute(&self, command: Command<'_>) -> bool {
-        let shared = self.shared;
-        match command {
-            Command::AckAnnounce => {
-                shared.space.set_announce(false);
-                true
-            }
-            Command::SetPairs(pairs) => shared.set_pairs(pairs).is_ok(),
-            Command::SetGuestOffloads(mask) => shared
-                .features
-                .check_guest_offloads(mask)
-                .is_ok_and(|offloads| shared.set_offloads(offloads).is_ok()),
-            Command::SetMacAddr(mac) if !MacAddr::from(mac).is_station() => false,
-            Command::SetMacAddr(mac) => {
-                shared.space.set_mac(mac.into());
-                // Without a filter the address is but shown.
-                self.filter(&command);
-                true
-            }
-            Command::SetRxMode { .. }
-            | Command::SetMacTable { .. }
-            | Command::AddVlan(_)
-            | Command::DelVlan(_) => self.filter(&command),
-        }
-    }
-
     /// Changes the filter. Without one there is nothing to change.
-    fn filter(&self, command: &Command<'_>) -> bool {
+    fn filter(&self, command: &Command<'_>) -> Result<(), Refusal> {
         self.shared.change_policy(|policy| {
-            let filter = policy.filter.as_mut();
-            filter
-                .map(|filter| change_filter(filter, command))
-                .is_some()
+            let filter = policy.filter.as_mut().ok_or(Refusal::NotNegotiated)?;
+            change_filter(filter, command);
+            Ok(())
         })
     }
 }

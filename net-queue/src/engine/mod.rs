@@ -17,6 +17,8 @@ use crate::drop_cause::QueueFault;
 use crate::ring::Cursor;
 
 /// Reason for which an engine stopped, and with it the event that it waits for.
+///
+/// Exhaustive on purpose: a worker that does not know an event would wait for ever.
 #[derive(Debug)]
 pub enum Stop {
     /// The driver has made nothing available, or too little for the frame at hand: enable notifications and wait for

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 /// Why a header, and with it its frame, was refused. Every variant is a drop cause.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
 #[repr(u8)]
 pub enum HdrError {
@@ -55,19 +56,19 @@ impl HdrError {
         Self::GsoFamily,
     ];
 
-    /// The name a counter has after its direction.
+    /// Name in counters.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::ShortFrame => "short_frame",
-            Self::CsumNotNegotiated => "csum_not_negotiated",
-            Self::CsumRange => "csum_range",
-            Self::GsoUnknown => "gso_unknown",
-            Self::GsoNotNegotiated => "gso_not_negotiated",
-            Self::GsoWithoutCsum => "gso_without_csum",
-            Self::GsoSize => "gso_size",
-            Self::GsoSegments => "gso_segments",
-            Self::GsoHeaders => "gso_headers",
-            Self::GsoFamily => "gso_family",
+            Self::ShortFrame => "drop_short_frame",
+            Self::CsumNotNegotiated => "drop_csum_not_negotiated",
+            Self::CsumRange => "drop_csum_range",
+            Self::GsoUnknown => "drop_gso_unknown",
+            Self::GsoNotNegotiated => "drop_gso_not_negotiated",
+            Self::GsoWithoutCsum => "drop_gso_without_csum",
+            Self::GsoSize => "drop_gso_size",
+            Self::GsoSegments => "drop_gso_segments",
+            Self::GsoHeaders => "drop_gso_headers",
+            Self::GsoFamily => "drop_gso_family",
         }
     }
 }

@@ -10,6 +10,7 @@
 //! test checks it. These tools panic on misuse; they are not for a device.
 
 mod backend;
+mod command;
 mod descriptor;
 mod elements;
 mod guest_ring;
@@ -24,6 +25,7 @@ mod split;
 pub mod weak_memory;
 
 pub use backend::{Answer, ScriptedBackend, Wire};
+pub use command::command_bytes;
 pub use descriptor::{Interrupts, RawDesc};
 pub use guest_ring::{At, GuestRing, Shape, Used};
 pub use holes::{Hole, HoledMemory};

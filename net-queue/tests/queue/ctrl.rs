@@ -2,24 +2,25 @@
 
 use std::sync::Arc;
 
-use net_queue::ctrl::{Ack, Command, CommandError, MAX_COMMAND, MAX_MACS};
+use net_queue::ctrl::{Command, CommandHandler, MAX_COMMAND, MAX_MACS};
 use net_queue::ring::{AnyRing, RingConfig};
-use net_queue::testing::{DirtyRanges, GuestRing, Shape, TestMemory};
-use net_queue::{CtrlEngine, Engine, Handler, QueueCounters, Stop};
+use net_queue::testing::{DirtyRanges, GuestRing, Shape, TestMemory, command_bytes};
+use net_queue::{CtrlEngine, Engine, QueueCounters, Refusal, Stop};
 
 use crate::rig::{every_layout, every_ring, restores, ring};
 
-/// Notes each command and answers as told.
+/// Notes the bytes of each command and answers as told.
 #[derive(Default)]
 pub(crate) struct Executor {
     pub(crate) commands: Vec<Vec<u8>>,
-    pub(crate) refuses: bool,
+    /// Every command, for this cause.
+    pub(crate) refuses: Option<Refusal>,
     /// Commands that may still be executed, if not any number.
     pub(crate) allowed: Option<usize>,
 }
 
-impl Handler for Executor {
-    fn admit(&mut self, _bytes: &[u8]) -> Result<(), u64> {
+impl CommandHandler for Executor {
+    fn admit(&mut self, _: &Command<'_>) -> Result<(), u64> {
         match &mut self.allowed {
             Some(0) => Err(77),
             Some(allowed) => {
@@ -30,9 +31,9 @@ impl Handler for Executor {
         }
     }
 
-    fn command(&mut self, bytes: &[u8]) -> Ack {
-        self.commands.push(bytes.to_vec());
-        if self.refuses { Ack::Err } else { Ack::Ok }
+    fn execute(&mut self, command: Command<'_>) -> Result<(), Refusal> {
+        self.commands.push(command_bytes(&command));
+        self.refuses.map_or(Ok(()), Err)
     }
 }
 
@@ -94,13 +95,13 @@ impl CtrlRig {
 
     /// Runs a plain command and tells its answer.
     pub(crate) fn works(&mut self) -> bool {
-        self.command(Shape::Direct, &[1, 2, 3], &[2], &[1]);
+        self.command(Shape::Direct, &vlan(77), &[2], &[1]);
         self.run();
         let used = self.guest.poll_all().pop().expect("the command comes back");
         self.executor
             .commands
             .last()
-            .is_some_and(|bytes| bytes == &[1, 2, 3])
+            .is_some_and(|bytes| bytes == &vlan(77))
             && self.guest.bytes(&used) == [0]
     }
 }
@@ -109,8 +110,8 @@ impl CtrlRig {
 #[test]
 fn command_may_be_cut_anywhere() {
     every_layout(|layout| {
-        let bytes: Vec<u8> = (0..20).collect();
-        let all: Vec<usize> = (1..20).collect();
+        let bytes = mac_table([2, 1]);
+        let all: Vec<usize> = (1..bytes.len()).collect();
         for shape in [Shape::Direct, Shape::Indirect] {
             for cuts in [vec![], vec![2], vec![1, 2], vec![0, 0, 5, 5], all.clone()] {
                 let mut rig = CtrlRig::new(ring(layout, 64));
@@ -129,7 +130,7 @@ fn command_may_be_cut_anywhere() {
 #[test]
 fn answer_goes_to_the_first_writable_byte() {
     every_layout(|layout| {
-        for refuses in [false, true] {
+        for refuses in [None, Some(Refusal::Host)] {
             for answers in [&[1][..], &[100], &[0, 1], &[0, 0, 7, 7], &[1, 1]] {
                 let mut rig = CtrlRig::new(ring(layout, 64));
                 rig.executor.refuses = refuses;
@@ -139,7 +140,7 @@ fn answer_goes_to_the_first_writable_byte() {
                 assert_eq!(used.len, 1);
                 let room: usize = answers.iter().sum();
                 let mut expected = vec![0xaa; room];
-                expected[0] = u8::from(refuses);
+                expected[0] = u8::from(refuses.is_some());
                 let written = used.pieces.iter().filter(|piece| piece.writable);
                 let written: Vec<_> = written.copied().collect();
                 assert_eq!(rig.guest.memory().gather(&written, room), expected);
@@ -159,7 +160,7 @@ fn command_that_has_to_wait_stays_in_the_ring() {
     every_ring(64, |config| {
         let mut rig = CtrlRig::new(config);
         for n in 0..6 {
-            rig.command(Shape::Direct, &[n, 1], &[], &[1]);
+            rig.command(Shape::Direct, &vlan(n), &[], &[1]);
         }
         for round in 0..2 {
             rig.executor.allowed = Some(2);
@@ -180,7 +181,7 @@ fn command_that_has_to_wait_stays_in_the_ring() {
         rig.executor.allowed = None;
         assert!(matches!(rig.run(), Stop::Driver));
         assert_eq!(rig.guest.poll_all().len(), 2);
-        let order: Vec<u8> = rig.executor.commands.iter().map(|it| it[0]).collect();
+        let order: Vec<u8> = rig.executor.commands.iter().map(|it| it[2]).collect();
         assert_eq!(order, [0, 1, 2, 3, 4, 5]);
         assert_eq!((rig.counters.frames(), rig.counters.limited()), (6, 4));
     });
@@ -191,7 +192,7 @@ fn interrupt_and_budget() {
     every_ring(64, |config| {
         let mut rig = CtrlRig::new(config);
         for n in 0..10 {
-            rig.command(Shape::Direct, &[n, 1], &[], &[1]);
+            rig.command(Shape::Direct, &vlan(n), &[], &[1]);
         }
         let done = rig.engine.run(&mut rig.executor, 4);
         assert!(matches!(done.stop, Stop::Budget) && done.interrupt);
@@ -199,23 +200,23 @@ fn interrupt_and_budget() {
         assert!(matches!(rig.run(), Stop::Driver));
         assert_eq!(rig.executor.commands.len(), 10);
         assert!(!rig.engine.enable_notification());
-        rig.command(Shape::Direct, &[0, 1], &[], &[1]);
+        rig.command(Shape::Direct, &vlan(0), &[], &[1]);
         assert!(rig.engine.enable_notification());
         assert_eq!(rig.counters.frames(), 10);
     });
 }
 
 #[test]
-fn a_command_longer_than_a_handler_takes_is_cut_behind_what_it_needs() {
+fn a_command_longer_than_what_is_read_is_cut_behind_what_it_needs() {
     every_layout(|layout| {
         let mut rig = CtrlRig::new(ring(layout, 64));
-        rig.command(Shape::Direct, &vec![5; MAX_COMMAND], &[2, 6000], &[1]);
-        rig.command(Shape::Direct, &vec![5; MAX_COMMAND + 1], &[2, 6000], &[1]);
+        for len in [MAX_COMMAND, MAX_COMMAND + 1] {
+            let mut bytes = vlan(5);
+            bytes.resize(len, 5);
+            rig.command(Shape::Direct, &bytes, &[2, 6000], &[1]);
+        }
         rig.run();
-        assert_eq!(
-            rig.executor.commands,
-            [(); 2].map(|()| vec![5; MAX_COMMAND])
-        );
+        assert_eq!(rig.executor.commands, [vlan(5), vlan(5)]);
         let answers: Vec<_> = rig
             .guest
             .poll_all()
@@ -224,6 +225,54 @@ fn a_command_longer_than_a_handler_takes_is_cut_behind_what_it_needs() {
             .collect();
         assert_eq!(answers, [[0], [0]]);
         assert!(rig.works());
+    });
+}
+
+/// A command that adds a VLAN.
+fn vlan(id: u8) -> Vec<u8> {
+    vec![2, 0, id, 0]
+}
+
+/// NET-CVQ-04, NET-CVQ-05: what is no command reaches no executor; what an executor refuses has its cause, too.
+#[test]
+fn refusals_are_counted_by_cause() {
+    every_layout(|layout| {
+        let mut rig = CtrlRig::new(ring(layout, 64));
+        for (bytes, cause) in [
+            (&[2, 0, 5][..], Refusal::Short),
+            (&[], Refusal::Short),
+            (&[0, 6, 1], Refusal::Unknown),
+            (&[9, 0], Refusal::Unknown),
+            (&[0, 0, 2], Refusal::Value),
+            (&[2, 0, 0, 16], Refusal::Value),
+            (&[4, 0, 0, 0], Refusal::Value),
+        ] {
+            // None of it is asked about, either.
+            rig.executor.allowed = Some(0);
+            let before = rig.counters.stats();
+            rig.command(Shape::Direct, bytes, &[], &[1]);
+            assert!(matches!(rig.run(), Stop::Driver));
+            assert_eq!(rig.executor.commands.len(), 0, "{bytes:?}");
+            let after = rig.counters.stats();
+            assert_eq!(after.refusals(cause), before.refusals(cause) + 1);
+            assert_eq!(after.refused(), before.refused() + 1);
+            let used = rig.guest.poll().expect("the command comes back");
+            assert_eq!(rig.guest.bytes(&used), [1]);
+        }
+        rig.executor.allowed = None;
+        for cause in [Refusal::NotNegotiated, Refusal::Value, Refusal::Host] {
+            rig.executor.refuses = Some(cause);
+            let before = rig.counters.refusals(cause);
+            rig.command(Shape::Direct, &vlan(1), &[], &[1]);
+            rig.run();
+            assert_eq!(rig.counters.refusals(cause), before + 1);
+            let used = rig.guest.poll().expect("the command comes back");
+            assert_eq!(rig.guest.bytes(&used), [1]);
+        }
+        rig.executor.refuses = None;
+        let refused = rig.counters.stats().refused();
+        assert!(rig.works());
+        assert_eq!(rig.counters.stats().refused(), refused);
     });
 }
 
@@ -267,11 +316,10 @@ fn long_lists_that_end_before_their_count_are_no_command_net_cvq_14() {
             bytes.truncate(bytes.len() - cut);
             rig.command(Shape::Direct, &bytes, &[9000], &[1]);
             assert!(matches!(rig.run(), Stop::Driver));
-            let [command] = &rig.executor.commands[..] else {
-                panic!("one command")
-            };
-            assert!(command.len() <= MAX_COMMAND);
-            assert_eq!(Command::parse(command), Err(CommandError::Short));
+            assert_eq!(rig.executor.commands.len(), 0, "not executed");
+            assert_eq!(rig.counters.refusals(Refusal::Short), 1);
+            let used = rig.guest.poll().expect("the command comes back");
+            assert_eq!(rig.guest.bytes(&used), [1]);
         }
         // More than any driver has memory for.
         let mut rig = CtrlRig::new(ring(layout, 64));
@@ -279,9 +327,6 @@ fn long_lists_that_end_before_their_count_are_no_command_net_cvq_14() {
         bytes[..2].copy_from_slice(&[1, 0]);
         rig.command(Shape::Direct, &bytes, &[], &[1]);
         rig.run();
-        assert_eq!(
-            Command::parse(&rig.executor.commands[0]),
-            Err(CommandError::Short)
-        );
+        assert_eq!(rig.counters.refusals(Refusal::Short), 1);
     });
 }

@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::refusal::Refusal;
+
 #[cfg(test)]
 mod tests;
 
@@ -86,7 +88,9 @@ impl VlanId {
     }
 }
 
-/// Everything a driver can ask for; lists borrow from the private copy of its bytes.
+/// Request of a driver; lists borrow from the private copy of its bytes.
+///
+/// Exhaustive on purpose: whoever executes commands decides about each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command<'a> {
     /// Switches one receive mode (NET-CVQ-07, NET-CVQ-08).
@@ -117,7 +121,8 @@ pub enum Command<'a> {
     SetGuestOffloads(u64),
 }
 
-/// Why bytes are no command: it is answered with [`Ack::Err`] and has no effect (NET-CVQ-05).
+/// Cause for which bytes are not a command: they are answered with [`Ack::Err`] and have no effect (NET-CVQ-05).
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum CommandError {
     /// Fewer bytes than the command needs (NET-CVQ-05, NET-CVQ-14).
@@ -140,6 +145,16 @@ pub enum CommandError {
     /// A number of queue pairs that no device has (NET-MQ-04).
     #[error("{0} queue pairs")]
     Pairs(u16),
+}
+
+impl From<CommandError> for Refusal {
+    fn from(error: CommandError) -> Self {
+        match error {
+            CommandError::Short => Self::Short,
+            CommandError::Unknown { .. } => Self::Unknown,
+            CommandError::Mode(_) | CommandError::Vlan(_) | CommandError::Pairs(_) => Self::Value,
+        }
+    }
 }
 
 impl<'a> Command<'a> {

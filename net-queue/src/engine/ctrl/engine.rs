@@ -1,39 +1,42 @@
-//! The control queue as bytes in, bytes out. VirtIO 1.4 §5.1.9.5.
+//! The control queue: bytes in, commands executed, answers out. VirtIO 1.4 §5.1.9.5.
 
 use std::sync::Arc;
 
-use super::command::{Ack, cut_mac_table};
+use super::command::{Ack, Command, cut_mac_table};
 use crate::counters::QueueCounters;
 use crate::drop_cause::{DropCause, QueueFault};
 use crate::engine::{Engine, Outcome, Stop};
 use crate::memory::guard::MemoryFault;
 use crate::memory::guest_ram::GuestRam;
 use crate::memory::segment::{HostSlice, IoVec, MAX_SEGMENTS, copy_from, copy_into};
+use crate::refusal::Refusal;
 use crate::ring::walk::Resolver;
 use crate::ring::{BufferSink, Cursor, PoppedChain, Ring};
 
-/// The longest command that a handler is given, in bytes.
+/// The longest command that is read, in bytes.
 ///
 /// A longer one is cut: what stands behind the data that a command needs means nothing anyway
 /// (NET-CVQ-05). Only the lists of MAC_TABLE_SET can need more, and those are cut to
 /// [`MAX_MACS`](super::MAX_MACS) addresses each.
 pub const MAX_COMMAND: usize = 16 * 1024;
 
-/// Executes control commands.
-pub trait Handler {
-    /// Says whether the command in `bytes` may be executed now. One that may not goes back to the ring, and those
-    /// behind it wait with it; it is asked for again, as it is then, at the next run.
+/// Executor of control commands.
+pub trait CommandHandler {
+    /// Says whether `command` may be executed now. One that may not goes back to the ring, and those behind it wait
+    /// with it; it is asked for again, as it is then, at the next run.
     ///
     /// # Errors
     /// The time at which to ask again; see [`Stop::Limited`].
-    fn admit(&mut self, bytes: &[u8]) -> Result<(), u64> {
-        let _ = bytes;
+    fn admit(&mut self, command: &Command<'_>) -> Result<(), u64> {
+        let _ = command;
         Ok(())
     }
 
-    /// Executes the command in `bytes` (class, command, data; a private copy) and returns its ack. The
-    /// command is in force when this returns (NET-CVQ-03).
-    fn command(&mut self, bytes: &[u8]) -> Ack;
+    /// Executes `command`, which is in force when this returns (NET-CVQ-03).
+    ///
+    /// # Errors
+    /// The cause for which it had no effect; the driver is answered [`Ack::Err`].
+    fn execute(&mut self, command: Command<'_>) -> Result<(), Refusal>;
 }
 
 /// One chain: what the driver wrote, then where the answer goes.
@@ -116,7 +119,7 @@ impl<R: Ring> CtrlEngine<R> {
     }
 
     /// Executes up to `budget` commands. Returns why it stopped and whether the driver asks for an interrupt.
-    pub fn run<H: Handler + ?Sized>(&mut self, handler: &mut H, budget: u32) -> Outcome {
+    pub fn run<H: CommandHandler + ?Sized>(&mut self, handler: &mut H, budget: u32) -> Outcome {
         let mut stop = Stop::Budget;
         let mut frames = 0;
         for _ in 0..budget {
@@ -165,7 +168,7 @@ impl<R: Ring> CtrlEngine<R> {
         }
     }
 
-    /// Copies the command out of guest memory once, as far as a handler may see it.
+    /// Copies the command out of guest memory once, as far as it is read.
     fn fetch(&mut self) -> Result<(), MemoryFault> {
         let len = self.buffers.len.min(MAX_COMMAND as u64) as usize;
         self.command.resize(len, 0);
@@ -179,21 +182,33 @@ impl<R: Ring> CtrlEngine<R> {
         Ok(())
     }
 
+    #[cold]
+    fn refuse(&self, refusal: Refusal) -> Ack {
+        self.counters.add_refusal(refusal);
+        Ack::Err
+    }
+
     /// One command; returns how many bytes of answer were written. A chain without room for an answer is not
     /// executed, since its driver could not know how it ended (NET-CVQ-06).
     ///
     /// # Errors
     /// The time before which it may not be executed; nothing has happened.
-    fn execute<H: Handler + ?Sized>(&mut self, handler: &mut H) -> Result<u32, u64> {
+    fn execute<H: CommandHandler + ?Sized>(&mut self, handler: &mut H) -> Result<u32, u64> {
         let Some(ack_at) = self.buffers.ack_at else {
             self.counters.add_drop(DropCause::TooShort);
             return Ok(0);
         };
         let ack = match self.fetch() {
             Ok(()) => {
-                handler.admit(&self.command)?;
+                let done = match Command::parse(&self.command) {
+                    Ok(command) => {
+                        handler.admit(&command)?;
+                        handler.execute(command)
+                    }
+                    Err(error) => Err(error.into()),
+                };
                 self.counters.add_batch(1, self.buffers.len);
-                handler.command(&self.command)
+                done.map_or_else(|refusal| self.refuse(refusal), |()| Ack::Ok)
             }
             Err(fault) => {
                 self.counters.add_drop(fault.into());

@@ -9,4 +9,4 @@ mod command;
 mod engine;
 
 pub use command::{Ack, Command, CommandError, MAX_MACS, MAX_PAIRS, RxMode, VlanId};
-pub use engine::{CtrlEngine, Handler, MAX_COMMAND};
+pub use engine::{CommandHandler, CtrlEngine, MAX_COMMAND};

@@ -56,15 +56,6 @@ impl Held {
     }
 }
 
-/// Reason for which a frame does not lie in the driver's buffers.
-#[derive(Debug)]
-enum NotStored {
-    /// It is dropped.
-    Drop(DropCause),
-    /// It waits, and reception with it.
-    Stop(Stop),
-}
-
 /// State of the supply of chains after a refill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Supply {
@@ -227,13 +218,18 @@ impl RxPath {
             },
         };
         let stored = match self.check(frame, filter) {
-            Ok(header) => self.store(ring, frame, header, budget),
-            Err(cause) => Err(NotStored::Drop(cause)),
+            Ok(_)
+                if self.pool.writable_len() < frame.len
+                    && !self.make_room(ring, frame, budget)? =>
+            {
+                Err(DropCause::NoRoom)
+            }
+            Ok(header) => self.store(ring, frame, header),
+            Err(cause) => Err(cause),
         };
         match stored {
             Ok(()) => Ok(Some(frame.len)),
-            Err(NotStored::Stop(stop)) => Err(stop),
-            Err(NotStored::Drop(cause)) => {
+            Err(cause) => {
                 self.drop_frame(frame, cause);
                 Ok(None)
             }
@@ -341,28 +337,9 @@ impl RxPath {
         }
     }
 
-    /// Puts `frame` with its checked header into the pool's chains.
-    #[inline(always)]
-    fn store<R: Ring>(
-        &mut self,
-        ring: &mut R,
-        frame: Arrived,
-        header: NetHdr,
-        budget: &mut Budget,
-    ) -> Result<(), NotStored> {
-        if self.pool.writable_len() < frame.len
-            && !self
-                .make_room(ring, frame, budget)
-                .map_err(NotStored::Stop)?
-        {
-            return Err(NotStored::Drop(DropCause::NoRoom));
-        }
-        self.put(ring, frame, header).map_err(NotStored::Drop)
-    }
-
     /// Puts `frame` with its checked header into the pool's chains, which have room for it.
     #[inline(always)]
-    fn put<R: Ring>(
+    fn store<R: Ring>(
         &mut self,
         ring: &mut R,
         frame: Arrived,

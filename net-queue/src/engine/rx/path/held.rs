@@ -59,7 +59,7 @@ impl RxPath {
         match self.held.take() {
             Some(Held::Limited(frame)) => match self
                 .check(frame, filter)
-                .and_then(|header| self.put(ring, frame, header))
+                .and_then(|header| self.store(ring, frame, header))
             {
                 Ok(()) => {
                     (frames, bytes) = (1, self.frame_len(frame.len));

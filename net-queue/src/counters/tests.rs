@@ -1,0 +1,56 @@
+use super::*;
+
+#[test]
+fn every_value_has_a_name_of_its_own() {
+    let stats = QueueStats::default();
+    let names: std::collections::BTreeSet<_> = stats.iter().map(|(name, _)| name).collect();
+    assert_eq!(names.len(), stats.iter().count());
+    assert_eq!(names.len(), 4 + DropCause::COUNT + Refusal::COUNT);
+}
+
+#[test]
+fn values_are_those_that_were_counted_and_sums_add_each() {
+    let queues = [1, 10].map(|scale| {
+        let queue = QueueCounters::default();
+        queue.add_batch(scale, 100 * scale);
+        for _ in 0..scale {
+            queue.add_limited();
+        }
+        queue.add_interrupt();
+        queue.add_drop(DropCause::Mtu);
+        queue.add_refusal(Refusal::Host);
+        queue
+    });
+    let sum: QueueStats = queues.iter().sum();
+    let counted: Vec<_> = sum.iter().filter(|(_, count)| *count > 0).collect();
+    assert_eq!(
+        counted,
+        [
+            ("frames", 11),
+            ("bytes", 1100),
+            ("interrupts", 2),
+            ("limited", 11),
+            ("drop_mtu", 2),
+            ("refused_host", 2),
+        ]
+    );
+    assert_eq!((sum.dropped(), sum.refused()), (2, 2));
+    assert_eq!(
+        sum.drops(DropCause::Mtu),
+        queues[0].drops(DropCause::Mtu) * 2
+    );
+    assert_eq!(
+        sum.refusals(Refusal::Host),
+        queues[1].refusals(Refusal::Host) * 2
+    );
+}
+
+#[test]
+fn causes_stand_where_their_index_says() {
+    for (at, cause) in DropCause::all().enumerate() {
+        assert_eq!(cause.index(), at);
+    }
+    for (at, cause) in Refusal::ALL.iter().enumerate() {
+        assert_eq!(cause.index(), at);
+    }
+}

@@ -1,0 +1,26 @@
+//! Control commands as a driver writes them.
+
+use crate::ctrl::Command;
+
+/// The shortest bytes that mean `command`. VirtIO 1.4 §5.1.9.5.
+#[must_use]
+pub fn command_bytes(command: &Command<'_>) -> Vec<u8> {
+    let (class, number, data) = match *command {
+        Command::SetRxMode { mode, on } => (0, mode as u8, vec![on.into()]),
+        Command::SetMacTable { unicast, multicast } => {
+            (1, 0, [list(unicast), list(multicast)].concat())
+        }
+        Command::SetMacAddr(mac) => (1, 1, mac.to_vec()),
+        Command::AddVlan(id) => (2, 0, id.get().to_le_bytes().to_vec()),
+        Command::DelVlan(id) => (2, 1, id.get().to_le_bytes().to_vec()),
+        Command::AckAnnounce => (3, 0, vec![]),
+        Command::SetPairs(pairs) => (4, 0, pairs.to_le_bytes().to_vec()),
+        Command::SetGuestOffloads(mask) => (5, 0, mask.to_le_bytes().to_vec()),
+    };
+    [vec![class, number], data].concat()
+}
+
+fn list(macs: &[[u8; 6]]) -> Vec<u8> {
+    let count = (macs.len() as u32).to_le_bytes();
+    [count.as_slice(), macs.as_flattened()].concat()
+}
