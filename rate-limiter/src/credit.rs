@@ -3,6 +3,9 @@
 
 use crate::config::{KINDS, costs};
 
+#[cfg(test)]
+mod tests;
+
 /// Tokens that can be taken without a look at the buckets.
 ///
 /// A take is then two subtractions, whatever the number of buckets. Whoever does anything else to the

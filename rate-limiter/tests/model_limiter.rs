@@ -288,6 +288,31 @@ fn the_one_time_burst_comes_once() {
 }
 
 #[test]
+fn a_deadline_is_what_a_take_would_say_and_takes_nothing() {
+    for (name, mut limiter) in common::every_kind(&bandwidth(1000, 1000)) {
+        assert_eq!(limiter.deadline(0, 1000, 1), None, "{name}");
+        limiter.take(0, 1000, 1).unwrap();
+        let deadline = Deadline::at(500 * MS);
+        assert_eq!(limiter.deadline(0, 500, 1), Some(deadline), "{name}");
+        assert_eq!(limiter.take(0, 500, 1), Err(deadline), "{name}");
+        assert_eq!(limiter.deadline(500 * MS, 500, 1), None, "{name}");
+        limiter.take(500 * MS, 500, 1).unwrap();
+        assert_eq!(limiter.levels(500 * MS).bandwidth.unwrap().tokens, 0);
+    }
+}
+
+#[test]
+fn an_idle_queue_leaves_the_others_all_that_it_holds() {
+    let group = rate_limiter::Group::new(&bandwidth(1000, 1000)).unwrap();
+    let mut queues = [0, 1].map(|_| Limiter::from(common::member(&group)));
+    queues[0].take(0, 1, 1).unwrap(); // and an advance
+    assert!(queues[1].take(0, 999, 1).is_err());
+    queues[1].idle(0);
+    queues[0].idle(0);
+    queues[1].take(0, 999, 1).unwrap();
+}
+
+#[test]
 fn a_moved_limiter_goes_on_where_it_was() {
     let config = config([100_000, 50, 90_000]);
     for ((name, mut here), (_, mut there)) in common::every_kind(&config)

@@ -37,6 +37,9 @@ use crate::levels::Level;
 use crate::rate::{Quantity, Rate};
 use crate::sync::{AtomicU64, SeqCst};
 
+#[cfg(test)]
+mod tests;
+
 /// `tat` and `used` of a meter that was replaced: go and look for the new one.
 const CLOSED: u64 = u64::MAX;
 /// Longest single reservation, 73 years.

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use shuttle::sync::{Condvar, Mutex, mpsc};
 use shuttle::thread;
 
+use super::node::{Node, Waiter};
 use super::{Group, Member};
-use crate::{RateLimiterConfig, TokenBucketConfig};
+use crate::{Levels, RateLimiterConfig, TokenBucketConfig};
 
 const ITERATIONS: usize = 200;
 const MS: u64 = 1_000_000;
@@ -238,4 +239,27 @@ fn no_wake_is_lost() {
         }
         drop(thread.join().unwrap());
     });
+}
+
+/// The way past the credit is taken once after an update, not for ever.
+#[test]
+fn an_update_that_was_seen_is_no_news() {
+    shuttle::check_random(
+        || {
+            let limits = microseconds(8000).limits().unwrap();
+            let node = Node::new(None, &limits);
+            let waiter = crate::sync::Arc::new(Waiter::new(Arc::new(|| {})));
+            node.join(waiter.clone());
+            assert!(!waiter.is_outdated());
+            node.replace(0, None, &Levels::default());
+            assert!(waiter.is_outdated());
+            waiter.catch_up();
+            assert!(!waiter.is_outdated());
+            node.leave(&waiter);
+            assert_eq!(node.members(), 0);
+            node.replace(0, None, &Levels::default());
+            assert!(!waiter.is_outdated(), "it is no member");
+        },
+        1,
+    );
 }
