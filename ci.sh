@@ -5,6 +5,9 @@ cd "$(dirname "$0")"
 
 export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-auto}"
 
+# What is made to be used by others.
+LIBRARIES=(virtio-net-tap virtio-net-rate-limiter virtio-net-snapshot virtio-net-queue virtio-net-device vhost-user-net)
+
 usage() {
     cat <<'TEXT'
 usage: ./ci.sh VERB [ARGUMENT...]
@@ -20,7 +23,12 @@ usage: ./ci.sh VERB [ARGUMENT...]
                    and behind datapath and limits words that choose rows
   asan [TEST...]   tests of net-queue and net-device under AddressSanitizer; TEST selects them by name; needs nightly
   tsan [TEST...]   the same under ThreadSanitizer
-  audit            known vulnerabilities of the dependencies; needs cargo-audit
+  deny [CHECK...]  dependencies: advisories, licences, sources (deny.toml); needs cargo-deny
+  semver [REV]     public interfaces of the crates against a revision (default: the last tag); needs cargo-semver-checks
+  targets          cargo check for the other targets of Linux whose standard library is installed
+  mutants CRATE [ARGUMENT...]
+                   faults put into CRATE (its folder) one by one, that its own tests should notice; fails below 95 %;
+                   ARGUMENTs are those of cargo-mutants, such as --file or --re
   all              test, then fuzz and bench
 TEXT
 }
@@ -135,7 +143,13 @@ lint() {
 
 doc() {
     step rustdoc
-    RUSTDOCFLAGS="-D warnings" cargo doc -q --workspace --no-deps
+    export RUSTDOCFLAGS="-D warnings"
+    cargo doc -q --workspace --no-deps
+    # Each as the registry builds it, without what others switch on.
+    local package
+    for package in "${LIBRARIES[@]}"; do
+        cargo doc -q --package "$package" --no-deps
+    done
 }
 
 crate_tests() {
@@ -278,18 +292,64 @@ bench() {
     esac
 }
 
-audit() {
-    command -v cargo-audit >/dev/null || {
-        echo "ci.sh: cargo-audit is missing, install it: cargo install cargo-audit" >&2
+# Ends with a hint unless a subcommand of cargo is there.
+needs() {
+    command -v "$1" >/dev/null || {
+        echo "ci.sh: $1 is missing, install it: cargo install --locked $1" >&2
         exit 1
     }
-    cargo audit
+}
+
+deny() {
+    needs cargo-deny
+    cargo deny --workspace check "$@"
+}
+
+semver() {
+    local revision="${1:-}" package selected=()
+    needs cargo-semver-checks
+    [ -n "$revision" ] || revision="$(git describe --tags --abbrev=0 2>/dev/null)" || {
+        echo "ci.sh: there is no tag to compare with, name a revision" >&2
+        exit 2
+    }
+    for package in "${LIBRARIES[@]}"; do selected+=(--package "$package"); done
+    cargo semver-checks --baseline-rev "$revision" "${selected[@]}"
+}
+
+targets() {
+    local target package selected=()
+    for package in "${LIBRARIES[@]}"; do selected+=(--package "$package"); done
+    for target in x86_64-unknown-linux-musl aarch64-unknown-linux-gnu aarch64-unknown-linux-musl; do
+        if [ -d "$(rustc --print sysroot)/lib/rustlib/$target/lib" ]; then
+            step "$target"
+            cargo check -q --target "$target" "${selected[@]}"
+        else
+            echo "ci.sh: $target is left out, its standard library is missing: rustup target add $target" >&2
+        fi
+    done
+}
+
+mutants() {
+    local folder="${1:-}" package out status=0
+    [ -f "$folder/Cargo.toml" ] || {
+        echo "ci.sh: name the folder of a crate, there is none '$folder'" >&2
+        exit 2
+    }
+    shift
+    needs cargo-mutants
+    package="$(sed -n 's/^name = "\(.*\)"/\1/p' "$folder/Cargo.toml" | head -1)"
+    out="target/mutants/$folder"
+    mkdir -p "$out"
+    # A missed one is an exit status of 2, and a timeout 3: what counts is the share.
+    cargo mutants --package "$package" --output "$out" "$@" || status=$?
+    case "$status" in 0 | 2 | 3) ;; *) exit "$status" ;; esac
+    python3 lints/mutants.py "$out/mutants.out/outcomes.json"
 }
 
 verb="${1:-}"
 [ $# -eq 0 ] || shift
 case "$verb" in
-    fmt | lint | doc | guest | fuzz | corpus | bench | asan | tsan | audit) "$verb" "$@" ;;
+    fmt | lint | doc | guest | fuzz | corpus | bench | asan | tsan | deny | semver | targets | mutants) "$verb" "$@" ;;
     test) run_tests ;;
     all)
         run_tests

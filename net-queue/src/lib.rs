@@ -51,3 +51,7 @@ pub use refusal::Refusal;
 
 // Bytes that a driver posts are added up in `usize`: at most 1023 chains of at most `u32::MAX` each.
 const _: () = assert!(usize::BITS >= 64, "net-queue needs a 64-bit host");
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -176,7 +176,7 @@ impl NetHdr {
         self.low as u8
     }
 
-    /// See [`gso`].
+    /// See [`gso`](super::gso).
     #[inline]
     pub const fn gso_type(self) -> u8 {
         (self.low >> 8) as u8
