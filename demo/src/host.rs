@@ -12,7 +12,7 @@ use super::pattern::{self, Mismatch};
 
 const CHUNK: usize = 256 << 10;
 
-/// What failed at the kernel's end.
+/// Failures at the kernel's end.
 #[derive(Debug, Error)]
 pub enum HostError {
     /// No listening socket.
@@ -38,7 +38,7 @@ pub enum HostError {
     Gone,
 }
 
-/// What one end of a stream saw.
+/// View of one end of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Moved {
     /// Bytes, up to the first damaged one.

@@ -51,7 +51,7 @@ pub enum DemoError {
     /// The kernel's end failed.
     #[error("the kernel's end of the connection")]
     Host(#[from] host::HostError),
-    /// What arrived is not what was sent.
+    /// The bytes that arrived are not those that were sent.
     #[error("the {direction} stream arrived damaged")]
     Damaged {
         /// Which one.

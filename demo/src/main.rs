@@ -16,7 +16,7 @@ struct CommandLine {
     #[arg(short, long, action = ArgAction::Count)]
     verbose: u8,
 
-    /// What to measure.
+    /// Measurements to make.
     #[command(flatten)]
     options: Options,
 }

@@ -1,4 +1,4 @@
-//! What can be asked of the demonstration.
+//! Options of the demonstration.
 
 use std::time::Duration;
 

@@ -26,7 +26,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// As many lost requests end the demonstration: nothing flows.
 const LOST_LIMIT: u32 = 3;
 
-/// What came of the requests.
+/// Outcome of the requests.
 pub(super) struct Answers {
     /// Requests sent.
     pub(super) sent: u32,

@@ -16,7 +16,7 @@ use super::{ping, units};
 const WIDTH: usize = 88;
 const LABEL: usize = 16;
 
-/// What a device counted.
+/// Counters of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Counters(Vec<(String, u64)>);
 
@@ -26,7 +26,7 @@ impl Counters {
         Self(device.counters())
     }
 
-    /// What came after `before`.
+    /// Difference to `before`.
     pub(super) fn since(mut self, before: &Self) -> Self {
         for (name, value) in &mut self.0 {
             *value = value.saturating_sub(before.get(name));
@@ -62,9 +62,9 @@ const TRAFFIC: [&str; 6] = [
 /// One direction.
 #[derive(Debug, Clone)]
 pub(super) struct Flow {
-    /// What the receiver saw.
+    /// View of the receiver.
     pub(super) moved: Moved,
-    /// What the device counted meanwhile.
+    /// Counters of the device meanwhile.
     pub(super) counters: Counters,
 }
 

@@ -63,7 +63,7 @@ impl Default for Arena {
 }
 
 impl Arena {
-    /// What the device sees, directly or through an IOMMU.
+    /// Memory as the device sees it, directly or through an IOMMU.
     pub fn ram(&self, iommu: bool) -> GuestRam {
         let ram = GuestRam::new(self.memory.clone()).expect("regions in order");
         let ram = ram.with_dirty_log(Some(self.log.clone()));

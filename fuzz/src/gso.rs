@@ -1,4 +1,4 @@
-//! What becomes of a frame that is to be segmented and has a whole checksum: a model of its own, apart from the engines'.
+//! Outcome for a frame that is to be segmented and has a whole checksum: a model of its own, apart from the engines'.
 
 use net_queue::header::{flags, gso};
 

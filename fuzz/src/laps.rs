@@ -460,7 +460,7 @@ impl World {
         self.ring = AnyRing::new(&self.ram, &config).expect("a cursor of its own");
     }
 
-    /// What holds after every step.
+    /// Invariants after every step.
     fn check(&mut self) {
         let held: u32 = self.held.iter().map(|held| held.units).sum();
         let outstanding = self.distance(self.used(), self.avail());

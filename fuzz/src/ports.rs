@@ -1,4 +1,4 @@
-//! What an engine is connected to: a backend, a limit and a control handler, each as unreliable as
+//! Ports of an engine: a backend, a limit and a control handler, each as unreliable as
 //! the input wants.
 
 use std::collections::VecDeque;
@@ -13,7 +13,7 @@ use net_queue::{
     Refusal, Scatter, SendError,
 };
 
-/// What the backend says next.
+/// Next answer of the backend.
 #[derive(Clone, Copy, Debug, Default)]
 pub enum Mood {
     /// Yes.
@@ -39,7 +39,7 @@ pub struct Port {
     pub sent: Vec<Vec<u8>>,
     /// Whether it does.
     pub keeps: bool,
-    /// What the driver does during the next call.
+    /// Action of the driver during the next call.
     pub meanwhile: Option<Box<dyn FnOnce() + Send>>,
     size: HdrSize,
     rules: TxRules,

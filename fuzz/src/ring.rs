@@ -113,7 +113,7 @@ impl Desc {
     }
 }
 
-/// What was negotiated, from the first bytes of the input.
+/// Negotiated configuration, from the first bytes of the input.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
     role: u8,
@@ -308,7 +308,7 @@ enum Engine {
     Ctrl(CtrlEngine<AnyRing>),
 }
 
-/// What a run came to.
+/// Outcome of a run.
 struct Ran {
     /// The ring had no more.
     empty: bool,

@@ -353,7 +353,7 @@ fn add(guest: &mut GuestRing, bits: u8, pieces: &[Piece], spoil: Option<Spoil>) 
     id
 }
 
-/// What is done to one descriptor of a chain.
+/// Change to one descriptor of a chain.
 #[derive(Clone, Copy)]
 struct Spoil {
     place: usize,

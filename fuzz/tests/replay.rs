@@ -91,7 +91,7 @@ fn every_input_passes() {
     }
 }
 
-/// What a fuzzer would find first, without a fuzzer.
+/// Inputs that a fuzzer would find first, without a fuzzer.
 #[test]
 fn every_seed_survives_cuts_and_changed_bytes() {
     for target in TARGETS {

@@ -1,4 +1,4 @@
-//! What a limit costs per frame: `cargo bench -p virtio-net-rate-limiter`.
+//! Cost of a limit per frame: `cargo bench -p virtio-net-rate-limiter`.
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 
 use std::hint::black_box;

@@ -185,7 +185,7 @@ impl TokenBucket {
         tokens_at_least(level, self.period).saturating_add(self.one_time_burst)
     }
 
-    /// What of `cost` the one-time burst does not pay, in parts.
+    /// Part of `cost` that the one-time burst does not pay, in parts.
     #[inline]
     fn beyond_burst(&self, cost: u64) -> i128 {
         tokens_in_parts(cost.saturating_sub(self.one_time_burst), self.period)

@@ -1,4 +1,4 @@
-//! What an operator writes down: the serde configuration, checked before use.
+//! Configuration as an operator writes it, through serde, checked before use.
 
 use serde::{Deserialize, Serialize};
 
@@ -81,7 +81,7 @@ pub enum ConfigError {
 pub(crate) const KINDS: usize = 3;
 const FIELDS: [&str; KINDS] = ["bandwidth", "ops", "peak_bandwidth"];
 
-/// What a frame costs in each bucket.
+/// Cost of a frame in each bucket.
 #[inline]
 pub(crate) const fn costs(bytes: u64, ops: u64) -> [u64; KINDS] {
     [bytes, ops, bytes]

@@ -14,7 +14,7 @@ mod tests;
 pub struct Level {
     /// Whole tokens, rounded down; negative while a debt is being paid.
     pub tokens: i64,
-    /// What `tokens` lacks, in 2^-64 of a token.
+    /// Fraction that `tokens` lacks, in 2^-64 of a token.
     pub fraction: u64,
     /// Tokens left of the one-time burst.
     pub one_time_burst: u64,

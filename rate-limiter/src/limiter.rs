@@ -10,7 +10,7 @@ use crate::levels::Levels;
 /// The default limits nothing.
 #[derive(Debug, Clone, Default)]
 pub struct RateLimiter {
-    /// What the buckets hold at `credit_ns`. Nothing overflows a bucket while no time passes, so it
+    /// Tokens that the buckets hold at `credit_ns`. Nothing overflows a bucket while no time passes, so it
     /// does not matter that they are charged later.
     credit: Credit,
     credit_ns: u64,

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
 
-/// What a token stands for.
+/// Meaning of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Quantity {
     /// One byte of a frame.
@@ -81,7 +81,7 @@ impl Rate {
         self.period_ns.get()
     }
 
-    /// What is counted.
+    /// Meaning of the tokens.
     #[must_use]
     pub const fn quantity(&self) -> Quantity {
         self.quantity

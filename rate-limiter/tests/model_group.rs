@@ -50,7 +50,7 @@ impl Queue {
         }
     }
 
-    /// What it used of the tokens.
+    /// Tokens that it used.
     fn step(&mut self, op: Op, now: u64) -> u64 {
         match op {
             Op::Take(cost) if self.wants.is_none() => return self.take(cost, now),

@@ -71,7 +71,7 @@ pub enum SnapshotError {
     Malformed {
         /// Bytes consumed before the parser gave up.
         offset: usize,
-        /// What the parser says; its error type is not an [`std::error::Error`].
+        /// Message of the parser; its error type is not an [`std::error::Error`].
         reason: String,
     },
     /// The payload parses but goes on after the state.
@@ -93,7 +93,7 @@ pub enum SnapshotError {
     /// The state cannot be written for the release asked for.
     #[error("state cannot be encoded: {reason}")]
     Encode {
-        /// What the encoder says.
+        /// Message of the encoder.
         reason: String,
     },
     /// The source of the snapshot failed.

@@ -1,4 +1,4 @@
-//! What is saved. Every struct is plain data, and every list has a bound.
+//! Saved state. Every struct is plain data, and every list has a bound.
 //!
 //! A bound keeps a snapshot from costing more than a device could; whether the numbers make sense
 //! together is for the device to check, which knows its back-end and its guest memory.

@@ -1,4 +1,4 @@
-//! What a VMM calls to pause, save, move and restore a device.
+//! Calls of a VMM to pause, save, move and restore a device.
 //!
 //! Each trait builds on the one before. A device supplies [`Pausable`] and [`Snapshottable`];
 //! the rest has defaults that are right for a device whose state is all in its [`Snapshot`].
@@ -98,7 +98,7 @@ pub trait Migratable: Send + Transportable {
         Ok(())
     }
 
-    /// What the device wrote since the log began or was last read, beyond what it marked in the
+    /// Ranges that the device wrote since the log began or was last read, beyond what it marked in the
     /// bitmap of the guest memory.
     ///
     /// # Errors

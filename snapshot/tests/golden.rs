@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use snapshot::{LATEST, NetState, Snapshot};
 
-/// What reading the golden file of a release gives today.
+/// State that is read today from the golden file of a release.
 fn expected(release: u16) -> Option<NetState> {
     match release {
         1 => Some(common::sample()),

@@ -1,4 +1,4 @@
-//! What can go wrong, what it means and what to do about it.
+//! Errors, each with its meaning and what to do about it.
 
 use std::{fmt, io};
 

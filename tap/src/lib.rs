@@ -73,7 +73,7 @@
 //! | `SIOCSIFFLAGS` | socket | [`Tap::up`], [`Tap::down`] | net admin |
 //! | `SIOCSIFADDR`, `SIOCSIFNETMASK` | socket | [`Tap::set_ipv4`], [`Tap::add_ipv6`] | net admin |
 //!
-//! What is set already is not set again, so the owner of a tap that is up needs no capability.
+//! Settings that hold already are not made again, so the owner of a tap that is up needs no capability.
 //! Descriptors of a macvtap's device are taken as well; it refuses `TUNATTACHFILTER`,
 //! `TUNSETPERSIST` and `TUNSETCARRIER`, and does not say whether a queue is attached.
 //!

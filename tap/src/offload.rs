@@ -1,7 +1,7 @@
 //! Which work the two sides of a tap may leave to the other.
 
 bitflags::bitflags! {
-    /// What frames **read** from a tap may still need: a checksum, or cutting into segments.
+    /// Work that frames **read** from a tap may still need: a checksum, or cutting into segments.
     ///
     /// Frames written may need any of it without asking. The bits are the kernel's `TUN_F_*`;
     /// this is the one place that names them.

@@ -13,7 +13,7 @@ use crate::name::IfName;
 use crate::sys::{self, IfReq, Ipv4Socket, MAX_QUEUES, Refused};
 use crate::tap::{Driver, Identity, Tap};
 
-/// What every tap of this crate is; `IFF_MULTI_QUEUE` comes on top.
+/// Interface flags of every tap of this crate; `IFF_MULTI_QUEUE` comes on top.
 const KIND: c_int = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
 
 /// How to open a tap interface.

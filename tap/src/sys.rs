@@ -248,7 +248,7 @@ impl Ipv6Socket {
     }
 }
 
-/// What an interface says about its driver, NUL-padded.
+/// Answer of an interface about its driver, NUL-padded.
 pub(crate) struct Driver {
     name: [u8; 32],
     bus: [u8; 32],

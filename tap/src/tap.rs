@@ -34,7 +34,7 @@ pub(crate) enum Driver {
     Macvtap,
 }
 
-/// What a queue's interface is called and what it is: the pair by which the same interface is
+/// Name and kind of a queue's interface: the pair by which the same interface is
 /// recognised, since its index cannot be asked for through a queue.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Identity {

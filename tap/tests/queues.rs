@@ -1,4 +1,4 @@
-//! What belongs to queues: attachment, framing, offloads.
+//! Properties of queues: attachment, framing, offloads.
 
 mod common;
 

@@ -71,7 +71,7 @@ fn a_driver_without_checksum_offload_gets_whole_frames_net_hdr_20() {
     }
 }
 
-/// What the network still held when the driver switched the offload off must not be lost.
+/// Frames that the network still held when the driver switched the offload off must not be lost.
 #[test]
 fn an_offload_that_is_switched_off_costs_no_frame_net_cvq_19() {
     let mut rig = Rig::running(F::empty());

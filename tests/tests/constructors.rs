@@ -1,4 +1,4 @@
-//! What a device can be made from: a name, taps, descriptors, each on real interfaces.
+//! Devices made from a name, taps, descriptors, each on real interfaces.
 
 use std::fs::File;
 use std::net::Ipv4Addr;
@@ -24,7 +24,7 @@ fn named(name: &str) -> TapConfig {
     }
 }
 
-/// What `ip` tells of an interface.
+/// Report of `ip` about an interface.
 fn show(name: &str) -> String {
     let output = std::process::Command::new("ip")
         .args(["addr", "show", name])

@@ -1,4 +1,4 @@
-//! What a driver can make the host do outside the data path, and how much of it: the hostile rows `host_lock_hammer`
+//! Host work that a driver can cause outside the data path, and its bound: the hostile rows `host_lock_hammer`
 //! and `log_hammer`.
 
 use std::sync::Mutex;

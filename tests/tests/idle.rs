@@ -23,7 +23,7 @@ fn with_id(id: &str, pairs: u16) -> Rig {
     })
 }
 
-/// What the workers of devices called `idle` did so far.
+/// Work that the workers of devices called `idle` did so far.
 fn look() -> Vec<(u64, u64)> {
     let threads = process::threads_named("idle_");
     let cost = |thread: &process::Thread| (thread.sleeps(), thread.ticks());

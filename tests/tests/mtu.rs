@@ -8,7 +8,7 @@ use tests::rig::{
 
 type F = Features;
 
-/// What lets a backend deliver frames beyond its MTU.
+/// Switch that lets a backend deliver frames beyond its MTU.
 const SEGMENTS: Features = F::VIRTIO_NET_F_GUEST_TSO4
     .union(F::VIRTIO_NET_F_GUEST_TSO6)
     .union(F::VIRTIO_NET_F_GUEST_UFO)

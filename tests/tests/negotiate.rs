@@ -1,4 +1,4 @@
-//! What is offered, what may be accepted, and what the configuration space shows.
+//! Features that are offered and accepted, and the configuration space that shows them.
 
 use net_device::net_queue::{Caps, Offloads};
 use net_device::{ActivateError, FeatureError, Features, MacAddr, NetConfig, VirtioDevice};

@@ -59,7 +59,7 @@ impl Arena {
     /// The arena of this process, mapped on first use.
     ///
     /// # Errors
-    /// What the host said when it was mapped; the answer does not change later.
+    /// Error of the host when it was mapped; the answer does not change later.
     pub fn global() -> Result<&'static Self, &'static ArenaError> {
         ARENA.as_ref()
     }

@@ -21,7 +21,7 @@ pub struct GuestInterrupt {
     epoll: Epoll,
 }
 
-/// What was pending when the guest looked.
+/// Causes that were pending when the guest looked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Causes(u32);
 
@@ -72,7 +72,7 @@ impl GuestInterrupt {
     /// Returns whether an interrupt came.
     ///
     /// # Errors
-    /// What the host says; an interrupted call is not an error.
+    /// Errors of the host; an interrupted call is not one.
     pub fn wait(&self, at_most: Duration) -> io::Result<bool> {
         let millis = at_most.as_micros().div_ceil(1000);
         let millis = i32::try_from(millis).unwrap_or(i32::MAX);

@@ -1,4 +1,4 @@
-//! What runs between guest and device besides memory: doorbells and the interrupt.
+//! Lines between guest and device besides memory: doorbells and the interrupt.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -35,7 +35,7 @@ impl Phy {
         self.driver.get_mut()
     }
 
-    /// What stopped the driver during a poll, where the stack leaves no room for an error.
+    /// Error that stopped the driver during a poll, where the stack leaves no room for an error.
     pub(super) fn take_fault(&mut self) -> Result<(), DriverError> {
         self.fault.get_mut().take().map_or(Ok(()), Err)
     }

@@ -28,7 +28,7 @@ const OWN_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x0f];
 /// Room for the device's header and for the Ethernet header with a VLAN tag.
 const FRAME_OVERHEAD: usize = 12 + 18;
 
-/// What the guest is.
+/// Configuration of the guest.
 #[derive(Debug, Clone, Copy)]
 pub struct GuestConfig {
     /// Address and network of the guest.
@@ -39,7 +39,7 @@ pub struct GuestConfig {
     pub tcp_buffer: usize,
 }
 
-/// What went wrong inside the guest.
+/// Failures inside the guest.
 #[derive(Debug, Error)]
 pub enum GuestError {
     /// The driver stopped.
@@ -57,14 +57,14 @@ pub enum GuestError {
     /// Nothing moved for too long.
     #[error("nothing moved for {patience:?} while the guest was waiting for {awaited}")]
     Stalled {
-        /// What did not happen.
+        /// Event that did not happen.
         awaited: &'static str,
         /// How long the guest waited.
         patience: Duration,
     },
 }
 
-/// What an application did in its turn.
+/// Outcome of an application's turn.
 #[derive(Debug)]
 pub enum Turn<T> {
     /// It is finished.

@@ -24,7 +24,7 @@ pub enum TransportError {
     /// The device refused the features.
     #[error("the device refused the feature set {features:#x}")]
     Features {
-        /// What the driver asked for.
+        /// Features that the driver asked for.
         features: u64,
         /// Why.
         #[source]

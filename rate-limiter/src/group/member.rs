@@ -12,7 +12,7 @@ use crate::sync::Arc;
 /// One consumer of a [`Group`]: a queue, usually. It belongs to one thread at a time.
 ///
 /// It takes tokens from its group in small advances, and from these without writing anything shared.
-/// What it holds goes back at [`idle`](Self::idle) and when it is dropped.
+/// Its tokens go back at [`idle`](Self::idle) and when it is dropped.
 #[derive(Debug)]
 pub struct Member {
     group: Group,

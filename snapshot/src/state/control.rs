@@ -1,4 +1,4 @@
-//! What the driver set through the control queue.
+//! State that the driver set through the control queue.
 
 use serde::{Deserialize, Serialize};
 use versionize::{VersionMap, Versionize, VersionizeResult};
@@ -41,9 +41,9 @@ pub struct ControlState {
     pub rss: Option<RssState>,
     /// Tunnel types whose inner headers are hashed: VirtIO 1.4 §5.1.9.4.4 (NET-MQ-20).
     pub hash_tunnel_types: u32,
-    /// What a receive queue gets when it is enabled again (NET-CVQ-23).
+    /// Settings that a receive queue gets when it is enabled again (NET-CVQ-23).
     pub rx_coalesce: CoalesceState,
-    /// What a transmit queue gets when it is enabled again.
+    /// Settings that a transmit queue gets when it is enabled again.
     pub tx_coalesce: CoalesceState,
 }
 

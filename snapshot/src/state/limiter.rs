@@ -22,7 +22,7 @@ pub struct LimiterState {
 pub struct BucketState {
     /// Whole tokens, rounded down; below zero is debt still to be served.
     pub tokens: i64,
-    /// What `tokens` lacks, in 2^-64 of a token.
+    /// Fraction that `tokens` lacks, in 2^-64 of a token.
     pub fraction: u64,
     /// Tokens left of the one-time burst.
     pub one_time_burst: u64,

@@ -32,7 +32,7 @@ pub struct NetState {
     pub queue_sizes: Vec<u16>,
     /// The queues the driver set up, each with its own index; at most [`MAX_QUEUES`].
     pub queues: Vec<QueueState>,
-    /// What the driver set through the control queue.
+    /// State that the driver set through the control queue.
     pub control: ControlState,
     /// Rate limiters with their levels; at most [`MAX_LIMITERS`].
     pub limiters: Vec<LimiterState>,

@@ -16,7 +16,7 @@ pub(crate) trait Contest {
     fn bare(&mut self) -> u64;
 }
 
-/// What came out of a contest.
+/// Outcome of a paired measurement.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Score {
     /// Nanoseconds per frame of the device, median.

@@ -16,7 +16,7 @@ use crate::host;
 
 /// Descriptors of each ring.
 pub(crate) const SIZE: u16 = 256;
-/// What a worker lets an engine do at once.
+/// Budget that a worker gives an engine at once.
 pub(crate) const WORKER_BUDGET: u32 = 128;
 const WORKER_BYTES: u64 = 1 << 20;
 
@@ -134,7 +134,7 @@ pub(crate) fn backend(tap: Tap) -> Box<dyn FrameBackend> {
     backend
 }
 
-/// What both sides may leave undone here.
+/// Offloads of both sides here.
 pub(crate) fn offloads() -> Offloads {
     Offloads::CSUM | Offloads::TSO4 | Offloads::TSO6
 }

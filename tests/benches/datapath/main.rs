@@ -1,4 +1,4 @@
-//! What the device adds to the system calls that move frames through a tap.
+//! Cost that the device adds to the system calls that move frames through a tap.
 //!
 //! Everything runs in one process in a user and network namespace of its own, on real taps. A measurement is a
 //! contest: the device and a bare loop of the same system calls do the same frames over the same buffers in turn,

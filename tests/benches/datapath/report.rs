@@ -10,12 +10,12 @@ use crate::contest::Score;
 use crate::frames::Kind;
 use crate::{alloc, host};
 
-/// What one contest was about.
+/// Subject of one measurement.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Case {
     /// `TX` or `RX`, as the driver sees it.
     pub(crate) dir: &'static str,
-    /// What travels.
+    /// Kind of frames.
     pub(crate) kind: Kind,
     /// The ring's layout.
     pub(crate) layout: Layout,
@@ -23,7 +23,7 @@ pub(crate) struct Case {
     pub(crate) batch: u16,
 }
 
-/// What was counted while a case ran, per frame.
+/// Counts per frame while a case ran.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cost {
     /// Reads and writes, as the kernel counted them.
@@ -33,7 +33,7 @@ pub(crate) struct Cost {
 }
 
 impl Cost {
-    /// What `work` of this thread costs per each of `frames`.
+    /// Cost of `work` in this thread for each of `frames`.
     pub(crate) fn of(frames: u32, work: impl FnOnce()) -> Self {
         // Counting calls takes calls, as many each time.
         let counting = (host::calls(), host::calls());

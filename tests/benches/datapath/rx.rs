@@ -69,7 +69,7 @@ impl Rx {
         }
     }
 
-    /// What a worker does when the tap became readable.
+    /// Work of a worker when the tap became readable.
     fn step(&mut self) {
         let mut limit = Limiter::Unlimited;
         let end = self.counters.frames() + u64::from(self.batch);

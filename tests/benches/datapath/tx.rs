@@ -44,7 +44,7 @@ impl Tx {
         }
     }
 
-    /// What a worker does from a kick until it waits again.
+    /// Work of a worker from a kick until it waits again.
     fn step(&mut self) {
         let mut limit = Limiter::Unlimited;
         loop {

@@ -15,7 +15,7 @@ use crate::traffic::Traffic;
 
 /// Until a new limit's burst is spent.
 const WARM_UP: Duration = Duration::from_secs(2);
-/// What one row measures.
+/// Measurement of one row.
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// Options by number of queue pairs. The largest MTU of a tap spares a user-mode guest most of its calls and frames,
@@ -80,7 +80,7 @@ fn one(lab: &mut Lab, case: &Case) -> Result<Row> {
     Ok(row)
 }
 
-/// What the driver counted on each of its queues in this direction.
+/// Counters of the driver on each of its queues in this direction.
 fn packets(guest: &mut Guest, case: &Case) -> Result<Vec<u64>> {
     let report = guest.expect(&format!("ethtool -S {NIC}"))?;
     let count = |pair| {
@@ -110,7 +110,7 @@ impl Control {
         Ok(Self(BufReader::new(socket)))
     }
 
-    /// What the daemon answers to one command, which it has to obey.
+    /// Answer of the daemon to one command, which it has to obey.
     fn ask(&mut self, command: &str) -> Result<String> {
         let failed = || Error::io("talking to the daemon");
         writeln!(self.0.get_mut(), "{command}").map_err(failed())?;

@@ -1,11 +1,11 @@
-//! What is measured, and the words that choose it.
+//! Cases to measure, and the words that choose them.
 
 use std::fmt;
 
 /// Queue pairs of the device.
 pub(crate) const PAIRS: [u16; 2] = [1, 2];
 
-/// What carries the bytes.
+/// Protocol that carries the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Proto {
     Tcp,
@@ -101,7 +101,7 @@ const DIRECTIONS: [Direction; 2] = [Direction::Rx, Direction::Tx];
 const LIMITS: [Limit; 3] = [Limit::Mega, Limit::HundredMega, Limit::Giga];
 
 impl Selection {
-    /// What `words` choose, or the one that chooses nothing.
+    /// Cases that `words` choose, or the one that chooses nothing.
     pub(crate) fn of(words: &[String]) -> Result<Self, &str> {
         let mut chosen = Self::default();
         for word in words {

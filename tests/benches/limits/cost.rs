@@ -1,4 +1,4 @@
-//! What a limit costs that never says no: the same engine on the same tap, with one and without, in turn.
+//! Cost of a limit that never refuses: the same engine on the same tap, with one and without, in turn.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
@@ -15,7 +15,7 @@ use crate::frames::Kind;
 use crate::host::{self, PacketSocket};
 use crate::lane::{self, Lane, SIZE, WORKER_BUDGET};
 
-/// What a limit may cost, as a ratio of medians.
+/// Bound for the cost of a limit, as a ratio of medians.
 const DEAREST: f64 = 1.02;
 /// Chains that the driver makes available at once, and whether the cost is judged there. A limiter needs the time once
 /// a batch: for a single frame that counts whole here, where waking up for it does not count at all.
@@ -24,7 +24,7 @@ const KINDS: [Kind; 2] = [Kind::Plain(64), Kind::Plain(1514)];
 /// So many that the median stands still to a part of a percent.
 const ROUNDS: usize = 1001;
 
-/// What the table calls a limit, and how to make it.
+/// Name of a limit in the table, and how to make it.
 type NamedLimit = (&'static str, fn() -> Limiter);
 
 const LIMITS: [NamedLimit; 4] = [

@@ -10,14 +10,14 @@ use crate::case::Case;
 /// How far a rate may be from the limit, as a share of it.
 const TOLERANCE: f64 = 0.02;
 
-/// What came out of one case.
+/// Outcome of one case.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     /// Bits per second of frames.
     pub(crate) measured: f64,
     /// How often the limiter said no: without that, the sender was slower than the limit.
     pub(crate) refusals: u64,
-    /// What went through each queue.
+    /// Traffic through each queue.
     pub(crate) packets: Vec<u64>,
 }
 

@@ -1,4 +1,4 @@
-//! What can go wrong around a guest.
+//! Errors around a guest.
 
 use std::io;
 use std::process::ExitStatus;
@@ -13,7 +13,7 @@ pub enum Error {
     /// A file or a pipe could not be used.
     #[error("{what}")]
     Io {
-        /// What was tried, on which file.
+        /// Action, and its file.
         what: String,
         /// The system's answer.
         #[source]
@@ -24,7 +24,7 @@ pub enum Error {
     Timeout {
         /// The program.
         program: String,
-        /// What was waited for.
+        /// Event that was waited for.
         what: String,
         /// How long.
         limit: Duration,
@@ -36,7 +36,7 @@ pub enum Error {
     Ended {
         /// The program.
         program: String,
-        /// What was waited for.
+        /// Event that was waited for.
         what: String,
         /// How it ended.
         status: ExitStatus,
@@ -50,7 +50,7 @@ pub enum Error {
         command: String,
         /// Exit status in words.
         status: String,
-        /// What it printed.
+        /// Its output.
         output: String,
     },
     /// Something this needs is not on this machine.

@@ -47,7 +47,7 @@ pub const SECOND: Seat = Seat {
     mac: "02:00:00:00:00:03",
 };
 
-/// What a guest runs on.
+/// Machine of a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Machine {
     /// User-mode Linux.
@@ -122,12 +122,12 @@ impl Assets {
     }
 }
 
-/// What a lab is made of.
+/// Parts of a test bed.
 #[derive(Debug, Clone, Copy)]
 pub struct Setup {
-    /// What the guest runs on.
+    /// Machine of the guest.
     pub machine: Machine,
-    /// What the daemon is told beyond the socket, the tap, its address and the MAC.
+    /// Options of the daemon beyond the socket, the tap, its address and the MAC.
     pub options: &'static [&'static str],
 }
 

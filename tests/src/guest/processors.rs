@@ -1,4 +1,4 @@
-//! Who runs on which processor.
+//! Processors, and the processes that run on each.
 //!
 //! A guest has the last processor, everything else the others. Left alone, the scheduler puts a guest, the daemon and
 //! the program that talks to the guest on the processor where one woke the other, or apart, and changes its mind
@@ -45,7 +45,7 @@ pub fn of_guests() -> String {
     shares().map_or_else(|| "0".into(), |shares| shares.guest.clone())
 }
 
-/// What was allowed before anything was shared out; `None` for a single processor.
+/// Processors that were allowed before any was shared out; `None` for a single processor.
 fn shares() -> Option<&'static Shares> {
     static SHARES: OnceLock<Option<Shares>> = OnceLock::new();
     let read = || split(allowed_in(&fs::read_to_string("/proc/self/status").ok()?)?);

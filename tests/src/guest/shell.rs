@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Error, Process, Result};
 
-/// What `tests/guest/init` prints when its shell reads commands.
+/// Line that `tests/guest/init` prints when its shell reads commands.
 const READY: &str = "guest is ready";
 
 /// How long a command may take that needs no traffic.
@@ -18,7 +18,7 @@ pub struct Guest {
     commands: u32,
 }
 
-/// What a command in the guest came to.
+/// Outcome of a command in the guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     /// Its exit status.

@@ -19,7 +19,7 @@ const INDIRECT_DESC: u64 = 1 << 28;
 const RING_PACKED: u64 = 1 << 34;
 const IN_ORDER: u64 = 1 << 35;
 
-/// What the driver and the device use of the rings' features. Buffers are mergeable always.
+/// Ring features that driver and device use. Buffers are mergeable always.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rings {
     /// Packed rings instead of split ones.

@@ -22,7 +22,7 @@ const EVENT_IDX: Features = Features::VIRTIO_F_EVENT_IDX;
 const PACKED: Features = Features::VIRTIO_F_RING_PACKED;
 const IN_ORDER: Features = Features::VIRTIO_F_IN_ORDER;
 
-/// What a driver leaves out to get each kind of ring: packed and split, with and without event index, in order and
+/// Features that a driver leaves out to get each kind of ring: packed and split, with and without event index, in order and
 /// not.
 pub const RINGS: [Features; 8] = [
     Features::empty(),
@@ -80,7 +80,7 @@ impl Drop for Held {
     }
 }
 
-/// See the module's text.
+/// A scripted driver, its device and the networks behind it.
 #[derive(Debug)]
 pub struct Rig {
     /// The device under test.
@@ -172,13 +172,13 @@ impl Rig {
         next
     }
 
-    /// What the device offers.
+    /// Features that the device offers.
     #[must_use]
     pub fn offered(&self) -> Features {
         Features::from_bits_retain(self.device.features())
     }
 
-    /// What the driver accepted.
+    /// Features that the driver accepted.
     #[must_use]
     pub fn accepted(&self) -> Features {
         Features::from_bits_retain(self.device.acked_features())
@@ -242,13 +242,13 @@ impl Rig {
         self.queues = (0..count).map(queue).collect();
     }
 
-    /// What the driver set up.
+    /// Queues that the driver set up.
     #[must_use]
     pub fn setups(&self) -> Vec<QueueSetup> {
         self.queues.values().map(Queue::setup).collect()
     }
 
-    /// What the VMM hands in for `queues`.
+    /// Activation that the VMM hands in for `queues`.
     #[must_use]
     pub fn activation(&self, queues: Vec<QueueSetup>) -> Activation {
         Activation {

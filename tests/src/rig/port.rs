@@ -33,7 +33,7 @@ pub struct Network {
     shared: Arc<Shared>,
 }
 
-/// What a port can do that can do all.
+/// Capabilities of a port that can do all.
 #[must_use]
 pub fn all_caps() -> Caps {
     Caps {
@@ -108,7 +108,7 @@ impl Network {
         self.shared.refuse.store(on, Ordering::Release);
     }
 
-    /// What the link was told about letting frames in, in order.
+    /// Calls to attach and detach the link, in order.
     #[must_use]
     pub fn attachments(&self) -> Vec<bool> {
         let attached = self.shared.attached.lock();

@@ -1,4 +1,4 @@
-//! What the kernel knows of this process.
+//! Facts that the kernel knows of this process.
 
 use std::time::{Duration, Instant};
 use std::{fs, thread};

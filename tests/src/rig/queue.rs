@@ -40,7 +40,7 @@ impl Queue {
         }
     }
 
-    /// What the VMM hands to the device.
+    /// Set-up that the VMM hands to the device.
     #[must_use]
     pub fn setup(&self) -> QueueSetup {
         self.setup_at(self.ring.config().cursor)

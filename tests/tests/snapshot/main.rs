@@ -53,7 +53,7 @@ fn state(rig: &mut Rig) -> NetState {
     taken(rig).open().expect("it was just sealed")
 }
 
-/// What a file holds of the device of `rig`, which is paused.
+/// State that a file holds of the device of `rig`, which is paused.
 fn file(rig: &mut Rig) -> Vec<u8> {
     let mut file = Vec::new();
     taken(rig).write_to(&mut file).expect("it has room");

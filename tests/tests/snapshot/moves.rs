@@ -1,4 +1,4 @@
-//! What goes on in the other device as if nothing had happened.
+//! Everything that goes on in the other device as if nothing had happened.
 
 use net_device::net_queue::Offloads;
 use net_device::rate_limiter::RateLimiterConfig;

@@ -49,7 +49,7 @@ const COALESCE: CoalesceState = CoalesceState {
     max_usecs: 0,
 };
 
-/// What no state of the device has, by the name that the refusal gives.
+/// Values that no state of the device has, by the name that the refusal gives.
 const REFUSED: &[(&str, Change)] = &[
     ("features_acked", |s| s.features_acked |= 1 << 50),
     ("features_acked", |s| s.features_acked |= 1 << 33),
@@ -161,7 +161,7 @@ fn each(s: &mut NetState, change: impl FnMut(&mut QueueState)) {
     s.queues.iter_mut().for_each(change);
 }
 
-/// What could be a state of the device, or what is only known to be none when its rings are looked at.
+/// Values that could be a state of the device, or what is only known to be none when its rings are looked at.
 const HARMLESS: &[(&str, Change)] = &[
     ("nothing", |_| {}),
     ("another id", |s| s.id = "another".to_owned()),

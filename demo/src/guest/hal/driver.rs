@@ -31,7 +31,7 @@ pub enum DriverError {
     /// The driver crate refused something.
     #[error("the driver stopped while it had to {action}")]
     Ring {
-        /// What it was about to do.
+        /// Action that it was about to take.
         action: &'static str,
         /// Why.
         #[source]
@@ -60,7 +60,7 @@ impl Frame {
     }
 }
 
-/// What the device holds, by descriptor.
+/// Buffers that the device holds, by descriptor.
 type Slots<T> = Box<[Option<T>; QUEUE_SIZE]>;
 
 /// A running network driver. Dropping it resets the device.

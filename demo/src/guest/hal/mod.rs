@@ -1,6 +1,6 @@
-//! What the driver crate asks of its platform, and the only unsafe code of the guest.
+//! Platform of the driver crate, and the only unsafe code of the guest.
 //!
-//! Who holds a buffer decides who may touch it: see [`DmaBuf`] and [`Driver`].
+//! The holder of a buffer alone may touch it: see [`DmaBuf`] and [`Driver`].
 
 #![allow(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! What the guest's administrator can change.
+//! Settings that the guest's administrator can change.
 
 use super::traffic;
 use crate::guest::error::require;
@@ -13,7 +13,7 @@ const MTU: Feature = (3, "MTU");
 const MQ: Feature = (22, "MQ");
 const RING_PACKED: Feature = (34, "RING_PACKED");
 
-/// What Linux 6.1 takes from a device that offers everything.
+/// Features that Linux 6.1 takes from a device that offers everything.
 const FEATURES: &[Feature] = &[
     (0, "CSUM"),
     (1, "GUEST_CSUM"),

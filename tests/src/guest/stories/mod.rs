@@ -1,4 +1,4 @@
-//! What is checked with real guests, one named story each.
+//! Checks with real guests, one named scenario each.
 
 mod bridge;
 mod control;
@@ -17,7 +17,7 @@ use Machine::{Qemu, UserMode};
 pub struct Story {
     /// Its name; begins with the kind of guest.
     pub name: &'static str,
-    /// What the guest runs on; `None` for a driver that is a program of the host.
+    /// Machine of the guest; `None` for a driver that is a program of the host.
     pub machine: Option<Machine>,
     body: Body,
 }

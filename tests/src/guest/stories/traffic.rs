@@ -129,7 +129,7 @@ fn rate_in(line: &str) -> Option<Rate> {
     Some(Rate(megabits * 1e6))
 }
 
-/// What became of the datagrams of one measurement.
+/// Outcome of the datagrams of one measurement.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Datagrams {
     pub(super) sent: f64,
@@ -229,7 +229,7 @@ fn iperf(guest: &mut Guest, address: &str, options: &str) -> Result<serde_json::
     report(&host::run_for(&command, LIMIT)?)
 }
 
-/// What the receiver counted, in iperf3's report.
+/// Count of the receiver, in iperf3's report.
 pub(super) fn received(output: &str) -> Result<Rate> {
     number(&report(output)?, "/end/sum_received/bits_per_second").map(Rate)
 }

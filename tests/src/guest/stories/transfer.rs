@@ -152,7 +152,7 @@ pub(super) fn capture(lab: &mut Lab) -> Result<String> {
     Ok(format!("{} bytes", bytes.len()))
 }
 
-/// What merging gains over a driver that posts one buffer for a whole frame. Linux without mergeable buffers posts
+/// Gain of merging over a driver that posts one buffer for a whole frame. Linux without mergeable buffers posts
 /// 64 KB for each, so it still gets whole segments and the rates are alike; what merging saves is that memory. Frames
 /// of one MTU are the third figure. The sizes are what is judged; rates are for the reader.
 pub(super) fn merging(lab: &mut Lab) -> Result<String> {
