@@ -1,7 +1,7 @@
 //! Test bed for the device: scripted drivers and real guests, and the README as a test.
 
 pub mod guest;
-pub mod rig;
+pub mod testbed;
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

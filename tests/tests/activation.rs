@@ -9,7 +9,7 @@ use net_device::{
     VirtioDevice,
 };
 use snapshot::{NetState, Snapshot};
-use tests::rig::{RINGS, Rig, body, chain, frame, pause, resume};
+use tests::testbed::{RINGS, Rig, body, chain, frame, pause, resume};
 
 type F = Features;
 
@@ -268,7 +268,7 @@ fn a_list_of_addresses_beyond_any_table_lets_all_pass_net_cvq_14() {
         }
         assert_eq!(rig.command(1, 0, &data), 0);
         for to in [[2, 9, 9, 9, 9, 9], [1, 0, 0x5e, 9, 9, 9]] {
-            let other = tests::rig::frame_to(to, 60, 1);
+            let other = tests::testbed::frame_to(to, 60, 1);
             assert_eq!(rig.sees(&[other]).len(), 1, "{to:?}");
         }
     }

@@ -2,7 +2,7 @@
 
 use net_device::{Features, NetDevice, VirtioDevice};
 use net_queue::testing::Answer;
-use tests::rig::{Rig, body, frame, pause, socket_port, wait_readable};
+use tests::testbed::{Rig, body, frame, pause, socket_port, wait_readable};
 
 type F = Features;
 

@@ -1,7 +1,7 @@
 //! Partial checksums where the network or the driver does not take them: the device completes them.
 
 use net_device::{Features, NetDevice};
-use tests::rig::{RINGS, Rig, body, frame, pause, resume, socket_port, wait_readable};
+use tests::testbed::{RINGS, Rig, body, frame, pause, resume, socket_port, wait_readable};
 
 type F = Features;
 

@@ -10,7 +10,7 @@ use net_device::tap::{Tap, TapOptions};
 use net_device::{
     Features, NetConfig, NetDevice, NewError, Snapshottable, TapConfig, VirtioDevice,
 };
-use tests::rig::{
+use tests::testbed::{
     Host, RINGS, Rig, all_caps, body, chain, frame, ip, isolated, pause, process, resume,
     without_ipv6,
 };
@@ -225,7 +225,7 @@ fn descriptors_that_do_not_fit_say_what_differs() {
         assert!(refused(2, &[two[0].as_fd(), one[0].as_fd()]).contains("one0"));
         assert!(refused(2, &[one[0].as_fd(), one[0].as_fd()]).contains("single-queue"));
 
-        let plain = tests::rig::plain_tap("plain0");
+        let plain = tests::testbed::plain_tap("plain0");
         let text = refused(1, &[plain.as_fd()]);
         assert!(text.contains("virtio-net header"), "{text}");
     });

@@ -3,7 +3,7 @@
 use net_device::net_queue::Offloads;
 use net_device::{Features, VirtioDevice};
 use net_queue::testing::{Piece, Random, Shape};
-use tests::rig::{BROADCAST, GUEST_MAC, PEER_MAC, Rig, body, frame, frame_to, tagged};
+use tests::testbed::{BROADCAST, GUEST_MAC, PEER_MAC, Rig, body, frame, frame_to, tagged};
 
 type F = Features;
 

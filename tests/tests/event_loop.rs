@@ -2,7 +2,7 @@
 
 use net_device::{Features, NetConfig, NetDevice, NetDeviceBuilder, VirtioDevice};
 use net_queue::testing::Answer;
-use tests::rig::{
+use tests::testbed::{
     EventLoop, HOUR_MS, RINGS, Rig, alone, body, frame, frame_limit, pause, process, resume,
     socket_port,
 };

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use net_device::{
     DeviceEvent, Features, NetDevice, Observer, Snapshottable, TapConfig, VirtioDevice,
 };
-use tests::rig::{
-    Bell, RINGS, Rig, alone, break_ring, frame, ip, isolated, pause, resume, without_ipv6,
+use tests::testbed::{
+    Doorbell, RINGS, Rig, alone, break_ring, frame, ip, isolated, pause, resume, without_ipv6,
 };
 
 type F = Features;
@@ -15,7 +15,7 @@ type F = Features;
 #[derive(Debug, Default)]
 struct Recorder {
     events: Mutex<Vec<(DeviceEvent, Option<String>)>>,
-    bell: Bell,
+    bell: Doorbell,
 }
 
 impl Observer for Recorder {

@@ -3,7 +3,7 @@
 
 use net_device::rate_limiter::{Group, RateLimiterConfig};
 use net_device::{Features, now_ns};
-use tests::rig::{HOUR_MS, RINGS, Rig, body, frame, frame_limit, frame_to};
+use tests::testbed::{HOUR_MS, RINGS, Rig, body, frame, frame_limit, frame_to};
 
 const OTHER: [u8; 6] = [0x02, 0, 0, 0, 0, 9];
 

@@ -8,7 +8,7 @@ use net_device::net_queue::Offloads;
 use net_device::rate_limiter::TokenBucketConfig;
 use net_device::{Features, Layout, NetConfig, Snapshottable, VirtioDevice};
 use net_queue::testing::{POISON, PackedFields};
-use tests::rig::{HOUR_MS, RINGS, Rig, alone, body, break_ring, frame, pause, resume};
+use tests::testbed::{HOUR_MS, RINGS, Rig, alone, body, break_ring, frame, pause, resume};
 
 const OK: u8 = 0;
 const ERR: u8 = 1;
@@ -52,7 +52,7 @@ fn post(rig: &mut Rig, bytes: &[u8]) -> u64 {
 /// How often the link was told about queues and offloads.
 fn requests(rig: &Rig) -> usize {
     let each =
-        |network: &tests::rig::Network| network.attachments().len() + network.offloads().len();
+        |network: &tests::testbed::Network| network.attachments().len() + network.offloads().len();
     rig.networks.iter().map(each).sum()
 }
 
@@ -136,7 +136,7 @@ fn host_lock_hammer_with_what_changes_nothing_costs_nothing() {
             assert_eq!(rig.command(0, 0, &[0]), OK, "not promiscuous, as before");
             assert_eq!(rig.command(2, 1, &vlan), OK, "no VLAN, as before");
             assert_eq!(rig.command(1, 0, &[0; 8]), OK, "no addresses, as before");
-            assert_eq!(rig.command(1, 1, &tests::rig::GUEST_MAC), OK);
+            assert_eq!(rig.command(1, 1, &tests::testbed::GUEST_MAC), OK);
             assert_eq!(rig.command(9, 9, &[]), ERR);
         }
         assert_eq!(requests(&rig), before);

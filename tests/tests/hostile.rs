@@ -3,7 +3,7 @@
 
 use net_device::{ActivateError, Features, QueueSetup, VirtioDevice};
 use net_queue::testing::{At, PackedFields, Piece, Random, RawDesc, Shape, SplitFields};
-use tests::rig::{PEER_MAC, RINGS, Rig, body, break_ring, frame, frame_to, pause, resume};
+use tests::testbed::{PEER_MAC, RINGS, Rig, body, break_ring, frame, frame_to, pause, resume};
 
 #[path = "hostile/memory_change.rs"]
 mod memory_change;
@@ -98,7 +98,7 @@ fn bad_queue_number_is_an_error_without_effect() {
     let mut rig = split();
     for index in (3..20).chain([0x100, 0x7fff, 0xffff]) {
         let config = rig.ring_config(16);
-        let queue = tests::rig::Queue::new(&rig.memory, index, config);
+        let queue = tests::testbed::Queue::new(&rig.memory, index, config);
         let refused = rig.device.start_queue(queue.setup());
         assert!(
             matches!(refused, Err(ActivateError::Index(_))),

@@ -1,7 +1,7 @@
 //! A device that has nothing to do costs nothing but memory, and of that little.
 
 use net_device::{Features, NetConfig};
-use tests::rig::{RINGS, Rig, alone, body, frame, process};
+use tests::testbed::{RINGS, Rig, alone, body, frame, process};
 
 type F = Features;
 

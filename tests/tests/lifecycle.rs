@@ -10,8 +10,9 @@ use net_device::{
     Snapshottable, VirtioDevice,
 };
 use net_queue::testing::TestMemory;
-use tests::rig::{
-    Bell, Queue, RINGS, Rig, all_caps, alone, body, bounded, frame, pause, port, process, resume,
+use tests::testbed::{
+    Doorbell, Queue, RINGS, Rig, all_caps, alone, body, bounded, frame, pause, port, process,
+    resume,
 };
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
@@ -89,7 +90,7 @@ fn ring_outside_memory_and_other_failures_leave_nothing_started_vq_spl_01_02() {
             let told = rig.irq.config();
             let refused = match rig.try_activate(queues) {
                 // Fewer than one pair, or one queue twice: the missing one is what it says.
-                Err(error) => tests::rig::chain(&error),
+                Err(error) => tests::testbed::chain(&error),
                 Ok(()) => panic!("{name} was accepted"),
             };
             println!("{name}: {refused}");
@@ -397,7 +398,7 @@ fn memory_without_the_rings_fails_the_device_and_reset_cures_it() {
 #[test]
 fn needs_reset_is_cleared_by_reset_alone_dev_life_04() {
     let mut rig = Rig::running(F::VIRTIO_F_RING_PACKED);
-    tests::rig::break_ring(&mut rig, 1);
+    tests::testbed::break_ring(&mut rig, 1);
     rig.irq.wait_config(1);
     for _ in 0..2 {
         pause(&mut rig);
@@ -415,7 +416,7 @@ fn needs_reset_is_cleared_by_reset_alone_dev_life_04() {
 fn dead_worker_pause_snapshot_resume_and_reset_return() {
     for index in 0..3 {
         let mut rig = Rig::running(F::VIRTIO_F_RING_PACKED);
-        tests::rig::break_ring(&mut rig, index);
+        tests::testbed::break_ring(&mut rig, index);
         rig.irq.wait_config(1);
         let mut device = rig.device.into_inner();
         let device = bounded("pause, snapshot, resume and reset", move || {
@@ -432,7 +433,7 @@ fn dead_worker_pause_snapshot_resume_and_reset_return() {
 /// A device with two pairs whose first worker panics; the exit event rang.
 fn panicked(config: NetConfig) -> Rig {
     let event = EventFd::new(EFD_NONBLOCK).expect("an eventfd can be made");
-    let bell = Bell::on(event.try_clone().expect("it can be duplicated"));
+    let bell = Doorbell::on(event.try_clone().expect("it can be duplicated"));
     let mut rig = Rig::built(config, |builder| builder.exit_event(event));
     rig.start(F::empty());
     rig.networks[0].panic_next();

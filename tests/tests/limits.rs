@@ -2,7 +2,7 @@
 
 use net_device::rate_limiter::RateLimiterConfig;
 use net_device::{Features, LimitScope, NetConfig, VirtioDevice};
-use tests::rig::{
+use tests::testbed::{
     HOUR_MS, Interrupting, RINGS, Rig, body, bounded, frame, frame_limit, pause, resume,
 };
 

@@ -2,7 +2,7 @@
 
 use net_device::rate_limiter::{Group, RateLimiterConfig};
 use net_device::{Features, LimitScope, NetConfig, VirtioDevice};
-use tests::rig::{HOUR_MS, Interrupting, Rig, body, frame, frame_limit, pause, resume};
+use tests::testbed::{HOUR_MS, Interrupting, Rig, body, frame, frame_limit, pause, resume};
 
 fn limited(pairs: u16, scope: LimitScope, tx: Option<RateLimiterConfig>) -> NetConfig {
     NetConfig {

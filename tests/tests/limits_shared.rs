@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use net_device::rate_limiter::{Group, RateLimiterConfig};
 use net_device::{Activation, Features, Interrupt, InterruptSource, VirtioDevice, now_ns};
-use tests::rig::{HOUR_MS, Irq, RINGS, Rig, frame, frame_limit};
+use tests::testbed::{HOUR_MS, Irq, RINGS, Rig, frame, frame_limit};
 
 fn group(count: u64) -> Group {
     let limit = frame_limit(count, HOUR_MS).expect("a limit");

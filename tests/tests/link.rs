@@ -1,7 +1,7 @@
 //! A link that is set down and up by the VMM.
 
 use net_device::{Features, NetConfig, VirtioDevice};
-use tests::rig::{HOUR_MS, RINGS, Rig, body, frame, frame_limit, pause, resume};
+use tests::testbed::{HOUR_MS, RINGS, Rig, body, frame, frame_limit, pause, resume};
 
 type F = Features;
 

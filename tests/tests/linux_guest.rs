@@ -5,7 +5,7 @@
 use std::env;
 use std::process::ExitCode;
 
-use tests::guest::stories::{STORIES, Story};
+use tests::guest::scenarios::{SCENARIOS, Scenario};
 use tests::guest::{Assets, Machine, Result, daemon, namespace, packages};
 
 fn main() -> ExitCode {
@@ -16,33 +16,36 @@ fn main() -> ExitCode {
         .skip(1)
         .find(|word| !word.starts_with('-'))
         .unwrap_or_default();
-    let stories: Vec<_> = STORIES
+    let scenarios: Vec<_> = SCENARIOS
         .iter()
-        .filter(|story| story.name.contains(&filter))
+        .filter(|scenario| scenario.name.contains(&filter))
         .collect();
     if namespace::is_inside() {
-        return run_all(&stories, &assets);
+        return run_all(&scenarios, &assets);
     }
-    match enter(&stories, &assets, &target) {
+    match enter(&scenarios, &assets, &target) {
         Ok(code) => code,
         Err(error) => {
             println!("FAILED preparation: {}", error.describe());
-            println!("0 passed, {} failed", stories.len().max(1));
+            println!("0 passed, {} failed", scenarios.len().max(1));
             ExitCode::FAILURE
         }
     }
 }
 
 /// Prepares what needs the network or the compiler, then goes inside.
-fn enter(stories: &[&Story], assets: &Assets, target: &std::path::Path) -> Result<ExitCode> {
+fn enter(scenarios: &[&Scenario], assets: &Assets, target: &std::path::Path) -> Result<ExitCode> {
     packages::check()?;
     for machine in [Machine::UserMode, Machine::Qemu] {
-        if stories.iter().any(|story| story.machine == Some(machine)) {
+        if scenarios
+            .iter()
+            .any(|scenario| scenario.machine == Some(machine))
+        {
             assets.prepare(machine)?;
         }
     }
     let mut variables = Vec::new();
-    if stories.iter().any(|story| story.needs_daemon()) {
+    if scenarios.iter().any(|scenario| scenario.needs_daemon()) {
         variables.push((daemon::DAEMON, daemon::build(target)?));
     }
     let status = namespace::run_inside(&variables)?;
@@ -53,22 +56,22 @@ fn enter(stories: &[&Story], assets: &Assets, target: &std::path::Path) -> Resul
     })
 }
 
-fn run_all(stories: &[&Story], assets: &Assets) -> ExitCode {
+fn run_all(scenarios: &[&Scenario], assets: &Assets) -> ExitCode {
     if let Err(error) = namespace::set_up() {
         println!("FAILED namespace: {}", error.describe());
     }
     let mut failed = 0;
-    for story in stories {
-        match story.run(assets) {
-            Ok(seen) => println!("ok {} ({seen})", story.name),
+    for scenario in scenarios {
+        match scenario.run(assets) {
+            Ok(seen) => println!("ok {} ({seen})", scenario.name),
             Err(error) => {
                 failed += 1;
-                println!("FAILED {}: {}", story.name, error.describe());
+                println!("FAILED {}: {}", scenario.name, error.describe());
             }
         }
     }
-    println!("{} passed, {failed} failed", stories.len() - failed);
-    if failed == 0 && !stories.is_empty() {
+    println!("{} passed, {failed} failed", scenarios.len() - failed);
+    if failed == 0 && !scenarios.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

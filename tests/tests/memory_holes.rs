@@ -6,7 +6,7 @@ use std::process::Command;
 
 use net_device::{Features, NetConfig, NetDevice, TapConfig, VirtioDevice};
 use net_queue::testing::{Hole, HoledMemory, Piece};
-use tests::rig::{Host, RINGS, Rig, body, frame, isolated, without_ipv6};
+use tests::testbed::{Host, RINGS, Rig, body, frame, isolated, without_ipv6};
 
 type F = Features;
 

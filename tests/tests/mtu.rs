@@ -2,7 +2,7 @@
 
 use net_device::net_queue::Caps;
 use net_device::{Features, NetConfig, NetDevice, Snapshottable, TapConfig, VirtioDevice};
-use tests::rig::{
+use tests::testbed::{
     Host, RINGS, Rig, all_caps, body, frame, ip, isolated, pause, resume, without_ipv6,
 };
 

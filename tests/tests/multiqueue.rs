@@ -2,7 +2,7 @@
 
 use net_device::tap::{Tap, TapOptions};
 use net_device::{Features, NetDevice, VirtioDevice};
-use tests::rig::{Host, RINGS, Rig, body, frame, isolated, pause, resume, without_ipv6};
+use tests::testbed::{Host, RINGS, Rig, body, frame, isolated, pause, resume, without_ipv6};
 
 type F = Features;
 
@@ -89,7 +89,7 @@ fn pairs_that_are_not_set_up_are_refused_net_mq_04() {
     assert_eq!(attached(&rig), [true, true, false, false]);
     // With its transmit queue it may.
     let config = rig.ring_config(16);
-    let queue = tests::rig::Queue::new(&rig.memory, 5, config);
+    let queue = tests::testbed::Queue::new(&rig.memory, 5, config);
     rig.device
         .start_queue(queue.setup())
         .expect("it can be used");
@@ -186,7 +186,7 @@ fn without_a_control_queue_the_pairs_that_run_are_fed() {
     assert_eq!(attached(&rig), [false; 3]);
     let config = rig.ring_config(16);
     for index in 0..6 {
-        let queue = tests::rig::Queue::new(&rig.memory, index, config);
+        let queue = tests::testbed::Queue::new(&rig.memory, index, config);
         rig.device
             .start_queue(queue.setup())
             .expect("it can be used");
@@ -250,7 +250,7 @@ fn spread(rig: &mut Rig, flows: usize) -> Vec<usize> {
     irq.wait_until("all flows to arrive", || {
         for pair in 0..pairs {
             let queue = queues.get_mut(&(2 * pair)).expect("it was laid out");
-            queue.look(usize::MAX, tests::rig::Interrupting::Yes);
+            queue.look(usize::MAX, tests::testbed::Interrupting::Yes);
             for used in std::mem::take(&mut queue.used) {
                 let bytes = queue.ring.bytes(&used);
                 let ours = Host::payload(&bytes) == Some(b"flow");
@@ -310,7 +310,7 @@ fn arrival(rig: &mut Rig) -> u16 {
     irq.wait_until("the answer", || {
         for pair in 0..pairs {
             let queue = queues.get_mut(&(2 * pair)).expect("it was laid out");
-            queue.look(usize::MAX, tests::rig::Interrupting::Yes);
+            queue.look(usize::MAX, tests::testbed::Interrupting::Yes);
             for used in std::mem::take(&mut queue.used) {
                 if Host::payload(&queue.ring.bytes(&used)) == Some(b"back") {
                     found = Some(pair);

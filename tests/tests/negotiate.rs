@@ -3,7 +3,7 @@
 use net_device::net_queue::{Caps, Offloads};
 use net_device::{ActivateError, FeatureError, Features, MacAddr, NetConfig, VirtioDevice};
 use net_queue::testing::Random;
-use tests::rig::{GUEST_MAC, Rig, all_caps, body, frame};
+use tests::testbed::{GUEST_MAC, Rig, all_caps, body, frame};
 
 type F = Features;
 
@@ -237,12 +237,12 @@ fn what_was_not_negotiated_does_not_exist_net_feat_13() {
     rig.activate();
     // Somebody else's frame passes: there is no filter. There is no control queue either.
     rig.post(0, &[2048]);
-    let foreign = tests::rig::frame_to([2, 9, 9, 9, 9, 9], 100, 1);
+    let foreign = tests::testbed::frame_to([2, 9, 9, 9, 9, 9], 100, 1);
     rig.networks[0].wire.inject(foreign.clone());
     let seen = rig.receive(0, 1);
     assert_eq!(body(&seen[0]), body(&foreign));
     assert_eq!(seen[0][10..12], [1, 0], "num_buffers (NET-RX-01)");
-    let control = tests::rig::Queue::new(&rig.memory, 2, rig.ring_config(16));
+    let control = tests::testbed::Queue::new(&rig.memory, 2, rig.ring_config(16));
     let refused = rig.device.start_queue(control.setup());
     assert!(
         matches!(refused, Err(ActivateError::Index(2))),

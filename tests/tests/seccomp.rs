@@ -2,7 +2,7 @@
 
 use net_device::seccomp::SeccompAction;
 use net_device::{Features, NetConfig, NetDevice, TapConfig, VirtioDevice};
-use tests::rig::{
+use tests::testbed::{
     GUEST_MAC, Host, RINGS, Rig, alone, frame, isolated, pause, process, resume, without_ipv6,
 };
 
@@ -127,7 +127,7 @@ fn traffic_commands_pause_and_limits_stay_within_the_filter() {
 fn a_panic_and_a_broken_ring_stay_within_the_filter() {
     alone(|| {
         let mut rig = Rig::running(F::VIRTIO_F_RING_PACKED);
-        tests::rig::break_ring(&mut rig, 1);
+        tests::testbed::break_ring(&mut rig, 1);
         rig.irq.wait_config(1);
         rig.device.reset();
         rig.start(F::empty());
@@ -143,7 +143,7 @@ fn the_interface_goes_while_commands_come() {
     isolated(|| {
         let (mut rig, _host) = on_tap("sec0", 2);
         rig.start(F::empty());
-        tests::rig::ip("link delete sec0");
+        tests::testbed::ip("link delete sec0");
         for (class, command, data) in commands() {
             rig.command(class, command, &data);
         }

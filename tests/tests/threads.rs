@@ -15,7 +15,7 @@ use seccompiler::{
     BpfProgram, SeccompAction as Verdict, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
     SeccompFilter, SeccompRule,
 };
-use tests::rig::{
+use tests::testbed::{
     Host, Rig, all_caps, alone, chain, frame, isolated, pause, port, process, resume, without_ipv6,
 };
 
@@ -135,7 +135,7 @@ fn system_calls_can_be_added_to_the_list_of_workers() {
                 .more_system_calls(&[libc::SYS_sched_getaffinity])
         });
         rig.start(F::VIRTIO_F_RING_PACKED);
-        tests::rig::break_ring(&mut rig, 1);
+        tests::testbed::break_ring(&mut rig, 1);
         rig.irq.wait_config(1);
         assert_eq!(observer.0.load(Ordering::SeqCst), 1);
     });

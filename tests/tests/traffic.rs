@@ -8,7 +8,7 @@ use net_device::net_queue::{Access, AccessPlatform, TranslateError};
 use net_device::{Activation, Features, Interrupt, InterruptSource, NetConfig, VirtioDevice};
 use net_queue::header::HDR_LEN;
 use net_queue::testing::{Interrupts, Piece, Random};
-use tests::rig::{
+use tests::testbed::{
     Interrupting, Irq, Queue, RINGS, Rig, alone, body, frame, pause, process, resume,
 };
 

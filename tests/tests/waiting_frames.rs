@@ -3,7 +3,7 @@
 use net_device::{Features, NetConfig};
 use net_queue::header::{HDR_LEN, flags, gso};
 use net_queue::testing::{Random, Shape};
-use tests::rig::{HOUR_MS, RINGS, Rig, body, frame, frame_limit, pause, resume};
+use tests::testbed::{HOUR_MS, RINGS, Rig, body, frame, frame_limit, pause, resume};
 
 type F = Features;
 

@@ -7,10 +7,10 @@ use net_device::Layout;
 use net_device::tap::Tap;
 use net_queue::header::HDR_LEN;
 
-use crate::contest::{self, Contest, timed};
 use crate::frames::Kind;
 use crate::host::{self, PacketSocket};
 use crate::lane::Lane;
+use crate::paired::{self, Paired, timed};
 
 const BATCH: u16 = 32;
 
@@ -129,7 +129,7 @@ impl Calls {
     }
 }
 
-impl Contest for Calls {
+impl Paired for Calls {
     fn device(&mut self) -> u64 {
         self.go(self.way)
     }
@@ -154,7 +154,7 @@ pub(crate) fn run() {
     );
     for (way, name) in WAYS {
         let ratio = |kind: Kind| {
-            let score = contest::hold(&mut Calls::new(way, kind), BATCH, kind.rounds());
+            let score = paired::hold(&mut Calls::new(way, kind), BATCH, kind.rounds());
             format!(" {:>8.3}", score.ratio[1])
         };
         println!("{name:<28}{}", Kind::ALL.map(ratio).concat());

@@ -28,9 +28,9 @@ use virtio_queue::Queue;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use crate::contest::quartiles;
 use crate::frames::{ETHERTYPE, Kind};
 use crate::host::{self, PacketSocket};
+use crate::paired::quartiles;
 
 const SIZE: u16 = 64;
 const BUFFER: u32 = 2048;
@@ -196,7 +196,7 @@ fn percentiles(mut times: Vec<f64>) -> [f64; 2] {
 }
 
 /// A device that polls for so long against the bare loop, in turn.
-fn contest(poll_us: u16) {
+fn paired(poll_us: u16) {
     let frame = Kind::Plain(64).bytes();
     let open = || {
         let tap = host::open_taps(1).remove(0);
@@ -240,7 +240,7 @@ fn contest(poll_us: u16) {
 pub(crate) fn run() {
     println!("\necho of 64 bytes, us");
     let others = host::stay_on_one_processor().expect("a thread may choose its processor");
-    contest(0);
-    contest(POLL_US);
+    paired(0);
+    paired(POLL_US);
     host::move_to(&others).expect("a thread may go where it was");
 }

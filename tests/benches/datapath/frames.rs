@@ -17,7 +17,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Those of the contests.
+    /// Those of the paired measurements.
     pub(crate) const ALL: [Self; 4] = [
         Self::Plain(64),
         Self::Plain(512),
@@ -50,7 +50,7 @@ impl Kind {
         }
     }
 
-    /// Rounds of a contest: as many as make the median stand still.
+    /// Rounds of a paired: as many as make the median stand still.
     pub(crate) fn rounds(self) -> usize {
         match self {
             Self::Plain(_) => 301,

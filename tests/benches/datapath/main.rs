@@ -1,13 +1,13 @@
 //! Cost that the device adds to the system calls that move frames through a tap.
 //!
 //! Everything runs in one process in a user and network namespace of its own, on real taps. A measurement is a
-//! contest: the device and a bare loop of the same system calls do the same frames over the same buffers in turn,
+//! paired: the device and a bare loop of the same system calls do the same frames over the same buffers in turn,
 //! in slices of less than a millisecond, so that whatever else the machine does hits both. Printed are medians of
 //! the ratios of the rounds with their quartiles; nanoseconds are only for orientation.
 //!
 //! ```text
-//!   contest    two sides in turn, medians                     lane       a driver's ring and buffers over an engine
-//!   host       namespace, packet socket, bare calls           tx, rx     the contests on the tap
+//!   paired     two sides in turn, medians                     lane       a driver's ring and buffers over an engine
+//!   host       namespace, packet socket, bare calls           tx, rx     the paired measurements on the tap
 //!   alloc      counts allocations                             ring       the engines over a backend that does nothing
 //!   frames     what travels                                   calls      other system calls for the same
 //!   report     the table                                      echo       round trips through the real worker thread
@@ -19,11 +19,11 @@
 
 mod alloc;
 mod calls;
-mod contest;
 mod echo;
 mod frames;
 mod host;
 mod lane;
+mod paired;
 mod pairs;
 mod report;
 mod ring;

@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use net_device::{Features, NetConfig, NetDevice};
 use net_queue::testing::Interrupts;
-use tests::rig::Rig;
+use tests::testbed::Rig;
 
-use crate::contest::quartiles;
 use crate::frames::Kind;
 use crate::host;
+use crate::paired::quartiles;
 
 const SIZE: u16 = 1024;
 const ROUNDS: usize = 100;

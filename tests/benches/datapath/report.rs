@@ -1,4 +1,4 @@
-//! The table of the contests on the tap.
+//! The table of the paired measurements on the tap.
 
 use std::path::PathBuf;
 use std::{fs, io};
@@ -6,8 +6,8 @@ use std::{fs, io};
 use net_device::Layout;
 use serde_json::{Value, json};
 
-use crate::contest::Score;
 use crate::frames::Kind;
+use crate::paired::Score;
 use crate::{alloc, host};
 
 /// Subject of one measurement.

@@ -11,9 +11,9 @@ use net_queue::testing::{LAYOUTS, NullBackend};
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
-use crate::contest::timed;
 use crate::host;
 use crate::lane::{self, Lane, SIZE};
+use crate::paired::timed;
 use crate::report::layout_name;
 
 const FRAME: usize = 64;

@@ -14,10 +14,10 @@ use net_device::tap::Tap;
 use net_queue::header::HDR_LEN;
 use net_queue::testing::LAYOUTS;
 
-use crate::contest::{self, Contest, timed};
 use crate::frames::Kind;
 use crate::host::PacketSocket;
 use crate::lane::{self, Lane, SIZE};
+use crate::paired::{self, Paired, timed};
 use crate::report::{Case, Cost, Report};
 use crate::{BATCHES, host};
 
@@ -105,7 +105,7 @@ impl Rx {
     }
 }
 
-impl Contest for Rx {
+impl Paired for Rx {
     fn device(&mut self) -> u64 {
         self.feed();
         let time = timed(|| self.step());
@@ -141,7 +141,7 @@ pub(crate) fn run(report: &mut Report) {
         for layout in LAYOUTS {
             for &batch in batches {
                 let mut rx = Rx::new(kind, layout, batch);
-                let score = contest::hold(&mut rx, batch, kind.rounds());
+                let score = paired::hold(&mut rx, batch, kind.rounds());
                 let case = Case {
                     dir: "RX",
                     kind,

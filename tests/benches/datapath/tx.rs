@@ -11,9 +11,9 @@ use net_device::rate_limiter::Limiter;
 use net_device::tap::Tap;
 use net_queue::testing::LAYOUTS;
 
-use crate::contest::{self, Contest, timed};
 use crate::frames::Kind;
 use crate::lane::{self, Lane, WORKER_BUDGET};
+use crate::paired::{self, Paired, timed};
 use crate::report::{Case, Cost, Report};
 use crate::{BATCHES, host};
 
@@ -72,7 +72,7 @@ impl Tx {
     }
 }
 
-impl Contest for Tx {
+impl Paired for Tx {
     fn device(&mut self) -> u64 {
         self.lane.post(self.batch);
         let time = timed(|| self.step());
@@ -98,7 +98,7 @@ pub(crate) fn run(report: &mut Report) {
         for layout in LAYOUTS {
             for batch in BATCHES {
                 let mut tx = Tx::new(kind, layout, batch);
-                let score = contest::hold(&mut tx, batch, kind.rounds());
+                let score = paired::hold(&mut tx, batch, kind.rounds());
                 let case = Case {
                     dir: "TX",
                     kind,

@@ -79,7 +79,7 @@ impl Limit {
     }
 }
 
-/// Rows and contests that were chosen.
+/// Rows and paired measurements that were chosen.
 #[derive(Debug, Default)]
 pub(crate) struct Selection {
     protos: Vec<Proto>,
@@ -118,7 +118,7 @@ impl Selection {
         Ok(chosen)
     }
 
-    /// Whether the contests of cost are chosen.
+    /// Whether the paired measurements of cost are chosen.
     pub(crate) fn cost(&self) -> bool {
         self.cost || !self.narrows()
     }

@@ -10,10 +10,10 @@ use net_device::net_queue::{Engine, FrameBackend, QueueCounters, RxEngine, Stop,
 use net_device::rate_limiter::{Group, Limiter, RateLimiter, RateLimiterConfig, TokenBucketConfig};
 use net_device::tap::Tap;
 
-use crate::contest::{self, Contest, timed};
 use crate::frames::Kind;
 use crate::host::{self, PacketSocket};
 use crate::lane::{self, Lane, SIZE, WORKER_BUDGET};
+use crate::paired::{self, Paired, timed};
 
 /// Bound for the cost of a limit, as a ratio of medians.
 const DEAREST: f64 = 1.02;
@@ -197,7 +197,7 @@ struct Match<S> {
     batch: u16,
 }
 
-impl<S: Side> Contest for Match<S> {
+impl<S: Side> Paired for Match<S> {
     fn device(&mut self) -> u64 {
         self.limited.turn(self.batch)
     }
@@ -212,12 +212,12 @@ fn hold<S: Side>(dir: &str, kind: Kind, side: fn(Kind, &Tap, Limiter) -> S) -> b
     let mut good = true;
     for (batch, judged) in BATCHES {
         for (name, limit) in LIMITS {
-            let mut contest = Match {
+            let mut pair = Match {
                 limited: side(kind, &tap, limit()),
                 unlimited: side(kind, &tap, Limiter::Unlimited),
                 batch,
             };
-            let score = contest::hold(&mut contest, batch, ROUNDS);
+            let score = paired::hold(&mut pair, batch, ROUNDS);
             let [low, ratio, high] = score.ratio;
             let dear = judged && ratio > DEAREST;
             good &= !dear;

@@ -14,12 +14,9 @@
 //! up, words of different kinds narrow down, and no word means everything. `rx` is to the guest, `1` and `2` are
 //! queue pairs. The table is written to `target/bench/limits.json` too.
 
-mod bed;
 mod case;
-// Shared with the contests of the data path.
-#[allow(dead_code, reason = "another benchmark uses the rest")]
-#[path = "../datapath/contest.rs"]
-mod contest;
+mod testbed;
+// Shared with the paired measurements of the data path.
 mod cost;
 #[allow(dead_code, reason = "another benchmark uses the rest")]
 #[path = "../datapath/frames.rs"]
@@ -31,6 +28,9 @@ mod host;
 #[path = "../datapath/lane.rs"]
 mod lane;
 mod meter;
+#[allow(dead_code, reason = "another benchmark uses the rest")]
+#[path = "../datapath/paired.rs"]
+mod paired;
 mod report;
 mod traffic;
 
@@ -92,7 +92,7 @@ fn all(selection: &Selection) -> ExitCode {
         for pairs in case::PAIRS {
             let cases: Vec<_> = selection.cases(pairs).collect();
             if !cases.is_empty() {
-                bed::measure(&assets, pairs, &cases, &mut report)?;
+                testbed::measure(&assets, pairs, &cases, &mut report)?;
             }
         }
         Ok(())

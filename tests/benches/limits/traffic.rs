@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tests::guest::lab::GUEST;
+use tests::guest::testbed::GUEST;
 use tests::guest::{Guest, Process, Result, host};
 
 use crate::case::{Case, Direction, Limit, Proto};

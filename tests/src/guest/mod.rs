@@ -14,7 +14,7 @@
 //! - [`testpmd`] is a driver without a guest: a program of the host that sends every frame back, looked at through
 //!   [`probe`].
 //! - [`Daemon`] is the device under test, [`host`] the programs at the other end of its tap.
-//! - [`Lab`] is one daemon with one guest and an address at each end, and [`stories`] is what is checked with it.
+//! - [`Testbed`] is one daemon with one guest and an address at each end, and [`scenarios`] is what is checked with it.
 //!
 //! A real kernel is not deterministic, so there is no virtual time here: every wait ends at an event (output,
 //! exit), and a deadline turns a hang into a failure that shows the end of the program's output.
@@ -25,20 +25,20 @@ mod error;
 pub mod host;
 pub mod image;
 pub mod kernel;
-pub mod lab;
 pub mod namespace;
 pub mod packages;
 pub mod probe;
 mod process;
 pub mod processors;
 pub mod qemu;
+pub mod scenarios;
 mod shell;
-pub mod stories;
+pub mod testbed;
 pub mod testpmd;
 pub mod uml;
 
 pub use daemon::Daemon;
 pub use error::{Error, Result};
-pub use lab::{Assets, Lab, Machine, Setup};
 pub use process::Process;
 pub use shell::{Guest, Reply};
+pub use testbed::{Assets, Machine, Setup, Testbed};

@@ -6,7 +6,7 @@ use net_device::net_queue::GuestRam;
 use net_device::{ActivateError, Activation, Features, Snapshottable, VirtioDevice};
 use net_queue::testing::{Piece, RawDesc, Shape};
 use snapshot::Snapshot;
-use tests::rig::{RINGS, Rig, chain, frame, pause, resume};
+use tests::testbed::{RINGS, Rig, chain, frame, pause, resume};
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 
 use crate::check_traffic;
@@ -60,7 +60,7 @@ fn break_any(rig: &mut Rig, index: u16) {
         }
     }
     if !rig.accepted().contains(F::VIRTIO_F_RING_PACKED) {
-        return tests::rig::break_ring(rig, index);
+        return tests::testbed::break_ring(rig, index);
     }
     let piece = match index {
         0 | 2 => rig.memory.room(2048),
@@ -183,7 +183,7 @@ fn a_queue_that_starts_from_the_beginning_is_not_the_broken_one_dev_life_12() {
                     change_memory(&mut rig);
                 }
                 rig.device.stop_queue(index).expect("it is there");
-                let fresh = tests::rig::Queue::new(&rig.memory, index, rig.ring_config(16));
+                let fresh = tests::testbed::Queue::new(&rig.memory, index, rig.ring_config(16));
                 rig.device.start_queue(fresh.setup()).expect("a new ring");
                 rig.queues.insert(index, fresh);
                 match index {

@@ -1,14 +1,14 @@
 //! A guest that goes on in another device: what survives, and which states are refused.
 
-mod lives;
-mod moves;
-mod refusals;
+mod lifecycle;
+mod migration;
+mod rejection;
 
 use net_device::net_queue::Offloads;
 use net_device::rate_limiter::{RateLimiterConfig, TokenBucketConfig};
 use net_device::{Features, Snapshottable};
 use snapshot::{MigrateError, NetState, Snapshot};
-use tests::rig::{Rig, body, chain, frame, pause};
+use tests::testbed::{Rig, body, chain, frame, pause};
 
 type F = Features;
 

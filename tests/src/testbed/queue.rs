@@ -5,7 +5,7 @@ use net_device::{Cursor, QueueSetup};
 use net_queue::testing::{GuestRing, Interrupts, Piece, TestMemory, Used};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use crate::rig::Irq;
+use crate::testbed::Irq;
 
 /// A ring, and the event that tells the device of it.
 #[derive(Debug)]

@@ -12,18 +12,18 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// Rung when something happened that a test may be waiting for. One thread waits at a time.
 #[derive(Debug)]
-pub struct Bell {
+pub struct Doorbell {
     event: EventFd,
     epoll: Epoll,
 }
 
-impl Default for Bell {
+impl Default for Doorbell {
     fn default() -> Self {
         Self::on(EventFd::new(EFD_NONBLOCK).expect("an eventfd can be made"))
     }
 }
 
-impl Bell {
+impl Doorbell {
     /// A bell that rings when `event` is written.
     #[must_use]
     pub fn on(event: EventFd) -> Self {

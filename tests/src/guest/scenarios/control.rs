@@ -2,8 +2,8 @@
 
 use super::traffic;
 use crate::guest::error::require;
-use crate::guest::lab::{GUEST, HOST, MAC, NIC, TAP};
-use crate::guest::{Error, Guest, Lab, Result, host};
+use crate::guest::testbed::{GUEST, HOST, MAC, NIC, TAP};
+use crate::guest::{Error, Guest, Result, Testbed, host};
 
 /// A feature bit and its name.
 pub(super) type Feature = (usize, &'static str);
@@ -51,71 +51,71 @@ pub(super) fn expect_feature(
 }
 
 /// All kinds of traffic over split rings.
-pub(super) fn split_rings(lab: &mut Lab) -> Result<String> {
-    rings(lab, false)
+pub(super) fn split_rings(bed: &mut Testbed) -> Result<String> {
+    rings(bed, false)
 }
 
 /// The same over packed ones.
-pub(super) fn packed_rings(lab: &mut Lab) -> Result<String> {
-    rings(lab, true)
+pub(super) fn packed_rings(bed: &mut Testbed) -> Result<String> {
+    rings(bed, true)
 }
 
-fn rings(lab: &mut Lab, packed: bool) -> Result<String> {
+fn rings(bed: &mut Testbed, packed: bool) -> Result<String> {
     const LENGTH: usize = 8 << 20;
-    expect_feature(&mut lab.guest, RING_PACKED, packed)?;
-    traffic::ping(&mut lab.guest)?;
-    traffic::echo(&mut lab.guest, LENGTH)?;
-    Ok(traffic::tcp(&mut lab.guest, "")?.to_string())
+    expect_feature(&mut bed.guest, RING_PACKED, packed)?;
+    traffic::ping(&mut bed.guest)?;
+    traffic::echo(&mut bed.guest, LENGTH)?;
+    Ok(traffic::tcp(&mut bed.guest, "")?.to_string())
 }
 
-pub(super) fn features(lab: &mut Lab) -> Result<String> {
+pub(super) fn features(bed: &mut Testbed) -> Result<String> {
     for feature in FEATURES.iter().chain([&MTU]) {
-        expect_feature(&mut lab.guest, *feature, true)?;
+        expect_feature(&mut bed.guest, *feature, true)?;
     }
-    expect_feature(&mut lab.guest, MQ, false)?;
-    let address = lab
+    expect_feature(&mut bed.guest, MQ, false)?;
+    let address = bed
         .guest
         .expect(&format!("cat /sys/class/net/{NIC}/address"))?;
     require!(address == MAC, "the address is {address}, not {MAC}");
-    let mtu = lab.guest.expect(&format!("cat /sys/class/net/{NIC}/mtu"))?;
+    let mtu = bed.guest.expect(&format!("cat /sys/class/net/{NIC}/mtu"))?;
     require!(mtu == "1400", "the MTU is {mtu}");
-    let carrier = lab
+    let carrier = bed
         .guest
         .expect(&format!("cat /sys/class/net/{NIC}/carrier"))?;
     require!(carrier == "1", "the carrier is {carrier}");
-    lab.guest
+    bed.guest
         .expect(&format!("cat /sys/class/net/{NIC}/device/features"))
 }
 
-pub(super) fn segmentation(lab: &mut Lab) -> Result<String> {
+pub(super) fn segmentation(bed: &mut Testbed) -> Result<String> {
     let mut seen = Vec::new();
     for state in ["off", "on"] {
-        lab.guest.expect(&format!(
+        bed.guest.expect(&format!(
             "ethtool -K {NIC} tso {state} gso {state} gro {state}"
         ))?;
-        seen.push(format!("{state}: {}", traffic::tcp(&mut lab.guest, "")?));
+        seen.push(format!("{state}: {}", traffic::tcp(&mut bed.guest, "")?));
     }
     // Turns CTRL_GUEST_OFFLOADS over as well.
     for state in ["off", "on"] {
-        lab.guest.expect(&format!(
+        bed.guest.expect(&format!(
             "ethtool -K {NIC} rx-gro-hw {state} lro {state} || true"
         ))?;
         seen.push(format!(
             "receive {state}: {}",
-            traffic::tcp(&mut lab.guest, "")?
+            traffic::tcp(&mut bed.guest, "")?
         ));
     }
     Ok(seen.join("; "))
 }
 
-pub(super) fn queue_pairs(lab: &mut Lab) -> Result<String> {
-    expect_feature(&mut lab.guest, MQ, true)?;
+pub(super) fn queue_pairs(bed: &mut Testbed) -> Result<String> {
+    expect_feature(&mut bed.guest, MQ, true)?;
     let mut seen = Vec::new();
     for pairs in [2, 1, 2] {
-        lab.guest.expect(&format!("ethtool -L {NIC} combined {pairs} || ethtool -l {NIC} | tail -n 5 | grep -q 'Combined:.*{pairs}'"))?;
-        let before = queue_packets(&mut lab.guest)?;
-        let rates = traffic::tcp(&mut lab.guest, "-P 8")?;
-        let after = queue_packets(&mut lab.guest)?;
+        bed.guest.expect(&format!("ethtool -L {NIC} combined {pairs} || ethtool -l {NIC} | tail -n 5 | grep -q 'Combined:.*{pairs}'"))?;
+        let before = queue_packets(&mut bed.guest)?;
+        let rates = traffic::tcp(&mut bed.guest, "-P 8")?;
+        let after = queue_packets(&mut bed.guest)?;
         let moved: Vec<_> = after
             .iter()
             .zip(&before)
@@ -131,7 +131,7 @@ pub(super) fn queue_pairs(lab: &mut Lab) -> Result<String> {
                 "the second pair moved {moved:?} with 2 pairs"
             );
         }
-        traffic::ping(&mut lab.guest)?;
+        traffic::ping(&mut bed.guest)?;
         seen.push(format!("{pairs}: {rates}, packets {moved:?}"));
     }
     Ok(seen.join("; "))
@@ -153,7 +153,7 @@ fn queue_packets(guest: &mut Guest) -> Result<[u64; 4]> {
 }
 
 /// Frames to somebody else reach the guest only while it asks for them.
-pub(super) fn promiscuous(lab: &mut Lab) -> Result<String> {
+pub(super) fn promiscuous(bed: &mut Testbed) -> Result<String> {
     const STRANGER: &str = "192.0.2.77";
     const FRAMES: u64 = 50;
     host::run(&format!(
@@ -161,17 +161,17 @@ pub(super) fn promiscuous(lab: &mut Lab) -> Result<String> {
     ))?;
     let mut seen = Vec::new();
     for (state, expected) in [("off", false), ("on", true), ("off", false)] {
-        lab.guest
+        bed.guest
             .expect(&format!("ip link set {NIC} promisc {state}"))?;
-        let before = received(&mut lab.guest)?;
+        let before = received(&mut bed.guest)?;
         // Nobody answers, so the status is that of a failure.
         let _unanswered = host::run(&format!("ping -q -c {FRAMES} -i 0.005 -W 1 {STRANGER}"));
-        let frames = received(&mut lab.guest)? - before;
+        let frames = received(&mut bed.guest)? - before;
         require!(
             (frames >= FRAMES) == expected,
             "{frames} frames came with promiscuous mode {state}, {FRAMES} were sent"
         );
-        traffic::ping(&mut lab.guest)?;
+        traffic::ping(&mut bed.guest)?;
         seen.push(format!("{state}: {frames} of {FRAMES}"));
     }
     Ok(seen.join(", "))
@@ -184,13 +184,13 @@ fn received(guest: &mut Guest) -> Result<u64> {
         .map_err(|_| Error::Unexpected(format!("rx_packets is {packets}")))
 }
 
-pub(super) fn address(lab: &mut Lab) -> Result<String> {
+pub(super) fn address(bed: &mut Testbed) -> Result<String> {
     const OTHER: &str = "02:00:00:00:00:33";
     for address in [OTHER, MAC, OTHER] {
-        lab.guest
+        bed.guest
             .expect(&format!("ip link set {NIC} address {address}"))?;
         host::run(&format!("ip neigh flush dev {TAP}"))?;
-        traffic::ping(&mut lab.guest)?;
+        traffic::ping(&mut bed.guest)?;
         let learnt = host::run(&format!("ip neigh show {GUEST} dev {TAP}"))?;
         require!(
             learnt.contains(address),
@@ -199,31 +199,31 @@ pub(super) fn address(lab: &mut Lab) -> Result<String> {
     }
     Ok(format!(
         "{} with {OTHER}",
-        traffic::tcp(&mut lab.guest, "")?
+        traffic::tcp(&mut bed.guest, "")?
     ))
 }
 
-pub(super) fn guest_link(lab: &mut Lab) -> Result<String> {
+pub(super) fn guest_link(bed: &mut Testbed) -> Result<String> {
     const TIMES: u32 = 5;
     for _ in 0..TIMES {
-        lab.guest.expect(&format!("ip link set {NIC} down"))?;
+        bed.guest.expect(&format!("ip link set {NIC} down"))?;
         // Meanwhile frames arrive at the tap.
         let _unanswered = host::run(&format!("ping -q -c 5 -i 0.01 -W 1 {GUEST}"));
-        lab.guest.expect(&format!("ip link set {NIC} up"))?;
+        bed.guest.expect(&format!("ip link set {NIC} up"))?;
         traffic::settle()?;
-        traffic::ping(&mut lab.guest)?;
+        traffic::ping(&mut bed.guest)?;
     }
     Ok(format!(
         "{TIMES} times, then {}",
-        traffic::tcp(&mut lab.guest, "")?
+        traffic::tcp(&mut bed.guest, "")?
     ))
 }
 
-pub(super) fn tap_link(lab: &mut Lab) -> Result<String> {
+pub(super) fn tap_link(bed: &mut Testbed) -> Result<String> {
     const TIMES: u32 = 5;
     for _ in 0..TIMES {
         host::run(&format!("ip link set {TAP} down"))?;
-        let reply = lab.guest.run(&format!("ping -q -c 3 -A -W 1 {HOST}"))?;
+        let reply = bed.guest.run(&format!("ping -q -c 3 -A -W 1 {HOST}"))?;
         require!(
             reply.output.contains("100% packet loss"),
             "answers came from a tap that is down:\n{}",
@@ -231,11 +231,11 @@ pub(super) fn tap_link(lab: &mut Lab) -> Result<String> {
         );
         host::run(&format!("ip link set {TAP} up"))?;
         traffic::settle()?;
-        traffic::ping(&mut lab.guest)?;
+        traffic::ping(&mut bed.guest)?;
     }
-    lab.daemon.expect_alive()?;
+    bed.daemon.expect_alive()?;
     Ok(format!(
         "{TIMES} times, then {}",
-        traffic::tcp(&mut lab.guest, "")?
+        traffic::tcp(&mut bed.guest, "")?
     ))
 }

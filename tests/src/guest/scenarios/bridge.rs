@@ -3,19 +3,19 @@
 //! The far end is a Linux system of its own, so this is also how VLAN tags are tried: the host need not know them.
 
 use super::traffic;
-use crate::guest::lab::{NIC, SECOND, TAP};
-use crate::guest::{Guest, Lab, Result, host};
+use crate::guest::testbed::{NIC, SECOND, TAP};
+use crate::guest::{Guest, Result, Testbed, host};
 
 const BRIDGE: &str = "br0";
 const VLAN_HERE: &str = "203.0.113.2";
 const VLAN_THERE: &str = "203.0.113.3";
 
-pub(super) fn plain(lab: &mut Lab) -> Result<String> {
-    joined(lab, |here, there| exchange(here, there, SECOND.guest))
+pub(super) fn plain(bed: &mut Testbed) -> Result<String> {
+    joined(bed, |here, there| exchange(here, there, SECOND.guest))
 }
 
-pub(super) fn vlan(lab: &mut Lab) -> Result<String> {
-    joined(lab, |here, there| {
+pub(super) fn vlan(bed: &mut Testbed) -> Result<String> {
+    joined(bed, |here, there| {
         for (guest, address) in [(&mut *here, VLAN_HERE), (&mut *there, VLAN_THERE)] {
             guest.expect(&format!(
                 "ip link add link {NIC} name {NIC}.5 type vlan id 5"
@@ -43,18 +43,18 @@ fn exchange(here: &mut Guest, there: &mut Guest, address: &str) -> Result<String
     Ok(format!("there {}, back {}", rate("")?, rate("-R")?))
 }
 
-/// Runs a story while a second guest is there and a bridge joins both taps.
+/// Runs a scenario while a second guest is there and a bridge joins both taps.
 fn joined(
-    lab: &mut Lab,
-    story: impl FnOnce(&mut Guest, &mut Guest) -> Result<String>,
+    bed: &mut Testbed,
+    scenario: impl FnOnce(&mut Guest, &mut Guest) -> Result<String>,
 ) -> Result<String> {
-    let mut neighbour = lab.neighbour()?;
+    let mut neighbour = bed.neighbour()?;
     host::run(&format!("ip link add {BRIDGE} type bridge"))?;
     for port in [TAP, SECOND.tap] {
         host::run(&format!("ip link set {port} master {BRIDGE}"))?;
     }
     host::run(&format!("ip link set {BRIDGE} up"))?;
-    let seen = story(&mut lab.guest, &mut neighbour.guest);
+    let seen = scenario(&mut bed.guest, &mut neighbour.guest);
     host::run(&format!("ip link del {BRIDGE}"))?;
     let seen = seen?;
     neighbour.close()?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::traffic::{self, Rate};
 use crate::guest::error::require;
-use crate::guest::lab::{Assets, GUEST, HOST, Machine, TAP};
+use crate::guest::testbed::{Assets, GUEST, HOST, Machine, TAP};
 use crate::guest::{Daemon, Error, Guest, Process, Result, host};
 
 /// The tap of the second card, and the bridge that joins it to the far namespace.

@@ -9,12 +9,12 @@ mod testpmd;
 mod traffic;
 mod transfer;
 
-use super::{Assets, Guest, Lab, Machine, Result, Setup};
+use super::{Assets, Guest, Machine, Result, Setup, Testbed};
 use Machine::{Qemu, UserMode};
 
 /// A named check.
 #[derive(Debug, Clone, Copy)]
-pub struct Story {
+pub struct Scenario {
     /// Its name; begins with the kind of guest.
     pub name: &'static str,
     /// Machine of the guest; `None` for a driver that is a program of the host.
@@ -27,19 +27,19 @@ enum Body {
     /// A guest without a network device: the harness itself.
     Alone(Machine, fn(&mut Guest) -> Result<String>),
     /// A guest behind a daemon with these options.
-    Lab(Setup, fn(&mut Lab) -> Result<String>),
-    /// Daemons and guests that the story starts itself.
+    Testbed(Setup, fn(&mut Testbed) -> Result<String>),
+    /// Daemons and guests that the scenario starts itself.
     Own(fn(&Assets) -> Result<String>),
 }
 
-impl Story {
-    /// Whether the story needs the daemon.
+impl Scenario {
+    /// Whether the scenario needs the daemon.
     #[must_use]
     pub const fn needs_daemon(&self) -> bool {
         !matches!(self.body, Body::Alone(..))
     }
 
-    /// Runs the story; the text says what was seen.
+    /// Runs the scenario; the text says what was seen.
     ///
     /// # Errors
     /// Why it failed.
@@ -53,10 +53,10 @@ impl Story {
                 guest.power_off()?;
                 Ok(seen)
             }
-            Body::Lab(setup, body) => {
-                let mut lab = Lab::open(assets, setup)?;
-                let seen = body(&mut lab).map_err(|error| lab.explain(&error))?;
-                lab.close()?;
+            Body::Testbed(setup, body) => {
+                let mut bed = Testbed::open(assets, setup)?;
+                let seen = body(&mut bed).map_err(|error| bed.explain(&error))?;
+                bed.close()?;
                 Ok(seen)
             }
             Body::Own(body) => body(assets),
@@ -68,24 +68,24 @@ const fn alone(
     name: &'static str,
     machine: Machine,
     body: fn(&mut Guest) -> Result<String>,
-) -> Story {
-    Story {
+) -> Scenario {
+    Scenario {
         name,
         machine: Some(machine),
         body: Body::Alone(machine, body),
     }
 }
 
-const fn lab(
+const fn bed(
     name: &'static str,
     machine: Machine,
     options: &'static [&'static str],
-    body: fn(&mut Lab) -> Result<String>,
-) -> Story {
-    Story {
+    body: fn(&mut Testbed) -> Result<String>,
+) -> Scenario {
+    Scenario {
         name,
         machine: Some(machine),
-        body: Body::Lab(Setup { machine, options }, body),
+        body: Body::Testbed(Setup { machine, options }, body),
     }
 }
 
@@ -93,107 +93,107 @@ const fn own(
     name: &'static str,
     machine: Option<Machine>,
     body: fn(&Assets) -> Result<String>,
-) -> Story {
-    Story {
+) -> Scenario {
+    Scenario {
         name,
         machine,
         body: Body::Own(body),
     }
 }
 
-/// All stories, in the order in which they are told: each builds on what those before have shown.
-pub const STORIES: &[Story] = &[
+/// All scenarios, in the order in which they are told: each builds on what those before have shown.
+pub const SCENARIOS: &[Scenario] = &[
     alone("uml without a device", UserMode, lifecycle::shell),
-    lab(
+    bed(
         "uml features and address",
         UserMode,
         &["--mtu", "1400"],
         control::features,
     ),
-    lab(
+    bed(
         "uml split rings",
         UserMode,
         &["--no-ring-packed"],
         control::split_rings,
     ),
-    lab("uml packed rings", UserMode, &[], control::packed_rings),
-    lab("uml ping both ways", UserMode, &[], transfer::ping),
-    lab("uml tcp both ways", UserMode, &[], transfer::tcp),
-    lab(
+    bed("uml packed rings", UserMode, &[], control::packed_rings),
+    bed("uml ping both ways", UserMode, &[], transfer::ping),
+    bed("uml tcp both ways", UserMode, &[], transfer::tcp),
+    bed(
         "uml tcp from the guest's own client",
         UserMode,
         &[],
         transfer::guest_client,
     ),
-    lab(
+    bed(
         "uml bytes come back as they were sent",
         UserMode,
         &[],
         transfer::echo,
     ),
-    lab(
+    bed(
         "uml segmentation offload off and on",
         UserMode,
         &[],
         control::segmentation,
     ),
-    lab("uml udp", UserMode, &[], transfer::udp),
-    lab("uml small frames", UserMode, &[], transfer::small_frames),
-    lab("uml ipv6", UserMode, &[], transfer::ipv6),
-    lab(
+    bed("uml udp", UserMode, &[], transfer::udp),
+    bed("uml small frames", UserMode, &[], transfer::small_frames),
+    bed("uml ipv6", UserMode, &[], transfer::ipv6),
+    bed(
         "uml jumbo frames",
         UserMode,
         &["--mtu", "9000"],
         transfer::jumbo,
     ),
-    lab(
+    bed(
         "uml two queue pairs",
         UserMode,
         &["--queue-pairs", "2"],
         control::queue_pairs,
     ),
-    lab("uml promiscuous mode", UserMode, &[], control::promiscuous),
-    lab("uml change of address", UserMode, &[], control::address),
-    lab("uml two guests on a bridge", UserMode, &[], bridge::plain),
-    lab("uml vlan between two guests", UserMode, &[], bridge::vlan),
-    lab(
+    bed("uml promiscuous mode", UserMode, &[], control::promiscuous),
+    bed("uml change of address", UserMode, &[], control::address),
+    bed("uml two guests on a bridge", UserMode, &[], bridge::plain),
+    bed("uml vlan between two guests", UserMode, &[], bridge::vlan),
+    bed(
         "uml link of the guest down and up",
         UserMode,
         &[],
         control::guest_link,
     ),
-    lab(
+    bed(
         "uml link of the tap down and up",
         UserMode,
         &[],
         control::tap_link,
     ),
-    lab("uml 20000 pings", UserMode, &[], transfer::many_pings),
-    lab(
+    bed("uml 20000 pings", UserMode, &[], transfer::many_pings),
+    bed(
         "uml capture",
         UserMode,
         &["--pcap", "FOLDER/net.pcap"],
         transfer::capture,
     ),
-    lab(
+    bed(
         "uml next guest on the same daemon",
         UserMode,
         &[],
         lifecycle::next_guest,
     ),
-    lab(
+    bed(
         "uml driver reloaded under traffic",
         UserMode,
         &[],
         reload::five_times,
     ),
-    lab(
+    bed(
         "uml daemon killed under load",
         UserMode,
         &[],
         lifecycle::crash,
     ),
-    lab(
+    bed(
         "uml gain of mergeable buffers",
         UserMode,
         &[],
@@ -210,13 +210,13 @@ pub const STORIES: &[Story] = &[
         testpmd::every_length,
     ),
     alone("qemu without a device", Qemu, lifecycle::shell),
-    lab(
+    bed(
         "qemu ping and tcp both ways",
         Qemu,
         &[],
         transfer::ping_and_tcp,
     ),
-    lab(
+    bed(
         "qemu driver reloaded under traffic",
         Qemu,
         &[],

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::guest::error::require;
-use crate::guest::lab::{GUEST, HOST};
+use crate::guest::testbed::{GUEST, HOST};
 use crate::guest::{Error, Guest, Result, host};
 
 /// How long an iperf3 run may take; it measures for [`SECONDS`].

@@ -5,8 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::thread::sleep;
 use std::time::Duration;
 
-use tests::guest::lab::{NIC, TAP};
-use tests::guest::{Assets, Error, Guest, Lab, Machine, Result, Setup};
+use tests::guest::testbed::{NIC, TAP};
+use tests::guest::{Assets, Error, Guest, Machine, Result, Setup, Testbed};
 
 use crate::case::{Case, Direction};
 use crate::meter::Meter;
@@ -43,23 +43,23 @@ pub(crate) fn measure(
         machine: Machine::UserMode,
         options: OPTIONS[usize::from(pairs) - 1],
     };
-    let mut lab = Lab::open(assets, setup)?;
+    let mut bed = Testbed::open(assets, setup)?;
     if pairs > 1 {
-        lab.guest
+        bed.guest
             .expect(&format!("ethtool -L {NIC} combined {pairs}"))?;
     }
     for case in cases {
-        let row = one(&mut lab, case).map_err(|error| lab.explain(&error))?;
+        let row = one(&mut bed, case).map_err(|error| bed.explain(&error))?;
         report.add(case, &row);
     }
-    lab.close()
+    bed.close()
 }
 
-fn one(lab: &mut Lab, case: &Case) -> Result<Row> {
-    let mut control = Control::connect(lab)?;
+fn one(bed: &mut Testbed, case: &Case) -> Result<Row> {
+    let mut control = Control::connect(bed)?;
     // iperf3's own messages take the same way, so there is no limit while it starts and ends.
     control.ask("limits rx=off tx=off")?;
-    let traffic = Traffic::start(&mut lab.guest, case)?;
+    let traffic = Traffic::start(&mut bed.guest, case)?;
     let Case {
         direction, limit, ..
     } = case;
@@ -67,16 +67,16 @@ fn one(lab: &mut Lab, case: &Case) -> Result<Row> {
     sleep(WARM_UP);
     let (refusals, packets) = (
         control.refusals(*direction)?,
-        packets(&mut lab.guest, case)?,
+        packets(&mut bed.guest, case)?,
     );
     let rate = Meter::open(TAP, *direction)?.rate(WINDOW)?;
     let row = Row {
         measured: rate,
         refusals: control.refusals(*direction)? - refusals,
-        packets: packets_since(&packets, &self::packets(&mut lab.guest, case)?),
+        packets: packets_since(&packets, &self::packets(&mut bed.guest, case)?),
     };
     control.ask("limits rx=off tx=off")?;
-    traffic.stop(&mut lab.guest)?;
+    traffic.stop(&mut bed.guest)?;
     Ok(row)
 }
 
@@ -104,8 +104,8 @@ fn packets_since(before: &[u64], after: &[u64]) -> Vec<u64> {
 struct Control(BufReader<UnixStream>);
 
 impl Control {
-    fn connect(lab: &Lab) -> Result<Self> {
-        let path = lab.folder().join("control.sock");
+    fn connect(bed: &Testbed) -> Result<Self> {
+        let path = bed.folder().join("control.sock");
         let socket = UnixStream::connect(path).map_err(Error::io("connecting to the daemon"))?;
         Ok(Self(BufReader::new(socket)))
     }

@@ -6,11 +6,11 @@
 //!         TestMemory ------------'                       '-- or a real tap, in a namespace (isolated)
 //! ```
 //!
-//! Real worker threads run here, so a test waits for events: each wait ends when a [`Bell`] rings and the condition
+//! Real worker threads run here, so a test waits for events: each wait ends when a [`Doorbell`] rings and the condition
 //! holds, and its limit only turns a hang into a failure that says what did not happen. The driver is a strict one:
 //! it kicks only when the device asks for it, and looks at its rings only when it was interrupted.
 
-mod bell;
+mod doorbell;
 mod driver;
 mod ending;
 mod event_loop;
@@ -25,7 +25,7 @@ pub mod process;
 mod queue;
 mod socket;
 
-pub use bell::{Bell, bounded, wait_readable};
+pub use doorbell::{Doorbell, bounded, wait_readable};
 pub use driver::{Held, RINGS, Rig, break_ring, pause, resume};
 pub use event_loop::EventLoop;
 pub use frames::{BROADCAST, GUEST_MAC, PEER_MAC, body, frame, frame_to, tagged};

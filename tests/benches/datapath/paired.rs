@@ -9,7 +9,7 @@ const FRAMES_PER_ROUND: u16 = 128;
 const WARM_UP: usize = 10;
 
 /// One kind of work, done by the device and by a bare loop.
-pub(crate) trait Contest {
+pub(crate) trait Paired {
     /// One batch by the device; nanoseconds of what counts.
     fn device(&mut self) -> u64;
     /// The same batch by a bare loop; nanoseconds of what counts.
@@ -27,8 +27,8 @@ pub(crate) struct Score {
     pub(crate) ratio: [f64; 3],
 }
 
-/// Lets both sides of `contest` do `rounds` rounds of `batch` frames in turn.
-pub(crate) fn hold(contest: &mut dyn Contest, batch: u16, rounds: usize) -> Score {
+/// Lets both sides of `paired` do `rounds` rounds of `batch` frames in turn.
+pub(crate) fn hold(paired: &mut dyn Paired, batch: u16, rounds: usize) -> Score {
     let turns = FRAMES_PER_ROUND.div_ceil(batch);
     let frames = f64::from(turns) * f64::from(batch);
     let mut results = Vec::with_capacity(rounds);
@@ -37,11 +37,11 @@ pub(crate) fn hold(contest: &mut dyn Contest, batch: u16, rounds: usize) -> Scor
         for turn in 0..usize::from(turns) {
             // Each side goes first as often as the other.
             if (turn + round).is_multiple_of(2) {
-                device += contest.device();
-                bare += contest.bare();
+                device += paired.device();
+                bare += paired.bare();
             } else {
-                bare += contest.bare();
-                device += contest.device();
+                bare += paired.bare();
+                device += paired.device();
             }
         }
         if round >= WARM_UP {

@@ -11,11 +11,11 @@ use net_device::net_queue::{
 use net_device::{Port, PortControl};
 use net_queue::testing::{ScriptedBackend, Wire};
 
-use crate::rig::Bell;
+use crate::testbed::Doorbell;
 
 #[derive(Debug, Default)]
 struct Shared {
-    bell: Bell,
+    bell: Doorbell,
     panic: AtomicBool,
     endless: AtomicBool,
     refuse: AtomicBool,
@@ -162,7 +162,7 @@ impl FrameBackend for Observed {
     fn recv(&mut self, room: &mut Scatter<'_>) -> Result<usize, RecvError> {
         self.used();
         if self.shared.endless.load(Ordering::Acquire) {
-            let len = room.write_at(0, &crate::rig::frame(64, 0))?;
+            let len = room.write_at(0, &crate::testbed::frame(64, 0))?;
             self.shared.receives.fetch_add(1, Ordering::AcqRel);
             return Ok(len);
         }
@@ -199,7 +199,7 @@ impl PortControl for Steered {
     fn attach(&self, on: bool) -> io::Result<()> {
         self.note(&self.0.attached, on)?;
         if on && self.0.greeting.load(Ordering::Acquire) {
-            self.1.inject(crate::rig::frame(60, 0));
+            self.1.inject(crate::testbed::frame(60, 0));
             // A worker that looks too early shall have its chance to.
             for _ in 0..100 {
                 std::thread::yield_now();

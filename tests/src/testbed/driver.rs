@@ -13,7 +13,7 @@ use net_device::{
 use net_queue::header::HDR_LEN;
 use net_queue::testing::{Piece, SplitFields, TestMemory, Used};
 
-use crate::rig::{GUEST_MAC, Irq, Network, Queue, all_caps, bounded, port};
+use crate::testbed::{GUEST_MAC, Irq, Network, Queue, all_caps, bounded, port};
 
 /// Descriptors of each ring.
 const SIZE: u16 = 64;

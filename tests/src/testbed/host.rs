@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use net_queue::header::HDR_LEN;
 
-use crate::rig::{GUEST_MAC, ip};
+use crate::testbed::{GUEST_MAC, ip};
 
 const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);

@@ -6,7 +6,9 @@ use net_device::{Features, Migratable, NetConfig, VirtioDevice};
 use net_queue::testing::Interrupts;
 use snapshot::state::ConfigState;
 use snapshot::{NetState, Snapshot};
-use tests::rig::{BROADCAST, GUEST_MAC, RINGS, Rig, body, frame, frame_to, pause, resume, tagged};
+use tests::testbed::{
+    BROADCAST, GUEST_MAC, RINGS, Rig, body, frame, frame_to, pause, resume, tagged,
+};
 
 use crate::{
     CSUM, ERR, F, OK, OTHER, exchange, frames, hourly, migrated, programmed, running, state,

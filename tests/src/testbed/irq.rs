@@ -6,14 +6,14 @@ use std::sync::{Mutex, PoisonError};
 
 use net_device::{Interrupt, InterruptSource};
 
-use crate::rig::Bell;
+use crate::testbed::Doorbell;
 
 /// Counts interrupts by source, and can be waited on.
 #[derive(Debug, Default)]
 pub struct Irq {
     /// The configuration's are counted under `None`.
     counts: Mutex<BTreeMap<Option<u16>, usize>>,
-    bell: Bell,
+    bell: Doorbell,
 }
 
 impl Interrupt for Irq {

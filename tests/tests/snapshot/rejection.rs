@@ -7,7 +7,7 @@ use snapshot::state::{
     BucketState, CoalesceState, LimiterState, NetState, QueueLayout, QueueState, RssState,
 };
 use snapshot::{MigrateError, Snapshot};
-use tests::rig::{RINGS, Rig, all_caps, bounded, chain, pause, resume};
+use tests::testbed::{RINGS, Rig, all_caps, bounded, chain, pause, resume};
 
 use crate::{F, OTHER, alike, exchange, file, frames, restore, restore_state, running, state};
 
@@ -243,7 +243,7 @@ fn live(name: &str, from: Rig, next: Rig, without: Features) {
         Err(error) => println!("{name}: {}", chain(&error)),
         Ok(()) => {
             assert_eq!(rig.networks[0].wire.take_sent().len(), 0, "{name}: paused");
-            rig.networks[0].wire.inject(tests::rig::frame(60, 1));
+            rig.networks[0].wire.inject(tests::testbed::frame(60, 1));
             resume(&mut rig);
             let mut device = rig.device.into_inner();
             let device = bounded(name, move || {
@@ -262,7 +262,7 @@ fn live(name: &str, from: Rig, next: Rig, without: Features) {
     if !name.contains("debt") {
         // The limit is the operator's, and survives a reset with what was left of it.
         let _ = rig.networks[0].wire.take_sent();
-        rig.send(0, &tests::rig::frame(60, 1));
+        rig.send(0, &tests::testbed::frame(60, 1));
         assert_eq!(rig.networks[0].wait_sent(1).len(), 1, "{name}");
         assert_eq!(rig.command(0, 0, &[1]), 0, "{name}");
     }

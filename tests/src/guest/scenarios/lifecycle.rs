@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::traffic;
 use crate::guest::error::require;
-use crate::guest::lab::{GUEST, TAP};
-use crate::guest::{Guest, Lab, Process, Result, host};
+use crate::guest::testbed::{GUEST, TAP};
+use crate::guest::{Guest, Process, Result, Testbed, host};
 
 /// The harness by itself: commands, their output and status, a command that hangs, the contents of the image.
 pub(super) fn shell(guest: &mut Guest) -> Result<String> {
@@ -34,28 +34,28 @@ pub(super) fn shell(guest: &mut Guest) -> Result<String> {
     guest.expect("uname -r")
 }
 
-pub(super) fn next_guest(lab: &mut Lab) -> Result<String> {
+pub(super) fn next_guest(bed: &mut Testbed) -> Result<String> {
     const GUESTS: u32 = 3;
     for _ in 1..GUESTS {
-        traffic::ping(&mut lab.guest)?;
-        lab.next_guest()?;
-        lab.daemon.expect_alive()?;
+        traffic::ping(&mut bed.guest)?;
+        bed.next_guest()?;
+        bed.daemon.expect_alive()?;
     }
-    traffic::ping(&mut lab.guest)?;
+    traffic::ping(&mut bed.guest)?;
     Ok(format!(
         "{GUESTS} guests, the last one {}",
-        traffic::tcp(&mut lab.guest, "")?
+        traffic::tcp(&mut bed.guest, "")?
     ))
 }
 
 /// The daemon dies in the middle of a transfer; another one takes its place for the next guest.
-pub(super) fn crash(lab: &mut Lab) -> Result<String> {
+pub(super) fn crash(bed: &mut Testbed) -> Result<String> {
     let mut seen = Vec::new();
     for options in ["", "-R"] {
-        let _load = load(&mut lab.guest, options)?;
-        lab.crash()?;
-        traffic::ping(&mut lab.guest)?;
-        seen.push(traffic::tcp(&mut lab.guest, "")?.to_string());
+        let _load = load(&mut bed.guest, options)?;
+        bed.crash()?;
+        traffic::ping(&mut bed.guest)?;
+        seen.push(traffic::tcp(&mut bed.guest, "")?.to_string());
     }
     Ok(seen.join("; "))
 }

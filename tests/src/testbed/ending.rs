@@ -2,7 +2,7 @@
 
 use net_device::{Snapshottable, VirtioDevice};
 
-use crate::rig::{Rig, bounded, chain, resume};
+use crate::testbed::{Rig, bounded, chain, resume};
 
 impl Rig {
     /// Pauses the device, takes its state, and returns a device made alike that was restored from it: whatever the

@@ -7,7 +7,7 @@ use net_device::{
     ActivateError, Features, NetConfig, Pausable, QueueSetup, Snapshottable, VirtioDevice,
 };
 use snapshot::state::NetState;
-use tests::rig::{GUEST_MAC, RINGS, Rig, alone, body, break_ring, chain, frame, pause, resume};
+use tests::testbed::{GUEST_MAC, RINGS, Rig, alone, body, break_ring, chain, frame, pause, resume};
 
 use crate::{
     CSUM, F, OK, OTHER, alike, exchange, file, migrated, programmed, restore, running, state, taken,

@@ -1,8 +1,8 @@
 //! A driver from outside the kernel sends frames of every length back.
 
 use crate::guest::error::require;
-use crate::guest::lab::{MAC, TAP};
 use crate::guest::probe::{self, Probe};
+use crate::guest::testbed::{MAC, TAP};
 use crate::guest::testpmd::{self, LONGEST, Rings};
 use crate::guest::{Assets, Daemon, Error, Result};
 

@@ -20,7 +20,7 @@ pub const NIC: &str = "eth0";
 
 /// Names and addresses of a daemon and its guest.
 #[derive(Debug, Clone, Copy)]
-pub struct Seat {
+pub struct Addressing {
     /// The tap.
     pub tap: &'static str,
     /// The host's address on the tap.
@@ -31,16 +31,16 @@ pub struct Seat {
     pub mac: &'static str,
 }
 
-/// Where a story's guest sits.
-const FIRST: Seat = Seat {
+/// Addresses of a scenario with one guest.
+const FIRST: Addressing = Addressing {
     tap: TAP,
     host: HOST,
     guest: GUEST,
     mac: MAC,
 };
 
-/// Where a second guest sits: in the first one's subnet, for when a bridge joins the taps.
-pub const SECOND: Seat = Seat {
+/// Addresses of a second guest: in the first one's subnet, for when a bridge joins the taps.
+pub const SECOND: Addressing = Addressing {
     tap: "vt1",
     host: "198.51.100.1",
     guest: "192.0.2.3",
@@ -133,18 +133,18 @@ pub struct Setup {
 
 /// A daemon and its guest. The guest is dropped first.
 #[derive(Debug)]
-pub struct Lab {
+pub struct Testbed {
     /// The guest.
     pub guest: Guest,
     /// The device under test.
     pub daemon: Daemon,
     setup: Setup,
-    seat: Seat,
+    addresses: Addressing,
     assets: Assets,
     folder: tempfile::TempDir,
 }
 
-impl Lab {
+impl Testbed {
     /// Starts the daemon, boots the guest and gives it its address.
     ///
     /// # Errors
@@ -161,21 +161,21 @@ impl Lab {
         Self::open_at(SECOND, &self.assets, self.setup)
     }
 
-    fn open_at(seat: Seat, assets: &Assets, setup: Setup) -> Result<Self> {
+    fn open_at(addresses: Addressing, assets: &Assets, setup: Setup) -> Result<Self> {
         let folder = tempfile::tempdir().map_err(Error::io("creating a temporary folder"))?;
-        let daemon = serve(folder.path(), seat, setup)?;
-        let guest = boot(assets, setup.machine, seat, folder.path())?;
+        let daemon = serve(folder.path(), addresses, setup)?;
+        let guest = boot(assets, setup.machine, addresses, folder.path())?;
         Ok(Self {
             guest,
             daemon,
             setup,
-            seat,
+            addresses,
             assets: assets.clone(),
             folder,
         })
     }
 
-    /// A folder for the files of a story.
+    /// A folder for the files of a scenario.
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -186,17 +186,17 @@ impl Lab {
     /// # Errors
     /// When the guest refuses.
     pub fn rejoin(&mut self) -> Result<()> {
-        join_network(&mut self.guest, self.seat)
+        join_network(&mut self.guest, self.addresses)
     }
 
     fn start(&mut self) -> Result<()> {
-        self.daemon = serve(self.folder.path(), self.seat, self.setup)?;
+        self.daemon = serve(self.folder.path(), self.addresses, self.setup)?;
         self.boot()
     }
 
     fn boot(&mut self) -> Result<()> {
         let Setup { machine, .. } = self.setup;
-        self.guest = boot(&self.assets, machine, self.seat, self.folder.path())?;
+        self.guest = boot(&self.assets, machine, self.addresses, self.folder.path())?;
         Ok(())
     }
 
@@ -259,10 +259,17 @@ fn socket(folder: &Path) -> PathBuf {
     folder.join("net.sock")
 }
 
-fn serve(folder: &Path, seat: Seat, setup: Setup) -> Result<Daemon> {
-    let address = format!("{}/24", seat.host);
-    let fixed = ["--tap", seat.tap, "--tap-addr", &address, "--mac", seat.mac];
-    // A story that names a file means one in its own folder.
+fn serve(folder: &Path, addresses: Addressing, setup: Setup) -> Result<Daemon> {
+    let address = format!("{}/24", addresses.host);
+    let fixed = [
+        "--tap",
+        addresses.tap,
+        "--tap-addr",
+        &address,
+        "--mac",
+        addresses.mac,
+    ];
+    // A scenario that names a file means one in its own folder.
     let options = fixed
         .iter()
         .chain(setup.options)
@@ -271,17 +278,17 @@ fn serve(folder: &Path, seat: Seat, setup: Setup) -> Result<Daemon> {
     Daemon::serve(&socket(folder), &options)
 }
 
-fn boot(assets: &Assets, machine: Machine, seat: Seat, folder: &Path) -> Result<Guest> {
+fn boot(assets: &Assets, machine: Machine, addresses: Addressing, folder: &Path) -> Result<Guest> {
     let mut guest = assets.boot(machine, &[&socket(folder)], folder)?;
-    join_network(&mut guest, seat)?;
+    join_network(&mut guest, addresses)?;
     Ok(guest)
 }
 
 /// Gives the guest its address; the host forgets what it knew of an earlier guest.
-fn join_network(guest: &mut Guest, seat: Seat) -> Result<()> {
+fn join_network(guest: &mut Guest, addresses: Addressing) -> Result<()> {
     guest.expect(&format!(
         "ip link set {NIC} up && ip addr add {}/24 dev {NIC}",
-        seat.guest
+        addresses.guest
     ))?;
-    host::run(&format!("ip neigh flush dev {}", seat.tap)).map(drop)
+    host::run(&format!("ip neigh flush dev {}", addresses.tap)).map(drop)
 }
