@@ -400,7 +400,7 @@ impl World {
             assert!(popped.is_none(), "a chain that nobody made available");
             return None;
         };
-        let PoppedChain { chain, content } = popped.expect("a chain was made available");
+        let PoppedChain { chain, content, .. } = popped.expect("a chain was made available");
         let found = content.is_ok().then_some(seen.pieces);
         assert_eq!(found, pieces, "{:?}", self.config);
         self.hold(chain, before, &seen);

@@ -3,7 +3,7 @@
 //! Frames travel one way, and ownership moves with them:
 //!
 //! ```text
-//!   TX   driver ring --pop--> Chain + pieces --header copied once, checked--> Gather --send--> backend
+//!   TX   driver ring --pop--> Chain + segments --header copied once, checked--> Gather --send--> backend
 //!                     <-- push_used(chain, 0) ...  publish() once a batch -> interrupt?
 //!   RX   driver ring --pop--> RxPool --room--> Scatter <--recv-- backend
 //!                     <-- push_used(chain, n) ...  publish() once a batch -> interrupt?

@@ -1,4 +1,4 @@
-//! What one direction of a port may leave to the other side.
+//! Work that one direction of a port may leave to the other side.
 
 use bitflags::bitflags;
 

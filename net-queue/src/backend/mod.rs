@@ -11,7 +11,8 @@ use std::os::fd::BorrowedFd;
 use crate::memory::guard::MemoryFault;
 use crate::memory::segment::{Gather, Scatter};
 
-/// Why a frame was not sent.
+/// Cause for which a frame was not sent.
+#[non_exhaustive]
 #[derive(Debug)]
 pub enum SendError {
     /// Not now: the frame stays with the caller until the backend is writable.
@@ -24,7 +25,8 @@ pub enum SendError {
     Dead(io::Error),
 }
 
-/// Why no frame was received.
+/// Cause for which no frame was received.
+#[non_exhaustive]
 #[derive(Debug)]
 pub enum RecvError {
     /// None is there: wait until the backend is readable.
@@ -51,10 +53,10 @@ impl From<MemoryFault> for RecvError {
 
 /// Carries frames, each behind a virtio-net header of [`LinkConfig::hdr_len`] bytes.
 pub trait FrameBackend: Send {
-    /// What it can do.
+    /// Capabilities of this backend.
     fn caps(&self) -> Caps;
 
-    /// Its MTU in bytes as it is now, if it has one: for links whose MTU changes after they were opened.
+    /// MTU of the backend in bytes as it is now, if it has one: for links whose MTU changes after they were opened.
     fn mtu(&self) -> Option<u16> {
         self.caps().mtu
     }
@@ -78,10 +80,10 @@ pub trait FrameBackend: Send {
     /// See [`RecvError`].
     fn recv(&mut self, room: &mut Scatter<'_>) -> Result<usize, RecvError>;
 
-    /// What to poll for readable and writable.
+    /// Descriptor to poll for readable and writable.
     fn poll_fd(&self) -> BorrowedFd<'_>;
 
-    /// Whether frames can still pass; asked when the descriptor reports an error or a hang-up, of
+    /// Checks that frames can still pass; asked when the descriptor reports an error or a hang-up, of
     /// which a caller that has nothing to send and no room to receive into would not hear
     /// otherwise.
     ///

@@ -14,7 +14,7 @@ pub trait Limit: Send {
     /// Gives back the charge of a frame that did not pass.
     fn refund(&mut self, bytes: u64);
 
-    /// Is told that no frame is waiting, so that a shared budget can be left to others.
+    /// Notes that no frame is waiting, so that a shared budget can be left to others.
     fn idle(&mut self, _now: u64) {}
 }
 

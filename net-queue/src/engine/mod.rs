@@ -72,6 +72,7 @@ impl Budget {
 }
 
 /// Result of one call: why it stopped, and whether the driver asks for an interrupt.
+#[non_exhaustive]
 #[derive(Debug)]
 pub struct Outcome {
     /// Reason to stop.

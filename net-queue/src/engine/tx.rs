@@ -17,7 +17,7 @@ use crate::memory::segment::{Gather, HostSlice, IoVec, MAX_SEGMENTS, copy_from};
 use crate::ring::walk::{Resolver, SegmentSink};
 use crate::ring::{BufferSink, Chain, Cursor, PoppedChain, Ring, RingTask};
 
-/// Where one chain's bytes lie. Slot 0 stays free, so that what this side has checked can stand in front of the first
+/// Host segments of one chain. Slot 0 stays free, so that what this side has checked can stand in front of the first
 /// segment without moving any.
 #[derive(Debug)]
 struct Segments(Vec<IoVec>);

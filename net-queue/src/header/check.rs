@@ -11,7 +11,7 @@ const MIN_CSUM_START: u16 = 20;
 /// Linux keeps headroom and `csum_start` in one 16-bit sum; above this it refuses the frame.
 const MAX_L4_START: u16 = 0xffff - 1024;
 
-/// What a driver may put into a transmit header.
+/// Contents that a driver may put into a transmit header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TxRules {
     offloads: Offloads,
@@ -43,7 +43,7 @@ impl TxRules {
     }
 }
 
-/// What a backend may put into a receive header for this driver.
+/// Contents that a backend may put into a receive header for this driver.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RxRules {
     offloads: Offloads,

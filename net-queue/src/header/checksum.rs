@@ -54,7 +54,7 @@ fn fold(mut sum: u64) -> u16 {
     sum as u16
 }
 
-/// Where a frame with this checked header keeps the checksum that is to be completed.
+/// Offset at which a frame with this checked header keeps the checksum that is to be completed.
 pub(crate) fn field(header: NetHdr) -> usize {
     usize::from(header.csum_start()) + usize::from(header.csum_offset())
 }

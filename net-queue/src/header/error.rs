@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-/// Why a header, and with it its frame, was refused. Every variant is a drop cause.
+/// Cause for which a header, and with it its frame, was refused. Every variant is a drop cause.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
 #[repr(u8)]

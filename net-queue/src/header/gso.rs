@@ -78,7 +78,7 @@ pub(crate) struct Segmented {
     min_start: u16,
     /// Bytes of the shortest transport header.
     l4_len: u16,
-    /// Where that header keeps its checksum.
+    /// Offset of the checksum in that header.
     pub(crate) csum_offset: u16,
     /// Whether it is TCP, for which alone the ECN bit means something; UDP if not.
     pub(crate) tcp: bool,

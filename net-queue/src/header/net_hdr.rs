@@ -18,7 +18,7 @@ pub mod flags {
     pub const DATA_VALID: u8 = 2;
 }
 
-/// How long the header in front of each frame is; follows from the negotiated features.
+/// Length of the header in front of each frame; follows from the negotiated features.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum HdrSize {
@@ -170,13 +170,13 @@ impl NetHdr {
         raw
     }
 
-    /// See [`flags`].
+    /// Flags, of [`flags`].
     #[inline]
     pub const fn flags(self) -> u8 {
         self.low as u8
     }
 
-    /// See [`gso`](super::gso).
+    /// GSO type, of [`gso`](super::gso).
     #[inline]
     pub const fn gso_type(self) -> u8 {
         (self.low >> 8) as u8

@@ -48,7 +48,7 @@ pub(crate) fn ethertype(head: &[u8]) -> Option<u16> {
     word(head, link_len(head) - 2)
 }
 
-/// Where a frame keeps the checksum of its transport header, and what that header begins its sum with.
+/// Place of the checksum of a frame's transport header, and the start of its sum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Transport {
     /// Offset of the transport header.
@@ -109,7 +109,7 @@ impl Transport {
     }
 }
 
-/// Where the transport header of `protocol` begins, and the addresses.
+/// Offset of the transport header of `protocol`, and the addresses.
 fn ipv4(head: &[u8], at: usize, protocol: u8) -> Option<(usize, &[u8])> {
     let header = head.get(at..at + 20)?;
     let len = usize::from(header[0] & 15) * 4;

@@ -66,6 +66,7 @@ impl Chain {
 }
 
 /// A chain as a ring hands it out. It must go back, whether its content can be used or not.
+#[non_exhaustive]
 #[derive(Debug)]
 pub struct PoppedChain {
     /// The chain.

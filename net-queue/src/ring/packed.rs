@@ -90,7 +90,7 @@ impl Position {
         (flags & AVAIL != 0) == self.wrap && (flags & USED != 0) != self.wrap
     }
 
-    /// As it stands in an event area.
+    /// Encodes the position for an event area.
     fn event(self) -> u16 {
         self.slot | u16::from(self.wrap) << 15
     }
@@ -110,11 +110,11 @@ pub struct PackedRing {
     size: u16,
     event_idx: bool,
     indirect: bool,
-    /// Where the next available chain begins.
+    /// Position at which the next available chain begins.
     next: Position,
-    /// Where the next used descriptor goes.
+    /// Position of the next used descriptor.
     used: Position,
-    /// Where the next used descriptor went at the last publish.
+    /// Position of the next used descriptor at the last publish.
     published: Position,
     /// Slots from `published` to `next`: of chains that were taken and of which the driver was not told yet that
     /// they are used. It may not make those available again, so what is taken is bounded by the rest of the ring,

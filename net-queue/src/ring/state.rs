@@ -1,8 +1,8 @@
-//! What a ring is made from, and where it stands: the part that is saved and restored.
+//! The configuration of a ring and its position: the part that is saved and restored.
 
 use crate::memory::guest_ram::BadAddress;
 
-/// How a virtqueue lies in memory.
+/// Layout of a virtqueue in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Layout {
     /// Descriptor table, available ring, used ring. VirtIO 1.4 §2.7.
@@ -12,7 +12,7 @@ pub enum Layout {
     Packed,
 }
 
-/// Where the driver put the ring's three areas: guest-physical, or IOVA behind an access platform.
+/// Addresses at which the driver put the ring's three areas: guest-physical, or IOVA behind an access platform.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RingAddrs {
     /// Descriptor table (split), descriptor ring (packed).
@@ -23,7 +23,7 @@ pub struct RingAddrs {
     pub device: u64,
 }
 
-/// Where a ring stands. The default is a fresh ring.
+/// Position of a ring. The default is that of a fresh ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
     /// Index of the next chain to take: free-running for a split ring, a slot for a packed one.
@@ -47,7 +47,7 @@ impl Default for Cursor {
     }
 }
 
-/// How many chains a used element of a ring with `VIRTIO_F_IN_ORDER` may stand for.
+/// Number of chains that a used element of a ring with `VIRTIO_F_IN_ORDER` may stand for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UsedElements {
@@ -61,14 +61,14 @@ pub enum UsedElements {
     PerBatch,
 }
 
-/// All that it takes to run a ring.
+/// Configuration that it takes to run a ring.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RingConfig {
-    /// Its layout.
+    /// Layout of the ring.
     pub layout: Layout,
     /// Number of descriptors.
     pub size: u16,
-    /// Where it lies.
+    /// Addresses of its areas.
     pub addrs: RingAddrs,
     /// `VIRTIO_F_EVENT_IDX` was negotiated.
     pub event_idx: bool,
@@ -76,13 +76,14 @@ pub struct RingConfig {
     pub indirect: bool,
     /// `VIRTIO_F_IN_ORDER` was negotiated.
     pub in_order: bool,
-    /// How many chains one used element may stand for, if so. The role of the queue decides.
+    /// Number of chains that one used element may stand for, if so. The role of the queue decides.
     pub used_elements: UsedElements,
-    /// Where to go on.
+    /// Position to go on from.
     pub cursor: Cursor,
 }
 
-/// Why a ring cannot be run (VQ-SPL-02).
+/// Cause for which a ring cannot be run (VQ-SPL-02).
+#[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
 pub enum RingError {
     /// Size 0, beyond 32768, or no power of two where the layout needs one.
@@ -91,9 +92,9 @@ pub enum RingError {
     /// An area starts at an address that its layout does not allow.
     #[error("ring area at {addr:#x} is not aligned to {align}")]
     Alignment {
-        /// Where it starts.
+        /// Start of the area.
         addr: u64,
-        /// What it must be a multiple of.
+        /// Number that the start must be a multiple of.
         align: u64,
     },
     /// An area is not in guest memory, or not in one piece.

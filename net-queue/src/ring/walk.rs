@@ -121,7 +121,7 @@ pub(super) fn indirect_table(
     Ok((Area::new(host, gpa), entries))
 }
 
-/// Why `table` has no entry where one was looked for.
+/// Cause for which `table` has no entry where one was looked for.
 #[cold]
 pub(super) fn no_entry(table: &Area) -> DropCause {
     if table.faulted() {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::backend::{Caps, FrameBackend, LinkConfig, RecvError, SendError};
 use crate::memory::segment::{Gather, Scatter};
 
-/// What the backend does instead of moving one frame.
+/// Answer of the backend instead of moving one frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// It moves the frame after all: a place holder in a script.
@@ -93,12 +93,12 @@ impl Wire {
         std::mem::take(&mut self.state().sent)
     }
 
-    /// What the next sends shall do; afterwards they pass.
+    /// Sets the answers to the next sends; afterwards they pass.
     pub fn script_send(&self, answers: impl IntoIterator<Item = Answer>) {
         self.state().send_script.extend(answers);
     }
 
-    /// What the next receives shall do; afterwards they pass.
+    /// Sets the answers to the next receives; afterwards they pass.
     pub fn script_recv(&self, answers: impl IntoIterator<Item = Answer>) {
         self.state().recv_script.extend(answers);
     }
@@ -110,12 +110,12 @@ impl Wire {
         state.recv_script.clear();
     }
 
-    /// What [`FrameBackend::caps`] shall say.
+    /// Sets the answer of [`FrameBackend::caps`].
     pub fn set_caps(&self, caps: Caps) {
         self.state().caps = caps;
     }
 
-    /// What the backend was configured to, in order.
+    /// Configurations of the backend, in order.
     #[must_use]
     pub fn links(&self) -> Vec<LinkConfig> {
         self.state().links.clone()

@@ -33,7 +33,7 @@ impl RawDesc {
     }
 }
 
-/// When the driver wants an interrupt.
+/// Time at which the driver wants an interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interrupts {
     /// At the next used chain (with `EVENT_IDX` once, without at each).

@@ -7,7 +7,7 @@ use crate::testing::packed::PackedSide;
 use crate::testing::split::SplitSide;
 use crate::testing::{Interrupts, Piece, Random, RawDesc, TestMemory};
 
-/// Where a descriptor of a chain lies: its place there, from 0.
+/// Place of a descriptor of a chain, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum At {
     /// In the ring (or the ring's table).
@@ -16,7 +16,7 @@ pub enum At {
     Table(usize),
 }
 
-/// How a chain is described.
+/// Form in which a chain is described.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// One descriptor of the ring per buffer.
@@ -30,7 +30,7 @@ pub enum Shape {
 /// A chain that came back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Used {
-    /// What [`GuestRing::add`] returned for it.
+    /// Id that [`GuestRing::add`] returned for it.
     pub id: u16,
     /// Bytes that the device says it wrote.
     pub len: u32,
@@ -95,7 +95,7 @@ impl GuestRing {
         }
     }
 
-    /// What the device needs to know of this ring.
+    /// Configuration of this ring, as the device needs it.
     #[must_use]
     pub fn config(&self) -> RingConfig {
         self.config
@@ -253,7 +253,7 @@ impl GuestRing {
         std::iter::from_fn(|| self.poll()).collect()
     }
 
-    /// What the device wrote into `used`, as far as it says that it did.
+    /// Bytes that the device wrote into `used`, as far as it says that it did.
     #[must_use]
     pub fn bytes(&self, used: &Used) -> Vec<u8> {
         let writable: Vec<Piece> = used.pieces.iter().filter(|p| p.writable).copied().collect();

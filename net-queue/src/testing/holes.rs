@@ -9,7 +9,7 @@ use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap};
 
 use crate::testing::memory::{REGIONS, TestMemory};
 
-/// Why a part of guest memory cannot be accessed.
+/// Cause for which a part of guest memory cannot be accessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hole {
     /// It is mapped without any permission: unplugged, or ballooned.

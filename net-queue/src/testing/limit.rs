@@ -34,7 +34,7 @@ pub enum LimitCall {
 pub struct ScriptedLimit {
     /// One answer for each coming `take`; when it is empty, all are granted.
     pub answers: VecDeque<Result<(), u64>>,
-    /// What was called, in order.
+    /// Calls in order.
     pub calls: Vec<LimitCall>,
 }
 

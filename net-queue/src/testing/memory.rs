@@ -11,7 +11,7 @@ use vm_memory::{
 use crate::memory::guest_ram::{DirtyLog, GuestRam};
 use crate::testing::Random;
 
-/// What buffers that the device shall write are filled with.
+/// Byte that fills buffers which the device shall write.
 pub const POISON: u8 = 0xaa;
 
 /// One for rings, one right behind it, a hole, and a large one above 4 GiB for buffers.

@@ -8,7 +8,7 @@ use crate::testing::{Interrupts, Random, RawDesc, TestMemory};
 const AVAIL: u16 = 1 << 7;
 const USED: u16 = 1 << 15;
 
-/// Where the parts of a packed ring lie, for tests that write them directly.
+/// Places of the parts of a packed ring, for tests that write them directly.
 #[derive(Clone, Copy, Debug)]
 pub struct PackedFields {
     config: RingConfig,

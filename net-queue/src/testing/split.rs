@@ -5,7 +5,7 @@ use std::sync::atomic::{Ordering, fence};
 use crate::ring::RingConfig;
 use crate::testing::{Interrupts, Random, RawDesc, TestMemory};
 
-/// Where the parts of a split ring lie, for tests that write them directly.
+/// Places of the parts of a split ring, for tests that write them directly.
 #[derive(Clone, Copy, Debug)]
 pub struct SplitFields {
     config: RingConfig,

@@ -111,7 +111,7 @@ pub fn fence(order: Ordering) {
     lock().fence();
 }
 
-/// What a thread has seen, on its way to another one.
+/// Knowledge of a thread, on its way to another one.
 #[derive(Debug)]
 pub struct Note(View);
 
@@ -173,9 +173,9 @@ struct Stored {
 #[derive(Debug, Default)]
 struct Thread {
     seen: View,
-    /// What relaxed loads would have shown, were there a fence behind them.
+    /// Values that relaxed loads would have shown, were there a fence behind them.
     behind: View,
-    /// What relaxed stores show, because of the fence before them.
+    /// Values that relaxed stores show, because of the fence before them.
     fenced: View,
 }
 
@@ -184,7 +184,7 @@ struct Memory {
     names: BTreeMap<usize, usize>,
     words: Vec<Vec<Stored>>,
     threads: Vec<(ThreadId, Thread)>,
-    /// What all fences together have shown.
+    /// Values that all fences together have shown.
     fences: View,
 }
 

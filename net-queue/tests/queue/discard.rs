@@ -76,12 +76,14 @@ fn received_frames_are_dropped_without_a_touch_on_the_ring() {
                 let dropped = rig.dropped_for(DropCause::LinkDown);
                 let stop = rig
                     .engine
-                    .discard(&mut rig.backend, DropCause::LinkDown, FEW);
+                    .discard(&mut rig.backend, DropCause::LinkDown, FEW)
+                    .stop;
                 assert!(matches!(stop, Stop::Budget), "{stop:?}");
                 assert_eq!(rig.wire.waiting(), 2);
                 let stop = rig
                     .engine
-                    .discard(&mut rig.backend, DropCause::LinkDown, PLENTY);
+                    .discard(&mut rig.backend, DropCause::LinkDown, PLENTY)
+                    .stop;
                 assert!(matches!(stop, Stop::Backend), "{stop:?}");
                 assert_eq!(rig.dropped_for(DropCause::LinkDown), dropped + 5);
                 assert_eq!(rig.engine.cursor(), before);
@@ -102,7 +104,8 @@ fn a_backend_that_dies_while_frames_are_dropped_is_reported() {
         rig.wire.inject(packet(60, 1));
         let stop = rig
             .engine
-            .discard(&mut rig.backend, DropCause::LinkDown, PLENTY);
+            .discard(&mut rig.backend, DropCause::LinkDown, PLENTY)
+            .stop;
         assert!(matches!(stop, Stop::Dead(_)), "{stop:?}");
     });
 }

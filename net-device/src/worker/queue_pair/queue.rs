@@ -166,11 +166,7 @@ pub(crate) type TxQueue = WorkerQueue<TxEngine<AnyRing>>;
 impl RxQueue {
     /// Takes frames from the backend that nobody gets, since the link is set down.
     pub(super) fn discard(&mut self, backend: &mut dyn FrameBackend) -> Outcome {
-        Outcome {
-            stop: self.engine.discard(backend, DropCause::LinkDown, BUDGET),
-            frames: 0,
-            interrupt: false,
-        }
+        self.engine.discard(backend, DropCause::LinkDown, BUDGET)
     }
 
     /// Takes over a policy that has changed. To be called inside the worker's epoch.

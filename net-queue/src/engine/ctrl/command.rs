@@ -200,7 +200,7 @@ impl<'a> Command<'a> {
     }
 }
 
-/// What is left of a command's data.
+/// Rest of a command's data.
 struct Data<'a>(&'a [u8]);
 
 impl<'a> Data<'a> {
@@ -227,7 +227,7 @@ impl<'a> Data<'a> {
 
 /// Makes a MAC_TABLE_SET of `len` bytes, of which `command` holds the first, one with short lists
 /// that says the same: each list keeps its first [`MAX_MACS`] addresses. `read` fetches bytes of
-/// the whole command. What is no such command, or ends too early, stays as it is, cut short.
+/// the whole command. Any other command, and one that ends too early, stays as it is, cut short.
 #[cold]
 pub(super) fn cut_mac_table(
     command: &mut Vec<u8>,

@@ -1,4 +1,4 @@
-//! What was negotiated for receiving, and how long frames are by it.
+//! The negotiated terms of reception, and the lengths of frames that follow from them.
 
 use crate::header::{HdrSize, MAX_FRAME};
 use crate::offload::Offloads;
@@ -6,7 +6,7 @@ use crate::offload::Offloads;
 /// Bytes of a frame's start that a filter may look at: Ethernet header and VLAN tag.
 pub(super) const HEAD: usize = 18;
 
-/// What was negotiated for receiving.
+/// Negotiated terms of reception.
 #[derive(Clone, Copy, Debug)]
 pub struct RxConfig {
     /// Length of the header.

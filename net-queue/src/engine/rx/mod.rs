@@ -102,18 +102,23 @@ impl<R: Ring> RxEngine<R> {
 
     /// Takes what the backend has and drops it under `cause`; nothing of it reaches the driver.
     #[cold]
-    pub fn discard<B>(&mut self, backend: &mut B, cause: DropCause, mut budget: Budget) -> Stop
+    pub fn discard<B>(&mut self, backend: &mut B, cause: DropCause, mut budget: Budget) -> Outcome
     where
         B: FrameBackend + ?Sized,
     {
         self.path.discard_held(&mut self.ring);
-        loop {
+        let stop = loop {
             if let Err(stop) = self.path.discard(backend, cause) {
-                return stop;
+                break stop;
             }
             if !budget.spend(0) {
-                return Stop::Budget;
+                break Stop::Budget;
             }
+        };
+        Outcome {
+            stop,
+            frames: 0,
+            interrupt: false,
         }
     }
 }

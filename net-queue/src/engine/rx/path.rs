@@ -1,12 +1,12 @@
-//! What reception does with one frame.
+//! The path of one received frame.
 //!
 //! A frame arrives in the bounce buffer, is checked there, and is copied into as many chains as it takes. So nothing is
 //! ever cut, a frame need not wait until the driver has posted room for the longest one, and the system call gets one
 //! buffer. Where frames are so long that the copy would cost more than that saves, the pooled chains are offered in
 //! front of the bounce buffer, which then takes only what does not fit.
 //!
-//! What came to lie in the driver's buffers of a frame that is not delivered is overwritten with zeros and told to
-//! the dirty log: it may be somebody else's, and a migration has to see it.
+//! Bytes of a frame that is not delivered, in the driver's buffers, are overwritten with zeros and told to the dirty
+//! log: they may be somebody else's, and a migration has to see it.
 
 mod check;
 mod held;

@@ -23,7 +23,7 @@ const MOST_SEGMENTS: usize = MAX_SEGMENTS - 1;
 /// Twice that is allocated, so that the segments are moved to the front once in many frames.
 const ALLOCATED: usize = 2 * MAX_SEGMENTS;
 
-/// What frames that are not delivered are overwritten with.
+/// Bytes that overwrite frames which are not delivered.
 static ZEROS: [u8; 512] = [0; 512];
 
 /// A chain in the pool.
@@ -34,7 +34,7 @@ struct Posted {
 }
 
 impl Posted {
-    /// What is left of one that was taken.
+    /// Placeholder of one that was taken.
     const GONE: Self = Self {
         chain: Chain::NONE,
         segments: 0,
@@ -50,7 +50,7 @@ impl Posted {
 /// A chain that was refused when it was looked at, with the cause.
 pub(crate) type Refused = (Chain, DropCause);
 
-/// What [`RxPool::pull`] found.
+/// Result of [`RxPool::pull`].
 #[derive(Debug)]
 pub(crate) enum Pull {
     /// One more chain is in the pool.
@@ -66,7 +66,7 @@ pub(crate) enum Pull {
     Refused(Refused),
 }
 
-/// See the module's text.
+/// Pool of receive chains.
 #[derive(Debug)]
 pub(crate) struct RxPool {
     resolver: Resolver,
@@ -85,7 +85,7 @@ pub(crate) struct RxPool {
 /// Puts one chain's segments behind those of the pool.
 struct PoolSink<'a>(&'a mut RxPool);
 
-/// Where a chain's bytes lie.
+/// Host segments of a chain, as the pool keeps them.
 struct Segments<'a> {
     segments: &'a mut Vec<IoVec>,
     gpas: Option<&'a mut Vec<u64>>,
@@ -200,7 +200,7 @@ impl RxPool {
         Ok(Pull::Added)
     }
 
-    /// What becomes of a chain that cannot be used.
+    /// Deals with a chain that cannot be used.
     #[cold]
     fn not_pulled<R: Ring>(&mut self, ring: &mut R, chain: Chain, cause: DropCause) -> Pull {
         if self.is_empty() {
@@ -313,7 +313,7 @@ impl RxPool {
         put_front(&self.segments[self.start..], header)
     }
 
-    /// How many chains a frame of `len` bytes with its header takes.
+    /// Number of chains that a frame of `len` bytes with its header takes.
     #[inline]
     pub(crate) fn span(&self, len: usize) -> usize {
         let mut sum = 0usize;

@@ -39,7 +39,7 @@ impl Areas {
     }
 }
 
-/// What differs between the layouts.
+/// Difference between the layouts.
 pub(super) trait Side: Send {
     /// Makes a chain of `slots` available; `stamp` is the address and the length of each buffer.
     fn put(&mut self, slots: &[u16], stamp: u32);
@@ -328,7 +328,7 @@ impl Driver {
     }
 
     /// Asks for an interrupt at the `count`th chain to come; returns whether one has come already.
-    pub(super) fn arm(&self, count: u16) -> bool {
+    pub(super) fn enable_interrupts(&self, count: u16) -> bool {
         self.side.ask(count);
         fence(Ordering::SeqCst);
         self.side.used().is_some()

@@ -88,7 +88,7 @@ fn drive(mut driver: Driver, chains: u32, kick: &Bell, interrupts: &Sleeper) {
             return;
         }
         let most = driver.in_flight() as u16;
-        if !driver.arm(thread_rng().gen_range(1..=most)) {
+        if !driver.enable_interrupts(thread_rng().gen_range(1..=most)) {
             interrupts.sleep();
         }
         if coin() {

@@ -1,4 +1,4 @@
-//! Whether a driver may see a frame, and what the frame has to look like for it.
+//! The check whether a driver may see a frame, and the changes that make it one which the driver takes.
 
 use super::{Arrived, RxPath};
 use crate::drop_cause::DropCause;
@@ -16,7 +16,7 @@ const SUMMED: usize = 512;
 impl RxPath {
     /// Decides whether the driver may see `frame`, and with which header.
     ///
-    /// What was received directly is read back from where the backend put it. The driver could change it meanwhile,
+    /// A part that was received directly is read back from where the backend put it. The driver could change it meanwhile,
     /// and would deceive nobody but itself.
     #[inline(always)]
     pub(super) fn check(

@@ -14,7 +14,7 @@ impl RxPath {
         self.counters.add_limited();
     }
 
-    /// See [`RxEngine::missing`](super::RxEngine::missing).
+    /// Implements [`RxEngine::missing`](super::super::RxEngine::missing).
     pub(in crate::engine::rx) fn missing(&self) -> Option<usize> {
         match self.held {
             Some(Held::Short(frame)) => Some(frame.len.saturating_sub(self.pool.writable_len())),
@@ -22,7 +22,7 @@ impl RxPath {
         }
     }
 
-    /// See [`RxEngine::give_up`](super::RxEngine::give_up).
+    /// Implements [`RxEngine::give_up`](super::super::RxEngine::give_up).
     pub(in crate::engine::rx) fn give_up(&mut self) {
         if self.missing().is_some()
             && let Some(held) = self.held.take()
@@ -43,7 +43,7 @@ impl RxPath {
         self.pool.scrub(frame.direct);
     }
 
-    /// See [`RxEngine::drain`](super::RxEngine::drain).
+    /// Implements [`RxEngine::drain`](super::super::RxEngine::drain).
     pub(in crate::engine::rx) fn drain<R, L>(
         &mut self,
         ring: &mut R,
@@ -75,7 +75,7 @@ impl RxPath {
         self.publish(ring, frames, bytes)
     }
 
-    /// See [`RxEngine::discard_held`](super::RxEngine::discard_held).
+    /// Implements [`RxEngine::discard_held`](super::super::RxEngine::discard_held).
     pub(in crate::engine::rx) fn discard_held<R: Ring>(&mut self, ring: &mut R) {
         if let Some(held) = self.held.take() {
             self.drop_frame(held.frame(), DropCause::Stopped);
