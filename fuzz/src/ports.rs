@@ -84,7 +84,7 @@ impl FrameBackend for Port {
         let header = self.size.bytes();
         let mut bytes = vec![0; frame.len()];
         assert!(frame.len() <= MAX_FRAME + header && frame.header_len() == header);
-        assert!(frame.as_iovecs().1 <= MAX_SEGMENTS);
+        assert!(frame.as_iovecs().len() <= MAX_SEGMENTS);
         assert_eq!(frame.copy_to(&mut bytes)?, frame.len());
         let mut raw = RawHdr::new(self.size);
         raw.as_mut_bytes().copy_from_slice(&bytes[..header]);
@@ -106,7 +106,7 @@ impl FrameBackend for Port {
 
     fn recv(&mut self, room: &mut Scatter<'_>) -> Result<usize, RecvError> {
         self.call();
-        assert!(!room.is_empty() && room.as_iovecs().1 <= MAX_SEGMENTS);
+        assert!(!room.is_empty() && room.as_iovecs().len() <= MAX_SEGMENTS);
         match self.mood {
             Mood::Gone => return Err(RecvError::Dead(io::ErrorKind::BrokenPipe.into())),
             Mood::Busy => return Err(RecvError::WouldBlock),

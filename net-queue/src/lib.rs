@@ -40,12 +40,13 @@ pub use engine::{
     Budget, Engine, FrameFilter, Limit, Outcome, RxConfig, RxEngine, Stop, TxEngine, Unlimited,
 };
 pub use header::MAX_FRAME;
+pub use memory::dirty_log::{DirtyLog, DirtySwitch};
 pub use memory::guard::MemoryFault;
 pub use memory::guest_ram::{
-    Access, AccessPlatform, BadAddress, DirtyLog, GuestRam, RamError, ReadError, TranslateError,
+    Access, AccessPlatform, BadAddress, GuestRam, RamError, ReadError, TranslateError,
 };
 pub use memory::segment::{Gather, IoVec, MAX_SEGMENTS, Scatter};
-pub use memory::{SharedBytes, guard};
+pub use memory::{RawRegion, SharedBytes, guard};
 pub use offload::Offloads;
 pub use refusal::Refusal;
 

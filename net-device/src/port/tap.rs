@@ -1,5 +1,4 @@
 //! A TAP queue as a port.
-#![allow(unsafe_code)]
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -84,44 +83,19 @@ impl FrameBackend for TapBackend {
 
     #[inline]
     fn send(&mut self, frame: &Gather<'_>) -> Result<(), SendError> {
-        let (pieces, count) = frame.as_iovecs();
-        let sent = if count == 1 {
-            // SAFETY: one piece, valid for reading its description and its bytes while `frame` is borrowed.
-            unsafe {
-                self.tap
-                    .write_raw((*pieces).iov_base.cast(), (*pieces).iov_len)
-            }
-        } else {
-            // SAFETY: the pieces are valid for reading while `frame` is borrowed.
-            unsafe { self.tap.writev_raw(pieces, count) }
-        };
-        sent.map(|_| ()).map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => SendError::WouldBlock,
-            _ if is_fault(&error) => SendError::Memory,
-            _ if is_gone(&error) => SendError::Dead(error),
-            _ => SendError::Refused,
-        })
+        match frame.write_to(&self.tap).map_err(SendError::from) {
+            Ok(_) => Ok(()),
+            Err(SendError::Dead(error)) if !is_gone(&error) => Err(SendError::Refused),
+            Err(error) => Err(error),
+        }
     }
 
     #[inline]
     fn recv(&mut self, room: &mut Scatter<'_>) -> Result<usize, RecvError> {
-        let (pieces, count) = room.as_iovecs();
-        let received = if count == 1 {
-            // SAFETY: one piece, valid for reading its description and for writing its bytes while `room` is borrowed.
-            unsafe {
-                self.tap
-                    .read_raw((*pieces).iov_base.cast(), (*pieces).iov_len)
-            }
-        } else {
-            // SAFETY: the pieces are valid for writing while `room` is borrowed.
-            unsafe { self.tap.readv_raw(pieces, count) }
-        };
-        received.map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => RecvError::WouldBlock,
-            _ if is_fault(&error) => RecvError::Memory,
-            _ if is_transient(&error) => RecvError::Lost,
-            _ => RecvError::Dead(error),
-        })
+        match room.read_from(&self.tap).map_err(RecvError::from) {
+            Err(RecvError::Dead(error)) if is_transient(&error) => Err(RecvError::Lost),
+            received => received,
+        }
     }
 
     fn poll_fd(&self) -> BorrowedFd<'_> {
@@ -134,11 +108,6 @@ impl FrameBackend for TapBackend {
     fn check(&self) -> io::Result<()> {
         Err(io::Error::from_raw_os_error(libc::EBADFD))
     }
-}
-
-/// The kernel could not access the frame's memory; the frame is gone, the port is not.
-fn is_fault(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::EFAULT)
 }
 
 /// The interface was deleted under the descriptor.

@@ -45,6 +45,32 @@ impl From<MemoryFault> for SendError {
     }
 }
 
+/// Frames that cannot be sent now, and memory that is not there, are told apart; every other error is
+/// [`SendError::Dead`], in which a backend looks for those that its link survives.
+impl From<io::Error> for SendError {
+    #[inline]
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => Self::WouldBlock,
+            _ if error.raw_os_error() == Some(libc::EFAULT) => Self::Memory,
+            _ => Self::Dead(error),
+        }
+    }
+}
+
+/// No frame, and memory that is not there, are told apart; every other error is [`RecvError::Dead`], in which a backend
+/// looks for those that its link survives.
+impl From<io::Error> for RecvError {
+    #[inline]
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => Self::WouldBlock,
+            _ if error.raw_os_error() == Some(libc::EFAULT) => Self::Memory,
+            _ => Self::Dead(error),
+        }
+    }
+}
+
 impl From<MemoryFault> for RecvError {
     fn from(_: MemoryFault) -> Self {
         Self::Memory

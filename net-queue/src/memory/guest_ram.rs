@@ -4,17 +4,11 @@ use std::any::{Any, TypeId};
 use std::fmt;
 use std::sync::Arc;
 
-use vm_memory::bitmap::Bitmap;
-use vm_memory::{Address, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
+use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion};
 
-use crate::memory::guard::MemoryFault;
-use crate::memory::segment::{HostSlice, copy_from};
-
-/// Is told of every byte range that the device wrote to guest memory.
-pub trait DirtyLog: Send + Sync {
-    /// Marks `len` bytes from guest-physical address `gpa`; the range lies in guest memory.
-    fn mark(&self, gpa: u64, len: u64);
-}
+use super::dirty_log::{Bitmaps, DirtyLog, DirtySwitch};
+use super::guard::MemoryFault;
+use super::segment::{HostSlice, IoVec, copy_from};
 
 /// What the device wants to do with memory that it asks to be translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,13 +76,18 @@ pub enum ReadError {
     Fault(#[from] MemoryFault),
 }
 
+/// A range of guest memory and its place in this process.
 #[derive(Clone, Copy, Debug)]
-struct Region {
+pub(super) struct Region {
     gpa: u64,
     host: HostSlice,
 }
 
 impl Region {
+    pub(super) fn new(gpa: u64, host: HostSlice) -> Self {
+        Self { gpa, host }
+    }
+
     /// The bytes from `gpa` to the region's end, if `gpa` lies in the region.
     #[inline]
     fn from(&self, gpa: u64) -> Option<HostSlice> {
@@ -109,12 +108,14 @@ impl Region {
     }
 }
 
+#[derive(Clone)]
 struct Inner {
     regions: Vec<Region>,
     dirty: Option<Arc<dyn DirtyLog>>,
+    switch: DirtySwitch,
     platform: Option<Arc<dyn AccessPlatform>>,
-    /// The owner of the mappings: held, never looked at.
-    mapping: Arc<dyn Any + Send + Sync>,
+    /// Keeps the addresses mapped.
+    _owner: Arc<dyn Any + Send + Sync>,
 }
 
 /// Guest memory as the rings and engines use it: host addresses that were looked up once.
@@ -124,8 +125,9 @@ struct Inner {
 #[derive(Clone)]
 pub struct GuestRam {
     inner: Arc<Inner>,
-    /// Whether `inner` has a dirty log, known without looking there.
+    /// Whether `inner` has a dirty log, and its switch: known without looking there.
     tracks: bool,
+    switch: DirtySwitch,
 }
 
 impl fmt::Debug for GuestRam {
@@ -162,6 +164,9 @@ impl Hint {
 impl GuestRam {
     /// Resolves `memory`, which stays alive as long as any clone of the result.
     ///
+    /// Each region is taken as the one slice that [`GuestMemoryRegion::get_slice`] gives for all of its bytes. Safe code
+    /// cannot make up such a slice, so memory that lies about its host addresses is refused or read where it is.
+    ///
     /// Writes are marked in the regions' bitmaps, unless these are the empty `()` bitmap.
     ///
     /// # Errors
@@ -171,12 +176,23 @@ impl GuestRam {
         M: GuestMemoryBackend + Send + Sync + 'static,
         <M::R as GuestMemoryRegion>::B: 'static,
     {
-        let mut regions = Vec::new();
-        for region in memory.iter() {
+        let regions = memory.iter().map(|region| {
             let gpa = region.start_addr().raw_value();
             let host = HostSlice::of_region(region).ok_or(RamError::NotMapped(gpa))?;
-            regions.push(Region { gpa, host });
-        }
+            Ok(Region::new(gpa, host))
+        });
+        let regions = regions.collect::<Result<_, _>>()?;
+        let marks = TypeId::of::<<M::R as GuestMemoryRegion>::B>() != TypeId::of::<()>();
+        let dirty = marks.then(|| Arc::new(Bitmaps(memory.clone())) as Arc<dyn DirtyLog>);
+        Self::of_regions(regions, dirty, memory)
+    }
+
+    /// Memory in `regions`, which `owner` keeps mapped.
+    pub(super) fn of_regions(
+        mut regions: Vec<Region>,
+        dirty: Option<Arc<dyn DirtyLog>>,
+        owner: Arc<dyn Any + Send + Sync>,
+    ) -> Result<Self, RamError> {
         regions.sort_by_key(|region| region.gpa);
         if regions.is_empty() {
             return Err(RamError::Empty);
@@ -187,19 +203,19 @@ impl GuestRam {
                 return Err(RamError::Overlap(pair[1].gpa));
             }
         }
-        let marks = TypeId::of::<<M::R as GuestMemoryRegion>::B>() != TypeId::of::<()>();
-        let dirty = marks.then(|| Arc::new(Bitmaps(memory.clone())) as Arc<dyn DirtyLog>);
         Ok(Self::of(Inner {
             regions,
             dirty,
+            switch: DirtySwitch::default(),
             platform: None,
-            mapping: memory,
+            _owner: owner,
         }))
     }
 
     fn of(inner: Inner) -> Self {
         Self {
             tracks: inner.dirty.is_some(),
+            switch: inner.switch.clone(),
             inner: Arc::new(inner),
         }
     }
@@ -207,41 +223,58 @@ impl GuestRam {
     /// The same memory with writes told to `log` (`None`: to nobody).
     #[must_use]
     pub fn with_dirty_log(&self, log: Option<Arc<dyn DirtyLog>>) -> Self {
-        self.with(log, self.inner.platform.clone())
+        self.with(|inner| inner.dirty = log)
+    }
+
+    /// The same memory whose dirty log is told of writes while `switch` is on.
+    #[must_use]
+    pub fn with_dirty_switch(&self, switch: DirtySwitch) -> Self {
+        self.with(|inner| inner.switch = switch)
     }
 
     /// The same memory behind `platform`: every address that the driver gives is translated first.
     #[must_use]
     pub fn with_access_platform(&self, platform: Arc<dyn AccessPlatform>) -> Self {
-        self.with(self.inner.dirty.clone(), Some(platform))
+        self.with(|inner| inner.platform = Some(platform))
     }
 
-    fn with(
-        &self,
-        dirty: Option<Arc<dyn DirtyLog>>,
-        platform: Option<Arc<dyn AccessPlatform>>,
-    ) -> Self {
-        Self::of(Inner {
-            regions: self.inner.regions.clone(),
-            dirty,
-            platform,
-            mapping: self.inner.mapping.clone(),
-        })
+    fn with(&self, change: impl FnOnce(&mut Inner)) -> Self {
+        let mut inner = Inner::clone(&self.inner);
+        change(&mut inner);
+        Self::of(inner)
     }
 
-    /// Whether anyone wants to know of writes.
+    /// Whether anyone wants to know of writes now.
     #[inline]
     pub(crate) fn tracks_writes(&self) -> bool {
-        self.tracks
+        self.tracks && self.switch.is_on()
     }
 
-    /// Tells the dirty log of a write.
+    /// Tells the dirty log of a write, if anyone wants to know.
     #[inline]
     pub(crate) fn mark(&self, gpa: u64, len: u64) {
-        if let Some(dirty) = &self.inner.dirty
-            && len > 0
+        if len > 0
+            && self.tracks_writes()
+            && let Some(dirty) = &self.inner.dirty
         {
             dirty.mark(gpa, len);
+        }
+    }
+
+    /// Tells the dirty log of a write to the first `len` bytes of `segment`: at each guest address where they are seen,
+    /// which is one unless regions share host memory.
+    ///
+    /// So nobody has to keep guest addresses for marks that may never be made.
+    pub(crate) fn mark_segment(&self, segment: &IoVec, len: usize) {
+        let start = segment.addr();
+        let end = start + segment.len().min(len);
+        for region in &self.inner.regions {
+            let base = region.host.addr();
+            let from = start.max(base);
+            let to = end.min(base + region.host.len());
+            if from < to {
+                self.mark(region.gpa + (from - base) as u64, (to - from) as u64);
+            }
         }
     }
 
@@ -341,21 +374,5 @@ impl GuestRam {
             },
         )?;
         found.ok_or(bad)
-    }
-}
-
-/// The bitmaps that vm-memory's regions carry.
-struct Bitmaps<M>(Arc<M>);
-
-impl<M> DirtyLog for Bitmaps<M>
-where
-    M: GuestMemoryBackend + Send + Sync,
-{
-    fn mark(&self, gpa: u64, len: u64) {
-        if let Some((region, offset)) = self.0.to_region_addr(GuestAddress(gpa)) {
-            region
-                .bitmap()
-                .mark_dirty(offset.raw_value() as usize, len as usize);
-        }
     }
 }

@@ -1,7 +1,9 @@
 //! Guest memory: found once, reached by guarded accesses, handed on as segments.
 //!
 //! ```text
+//!   raw_regions    guest memory from bare host ranges, the one entry that is unsafe to call
 //!   guest_ram      regions, addresses, writes that are marked
+//!   dirty_log      the log that is told of writes, and its switch
 //!   segment        host ranges, scatter lists, copies; Gather and Scatter, which backends see
 //!   shared_bytes   bytes shared with another process, such as a front-end's dirty log
 //!   bounce_buffer  memory of this process that short frames pass through
@@ -9,9 +11,12 @@
 //! ```
 
 pub(crate) mod bounce_buffer;
+pub(crate) mod dirty_log;
 pub mod guard;
 pub(crate) mod guest_ram;
+mod raw_regions;
 pub(crate) mod segment;
 mod shared_bytes;
 
+pub use raw_regions::RawRegion;
 pub use shared_bytes::SharedBytes;

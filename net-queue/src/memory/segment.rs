@@ -7,15 +7,19 @@
 //! fails then (`guard`).
 #![allow(unsafe_code)]
 
+use std::io;
 use std::marker::PhantomData;
+use std::os::fd::{AsFd, AsRawFd};
 use std::ptr::{self, NonNull};
+use std::slice;
 
+use libc::c_int;
 use vm_memory::bitmap::BitmapSlice;
 use vm_memory::{GuestMemoryRegion, MemoryRegionAddress, VolatileSlice};
 
-use crate::memory::guard::{self, MemoryFault};
+use super::guard::{self, MemoryFault};
 
-/// The most pieces one `readv` or `writev` takes (Linux `UIO_MAXIOV`).
+/// The most segments that one `readv` or `writev` takes (Linux `UIO_MAXIOV`).
 pub const MAX_SEGMENTS: usize = 1024;
 
 /// A checked range of host memory that backs guest memory.
@@ -32,13 +36,23 @@ unsafe impl Send for HostSlice {}
 unsafe impl Sync for HostSlice {}
 
 impl HostSlice {
-    /// The whole of a mapped region, or `None` when the region has no host mapping.
+    /// The whole of a mapped region, or `None` when the region has no host mapping for all of it.
+    ///
+    /// The slice borrows from the region, which whoever keeps the result keeps in its place.
     pub(crate) fn of_region<R: GuestMemoryRegion>(region: &R) -> Option<Self> {
-        let ptr = region.get_host_address(MemoryRegionAddress(0)).ok()?;
-        Some(Self {
-            ptr: NonNull::new(ptr)?,
-            len: usize::try_from(region.len()).ok()?,
-        })
+        let len = usize::try_from(region.len()).ok().filter(|len| *len > 0)?;
+        let slice = region.get_slice(MemoryRegionAddress(0), len).ok()?;
+        (slice.len() == len).then(|| Self::of_volatile(&slice))
+    }
+
+    /// The `len` bytes at `ptr`, or `None` when there is no such range.
+    ///
+    /// # Safety
+    /// They are mapped as long as the result is in use, and no Rust reference to them exists.
+    pub(crate) unsafe fn from_raw(ptr: *mut u8, len: usize) -> Option<Self> {
+        let ptr = NonNull::new(ptr)?;
+        let fits = len > 0 && isize::try_from(len).is_ok() && ptr.addr().checked_add(len).is_some();
+        fits.then_some(Self { ptr, len })
     }
 
     /// All of `slice`, whose memory the caller keeps mapped.
@@ -77,6 +91,11 @@ impl HostSlice {
         self.ptr.as_ptr()
     }
 
+    /// Host address of the first byte, to be compared with others.
+    pub(crate) fn addr(&self) -> usize {
+        self.ptr.addr().get()
+    }
+
     #[inline]
     pub(crate) fn io(&self) -> IoVec {
         IoVec(libc::iovec {
@@ -86,7 +105,7 @@ impl HostSlice {
     }
 }
 
-/// One piece of a scatter list: the kernel's `iovec` over a checked range.
+/// One segment of a scatter list: the kernel's `iovec` over a checked range.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub struct IoVec(libc::iovec);
@@ -103,11 +122,16 @@ impl std::fmt::Debug for IoVec {
 }
 
 impl IoVec {
-    /// A piece of no bytes.
+    /// A segment of no bytes.
     pub(crate) const EMPTY: Self = Self(libc::iovec {
         iov_base: ptr::null_mut(),
         iov_len: 0,
     });
+
+    /// Host address of the first byte, to be compared with others.
+    pub(crate) fn addr(&self) -> usize {
+        self.0.iov_base.addr()
+    }
 
     /// Its length in bytes.
     #[inline]
@@ -126,65 +150,65 @@ impl IoVec {
     #[inline]
     pub(crate) fn advance(&mut self, count: usize) {
         let count = count.min(self.0.iov_len);
-        // SAFETY: `count` is within the piece.
+        // SAFETY: `count` is within the segment.
         self.0.iov_base = unsafe { self.0.iov_base.cast::<u8>().add(count) }.cast();
         self.0.iov_len -= count;
     }
 }
 
-/// Copies from `pieces`, after the first `skip` bytes, into `dst`; returns how many bytes there were.
+/// Copies from `segments`, after the first `skip` bytes, into `dst`; returns how many bytes there were.
 ///
 /// # Errors
 /// Some of them cannot be read; any part of `dst` may have been written.
 #[inline]
 pub(crate) fn copy_from(
-    pieces: &[IoVec],
+    segments: &[IoVec],
     skip: usize,
     dst: &mut [u8],
 ) -> Result<usize, MemoryFault> {
     let most = dst.len();
-    each_part(pieces, skip, most, |guest, done, count| {
-        // SAFETY: `count` bytes at `guest` are within a piece, which is mapped (module invariant);
+    each_part(segments, skip, most, |guest, done, count| {
+        // SAFETY: `count` bytes at `guest` are within a segment, which is mapped (module invariant);
         // `done + count <= dst.len()`, and `dst` is this process's own.
         unsafe { guard::copy(guest, dst.as_mut_ptr().add(done), count) }
     })
 }
 
-/// Copies `src` into `pieces`, after their first `skip` bytes; returns how many bytes found room.
+/// Copies `src` into `segments`, after their first `skip` bytes; returns how many bytes found room.
 ///
 /// # Errors
 /// Some of the room cannot be written; any part of it may have been.
 #[inline]
-pub(crate) fn copy_into(pieces: &[IoVec], skip: usize, src: &[u8]) -> Result<usize, MemoryFault> {
-    each_part(pieces, skip, src.len(), |guest, done, count| {
-        // SAFETY: `count` bytes at `guest` are within a piece, which is mapped (module invariant);
+pub(crate) fn copy_into(segments: &[IoVec], skip: usize, src: &[u8]) -> Result<usize, MemoryFault> {
+    each_part(segments, skip, src.len(), |guest, done, count| {
+        // SAFETY: `count` bytes at `guest` are within a segment, which is mapped (module invariant);
         // `done + count <= src.len()`, and `src` is this process's own.
         unsafe { guard::copy(src.as_ptr().add(done), guest, count) }
     })
 }
 
 /// Calls `copy(guest, done, count)` for each contiguous part of the `most` bytes that lie `skip`
-/// bytes behind the start of `pieces`; returns how many bytes there were.
+/// bytes behind the start of `segments`; returns how many bytes there were.
 #[inline(always)]
 fn each_part(
-    pieces: &[IoVec],
+    segments: &[IoVec],
     mut skip: usize,
     most: usize,
     mut copy: impl FnMut(*mut u8, usize, usize) -> Result<(), MemoryFault>,
 ) -> Result<usize, MemoryFault> {
     let mut done = 0;
-    for piece in pieces {
+    for segment in segments {
         if done == most {
             break;
         }
-        let len = piece.len();
+        let len = segment.len();
         if skip >= len {
             skip -= len;
             continue;
         }
         let count = (len - skip).min(most - done);
         copy(
-            piece.0.iov_base.cast::<u8>().wrapping_add(skip),
+            segment.0.iov_base.cast::<u8>().wrapping_add(skip),
             done,
             count,
         )?;
@@ -194,38 +218,59 @@ fn each_part(
     Ok(done)
 }
 
-/// Copies a header to the front of `pieces`, in registers when the first piece has room for it.
+/// Copies a header to the front of `segments`, in registers when the first segment has room for it.
 ///
 /// # Errors
 /// The room cannot be written.
 #[inline]
 pub(crate) fn put_front<const N: usize>(
-    pieces: &[IoVec],
+    segments: &[IoVec],
     header: &[u8; N],
 ) -> Result<(), MemoryFault> {
-    match pieces.first() {
-        // SAFETY: the piece has `N` bytes and is mapped (module invariant).
-        Some(piece) if piece.len() >= N => unsafe {
-            guard::store_header(piece.0.iov_base.cast(), header)
+    match segments.first() {
+        // SAFETY: the segment has `N` bytes and is mapped (module invariant).
+        Some(segment) if segment.len() >= N => unsafe {
+            guard::store_header(segment.0.iov_base.cast(), header)
         },
-        _ => copy_into(pieces, 0, header).map(|_| ()),
+        _ => copy_into(segments, 0, header).map(|_| ()),
+    }
+}
+
+/// The segments as the kernel knows them.
+#[inline]
+fn bare(segments: &[IoVec]) -> &[libc::iovec] {
+    // SAFETY: `IoVec` is a transparent wrapper of `libc::iovec`.
+    unsafe { slice::from_raw_parts(segments.as_ptr().cast(), segments.len()) }
+}
+
+/// Makes a system call again as long as signals interrupt it.
+#[inline]
+fn transfer(mut call: impl FnMut() -> isize) -> io::Result<usize> {
+    loop {
+        if let Ok(count) = usize::try_from(call()) {
+            return Ok(count);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
     }
 }
 
 /// A frame on its way out: the checked header, then the frame's bytes where the guest left them.
 #[derive(Debug)]
 pub struct Gather<'a> {
-    pieces: &'a [IoVec],
+    segments: &'a [IoVec],
     header: usize,
     len: usize,
     guest: PhantomData<&'a [u8]>,
 }
 
 impl<'a> Gather<'a> {
-    /// `pieces[0]` is the header of `header` bytes; `len` counts header and frame.
-    pub(crate) fn new(pieces: &'a [IoVec], header: usize, len: usize) -> Self {
+    /// `segments[0]` is the header of `header` bytes; `len` counts header and frame.
+    pub(crate) fn new(segments: &'a [IoVec], header: usize, len: usize) -> Self {
         Self {
-            pieces,
+            segments,
             header,
             len,
             guest: PhantomData,
@@ -235,11 +280,15 @@ impl<'a> Gather<'a> {
     /// A frame that this process owns, header first: for tests and for backends that pass frames on.
     #[must_use]
     pub fn with_bytes<T>(bytes: &[u8], header: usize, f: impl FnOnce(&Gather<'_>) -> T) -> T {
-        let piece = IoVec(libc::iovec {
+        let segment = IoVec(libc::iovec {
             iov_base: bytes.as_ptr().cast_mut().cast(),
             iov_len: bytes.len(),
         });
-        f(&Gather::new(&[piece], header.min(bytes.len()), bytes.len()))
+        f(&Gather::new(
+            &[segment],
+            header.min(bytes.len()),
+            bytes.len(),
+        ))
     }
 
     /// Bytes of header and frame together.
@@ -261,11 +310,30 @@ impl<'a> Gather<'a> {
         self.header
     }
 
-    /// The pieces, for `writev`: valid while `self` is borrowed, at most [`MAX_SEGMENTS`].
+    /// The segments, for system calls that gather: mapped while `self` is borrowed, at most [`MAX_SEGMENTS`].
+    ///
+    /// Their bytes are not for this process to look at: a guest may write them at any time, and they need not be there.
     #[inline]
     #[must_use]
-    pub fn as_iovecs(&self) -> (*const libc::iovec, usize) {
-        (self.pieces.as_ptr().cast(), self.pieces.len())
+    pub fn as_iovecs(&self) -> &[libc::iovec] {
+        bare(self.segments)
+    }
+
+    /// Sends header and frame to `fd`, with one `write` or `writev` that is repeated when a signal interrupts it;
+    /// returns how many bytes it took.
+    ///
+    /// # Errors
+    /// What the system call says; `EFAULT` is guest memory that is not there.
+    /// [`SendError`](crate::SendError) is made `From` it.
+    #[inline]
+    pub fn write_to(&self, fd: impl AsFd) -> io::Result<usize> {
+        let fd = fd.as_fd().as_raw_fd();
+        match self.as_iovecs() {
+            // SAFETY: the segment is mapped while `self` is borrowed (module invariant); the kernel only reads it.
+            [one] => transfer(|| unsafe { libc::write(fd, one.iov_base, one.iov_len) }),
+            // SAFETY: as above, for each of them.
+            all => transfer(|| unsafe { libc::writev(fd, all.as_ptr(), all.len() as c_int) }),
+        }
     }
 
     /// Copies header and frame into `dst`; returns the bytes copied, at most `dst.len()`.
@@ -274,7 +342,7 @@ impl<'a> Gather<'a> {
     /// The frame cannot be read: the guest's memory is not there.
     #[inline]
     pub fn copy_to(&self, dst: &mut [u8]) -> Result<usize, MemoryFault> {
-        copy_from(self.pieces, 0, dst)
+        copy_from(self.segments, 0, dst)
     }
 
     /// Copies from byte `skip` (counted from the header's first byte) on.
@@ -282,22 +350,22 @@ impl<'a> Gather<'a> {
     /// # Errors
     /// As for [`Gather::copy_to`].
     pub fn copy_from_offset(&self, skip: usize, dst: &mut [u8]) -> Result<usize, MemoryFault> {
-        copy_from(self.pieces, skip, dst)
+        copy_from(self.segments, skip, dst)
     }
 }
 
 /// Room for one frame and its header, spread over guest buffers.
 #[derive(Debug)]
 pub struct Scatter<'a> {
-    pieces: &'a [IoVec],
+    segments: &'a [IoVec],
     len: usize,
     guest: PhantomData<&'a mut [u8]>,
 }
 
 impl<'a> Scatter<'a> {
-    pub(crate) fn new(pieces: &'a [IoVec], len: usize) -> Self {
+    pub(crate) fn new(segments: &'a [IoVec], len: usize) -> Self {
         Self {
-            pieces,
+            segments,
             len,
             guest: PhantomData,
         }
@@ -323,11 +391,31 @@ impl<'a> Scatter<'a> {
         self.len == 0
     }
 
-    /// The pieces, for `readv`: valid while `self` is borrowed, at most [`MAX_SEGMENTS`].
+    /// The segments, for system calls that scatter: mapped while `self` is borrowed, at most [`MAX_SEGMENTS`].
+    ///
+    /// Their bytes are not for this process to look at: a guest may write them at any time, and they need not be there.
     #[inline]
     #[must_use]
-    pub fn as_iovecs(&mut self) -> (*const libc::iovec, usize) {
-        (self.pieces.as_ptr().cast(), self.pieces.len())
+    pub fn as_iovecs(&mut self) -> &[libc::iovec] {
+        bare(self.segments)
+    }
+
+    /// Receives header and frame from `fd`, with one `read` or `readv` that is repeated when a signal interrupts it;
+    /// returns how many bytes came.
+    ///
+    /// # Errors
+    /// What the system call says; `EFAULT` is guest memory that is not there.
+    /// [`RecvError`](crate::RecvError) is made `From` it.
+    #[inline]
+    pub fn read_from(&mut self, fd: impl AsFd) -> io::Result<usize> {
+        let fd = fd.as_fd().as_raw_fd();
+        match self.as_iovecs() {
+            // SAFETY: the segment is mapped while `self` is borrowed, and no reference to its bytes exists (module
+            // invariant).
+            [one] => transfer(|| unsafe { libc::read(fd, one.iov_base, one.iov_len) }),
+            // SAFETY: as above, for each of them.
+            all => transfer(|| unsafe { libc::readv(fd, all.as_ptr(), all.len() as c_int) }),
+        }
     }
 
     /// Copies `src` in at byte `skip`; returns how many bytes found room.
@@ -335,7 +423,7 @@ impl<'a> Scatter<'a> {
     /// # Errors
     /// The room cannot be written: the guest's memory is not there.
     pub fn write_at(&mut self, skip: usize, src: &[u8]) -> Result<usize, MemoryFault> {
-        copy_into(self.pieces, skip, src)
+        copy_into(self.segments, skip, src)
     }
 
     /// Copies out what was put in before, from byte `skip` on: for decorators that look at a received frame.
@@ -343,6 +431,6 @@ impl<'a> Scatter<'a> {
     /// # Errors
     /// It cannot be read: the guest's memory is not there any more.
     pub fn read_at(&self, skip: usize, dst: &mut [u8]) -> Result<usize, MemoryFault> {
-        copy_from(self.pieces, skip, dst)
+        copy_from(self.segments, skip, dst)
     }
 }

@@ -8,7 +8,8 @@ use vm_memory::{
     AtomicAccess, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion,
 };
 
-use crate::memory::guest_ram::{DirtyLog, GuestRam};
+use crate::memory::dirty_log::DirtyLog;
+use crate::memory::guest_ram::GuestRam;
 use crate::testing::Random;
 
 /// Byte that fills buffers which the device shall write.

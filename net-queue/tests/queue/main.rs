@@ -3,6 +3,7 @@
 mod checksum;
 mod ctrl;
 mod differential;
+mod dirty;
 mod discard;
 mod hostile;
 mod in_order;

@@ -7,12 +7,11 @@ use net_queue::header::{HdrSize, TxRules};
 use net_queue::ring::{AnyRing, RingConfig, RingError};
 use net_queue::testing::{GuestRing, Piece, Shape, TestMemory};
 use net_queue::{
-    Access, AccessPlatform, DirtyLog, DropCause, Engine, GuestRam, RamError, RxEngine,
-    TranslateError, TxEngine,
+    Access, AccessPlatform, DropCause, GuestRam, RamError, RxEngine, TranslateError, TxEngine,
 };
 use vm_memory::GuestMemoryMmap;
 
-use crate::rig::{MERGE, RxRig, TxRig, every_layout, every_ring, frame, packet, ring};
+use crate::rig::{MERGE, RxRig, TxRig, every_layout, frame, packet, ring};
 
 #[test]
 fn memory_without_regions_is_refused() {
@@ -199,63 +198,5 @@ fn rings_must_be_mapped_in_one_piece() {
             made(read_only, &config),
             Err(RingError::Address(_))
         ));
-    });
-}
-
-/// A copy of some memory that is kept up by dirty marks alone, at once, as by a migration that is fast.
-struct Replica {
-    memory: TestMemory,
-    start: u64,
-    bytes: Mutex<Vec<u8>>,
-}
-
-impl Replica {
-    fn copy(&self) {
-        let mut bytes = self.bytes.lock().expect("no panic before");
-        *bytes = self.memory.read(self.start, bytes.len());
-    }
-
-    fn is_current(&self) -> bool {
-        let bytes = self.bytes.lock().expect("no panic before");
-        *bytes == self.memory.read(self.start, bytes.len())
-    }
-}
-
-impl DirtyLog for Replica {
-    fn mark(&self, gpa: u64, len: u64) {
-        let mut bytes = self.bytes.lock().expect("no panic before");
-        let end = self.start + bytes.len() as u64;
-        for addr in (gpa..gpa + len).filter(|addr| (self.start..end).contains(addr)) {
-            bytes[(addr - self.start) as usize] = self.memory.read(addr, 1)[0];
-        }
-    }
-}
-
-/// A byte of a ring is marked after it was written, each time: a mark that comes first is one that is lost.
-#[test]
-fn marks_follow_every_ring_write() {
-    every_ring(16, |config| {
-        let memory = TestMemory::new();
-        let replica = Arc::new(Replica {
-            memory: memory.clone(),
-            start: memory.regions()[0].0,
-            bytes: Mutex::new(vec![0; 1024]),
-        });
-        let ram = memory.ram().with_dirty_log(Some(replica.clone()));
-        let mut rig = RxRig::over(memory, ram, config, MERGE);
-        for n in 0..40 {
-            while rig.guest.free() > 0 {
-                rig.post(&[100]);
-            }
-            rig.wire.inject(packet(150 + n as usize, n));
-            replica.copy();
-            rig.drain();
-            assert!(replica.is_current(), "after a frame");
-            rig.engine.enable_notification();
-            assert!(replica.is_current(), "after arming");
-            rig.engine.disable_notification();
-            assert!(replica.is_current(), "after disarming");
-            rig.guest.poll_all();
-        }
     });
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use net_device::net_queue::header::{HDR_LEN, HdrSize};
 use net_device::net_queue::ring::{AnyRing, RingConfig};
 use net_device::net_queue::{
-    Budget, FrameBackend, LinkConfig, Offloads, QueueCounters, RxConfig, RxEngine,
+    Budget, FrameBackend, GuestRam, LinkConfig, Offloads, QueueCounters, RxConfig, RxEngine,
 };
 use net_device::tap::Tap;
 use net_device::{Layout, Port};
@@ -93,6 +93,15 @@ impl Lane {
 
     /// An engine that receives into these buffers, as a Linux driver would negotiate it.
     pub(crate) fn receiver(&self, counters: Arc<QueueCounters>) -> RxEngine<AnyRing> {
+        self.receiver_in(self.memory.ram(), counters)
+    }
+
+    /// The same over another view of the memory.
+    pub(crate) fn receiver_in(
+        &self,
+        ram: GuestRam,
+        counters: Arc<QueueCounters>,
+    ) -> RxEngine<AnyRing> {
         let config = RxConfig {
             size: HdrSize::Base,
             offloads: offloads(),
@@ -100,13 +109,8 @@ impl Lane {
             mtu: Some(1500),
             link_mtu: Some(1500),
         };
-        RxEngine::new(
-            self.ring.device(),
-            SIZE,
-            self.memory.ram(),
-            config,
-            counters,
-        )
+        let ring = AnyRing::new(&ram, &self.ring.config()).expect("the ring is mapped");
+        RxEngine::new(ring, SIZE, ram, config, counters)
     }
 
     /// Takes `count` used chains, which must be all.

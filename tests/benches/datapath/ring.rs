@@ -6,7 +6,7 @@ use std::sync::Arc;
 use net_device::Layout;
 use net_device::net_queue::header::{HDR_LEN, HdrSize, NetHdr, RawHdr, RxRules, TxRules};
 use net_device::net_queue::ring::AnyRing;
-use net_device::net_queue::{Budget, Stop, TxEngine, Unlimited};
+use net_device::net_queue::{Budget, DirtySwitch, GuestRam, Stop, TxEngine, Unlimited};
 use net_queue::testing::{LAYOUTS, NullBackend};
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
@@ -17,6 +17,8 @@ use crate::paired::timed;
 use crate::report::layout_name;
 
 const FRAME: usize = 64;
+/// A full frame, whose buffers make the dirty marks that count.
+const LONG: usize = 1514;
 const ROUNDS: usize = 200;
 const TURNS: usize = 15;
 
@@ -25,11 +27,35 @@ const WHOLE_RING: Budget = Budget {
     bytes: u64::MAX,
 };
 
-fn tx(layout: Layout) -> f64 {
+/// The bitmaps of the memory.
+#[derive(Clone, Copy)]
+enum Marks {
+    /// There are none.
+    None,
+    /// Nobody wants to know of writes.
+    Off,
+    /// Every write is marked.
+    On,
+}
+
+impl Marks {
+    const ALL: [Self; 3] = [Self::None, Self::Off, Self::On];
+
+    fn view(self, lane: &Lane) -> GuestRam {
+        if matches!(self, Self::None) {
+            return lane.memory.ram();
+        }
+        let switch = DirtySwitch::default();
+        switch.set(matches!(self, Self::On));
+        lane.memory.tracked_ram().with_dirty_switch(switch)
+    }
+}
+
+fn tx(layout: Layout, marks: Marks) -> f64 {
     let mut lane = Lane::new(layout, HDR_LEN + FRAME, false);
     let rules = TxRules::new(lane::offloads());
-    let mut engine: TxEngine<AnyRing> =
-        TxEngine::new(lane.ring.device(), HdrSize::Base, rules, Arc::default());
+    let ring = AnyRing::new(&marks.view(&lane), &lane.ring.config()).expect("the ring is mapped");
+    let mut engine: TxEngine<AnyRing> = TxEngine::new(ring, HdrSize::Base, rules, Arc::default());
     per_frame(|| {
         lane.post(SIZE);
         let time = timed(|| {
@@ -41,15 +67,15 @@ fn tx(layout: Layout) -> f64 {
     })
 }
 
-fn rx(layout: Layout) -> f64 {
+fn rx(layout: Layout, len: usize, marks: Marks) -> f64 {
     let mut lane = Lane::new(layout, 1536, true);
-    let mut engine = lane.receiver(Arc::default());
+    let mut engine = lane.receiver_in(marks.view(&lane), Arc::default());
     per_frame(|| {
         lane.post(SIZE);
         let time = timed(|| {
             black_box(
                 engine
-                    .run(&mut NullBackend(FRAME), &mut Unlimited, None, 0, WHOLE_RING)
+                    .run(&mut NullBackend(len), &mut Unlimited, None, 0, WHOLE_RING)
                     .interrupt,
             );
         });
@@ -162,8 +188,8 @@ pub(crate) fn run() {
     let mut figures = [f64::INFINITY; 6];
     for _ in 0..TURNS {
         for (at, layout) in LAYOUTS.into_iter().enumerate() {
-            figures[at] = tx(layout).min(figures[at]);
-            figures[2 + at] = rx(layout).min(figures[2 + at]);
+            figures[at] = tx(layout, Marks::None).min(figures[at]);
+            figures[2 + at] = rx(layout, FRAME, Marks::None).min(figures[2 + at]);
         }
         figures[4] = tx_by_crate().min(figures[4]);
         figures[5] = rx_by_crate().min(figures[5]);
@@ -180,6 +206,35 @@ pub(crate) fn run() {
             split / by_crate,
             packed / by_crate
         );
+    }
+    dirty_marks();
+}
+
+/// The same work over memory with vm-memory's bitmaps, whether or not somebody wants to know of writes.
+fn dirty_marks() {
+    type Row = (&'static str, usize, fn(Layout, Marks) -> f64);
+    let rows: [Row; 3] = [
+        ("TX", FRAME, tx),
+        ("RX", FRAME, |layout, marks| rx(layout, FRAME, marks)),
+        ("RX", LONG, |layout, marks| rx(layout, LONG, marks)),
+    ];
+    println!("\nthe same over bitmaps, ns a frame, and share of the row without bitmaps");
+    for (dir, len, measure) in rows {
+        for layout in LAYOUTS {
+            let mut figures = [f64::INFINITY; 3];
+            for _ in 0..TURNS {
+                for (figure, marks) in figures.iter_mut().zip(Marks::ALL) {
+                    *figure = measure(layout, marks).min(*figure);
+                }
+            }
+            let [none, off, on] = figures;
+            println!(
+                "{dir} {len:4} B  {:6}  none {none:6.1}   off {off:6.1} {:.3}   on {on:6.1} {:.3}",
+                layout_name(layout),
+                off / none,
+                on / none
+            );
+        }
     }
 }
 

@@ -71,8 +71,6 @@ pub(crate) enum Pull {
 pub(crate) struct RxPool {
     resolver: Resolver,
     segments: Vec<IoVec>,
-    /// Guest-physical address of each segment; none unless there is a dirty log.
-    gpas: Vec<u64>,
     posted: Vec<Posted>,
     /// The first of `posted` that is still here.
     first: usize,
@@ -88,20 +86,16 @@ struct PoolSink<'a>(&'a mut RxPool);
 /// Host segments of a chain, as the pool keeps them.
 struct Segments<'a> {
     segments: &'a mut Vec<IoVec>,
-    gpas: Option<&'a mut Vec<u64>>,
     most: usize,
 }
 
 impl SegmentSink for Segments<'_> {
     #[inline(always)]
-    fn push(&mut self, host: HostSlice, gpa: u64) -> Result<(), DropCause> {
+    fn push(&mut self, host: HostSlice, _gpa: u64) -> Result<(), DropCause> {
         if self.segments.len() == self.most {
             return Err(DropCause::Segments);
         }
         self.segments.push(host.io());
-        if let Some(gpas) = &mut self.gpas {
-            gpas.push(gpa);
-        }
         Ok(())
     }
 }
@@ -121,7 +115,6 @@ impl BufferSink for PoolSink<'_> {
         let pool = &mut *self.0;
         let mut segments = Segments {
             segments: &mut pool.segments,
-            gpas: pool.ram.tracks_writes().then_some(&mut pool.gpas),
             most: pool.start + MOST_SEGMENTS,
         };
         pool.resolver.resolve(ram, addr, len, true, &mut segments)
@@ -134,7 +127,6 @@ impl RxPool {
             resolver: Resolver::default(),
             // One more, so that the segment behind the pool always has a slot.
             segments: Vec::with_capacity(ALLOCATED + 1),
-            gpas: Vec::with_capacity(ALLOCATED + 1),
             posted: Vec::with_capacity(ALLOCATED),
             first: 0,
             start: 0,
@@ -216,7 +208,6 @@ impl RxPool {
 
     fn cut(&mut self, len: usize) {
         self.segments.truncate(len);
-        self.gpas.truncate(len);
     }
 
     /// Moves what is here to the front when the next chain might not find space behind it.
@@ -236,7 +227,6 @@ impl RxPool {
     fn move_to_front(&mut self) {
         self.posted.drain(..self.first);
         self.segments.drain(..self.start);
-        self.gpas.drain(..self.start.min(self.gpas.len()));
         (self.first, self.start) = (0, 0);
     }
 
@@ -372,13 +362,15 @@ impl RxPool {
         }
     }
 
+    #[cold]
+    #[inline(never)]
     fn mark(&self, segments: usize, mut written: usize) {
-        for at in self.start..self.start + segments {
+        for segment in &self.segments[self.start..self.start + segments] {
             if written == 0 {
                 break;
             }
-            let count = self.segments[at].len().min(written);
-            self.ram.mark(self.gpas[at], count as u64);
+            let count = segment.len().min(written);
+            self.ram.mark_segment(segment, count);
             written -= count;
         }
     }
