@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use net_queue::ring::Cursor;
-use net_queue::{AccessPlatform, QueueCounters};
+use net_queue::{AccessPlatform, DirtySwitch, QueueCounters};
 
 use crate::active::ActiveDevice;
 use crate::config::NetConfig;
@@ -25,6 +25,8 @@ mod activation;
 mod builder;
 mod limit_groups;
 mod limits;
+mod memory;
+mod memory_map;
 #[cfg(feature = "snapshot")]
 mod migration;
 mod mtu;
@@ -34,6 +36,7 @@ mod threads;
 
 pub use builder::NetDeviceBuilder;
 use limit_groups::LimitGroups;
+use memory_map::MemoryMap;
 use states::State;
 
 /// A virtio-net device. VirtIO 1.4 §5.1.
@@ -50,6 +53,10 @@ pub struct NetDevice {
     /// One for each queue; the control queue's is the last.
     counters: Vec<Arc<QueueCounters>>,
     platform: Option<Arc<dyn AccessPlatform>>,
+    /// Whether anybody wants to know of writes to guest memory: the VMM's, over all activations.
+    dirty_switch: DirtySwitch,
+    /// The VMM's memory map, where it gave one to be read again.
+    memory: Option<MemoryMap>,
     host: Option<HostInterface>,
     /// The MTU that the driver is told, if that is not the device's to tell.
     driver_mtu: Option<u16>,

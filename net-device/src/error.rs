@@ -60,6 +60,9 @@ pub enum ActivateError {
     /// memory.
     #[error("addresses are to be translated, and no access platform was set")]
     NoPlatform,
+    /// Memory has changed, and the device was given no map to read again.
+    #[error("there is no memory map to follow")]
+    NoMemoryMap,
     /// Fewer than one pair of queues.
     #[error("at least one receive and one transmit queue are needed")]
     Queues,

@@ -64,7 +64,7 @@ pub use events::{DeviceEvent, Observer};
 pub use features::{FeatureError, FeatureWords, Features};
 pub use lifecycle::{Lifecycle, StateError};
 pub use net_queue::ring::{Cursor, Layout, RingAddrs};
-pub use net_queue::{AccessPlatform, DirtyLog, DropCause, GuestRam};
+pub use net_queue::{AccessPlatform, DirtyLog, DropCause, GuestRam, RawRegion};
 pub use port::{HostInterface, Port, PortControl};
 pub use seccomp::ThreadKind;
 #[cfg(feature = "snapshot")]

@@ -1,4 +1,4 @@
-//! The ways into and out of an activation, memory that changes meanwhile included.
+//! The ways into and out of an activation.
 
 use std::sync::Arc;
 
@@ -16,42 +16,8 @@ use crate::state::DeviceState;
 use crate::transport::{Activation, Interrupt};
 
 impl NetDevice {
-    /// Guest memory as the device may use it under the negotiated features (NET-FEAT-11).
-    ///
-    /// # Errors
-    /// The driver's addresses are to be translated, and there is nobody to do it.
-    fn view(&self, memory: GuestRam) -> Result<GuestRam, ActivateError> {
-        if !self.acked.contains(Features::VIRTIO_F_ACCESS_PLATFORM) {
-            return Ok(memory);
-        }
-        let platform = self.platform.clone().ok_or(ActivateError::NoPlatform)?;
-        Ok(memory.with_access_platform(platform))
-    }
-
-    /// Moves every queue over to changed guest memory, between two frames. The old mapping is not
-    /// used any more, by any queue, whatever the result is. A queue whose ring the driver broke
-    /// stays broken.
-    ///
-    /// # Errors
-    /// A running queue is not in the new memory, or the host cannot let it go on. All queues have
-    /// stopped, no memory is held, and the device needs a reset: until then every call that would
-    /// use a queue fails with the same reason.
-    pub fn set_memory(&mut self, memory: GuestRam) -> Result<(), ActivateError> {
-        self.state.active()?;
-        let running = self.lifecycle() == Lifecycle::Running;
-        let moved = self.view(memory).and_then(|ram| {
-            let active = self.state.active()?;
-            active.rebind(ram)?;
-            if running { active.run() } else { Ok(()) }
-        });
-        if let Err(error) = &moved {
-            self.end_without_memory(error);
-        }
-        moved
-    }
-
     /// Ends an activation for which there is no guest memory any more.
-    fn end_without_memory(&mut self, error: &ActivateError) {
+    pub(super) fn end_without_memory(&mut self, error: &ActivateError) {
         let interrupt = self.state.interrupt();
         let cause = FailureCause::Memory(chain(error));
         self.end_activation(|detached, interrupt| {
@@ -90,7 +56,7 @@ impl NetDevice {
         if !(activation.queues.is_empty() || there(0) && there(1)) {
             return Err(ActivateError::Queues);
         }
-        let ram = self.view(activation.memory.clone())?;
+        let ram = self.view(&activation.memory)?;
         let from = self.lifecycle();
         match self.state.take(&self.config.id) {
             State::Inactive(detached) => self.start(from, detached, None, ram, activation),

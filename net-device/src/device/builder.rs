@@ -3,7 +3,7 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use net_queue::{AccessPlatform, Caps, FrameBackend, Offloads};
+use net_queue::{AccessPlatform, Caps, DirtySwitch, FrameBackend, Offloads};
 use rate_limiter::Group;
 use tap::{Tap, TapOptions};
 use vmm_sys_util::eventfd::EventFd;
@@ -274,6 +274,8 @@ impl<'a> NetDeviceBuilder<'a> {
             control_budget: Arc::new(ControlBudget::new(config.control_limit)),
             counters: (0..=2 * pairs).map(|_| Arc::default()).collect(),
             platform: self.platform,
+            dirty_switch: DirtySwitch::default(),
+            memory: None,
             host: None,
             driver_mtu: None,
             limit_groups: self.limit_groups,

@@ -140,5 +140,17 @@ impl Snapshottable for NetDevice {
 
 impl Transportable for NetDevice {}
 
-/// What the device writes is marked in the bitmap of the guest memory, or in the log that was set on it.
-impl Migratable for NetDevice {}
+/// What the device writes is marked in the bitmap of the guest memory, or in the log that was set on it, while logging is
+/// [switched on](NetDevice::set_dirty_logging), as it is from the beginning.
+impl Migratable for NetDevice {
+    fn start_dirty_log(&mut self) -> Result<(), MigrateError> {
+        let done = self.set_dirty_logging(true);
+        done.map_err(|error| MigrateError::DirtyLog(error.into()))
+    }
+
+    /// Switches marks off. What was marked stays in the bitmap or log, which belongs to the VMM.
+    fn stop_dirty_log(&mut self) -> Result<(), MigrateError> {
+        let done = self.set_dirty_logging(false);
+        done.map_err(|error| MigrateError::DirtyLog(error.into()))
+    }
+}

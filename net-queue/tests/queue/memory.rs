@@ -9,7 +9,12 @@ use net_queue::testing::{GuestRing, Piece, Shape, TestMemory};
 use net_queue::{
     Access, AccessPlatform, DropCause, GuestRam, RamError, RxEngine, TranslateError, TxEngine,
 };
-use vm_memory::GuestMemoryMmap;
+use vm_memory::guest_memory::Result as GuestMemoryResult;
+use vm_memory::{
+    Bytes, GuestAddress, GuestMemoryMmap, GuestMemoryRegion, GuestMemoryRegionBytes,
+    GuestRegionCollection, GuestRegionMmap, GuestUsize, MemoryRegionAddress, MmapRegion,
+    VolatileSlice,
+};
 
 use crate::rig::{MERGE, RxRig, TxRig, every_layout, frame, packet, ring};
 
@@ -199,4 +204,57 @@ fn rings_must_be_mapped_in_one_piece() {
             Err(RingError::Address(_))
         ));
     });
+}
+
+/// A region in safe code that gives a wild host address for its bytes, and its bytes as a slice that may be short.
+struct Liar {
+    region: GuestRegionMmap<()>,
+    short: usize,
+}
+
+impl GuestMemoryRegionBytes for Liar {}
+
+impl GuestMemoryRegion for Liar {
+    type B = ();
+
+    fn len(&self) -> GuestUsize {
+        self.region.len()
+    }
+
+    fn start_addr(&self) -> GuestAddress {
+        self.region.start_addr()
+    }
+
+    fn bitmap(&self) {}
+
+    fn get_host_address(&self, _addr: MemoryRegionAddress) -> GuestMemoryResult<*mut u8> {
+        Ok(std::ptr::without_provenance_mut(0xdead_0000))
+    }
+
+    fn get_slice(
+        &self,
+        offset: MemoryRegionAddress,
+        count: usize,
+    ) -> GuestMemoryResult<VolatileSlice<'_, ()>> {
+        self.region.get_slice(offset, count - self.short)
+    }
+}
+
+#[test]
+fn a_region_that_lies_about_its_host_address_is_read_where_its_slice_is() {
+    let liar = |short| {
+        let region = MmapRegion::new(4096).expect("it can be mapped");
+        let region = GuestRegionMmap::new(region, GuestAddress(0x8000)).expect("it has an end");
+        region
+            .write_slice(b"frame", MemoryRegionAddress(4091))
+            .expect("it is there");
+        let regions = vec![Liar { region, short }];
+        Arc::new(GuestRegionCollection::from_regions(regions).expect("there is one"))
+    };
+    let ram = GuestRam::new(liar(0)).expect("its slice covers it");
+    let mut bytes = [0; 5];
+    ram.read(0x8fff - 4, &mut bytes).expect("it is there");
+    assert_eq!(&bytes, b"frame");
+    let short = GuestRam::new(liar(1));
+    assert!(matches!(short, Err(RamError::NotMapped(0x8000))));
 }

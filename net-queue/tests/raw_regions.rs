@@ -1,0 +1,72 @@
+//! Guest memory from bare host ranges, as a VMM with mappings of its own hands it in.
+#![allow(unsafe_code)]
+
+use std::ptr;
+use std::sync::Arc;
+
+use net_queue::testing::DirtyRanges;
+use net_queue::{BadAddress, GuestRam, RamError, RawRegion, ReadError};
+use vm_memory::MmapRegion;
+
+const LEN: usize = 8192;
+
+fn region(mapping: &MmapRegion, gpa: u64, at: usize, len: usize) -> RawRegion {
+    RawRegion {
+        gpa,
+        host: mapping.as_ptr().wrapping_add(at),
+        len,
+    }
+}
+
+#[test]
+fn ranges_are_guest_memory_and_keep_their_owner() {
+    let owner = Arc::new(MmapRegion::<()>::new(LEN).expect("it can be mapped"));
+    // SAFETY: the byte is within the mapping, which nobody else accesses.
+    unsafe { owner.as_ptr().add(4096).write(7) };
+    let regions = [
+        region(&owner, 0x9000, 4096, 4096),
+        region(&owner, 0x1000, 0, 4096),
+    ];
+    // SAFETY: both ranges are within the mapping, which `owner` keeps.
+    let ram = unsafe { GuestRam::from_raw_regions(&regions, owner.clone()) };
+    let ram = ram
+        .expect("the ranges are apart")
+        .with_dirty_log(Some(Arc::<DirtyRanges>::default()));
+    let weak = Arc::downgrade(&owner);
+    drop(owner);
+    let mut byte = [0];
+    ram.read(0x9000, &mut byte).expect("it is there");
+    assert_eq!(byte, [7]);
+    let beyond = BadAddress {
+        addr: 0x2000,
+        len: 1,
+    };
+    assert_eq!(ram.read(0x2000, &mut byte), Err(ReadError::Address(beyond)));
+    assert!(weak.upgrade().is_some());
+    drop(ram);
+    assert!(weak.upgrade().is_none());
+}
+
+#[test]
+fn ranges_that_cannot_be_are_refused() {
+    let owner = Arc::new(MmapRegion::<()>::new(LEN).expect("it can be mapped"));
+    let made = |regions: &[RawRegion]| {
+        // SAFETY: a range is within the mapping, or refused.
+        unsafe { GuestRam::from_raw_regions(regions, owner.clone()) }
+    };
+    assert!(matches!(made(&[]), Err(RamError::Empty)));
+    let null = RawRegion {
+        gpa: 0,
+        host: ptr::null_mut(),
+        len: 1,
+    };
+    assert!(matches!(made(&[null]), Err(RamError::NotMapped(0))));
+    let empty = region(&owner, 0x1000, 0, 0);
+    assert!(matches!(made(&[empty]), Err(RamError::NotMapped(0x1000))));
+    let endless = region(&owner, 0x1000, 0, usize::MAX);
+    assert!(matches!(made(&[endless]), Err(RamError::NotMapped(0x1000))));
+    let overlapping = [region(&owner, 0, 0, 4096), region(&owner, 4095, 4096, 4096)];
+    assert!(matches!(made(&overlapping), Err(RamError::Overlap(4095))));
+    let last = region(&owner, u64::MAX - 1, 0, 2);
+    assert!(made(&[last]).is_ok());
+}
