@@ -3,7 +3,9 @@
 mod common;
 
 use common::bucket;
-use rate_limiter::{ConfigError, Quantity, Rate, RateError, RateLimiter, RateLimiterConfig};
+use rate_limiter::{
+    ConfigError, Quantity, Rate, RateError, RateLimiter, RateLimiterConfig, TokenBucketConfig,
+};
 
 fn parse(text: &str) -> Result<RateLimiterConfig, serde_json::Error> {
     serde_json::from_str(text)
@@ -62,7 +64,24 @@ fn refuses_what_cannot_be_counted() {
         check((1 << 56) + 1, 1),
         Err(ConfigError::TooLarge { field })
     );
+    let century_ms = 36_600 * 24 * 3_600_000;
+    assert_eq!(check(1, century_ms), Ok(()));
+    assert_eq!(
+        check(1, century_ms + 1),
+        Err(ConfigError::TooSlow { field })
+    );
     assert_eq!(check(1, u64::MAX), Err(ConfigError::TooSlow { field }));
+    let mut config = common::bandwidth(1000, 10);
+    let bucket_of = |burst| {
+        Some(TokenBucketConfig {
+            one_time_burst: Some(burst),
+            ..bucket(1000, 10)
+        })
+    };
+    config.bandwidth = bucket_of(1 << 56);
+    assert_eq!(config.validate(), Ok(()));
+    config.bandwidth = bucket_of((1 << 56) + 1);
+    assert_eq!(config.validate(), Err(ConfigError::TooLarge { field }));
     let mut config = common::bandwidth(1000, 10);
     config.peak_bandwidth = Some(bucket(10_000, 101));
     assert_eq!(config.validate(), Err(ConfigError::PeakBelowBandwidth));

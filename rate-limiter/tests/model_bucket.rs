@@ -201,3 +201,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_refund_goes_back_to_where_it_was_taken_from() {
+    let rate = Rate::new(1, 1000, Quantity::Bytes).unwrap();
+    let mut bucket = TokenBucket::new(1000, rate, 500);
+    let left = |bucket: &mut TokenBucket| {
+        let level = bucket.level(0);
+        (level.tokens, level.one_time_burst)
+    };
+    bucket.take(0, 100).unwrap();
+    assert_eq!(left(&mut bucket), (1000, 400));
+    bucket.refund(100);
+    assert_eq!(left(&mut bucket), (1000, 500));
+    bucket.take(0, 700).unwrap();
+    assert_eq!(left(&mut bucket), (800, 0));
+    bucket.refund(100);
+    assert_eq!(left(&mut bucket), (900, 0));
+    bucket.refund(200);
+    assert_eq!(left(&mut bucket), (1000, 0), "no more than it holds");
+}
