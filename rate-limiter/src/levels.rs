@@ -54,7 +54,7 @@ impl Level {
 }
 
 fn saturate(tokens: i128) -> i64 {
-    i64::try_from(tokens).unwrap_or(if tokens < 0 { i64::MIN } else { i64::MAX })
+    tokens.clamp(i64::MIN.into(), i64::MAX.into()) as i64
 }
 
 impl Levels {
