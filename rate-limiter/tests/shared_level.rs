@@ -176,6 +176,31 @@ fn a_refund_keeps_an_advance_and_gives_back_the_rest() {
 }
 
 #[test]
+fn what_a_refund_leaves_in_hand_is_not_counted_as_used() {
+    let (group, mut queues) = shared(8000, 1);
+    queues[0].take(0, 5000, 1).unwrap();
+    queues[0].refund(4000, 1); // 1000 stay in hand
+    let later = 5000 * US;
+    assert_eq!(level(&group, later), 7000);
+    queues[0].take(later, 1000, 1).unwrap();
+    assert_eq!(level(&group, later), 7000);
+    queues[0].idle(later);
+    assert_eq!(level(&group, later), 7000);
+    assert_eq!(level(&group, later + 1000 * US), 8000);
+}
+
+#[test]
+fn a_member_that_leaves_keeps_not_even_a_fraction() {
+    // Three bytes in seven milliseconds: no whole number of nanoseconds brings one.
+    let group = Group::new(&bandwidth(3000, 7000)).unwrap();
+    let mut queue = member(&group);
+    queue.take(0, 1, 1).unwrap();
+    drop(queue);
+    let level = group.levels(3_600_000 * MS).bandwidth.unwrap();
+    assert_eq!((level.tokens, level.fraction), (3000, 0));
+}
+
+#[test]
 fn who_waits_is_woken_when_all_that_is_reserved_is_there() {
     for refund in [true, false] {
         let (group, mut queues) = shared(8000, 1);
