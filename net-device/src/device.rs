@@ -10,13 +10,13 @@ use crate::config::NetConfig;
 use crate::error::ActivateError;
 use crate::events::{DeviceEvent, Events};
 use crate::features::{FeatureError, Features};
+use crate::handle::DeviceHandle;
 use crate::lifecycle::{Lifecycle, StateError};
 use crate::log_limit::LogLimit;
 use crate::port::HostInterface;
 use crate::shared::config_space::ConfigSpace;
 use crate::shared::control_budget::ControlBudget;
 use crate::shared::device_status::DeviceStatus;
-use crate::stats;
 use crate::transport::{
     Activation, Interrupt, InterruptSource, QueueSetup, VIRTIO_ID_NET, VirtioDevice,
 };
@@ -51,7 +51,7 @@ pub struct NetDevice {
     /// No MTU was configured: the driver is told the interface's.
     follows_mtu: bool,
     /// One for each queue; the control queue's is the last.
-    counters: Vec<Arc<QueueCounters>>,
+    counters: Arc<[Arc<QueueCounters>]>,
     platform: Option<Arc<dyn AccessPlatform>>,
     /// Whether anybody wants to know of writes to guest memory: the VMM's, over all activations.
     dirty_switch: DirtySwitch,
@@ -75,6 +75,17 @@ impl std::fmt::Debug for NetDevice {
 }
 
 impl NetDevice {
+    /// A handle by which other threads read status, configuration space and counters without the
+    /// device, in all its states.
+    #[must_use]
+    pub fn handle(&self) -> DeviceHandle {
+        DeviceHandle {
+            space: self.space.clone(),
+            status: self.status.clone(),
+            counters: self.counters.clone(),
+        }
+    }
+
     /// The tap that it is made on, as the kernel named it.
     #[must_use]
     pub fn host_interface(&self) -> Option<&HostInterface> {
@@ -286,7 +297,7 @@ impl VirtioDevice for NetDevice {
     }
 
     fn counters(&self) -> Vec<(String, u64)> {
-        stats::named(&self.counters, &self.status.events().log)
+        self.handle().stats().named()
     }
 
     fn set_access_platform(&mut self, platform: Arc<dyn AccessPlatform>) {

@@ -44,6 +44,7 @@ pub mod error;
 mod events;
 mod fd;
 pub mod features;
+mod handle;
 mod lifecycle;
 pub mod log_limit;
 mod negotiation;
@@ -62,13 +63,15 @@ pub use device::{NetDevice, NetDeviceBuilder};
 pub use error::{ActivateError, LimitError, NewError};
 pub use events::{DeviceEvent, Observer};
 pub use features::{FeatureError, FeatureWords, Features};
+pub use handle::DeviceHandle;
 pub use lifecycle::{Lifecycle, StateError};
 pub use net_queue::ring::{Cursor, Layout, RingAddrs};
-pub use net_queue::{AccessPlatform, DirtyLog, DropCause, GuestRam, RawRegion};
+pub use net_queue::{AccessPlatform, DirtyLog, DropCause, GuestRam, QueueStats, RawRegion};
 pub use port::{HostInterface, Port, PortControl};
 pub use seccomp::ThreadKind;
 #[cfg(feature = "snapshot")]
 pub use snapshot::{Migratable, Pausable, Snapshot, Snapshottable, Transportable};
+pub use stats::DeviceStats;
 pub use transport::{
     Activation, Interrupt, InterruptSource, QueueSetup, VIRTIO_ID_NET, VirtioDevice,
 };

@@ -1,4 +1,4 @@
-//! Counters by name.
+//! Counters of a device: by queue, and by name.
 
 use std::sync::Arc;
 
@@ -6,29 +6,61 @@ use net_queue::{QueueCounters, QueueStats, Refusal};
 
 use crate::log_limit::LogLimit;
 
-/// Sums over the queues of each direction, by name.
-///
-/// `counters` holds one entry for each queue: receive, transmit, receive, …, and the control queue last.
-/// `log` is the limit for lines about the device.
-pub(crate) fn named(counters: &[Arc<QueueCounters>], log: &LogLimit) -> Vec<(String, u64)> {
-    let Some((control, pairs)) = counters.split_last() else {
-        return Vec::new();
-    };
-    let mut all = Vec::new();
-    for (direction, first) in [("rx", 0), ("tx", 1)] {
-        let queues = pairs.iter().skip(first).step_by(2);
-        let sum: QueueStats = queues.map(|queue| &**queue).sum();
-        // Of frames none is refused as a command.
-        let counters = sum.iter().filter(|(name, _)| !name.starts_with("refused_"));
-        all.extend(counters.map(|(name, count)| (format!("{direction}_{name}"), count)));
+/// Counters of a device, since it was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeviceStats {
+    /// Receive queues, by pair.
+    pub rx: Vec<QueueStats>,
+    /// Transmit queues, by pair.
+    pub tx: Vec<QueueStats>,
+    /// Control queue.
+    pub control: QueueStats,
+    /// Log lines that were withheld, see [`LogLimit`].
+    pub log_withheld: u64,
+}
+
+impl DeviceStats {
+    /// Reads all counters. `pairs` holds one entry for each queue of a pair: receive, transmit,
+    /// receive, … `log` is the limit for lines about the device.
+    pub(crate) fn new(
+        pairs: &[Arc<QueueCounters>],
+        control: &QueueCounters,
+        log: &LogLimit,
+    ) -> Self {
+        let every_other = |first| {
+            let queues = pairs.iter().skip(first).step_by(2);
+            queues.map(|queue| queue.stats()).collect()
+        };
+        Self {
+            rx: every_other(0),
+            tx: every_other(1),
+            control: control.stats(),
+            log_withheld: log.withheld(),
+        }
     }
-    let control = control.stats();
-    all.push(("ctrl_commands".to_owned(), control.frames));
-    all.push(("ctrl_drops".to_owned(), control.dropped()));
-    for cause in Refusal::ALL {
-        all.push((format!("ctrl_{}", cause.name()), control.refusals(*cause)));
+
+    /// Sums over the queues of each direction, by name.
+    #[must_use]
+    pub fn named(&self) -> Vec<(String, u64)> {
+        let mut all = Vec::new();
+        for (direction, queues) in [("rx", &self.rx), ("tx", &self.tx)] {
+            let mut sum = QueueStats::default();
+            queues.iter().for_each(|queue| sum += queue);
+            // Of frames none is refused as a command.
+            let counters = sum.iter().filter(|(name, _)| !name.starts_with("refused_"));
+            all.extend(counters.map(|(name, count)| (format!("{direction}_{name}"), count)));
+        }
+        all.push(("ctrl_commands".to_owned(), self.control.frames));
+        all.push(("ctrl_drops".to_owned(), self.control.dropped()));
+        for cause in Refusal::ALL {
+            all.push((
+                format!("ctrl_{}", cause.name()),
+                self.control.refusals(*cause),
+            ));
+        }
+        all.push(("ctrl_limited".to_owned(), self.control.limited));
+        all.push(("log_withheld".to_owned(), self.log_withheld));
+        all
     }
-    all.push(("ctrl_limited".to_owned(), control.limited));
-    all.push(("log_withheld".to_owned(), log.withheld()));
-    all
 }

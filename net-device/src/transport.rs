@@ -24,8 +24,18 @@ pub enum InterruptSource {
     Config,
 }
 
-/// Delivers interrupts to the guest. Called from worker threads, under their seccomp filter: an eventfd `write` or
-/// a socket `sendmsg` is what it may do.
+/// Delivers interrupts to the guest.
+///
+/// | called by | for |
+/// |---|---|
+/// | a worker's thread, several at once, under its seccomp filter | used buffers; a ring that is broken, a port that is gone, a panic |
+/// | the thread that takes a turn of an [`EventWorker`](crate::EventWorker) | the same, in a device without threads |
+/// | the thread that calls the device, before its call returns | link, announcement and resumption; an activation or a change of memory that fails |
+///
+/// So what it may do is to write to an event descriptor or a socket that is open, and to lock what is
+/// held for a moment. It must not wait for any of these threads and not call or lock the device. A
+/// [`DeviceHandle`](crate::DeviceHandle) tells it what it may need: whether the driver is to be shown
+/// DEVICE_NEEDS_RESET is known there, with the reason, before a configuration interrupt says so.
 pub trait Interrupt: Send + Sync {
     /// Tells the driver.
     ///

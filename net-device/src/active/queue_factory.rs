@@ -42,7 +42,7 @@ pub(crate) struct QueueFactory {
     pub(crate) negotiated: NegotiatedConfig,
     pub(crate) ram: GuestRam,
     /// One for each queue; the control queue's is the last.
-    pub(crate) counters: Vec<Arc<QueueCounters>>,
+    pub(crate) counters: Arc<[Arc<QueueCounters>]>,
     /// How many pairs the device has.
     pub(crate) pairs: u16,
 }

@@ -7,7 +7,7 @@ use seccompiler::{
     SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
 };
 
-use super::{SeccompError, ThreadKind, allowed, allowed_ioctls, refused};
+use super::lists::{SeccompError, ThreadKind, allowed, allowed_ioctls, refused};
 
 /// Ends the process at a call that is not listed.
 pub(super) fn trap(kind: ThreadKind, more: &[i64]) -> Result<(), SeccompError> {

@@ -1,7 +1,7 @@
 //! What can be wrong with a device as a whole, told once and remembered.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vmm_sys_util::eventfd::EventFd;
 
@@ -12,6 +12,8 @@ use crate::events::{DeviceEvent, Events};
 pub(crate) struct DeviceStatus {
     events: Arc<Events>,
     needs_reset: AtomicBool,
+    /// Cause of the failure; changes under this lock together with `needs_reset`.
+    reason: Mutex<Option<Arc<str>>>,
     exit_event: Option<EventFd>,
 }
 
@@ -21,6 +23,7 @@ impl DeviceStatus {
         Self {
             events,
             needs_reset: AtomicBool::default(),
+            reason: Mutex::default(),
             exit_event,
         }
     }
@@ -32,13 +35,29 @@ impl DeviceStatus {
     /// The device cannot go on until it is reset (DEV-LIFE-04). Returns true, and tells of it, the
     /// first time only: what a guest can provoke must not fill the log.
     pub(crate) fn fail(&self, what: &dyn std::fmt::Display) -> bool {
-        let first = !self.needs_reset.swap(true, Ordering::AcqRel);
-        if first {
-            self.events.emit(&DeviceEvent::NeedsReset {
-                reason: what.to_string(),
-            });
-        }
-        first
+        let reason = {
+            let mut known = self.lock();
+            if self.needs_reset() {
+                return false;
+            }
+            let reason = what.to_string();
+            *known = Some(reason.as_str().into());
+            self.needs_reset.store(true, Ordering::Release);
+            reason
+        };
+        // Not under the lock: the observer may ask for the reason.
+        self.events.emit(&DeviceEvent::NeedsReset { reason });
+        true
+    }
+
+    /// Cause of the failure that makes a reset necessary.
+    pub(crate) fn reason(&self) -> Option<Arc<str>> {
+        self.lock().clone()
+    }
+
+    /// A thread that panicked left whole values behind.
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<str>>> {
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn needs_reset(&self) -> bool {
@@ -47,11 +66,13 @@ impl DeviceStatus {
 
     /// As it was saved; nobody is told.
     pub(crate) fn restore(&self, needs_reset: bool) {
+        let mut reason = self.lock();
+        *reason = needs_reset.then(|| "the device needed a reset when it was saved".into());
         self.needs_reset.store(needs_reset, Ordering::Release);
     }
 
     pub(crate) fn clear(&self) {
-        self.needs_reset.store(false, Ordering::Release);
+        self.restore(false);
     }
 
     /// Tells the VMM that the worker `name` is lost.

@@ -1,0 +1,67 @@
+//! What other threads read of a device without having it.
+
+use std::sync::Arc;
+
+use net_queue::QueueCounters;
+
+use crate::shared::config_space::ConfigSpace;
+use crate::shared::device_status::DeviceStatus;
+use crate::stats::DeviceStats;
+
+/// A handle to what a driver or an operator reads of a device: its status, its configuration space,
+/// its counters. [`NetDevice::handle`](crate::NetDevice::handle) gives it.
+///
+/// Clones are cheap, belong to the same device for all its life, and can be used by any thread at
+/// any time: no call waits for a worker, for a driver or for whoever uses the device. So
+/// [`Interrupt::trigger`](crate::Interrupt::trigger) and [`Observer::event`](crate::Observer::event)
+/// may use it, also where their caller has the device locked.
+#[derive(Clone, Debug)]
+pub struct DeviceHandle {
+    pub(crate) space: Arc<ConfigSpace>,
+    pub(crate) status: Arc<DeviceStatus>,
+    pub(crate) counters: Arc<[Arc<QueueCounters>]>,
+}
+
+impl DeviceHandle {
+    /// Whether DEVICE_NEEDS_RESET is to be shown, see
+    /// [`VirtioDevice::needs_reset`](crate::VirtioDevice::needs_reset).
+    #[must_use]
+    pub fn needs_reset(&self) -> bool {
+        self.status.needs_reset()
+    }
+
+    /// Cause of the first failure since the last reset, if the device needs one.
+    #[must_use]
+    pub fn failure(&self) -> Option<Arc<str>> {
+        self.status.reason()
+    }
+
+    /// Reads the configuration space, see
+    /// [`VirtioDevice::read_config`](crate::VirtioDevice::read_config).
+    pub fn read_config(&self, offset: u64, data: &mut [u8]) {
+        self.space.read(offset, data);
+    }
+
+    /// The generation of the configuration space as the driver reads it, see
+    /// [`VirtioDevice::config_generation`](crate::VirtioDevice::config_generation).
+    #[must_use]
+    pub fn config_generation(&self) -> u32 {
+        self.space.generation()
+    }
+
+    /// Whether the link is shown to be up.
+    #[must_use]
+    pub fn is_link_up(&self) -> bool {
+        self.space.is_link_up()
+    }
+
+    /// Counters by queue.
+    #[must_use]
+    pub fn stats(&self) -> DeviceStats {
+        let log = &self.status.events().log;
+        match self.counters.split_last() {
+            Some((control, pairs)) => DeviceStats::new(pairs, control, log),
+            None => DeviceStats::new(&[], &QueueCounters::default(), log),
+        }
+    }
+}
