@@ -8,7 +8,7 @@ use crate::config::MacAddr;
 
 mod tap;
 
-pub use tap::tap_port;
+pub use tap::{TapBackend, tap_port};
 
 /// Steers a backend's link from another thread than the one that moves its frames.
 pub trait PortControl: Send {

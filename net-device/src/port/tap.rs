@@ -39,26 +39,41 @@ fn from_tap(offloads: tap::Offloads) -> Offloads {
 /// # Errors
 /// The offloads cannot be probed, or the descriptor cannot be duplicated.
 pub fn tap_port(tap: Tap, multi_queue: bool) -> Result<Port, tap::Error> {
-    let offloads = from_tap(tap.probe_offloads()?);
-    // A tap from another network namespace cannot be asked: then any frame size is possible.
-    let mtu = tap.mtu().ok();
-    // The kernel takes frames with any of these undone, whatever it was told to deliver.
-    let caps = Caps {
-        tx: offloads,
-        rx: offloads,
-        mtu,
-        multi_queue,
-    };
     let control = Box::new(TapControl {
         tap: tap.try_clone()?,
         multi_queue,
     });
-    Ok(Port::new(Box::new(TapBackend { tap, caps }), control))
+    let backend = TapBackend::new(tap, multi_queue)?;
+    Ok(Port::new(Box::new(backend), control))
 }
 
-struct TapBackend {
+/// A queue of a tap, which carries frames behind the header that the driver negotiated.
+///
+/// [`tap_port`] puts it into a [`Port`]. By itself it serves the engines of `net_queue`, or a backend that does more.
+#[derive(Debug)]
+pub struct TapBackend {
     tap: Tap,
     caps: Caps,
+}
+
+impl TapBackend {
+    /// Takes one queue of a tap, and asks the kernel what it can do. `multi_queue`: the interface has other queues.
+    ///
+    /// # Errors
+    /// The offloads cannot be probed.
+    pub fn new(tap: Tap, multi_queue: bool) -> Result<Self, tap::Error> {
+        let offloads = from_tap(tap.probe_offloads()?);
+        // A tap from another network namespace cannot be asked: then any frame size is possible.
+        let mtu = tap.mtu().ok();
+        // The kernel takes frames with any of these undone, whatever it was told to deliver.
+        let caps = Caps {
+            tx: offloads,
+            rx: offloads,
+            mtu,
+            multi_queue,
+        };
+        Ok(Self { tap, caps })
+    }
 }
 
 impl FrameBackend for TapBackend {

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
+use net_device::Layout;
 use net_device::net_queue::header::{HDR_LEN, HdrSize};
 use net_device::net_queue::ring::{AnyRing, RingConfig};
 use net_device::net_queue::{
     Budget, FrameBackend, GuestRam, LinkConfig, Offloads, QueueCounters, RxConfig, RxEngine,
 };
+use net_device::port::TapBackend;
 use net_device::tap::Tap;
-use net_device::{Layout, Port};
-use net_queue::testing::{GuestRing, NullBackend, Piece, TestMemory};
+use net_queue::testing::{GuestRing, Piece, TestMemory};
 use vm_memory::{GuestAddress, GuestMemoryBackend};
 
 use crate::host;
@@ -122,14 +123,8 @@ impl Lane {
 
 /// The backend that a device puts in front of `tap`, set up for all offloads.
 pub(crate) fn backend(tap: Tap) -> Box<dyn FrameBackend> {
-    let port = net_device::port::tap_port(tap, false).expect("a tap makes a port");
-    let mut backend = None;
-    // A port opens only for a decorator, so this one swaps the backend for nothing.
-    let _: Port = port.map(|inner| {
-        backend = Some(inner);
-        Box::new(NullBackend(0))
-    });
-    let mut backend = backend.expect("a port has a backend");
+    let backend = TapBackend::new(tap, false).expect("a tap can be asked");
+    let mut backend: Box<dyn FrameBackend> = Box::new(backend);
     let link = LinkConfig {
         hdr_len: HDR_LEN,
         rx: offloads(),
