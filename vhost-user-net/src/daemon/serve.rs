@@ -230,7 +230,10 @@ impl<'a> Server<'a> {
     /// Takes messages until the end of the conversation. What the front-end does wrong goes to the log, on one line.
     fn session_loop(&mut self, socket: UnixStream) -> Result<End, ServeError> {
         let name = &self.name;
-        let begun = Connection::new(socket).and_then(|it| Ok((it, Session::new(self.device)?)));
+        let begun = Connection::new(socket).and_then(|it| {
+            let sockets = it.has_name();
+            Ok((it, Session::with_call_sockets(self.device, sockets)?))
+        });
         let (mut connection, mut session) = match begun {
             Ok(both) => both,
             Err(error) => {

@@ -68,6 +68,13 @@ impl Connection {
         })
     }
 
+    /// Whether one of the ends has a path, by which both are told from a pair of sockets.
+    #[must_use]
+    pub fn has_name(&self) -> bool {
+        let ends = [self.socket.local_addr(), self.socket.peer_addr()];
+        ends.iter().flatten().any(|end| !end.is_unnamed())
+    }
+
     /// What to wait for before [`Connection::advance`] is called.
     #[must_use]
     pub fn interest(&self) -> Interest {

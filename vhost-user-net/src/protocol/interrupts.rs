@@ -28,13 +28,24 @@ pub fn event_file(fd: OwnedFd) -> io::Result<File> {
     Ok(File::from(fd))
 }
 
-/// Takes a descriptor that a front-end passed to be interrupted through: as [`event_file`], or an end of a pair of
-/// sockets, by which user-mode Linux waits for its rings.
-///
-/// # Errors
-/// It is none of these, or cannot be examined.
-pub fn call_file(fd: OwnedFd) -> io::Result<File> {
-    if foreign::is_socket(fd.as_fd())? {
+/// A descriptor that a front-end passed to be interrupted through.
+#[derive(Debug)]
+enum Call {
+    /// An event counter or a pipe.
+    Event(File),
+    /// An end of a pair of sockets, by which user-mode Linux waits for its rings.
+    Socket(UnixStream),
+}
+
+impl Call {
+    /// Takes a descriptor of either kind.
+    ///
+    /// # Errors
+    /// It is none of these, or cannot be examined.
+    fn new(fd: OwnedFd) -> io::Result<Self> {
+        if !foreign::is_socket(fd.as_fd())? {
+            return event_file(fd).map(Self::Event);
+        }
         let socket = UnixStream::from(fd);
         // Both ends of a connection through a path are known by that path. One held here would keep the connection,
         // and so the device, from ending with its front-end.
@@ -42,26 +53,44 @@ pub fn call_file(fd: OwnedFd) -> io::Result<File> {
             let what = "the socket has a name; pass one of socketpair(), an eventfd or a pipe";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
         }
-        socket.set_nonblocking(true)?;
-        return Ok(File::from(OwnedFd::from(socket)));
+        Ok(Self::Socket(socket))
     }
-    event_file(fd)
+
+    /// Adds one to what the other end has not read; one that takes no more has been signalled already.
+    fn signal(&self) -> io::Result<()> {
+        match self {
+            Self::Event(file) => signal(Some(file)),
+            // The front-end may let its socket block, but not this call.
+            Self::Socket(socket) => {
+                match foreign::send_at_once(socket.as_fd(), &1u64.to_ne_bytes()) {
+                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+                    _ => Ok(()),
+                }
+            }
+        }
+    }
 }
 
 /// The interrupt callback of one session.
 #[derive(Debug)]
 pub struct Interrupts {
-    calls: Box<[Mutex<Option<File>>]>,
+    calls: Box<[Mutex<Option<Call>>]>,
+    /// Sockets may be passed to be interrupted through.
+    sockets: bool,
     config: File,
 }
 
 impl Interrupts {
-    /// For `rings` rings, none of which has a descriptor yet.
+    /// Interrupts of `rings` rings, none of which has a descriptor yet.
+    ///
+    /// Without `sockets` no socket is taken for one: on a connection without a name it could be the front-end's own
+    /// end, and whoever holds that never sees the connection end.
     ///
     /// # Errors
     /// No event descriptor can be made.
-    pub fn new(rings: usize) -> io::Result<Self> {
+    pub fn new(rings: usize, sockets: bool) -> io::Result<Self> {
         Ok(Self {
+            sockets,
             calls: (0..rings).map(|_| Mutex::new(None)).collect(),
             config: sys::event()?,
         })
@@ -76,12 +105,17 @@ impl Interrupts {
     /// SET_VRING_CALL: the old descriptor is closed. Without a new one the driver polls.
     ///
     /// # Errors
-    /// It is no descriptor for events, see [`call_file`].
+    /// It is neither an event counter, a pipe nor an unnamed socket, or a socket where none may be passed.
     pub fn set_call(&self, ring: usize, fd: Option<OwnedFd>) -> io::Result<()> {
         let Some(slot) = self.calls.get(ring) else {
             return Ok(());
         };
-        *lock(slot) = fd.map(call_file).transpose()?;
+        let call = fd.map(Call::new).transpose()?;
+        if matches!(call, Some(Call::Socket(_))) && !self.sockets {
+            let what = "a socket may be the other end of this connection, which has no name; pass an eventfd";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
+        *lock(slot) = call;
         Ok(())
     }
 }
@@ -105,11 +139,15 @@ pub fn signal(event: Option<&File>) -> io::Result<()> {
 impl Interrupt for Interrupts {
     fn trigger(&self, source: InterruptSource) -> io::Result<()> {
         match source {
-            InterruptSource::Queue(ring) => self
-                .calls
-                .get(usize::from(ring))
-                .map_or(Ok(()), |slot| signal(lock(slot).as_ref())),
+            InterruptSource::Queue(ring) => {
+                self.calls.get(usize::from(ring)).map_or(Ok(()), |slot| {
+                    lock(slot).as_ref().map_or(Ok(()), Call::signal)
+                })
+            }
             InterruptSource::Config => signal(Some(&self.config)),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

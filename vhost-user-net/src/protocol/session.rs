@@ -143,9 +143,17 @@ impl<'a> Session<'a> {
     /// # Errors
     /// No event descriptor can be made.
     pub fn new(device: &'a mut NetDevice) -> io::Result<Self> {
+        Self::with_call_sockets(device, true)
+    }
+
+    /// As [`Session::new`]; `sockets` says whether rings may be interrupted through sockets, see [`Interrupts::new`].
+    ///
+    /// # Errors
+    /// As for [`Session::new`].
+    pub fn with_call_sockets(device: &'a mut NetDevice, sockets: bool) -> io::Result<Self> {
         let rings = Vring::all(device.queue_max_sizes());
         Ok(Self {
-            interrupts: Arc::new(Interrupts::new(rings.len())?),
+            interrupts: Arc::new(Interrupts::new(rings.len(), sockets)?),
             features: None,
             protocol: VhostUserProtocolFeatures::empty(),
             memory: MemoryTable::default(),

@@ -243,3 +243,17 @@ fn a_front_end_that_accepts_nobody_is_not_waited_for() {
     let result = Server::new(&mut device, &termination, &lost).run(Source::Client(path));
     assert!(matches!(result, Err(ServeError::WorkerLost)));
 }
+
+#[test]
+fn a_front_end_that_passes_its_own_end_to_be_interrupted_through_is_seen_to_leave() {
+    let (theirs, ours) = UnixStream::pair().unwrap();
+    let message = [13u32, 1, 8, 0, 0].map(u32::to_ne_bytes);
+    theirs
+        .send_with_fd(message.as_flattened(), theirs.as_raw_fd())
+        .unwrap();
+    drop(theirs);
+    let (termination, lost) = (Termination::new().unwrap(), sys::event().unwrap());
+    let mut device = device();
+    let mut server = Server::new(&mut device, &termination, &lost);
+    server.run(Source::Connected(ours)).unwrap();
+}

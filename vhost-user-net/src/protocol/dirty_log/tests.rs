@@ -68,7 +68,7 @@ fn a_used_ring_is_marked_where_its_front_end_says() {
         len: 0x1000,
         log_addr: 0x100_0000,
     };
-    let pages = DirtyPages::new(log, vec![ring], Arc::new(Interrupts::new(0).unwrap()));
+    let pages = DirtyPages::new(log, vec![ring], Arc::new(Interrupts::new(0, true).unwrap()));
     pages.mark(0x5ffc, 8);
     pages.mark(0x4000, 4);
     assert_eq!(bits(&file), [4, 5, 6, 0x1000]);
@@ -78,7 +78,7 @@ fn a_used_ring_is_marked_where_its_front_end_says() {
 fn a_log_that_was_taken_away_is_told_once() {
     guard::install().unwrap();
     let (log, file) = bitmap(0x1000);
-    let session = Arc::new(Interrupts::new(0).unwrap());
+    let session = Arc::new(Interrupts::new(0, true).unwrap());
     let pages = DirtyPages::new(log.clone(), Vec::new(), session.clone());
     pages.mark(0x1000, 1);
     assert!(!log.is_lost());
