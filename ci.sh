@@ -90,7 +90,7 @@ file_cycles() {
     step "circles of files"
     python3 lints/test_lints.py -q
     local crate roots=()
-    for crate in tap rate-limiter snapshot net-queue net-device tests; do
+    for crate in tap rate-limiter snapshot net-queue net-device tests vhost-user-net; do
         roots+=("$crate/src/lib.rs")
     done
     python3 lints/file_cycles.py "${roots[@]}"

@@ -88,7 +88,7 @@ fn withheld(socket: BorrowedFd<'_>) -> io::Error {
 /// Makes reads and writes on `fd` return instead of waiting.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?)
 }
@@ -96,12 +96,12 @@ pub fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
 /// A new event counter that does not block.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn event() -> io::Result<File> {
     Ok(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?.into())
 }
 
-/// What to wait for on a descriptor.
+/// Event to wait for on a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
     /// Bytes to read, a connection to accept, or the peer's end.
@@ -118,7 +118,7 @@ pub type Wanted<'a> = (BorrowedFd<'a>, Interest);
 /// `timeout_ms` of `None` waits for ever; when time is up, nothing is ready.
 ///
 /// # Errors
-/// What the kernel says; an interruption by a signal is not an error.
+/// The kernel's error; an interruption by a signal is not an error.
 pub fn wait(wanted: &[Wanted<'_>], timeout_ms: Option<u16>) -> io::Result<Vec<bool>> {
     let flags = |interest| match interest {
         Interest::Readable => PollFlags::IN,

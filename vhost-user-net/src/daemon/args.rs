@@ -40,11 +40,11 @@ same --group also share a budget. A signal ends all of them, and so does a lost 
 #[derive(Debug, Parser)]
 #[command(version, about, disable_help_subcommand = true, arg_required_else_help = true, after_help = HELP)]
 pub struct CommandLine {
-    /// Say more; twice: everything
+    /// Log more: informational messages; twice: debug messages
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
 
-    /// What to do.
+    /// The task.
     #[command(subcommand)]
     pub task: Task,
 
@@ -54,7 +54,7 @@ pub struct CommandLine {
 }
 
 impl CommandLine {
-    /// What `words`, the first of which names the program, ask for.
+    /// Parses `words`, the first of which names the program.
     ///
     /// # Errors
     /// They make no sense, or ask for help.
@@ -93,7 +93,7 @@ fn is_verbosity(option: &str) -> bool {
     option == "--verbose" || (!short.is_empty() && short.bytes().all(|letter| letter == b'v'))
 }
 
-/// What the program does.
+/// Tasks of the program.
 #[derive(Debug, Subcommand)]
 pub enum Task {
     /// Give the device to virtual machines over vhost-user
@@ -101,7 +101,7 @@ pub enum Task {
     Serve(Box<ServeArgs>),
 }
 
-/// Why there is no such device.
+/// Reasons to refuse the options of a device.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     /// Its configuration is unusable.
@@ -140,7 +140,7 @@ fn mode(text: &str) -> Result<u32, String> {
     (mode <= 0o777).then_some(mode).ok_or_else(refused)
 }
 
-/// How to serve.
+/// Options of one device.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
     /// Socket to listen at
@@ -216,7 +216,7 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub limits: Limits,
 
-    /// Whose these limits are: the device's, or each queue's
+    /// Apply the limits to the device as a whole, or to each queue
     #[arg(long, value_name = "SCOPE", default_value = "device", value_parser = scope(), help_heading = LIMITS)]
     pub limit_scope: LimitScope,
 
@@ -237,7 +237,7 @@ impl ServeArgs {
     /// The device that is asked for.
     ///
     /// # Errors
-    /// There is no such device.
+    /// The options describe a device that cannot be.
     pub fn device(&self) -> Result<NetConfig, DeviceError> {
         if !(1..=MAX_QUEUE_PAIRS).contains(&self.queue_pairs) {
             return Err(DeviceError::QueuePairs(self.queue_pairs));

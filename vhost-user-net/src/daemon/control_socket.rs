@@ -57,7 +57,7 @@ pub struct ControlSocket {
     clients: VecDeque<Client>,
     /// Those of the device.
     limits: Limits,
-    /// What it shares.
+    /// Budgets that the device shares.
     group: Option<Arc<Shared>>,
 }
 
@@ -82,7 +82,7 @@ impl ControlSocket {
         self
     }
 
-    /// What to wait for before [`ControlSocket::serve`] is called.
+    /// Events to wait for before [`ControlSocket::serve`] is called.
     pub fn wanted(&self) -> impl Iterator<Item = Wanted<'_>> {
         let listener = self.bound.iter().filter_map(BoundListener::wanted);
         listener.chain(self.clients.iter().map(Client::wanted))
@@ -125,7 +125,7 @@ impl ControlSocket {
     }
 }
 
-/// What one line is answered with.
+/// Returns the answer to one line.
 fn answer(
     line: &str,
     limits: &mut Limits,
@@ -149,7 +149,7 @@ fn answer(
             Some(group) => change_group(changes, group, device).map(|()| String::new()),
             None => Err("the device is in no group; it would need --group".into()),
         },
-        _ => Err(format!("{line:?} is no command; try help").into()),
+        _ => Err(format!("{line:?} is not a command; try help").into()),
     };
     match done {
         Ok(text) => text + "ok\n",
@@ -188,9 +188,9 @@ fn change_group(
 #[derive(Debug)]
 struct Client {
     socket: UnixStream,
-    /// What has arrived of lines that are not answered yet: at most [`MAX_LINE`] bytes.
+    /// Received bytes of lines that are not answered yet: at most [`MAX_LINE`] bytes.
     inbound: Vec<u8>,
-    /// What is left to send of one answer.
+    /// Bytes of one answer that are left to send.
     outbound: Vec<u8>,
     /// Nothing more comes.
     ended: bool,

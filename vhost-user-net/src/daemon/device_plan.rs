@@ -56,7 +56,7 @@ pub struct DevicePlan<'a> {
 /// Combines the options of all devices. Nothing is opened yet.
 ///
 /// # Errors
-/// There is no such device, or no such group.
+/// A device or a group cannot be.
 pub fn plan<'a>(all: &[&'a ServeArgs]) -> Result<Vec<DevicePlan<'a>>, PlanError> {
     let places: Vec<_> = all.iter().map(|args| args.group.as_ref()).collect();
     let groups = groups::form(&places)?;

@@ -25,13 +25,13 @@ pub struct Membership {
     pub limits: Option<Limits>,
 }
 
-/// Why there is no such group.
+/// Reasons to refuse a group.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GroupError {
     /// It has no name.
     #[error("a group has a name, as in NAME or NAME:tx=1Gbit,rx=1Gbit")]
     Name,
-    /// What follows the name is no limit.
+    /// The text after the name is not a limit.
     #[error(transparent)]
     Limits(#[from] LimitsError),
     /// None of its devices gives its limits.
@@ -69,7 +69,7 @@ impl FromStr for Membership {
     }
 }
 
-/// What the devices of one group share.
+/// Budgets that the devices of one group share.
 #[derive(Debug)]
 pub struct Shared {
     name: String,

@@ -23,12 +23,12 @@ mod tests;
 /// Time between two attempts to accept while the process may have no more descriptors.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Why a path cannot be listened at.
+/// Reasons why a path cannot be listened at.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ListenError {
-    /// Something that is no socket has the path.
-    #[error("{} exists and is no socket; remove it or choose another path", .0.display())]
+    /// The path names something other than a socket.
+    #[error("{} exists and is not a socket; remove it or choose another path", .0.display())]
     NotASocket(PathBuf),
     /// A daemon serves there.
     #[error("{} is in use by a running daemon; stop that one or choose another path", .0.display())]
@@ -173,7 +173,7 @@ impl BoundListener {
         }
     }
 
-    /// What to wait for before [`BoundListener::accept`] is called; nothing while it pauses.
+    /// Event to wait for before [`BoundListener::accept`] is called; `None` during a pause.
     pub(crate) fn wanted(&self) -> Option<Wanted<'_>> {
         let ready = self.pause_ms().is_none();
         ready.then(|| (self.listener.as_fd(), Interest::Readable))
@@ -253,7 +253,7 @@ impl OwnPath {
     }
 }
 
-/// What a path named when it was opened, whatever it names later.
+/// The file that a path named when it was opened, whatever it names later.
 struct Handle(File);
 
 impl Handle {

@@ -37,20 +37,20 @@ pub struct Limits {
     burst: Option<u64>,
 }
 
-/// Why a limit is refused.
+/// Reasons to refuse a limit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LimitsError {
-    /// It is no rate.
+    /// The text is not a rate.
     #[error(transparent)]
     Rate(#[from] RateError),
     /// It counts frames where bytes are limited.
-    #[error("{0} is no rate of bytes, such as 1Gbit or 100MB")]
+    #[error("{0} is not a rate of bytes, such as 1Gbit or 100MB")]
     NotBytes(Rate),
     /// It counts bytes where frames are limited.
-    #[error("{0} is no rate of frames, such as 20kpps")]
+    #[error("{0} is not a rate of frames, such as 20kpps")]
     NotFrames(Rate),
-    /// It is no number of bytes.
-    #[error("{0:?} is no number of bytes, such as 256KiB")]
+    /// The text is not a number of bytes.
+    #[error("{0:?} is not a number of bytes, such as 256KiB")]
     Size(String),
     /// There is no limit of this name.
     #[error("{0:?} is none of rx=, tx=, rx-pps=, tx-pps= and burst=")]

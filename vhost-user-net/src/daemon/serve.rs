@@ -33,14 +33,14 @@ const RECONNECT_MS: u16 = 1000;
 /// Refusals that are logged for one front-end; further ones are only answered.
 const LOGGED_REFUSALS: u32 = 8;
 
-/// Why the daemon cannot serve.
+/// Reasons to stop serving.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The socket's path cannot be used.
     #[error(transparent)]
     Listen(#[from] ListenError),
     /// The descriptor is nothing to serve on.
-    #[error("descriptor {0} is no unix stream socket; pass a listening or a connected one")]
+    #[error("descriptor {0} is not a unix stream socket; pass a listening or a connected one")]
     Descriptor(i32),
     /// A signal ends the process. [`Server::run`] does not return it.
     #[error("the process is to end")]
@@ -53,7 +53,7 @@ pub enum ServeError {
     System(#[from] io::Error),
 }
 
-/// Why a conversation ended before the front-end closed it.
+/// Reasons to end a conversation before the front-end closes it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Broken {
     #[error(transparent)]
@@ -62,7 +62,7 @@ pub(crate) enum Broken {
     Refused(u32, #[source] SessionError),
 }
 
-/// Where front-ends come from.
+/// Sources of front-ends.
 #[derive(Debug)]
 pub enum Source {
     /// They connect, one after the other.

@@ -14,7 +14,7 @@ use crate::sys::{self, Interest, foreign};
 #[cfg(test)]
 mod tests;
 
-/// Why a connection is over.
+/// Reasons why a connection is over.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {
     /// The front-end closed it between two messages: the normal end.
@@ -35,7 +35,7 @@ pub enum ConnectionError {
 pub struct Message {
     /// Its header.
     pub header: Header,
-    /// What it asks.
+    /// The request.
     pub request: Request,
 }
 
@@ -48,7 +48,7 @@ pub struct Connection {
     filled: usize,
     /// Descriptors that came with it.
     fds: Vec<OwnedFd>,
-    /// What is left of replies to send.
+    /// Bytes of replies that are left to send.
     outbound: Vec<u8>,
 }
 
@@ -75,7 +75,7 @@ impl Connection {
         ends.iter().flatten().any(|end| !end.is_unnamed())
     }
 
-    /// What to wait for before [`Connection::advance`] is called.
+    /// Event to wait for before [`Connection::advance`] is called.
     #[must_use]
     pub fn interest(&self) -> Interest {
         if self.outbound.is_empty() {

@@ -32,14 +32,16 @@ pub const MAX_MEMORY: u64 = 8 << 40;
 /// Most bytes of a dirty log: a bit for each page of 52 bits of addresses, more than any processor has.
 const MAX_LOG: u64 = 1 << 37;
 
-/// Why a file cannot be mapped.
+/// Reasons to refuse a file to map.
 #[derive(Debug, thiserror::Error)]
 pub enum MapError {
     /// The file's size is unknown.
     #[error("cannot examine the file")]
     Examine(#[source] io::Error),
     /// Not a file of which no process but the kernel is asked, and whose size says how much can be touched.
-    #[error("the descriptor is no file in tmpfs or hugetlbfs; pass a memfd, or a file in /dev/shm")]
+    #[error(
+        "the descriptor is not a file in tmpfs or hugetlbfs; pass a memfd, or a file in /dev/shm"
+    )]
     NotAFile,
     /// More than one front-end may have of the address space.
     #[error("{len:#x} bytes are mapped for one front-end, at most {max:#x} can be")]
@@ -63,12 +65,12 @@ pub enum MapError {
     /// The kernel refuses to map a log.
     #[error("cannot map the file")]
     MapLog(#[source] MmapRegionError),
-    /// What is the guest's would be written to this process' core dumps.
+    /// The guest's memory would be written to this process' core dumps.
     #[error("cannot keep the file out of core dumps")]
     CoreDump(#[source] io::Error),
 }
 
-/// Why the memory table stays as it was.
+/// Reasons to leave the memory table as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum MemoryError {
     /// A region's file.
@@ -76,14 +78,14 @@ pub enum MemoryError {
     Region {
         /// Guest-physical address of the region.
         gpa: u64,
-        /// What is wrong.
+        /// The cause.
         #[source]
         source: MapError,
     },
     /// Two regions share guest-physical addresses.
     #[error("regions do not fit together")]
     Overlap(#[source] GuestRegionCollectionError),
-    /// A region's end is no address.
+    /// A region's end is beyond the last address.
     #[error("region at {0:#x} wraps")]
     Wraps(u64),
     /// The table is full.
@@ -225,7 +227,7 @@ impl MemoryTable {
         Ok(Self { regions })
     }
 
-    /// Whether there is no region.
+    /// Whether the table is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.regions.is_empty()

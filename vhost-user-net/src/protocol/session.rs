@@ -46,7 +46,7 @@ pub const PROTOCOL_FEATURES: VhostUserProtocolFeatures = VhostUserProtocolFeatur
 /// Feature bits that belong to the transport, and never reach the device.
 const TRANSPORT_FEATURES: VhostUserVirtioFeatures = VhostUserVirtioFeatures::all();
 
-/// Why a request is refused.
+/// Reasons to refuse a request.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
     /// Bits that were not offered.
@@ -68,7 +68,7 @@ pub enum SessionError {
         /// Number of its last ring.
         last: usize,
     },
-    /// What was said about a ring.
+    /// A parameter of a ring.
     #[error("ring {0}")]
     Ring(u32, #[source] RingError),
     /// The device does not take a ring, memory or activation.
@@ -102,7 +102,7 @@ pub enum SessionError {
     #[error("MTU {0} is not within 68 to 65535, or comes while a ring runs")]
     Mtu(u64),
     /// The descriptor for requests of the back-end.
-    #[error("the back-end's channel is no connected unix stream socket")]
+    #[error("the back-end's channel is not a connected unix stream socket")]
     Channel,
     /// A descriptor cannot be made ready.
     #[error("unusable descriptor")]
@@ -246,7 +246,7 @@ impl<'a> Session<'a> {
     }
 }
 
-/// What a front-end's features mean for the device.
+/// Translates a front-end's features for the device.
 ///
 /// A front-end that serves the control queue itself accepts features that need one, but not the queue: they are its
 /// own affair then, and the device does without.

@@ -1,4 +1,4 @@
-//! What the front-end has said about one ring, and what follows from it.
+//! One ring: the parameters that the front-end has set, and the state that follows from them.
 //!
 //! Messages only record. What the ring should do is computed from all that was recorded, in one place
 //! ([`Vring::target`]), so the order in which a front-end says things does not matter:
@@ -52,7 +52,7 @@ pub enum RingError {
     #[error("front-end address {0:#x} is in no memory region")]
     Address(u64),
     /// A position that this layout does not have.
-    #[error("base {0:#x} is no position in a split ring")]
+    #[error("base {0:#x} is not a position in a split ring")]
     Base(u32),
     /// A crashed back-end took its position with it.
     #[error(
@@ -65,7 +65,7 @@ pub enum RingError {
     Descriptor(#[source] io::Error),
 }
 
-/// What a ring does.
+/// State of a ring.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum State {
     /// Not started: nothing of it is touched.
@@ -79,7 +79,7 @@ pub enum State {
     Running,
 }
 
-/// What a ring's target depends on besides the ring.
+/// Conditions of a ring's target outside the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gate {
     /// Features are accepted and there is memory to find the ring in.
@@ -138,13 +138,13 @@ impl Vring {
         }
     }
 
-    /// What the ring does.
+    /// Present state.
     #[must_use]
     pub fn state(&self) -> State {
         self.state
     }
 
-    /// What it should do. A ring that was never enabled is held: the front-end is still setting it up, and what waits in
+    /// State that the ring should be in. A ring that was never enabled is held: the front-end is still setting it up, and what waits in
     /// it is to be sent.
     #[must_use]
     pub fn target(&self, gate: Gate) -> State {
@@ -220,7 +220,7 @@ impl Vring {
     /// SET_VRING_KICK. A running ring has to start again with it.
     ///
     /// # Errors
-    /// There is no descriptor, or it is none for events: a worker must never wait in it.
+    /// The descriptor is missing, or not for events: a worker must never wait in it.
     pub fn set_kick(&mut self, fd: Option<OwnedFd>) -> Result<(), RingError> {
         let fd = fd.ok_or(RingError::Polling)?;
         self.kick = Some(event_file(fd).map_err(RingError::Descriptor)?.into());

@@ -36,7 +36,7 @@ const RING_MASK: u64 = 0xff;
 /// Most rings of a device: each of them needs a message with its descriptors.
 pub const MAX_RINGS: u16 = RING_MASK as u16 + 1;
 
-/// Why a message is malformed. It ends the connection.
+/// Faults of a malformed message. It ends the connection.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
     /// Another version of the format.
@@ -54,7 +54,7 @@ pub enum ParseError {
     /// The payload's length does not fit the request.
     #[error("{request:?}: payload of {got} bytes instead of {want}")]
     Length {
-        /// What was asked.
+        /// The request.
         request: FrontendReq,
         /// The length that it has to have.
         want: usize,
@@ -64,7 +64,7 @@ pub enum ParseError {
     /// The number of descriptors does not fit the request.
     #[error("{request:?}: {got} file descriptors instead of {want}")]
     Descriptors {
-        /// What was asked.
+        /// The request.
         request: FrontendReq,
         /// How many it has to have.
         want: usize,
@@ -74,7 +74,7 @@ pub enum ParseError {
     /// A field has a value without a meaning.
     #[error("{request:?}: {what}")]
     Field {
-        /// What was asked.
+        /// The request.
         request: FrontendReq,
         /// Which field, and what is wrong with it.
         what: &'static str,
@@ -139,7 +139,7 @@ pub fn backend_request(code: vhost::vhost_user::message::BackendReq) -> [u8; Hea
     Header::encode(code.into(), VhostUserHeaderFlag::empty(), 0)
 }
 
-/// What a front-end may ask, with every field checked that can be checked without knowing the session.
+/// A request of a front-end, with every field checked that can be checked without knowing the session.
 pub enum Request {
     /// Which features the device has.
     GetFeatures,
@@ -167,7 +167,7 @@ pub enum Request {
     RemMemReg(VhostUserMemoryRegion),
     /// Where written pages are marked.
     SetLogBase(VhostUserLog, OwnedFd),
-    /// Who could be told of marked pages; accepted, and not used.
+    /// A descriptor to announce marked pages by; accepted, and not used.
     SetLogFd,
     /// A ring's size.
     SetVringNum(RingValue),
@@ -276,7 +276,7 @@ impl Request {
     }
 }
 
-/// What came under a request's number, and the checks that the requests share.
+/// Payload and descriptors of a request, and the checks that the requests share.
 struct Body<'a> {
     request: FrontendReq,
     payload: &'a [u8],

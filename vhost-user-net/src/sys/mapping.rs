@@ -17,7 +17,7 @@ use vm_memory::{
 /// Leaves `region` out of core dumps of this process, which the guest's memory is no part of.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub(crate) fn exclude_from_core_dumps(region: &MmapRegion) -> io::Result<()> {
     // SAFETY: the range is the region's own mapping, which its borrow keeps alive; the advice
     // changes no byte of it and no access to it.
@@ -43,7 +43,7 @@ impl FileMapping {
     /// Maps `len` bytes of `file` from `offset`, and keeps them out of core dumps: they are the guest's.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub(crate) fn new(file: &File, offset: u64, len: usize) -> io::Result<Self> {
         let block = file.metadata()?.blksize();
         let (prot, flags) = (
@@ -84,7 +84,7 @@ pub struct MappedMemory {
 /// Why mapped files do not make up a guest's memory.
 #[derive(Debug)]
 pub(crate) enum Misfit {
-    /// The end of the region at this guest-physical address is no address.
+    /// The region at this guest-physical address ends beyond the last address.
     Wraps(u64),
     /// Regions share addresses.
     Overlap(GuestRegionCollectionError),

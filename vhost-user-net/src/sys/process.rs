@@ -39,7 +39,7 @@ impl Termination {
     /// ignored, but SIGTERM.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn new() -> io::Result<Self> {
         // SAFETY: `set` is initialised by sigemptyset before anyone reads it, and lives through the
         // calls; signalfd returns a descriptor that nobody else knows.
@@ -92,7 +92,7 @@ pub fn ignore_file_size_signal() {
 /// Raises the limit of open files as far as this process may, and returns it.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn raise_open_files_limit() -> io::Result<u64> {
     let limit = getrlimit(Resource::Nofile);
     let current = limit.maximum;

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
-/// What kind of Unix stream socket a descriptor is.
+/// Kinds of Unix stream sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SocketKind {
     /// Waits for connections.
@@ -74,7 +74,7 @@ pub fn connect(path: &Path) -> io::Result<UnixStream> {
 /// that the umask leaves, or is for this user alone from its first moment on if it is `private`.
 ///
 /// # Errors
-/// What the kernel says; `InvalidInput` when the path is too long for a socket.
+/// The kernel's error; `InvalidInput` when the path is too long for a socket.
 pub(crate) fn bind(path: &Path, private: bool) -> io::Result<OwnedFd> {
     let address = address(path)?;
     let socket = File::from(socket()?);
@@ -92,7 +92,7 @@ const BACKLOG: i32 = 8;
 /// Lets connections come to a socket that is bound. Accepting them does not block.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub(crate) fn listen(socket: OwnedFd) -> io::Result<UnixListener> {
     net::listen(&socket, BACKLOG)?;
     Ok(socket.into())

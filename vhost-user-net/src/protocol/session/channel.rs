@@ -1,4 +1,4 @@
-//! What the back-end tells the front-end of its own accord.
+//! Requests of the back-end to the front-end.
 
 use std::io::{self, Read};
 use std::net::Shutdown;

@@ -23,7 +23,7 @@ const USED: u16 = 1 << 15;
 /// Bytes of a descriptor.
 pub(super) const SLOT: usize = 16;
 
-/// What matters of a descriptor.
+/// The fields of a descriptor that count here.
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     id: u16,
@@ -71,7 +71,7 @@ impl Place {
     };
 }
 
-/// What the descriptors say about a ring that is called fresh.
+/// Findings from the descriptors of a ring that is called fresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It may well stand at its start.

@@ -8,7 +8,7 @@ use vm_memory::ByteValued;
 
 use super::{Header, RingValue};
 
-/// What goes back for a request.
+/// Answer to a request.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answer {
     /// Done; sent only to a front-end that asked for it.
