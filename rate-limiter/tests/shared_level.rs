@@ -335,3 +335,17 @@ fn a_place_in_the_queue_is_reserved_again_at_the_new_rate() {
     assert_eq!(level(&group, 0), -2001, "2000 of it once, not twice");
     queues[1].take(again.ns(), 500, 1).unwrap();
 }
+
+#[test]
+fn nobody_waits_longer_than_a_burst_for_use_that_is_not_reported() {
+    let (_, mut queues) = shared(8000, 2);
+    use_up(&mut queues[0], 1500);
+    queues[0].force(0, 6501, 1); // and is not heard of again: the clock stands at 1500
+    let (mut now, mut deadlines) = (0, Vec::new());
+    while let Err(deadline) = queues[1].take(now, 100, 1) {
+        now = deadline.ns();
+        deadlines.push(now / US);
+    }
+    let looks = [2001, 3001, 4001, 5001, 6001, 7001, 8001, 9001, 10_001];
+    assert_eq!(deadlines, looks, "an eighth of the burst apart");
+}
