@@ -137,6 +137,7 @@ impl<R: Ring> TxEngine<R> {
     /// Sends what the driver made available, until there is a reason to stop.
     ///
     /// `now` is in nanoseconds of any clock that the limiter's deadlines shall be in.
+    #[inline]
     pub fn run<B, L>(&mut self, backend: &mut B, limit: &mut L, now: u64, budget: Budget) -> Outcome
     where
         B: FrameBackend + ?Sized,
@@ -215,6 +216,8 @@ where
 {
     type Output = Outcome;
 
+    // Compiled beside its caller, wherever the compiler draws the line between units.
+    #[inline]
     fn run<R: Ring>(self, ring: &mut R) -> Outcome {
         let Self {
             path,

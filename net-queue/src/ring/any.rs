@@ -72,6 +72,7 @@ impl Ring for AnyRing {
         each!(self, ring => ring.cursor())
     }
 
+    #[inline]
     fn with<T: RingTask>(&mut self, task: T) -> T::Output {
         each!(self, ring => task.run(ring))
     }

@@ -48,6 +48,7 @@ impl<R: Ring> RxEngine<R> {
     ///
     /// `now` is in nanoseconds of any clock that the limiter's deadlines shall be in. Without a `filter` every frame
     /// is delivered.
+    #[inline]
     pub fn run<B, L>(
         &mut self,
         backend: &mut B,
@@ -161,6 +162,8 @@ where
 {
     type Output = Outcome;
 
+    // Compiled beside its caller, wherever the compiler draws the line between units.
+    #[inline]
     fn run<R: Ring>(mut self, ring: &mut R) -> Outcome {
         let (mut frames, mut bytes) = (0, 0);
         let stop = loop {
