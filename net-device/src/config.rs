@@ -113,14 +113,15 @@ impl Default for NetConfig {
     }
 }
 
-/// Why a configuration is refused.
+/// Error of a configuration that no device can have.
+#[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ConfigError {
     /// The id is empty, longer than [`MAX_ID_LEN`] or has control characters.
     #[error("id {0:?} is empty, longer than 256 bytes or has control characters")]
     Id(String),
     /// The MAC address means a group, or none.
-    #[error("{0} is no address for a station")]
+    #[error("{0} is {kind}; a device needs a unicast one", kind = unusable(*.0))]
     Mac(MacAddr),
     /// The MTU is below [`MIN_MTU`].
     #[error("mtu {0} is below 68")]
@@ -129,10 +130,10 @@ pub enum ConfigError {
     #[error("speed {0} Mbit/s is above 0x7fffffff")]
     Speed(u32),
     /// Not 1 to [`MAX_QUEUE_PAIRS`] queue pairs.
-    #[error("{0} queue pairs, not 1 to 256")]
+    #[error("{0} queue pairs are not 1 to 256")]
     QueuePairs(u16),
     /// Not a power of two up to [`MAX_QUEUE_SIZE`].
-    #[error("queue size {0} is no power of two up to 32768")]
+    #[error("queue size {0} is not a power of two up to 32768")]
     QueueSize(u16),
     /// A feature is disabled that no device works without.
     #[error("features {0} cannot be disabled")]
@@ -155,6 +156,15 @@ pub enum ConfigError {
     /// The limit for control commands.
     #[error("control limit")]
     ControlLimit(#[source] rate_limiter::ConfigError),
+}
+
+/// Kind of an address that a station cannot have.
+fn unusable(mac: MacAddr) -> &'static str {
+    if mac.is_group() {
+        "a multicast address"
+    } else {
+        "not an address"
+    }
 }
 
 impl NetConfig {

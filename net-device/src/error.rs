@@ -1,4 +1,4 @@
-//! Why a device cannot be made, activated or changed.
+//! Errors of making, activating and changing a device.
 
 use std::io;
 
@@ -10,7 +10,8 @@ use crate::features::FeatureError;
 pub use crate::lifecycle::StateError;
 use crate::seccomp::SeccompError;
 
-/// Why a device cannot be made.
+/// Error of the construction of a device.
+#[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
 pub enum NewError {
     /// The configuration is not one of a device.
@@ -41,7 +42,8 @@ pub enum NewError {
     },
 }
 
-/// Why a device or a queue cannot be started.
+/// Error of a device or a queue that cannot be started.
+#[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
 pub enum ActivateError {
     /// The device is in a state in which this cannot be done.
@@ -116,7 +118,8 @@ pub enum ActivateError {
     Ram(#[from] RamError),
 }
 
-/// Why limits cannot be set up or changed.
+/// Error of limits that cannot be set up or changed.
+#[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
 pub enum LimitError {
     /// They are not usable limits; nothing was changed.
@@ -144,7 +147,8 @@ impl From<WorkerLost> for LimitError {
 #[error("worker {0} is lost")]
 pub struct WorkerLost(pub(crate) String);
 
-/// Why a worker thread could not be started.
+/// Error of a worker thread that could not be started.
+#[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
     /// No thread or no descriptor was to be had.
@@ -158,7 +162,8 @@ pub enum SpawnError {
     Seccomp(#[from] SeccompError),
 }
 
-/// Why a state is none of this device.
+/// Error of a saved state that is not one of this device.
+#[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     /// The device runs, or ran and was not reset.

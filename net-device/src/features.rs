@@ -298,7 +298,8 @@ impl FeatureWords {
     }
 }
 
-/// Why a set of accepted features is refused: FEATURES_OK has to stay clear.
+/// Error of a set of accepted features: FEATURES_OK has to stay clear.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum FeatureError {
     /// Bits that were not offered (NET-FEAT-06).

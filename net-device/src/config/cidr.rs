@@ -18,9 +18,9 @@ pub struct Cidr<A> {
     prefix: u8,
 }
 
-/// A text that is no address with prefix of the family asked for.
+/// Text that is not an address with a prefix length, of the expected family.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("no address with prefix length: {0:?}")]
+#[error("invalid address with prefix length {0:?}")]
 pub struct CidrParseError(String);
 
 impl<A: Copy> Cidr<A> {

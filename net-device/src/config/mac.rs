@@ -13,9 +13,9 @@ mod tests;
 #[serde(into = "String", try_from = "String")]
 pub struct MacAddr([u8; 6]);
 
-/// A text that is no MAC address.
+/// Text that is not a MAC address.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("no MAC address: {0:?}")]
+#[error("invalid MAC address {0:?}")]
 pub struct MacParseError(String);
 
 impl MacAddr {

@@ -155,3 +155,26 @@ fn a_prefix_is_no_longer_than_its_address() {
         assert!(text.parse::<Cidr<Ipv6Addr>>().is_err(), "{text}");
     }
 }
+
+#[test]
+fn errors_say_what_is_wrong_with_a_value_and_what_would_be_right() {
+    let refused = |mac: [u8; 6]| {
+        let config = NetConfig::builder().mac(mac).build();
+        config.unwrap_err().to_string()
+    };
+    assert_eq!(
+        refused([1, 0, 0, 0, 0, 0]),
+        "01:00:00:00:00:00 is a multicast address; a device needs a unicast one"
+    );
+    assert_eq!(
+        refused([0; 6]),
+        "00:00:00:00:00:00 is not an address; a device needs a unicast one"
+    );
+    let text = "zz".parse::<MacAddr>().unwrap_err().to_string();
+    assert_eq!(text, "invalid MAC address \"zz\"");
+    let size = NetConfig::builder().queue_size(100).build();
+    assert_eq!(
+        size.unwrap_err().to_string(),
+        "queue size 100 is not a power of two up to 32768"
+    );
+}
