@@ -96,6 +96,12 @@ file_cycles() {
     python3 lints/file_cycles.py "${roots[@]}"
 }
 
+# Documentation opens with what it describes, and names are the field's.
+words() {
+    step "language"
+    python3 lints/words.py tap rate-limiter snapshot net-queue net-device vhost-user-net demo tests fuzz
+}
+
 # docs/conformance.md is what the code and its tests say.
 conformance() {
     step "conformance table"
@@ -136,6 +142,7 @@ lint() {
     clippy
     directions
     file_cycles
+    words
     conformance
     unsafe_modules
     packaging
@@ -181,7 +188,7 @@ guest() {
 # Runs every step, whatever became of those before, and tells at the end which ones failed.
 run_tests() {
     local name status failed=()
-    for name in packages fmt clippy directions file_cycles conformance unsafe_modules packaging doc crate_tests examples device_tests corpora; do
+    for name in packages fmt clippy directions file_cycles words conformance unsafe_modules packaging doc crate_tests examples device_tests corpora; do
         # Not `|| failed+=...`: behind that bash would let a step go on after its own failures.
         set +e
         (set -e; "$name")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import conformance
 import file_cycles
+import words
 
 
 class Workspace(unittest.TestCase):
@@ -113,6 +114,24 @@ class Conformance(Workspace):
     def test_a_feature_that_is_not_offered(self):
         row = "| NET-RX-01 | 5.1 | MUST | words | | RSS is not offered |"
         self.assertEqual(self.problems(row), [])
+
+
+class Words(Workspace):
+    def problems(self, **files):
+        self.write(**files)
+        return len(list(words.problems(self.root)))
+
+    def test_openers_without_a_noun(self):
+        text = "//! What is here.\n/// Whose it is.\n/// See the module's text.\nstruct A;\n"
+        self.assertEqual(self.problems(lib=text), 3)
+
+    def test_names_that_have_a_standard_term(self):
+        text = "struct Live;\nconst PLACE: u8 = 0;\nfn rouse() {}\n"
+        self.assertEqual(self.problems(lib=text, bell=""), 4)
+
+    def test_what_is_right(self):
+        text = "//! Rings.\n/// Role of a queue. What waits, waits.\nstruct Alive; // What else\n"
+        self.assertEqual(self.problems(lib=text), 0)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ enum Pair {
 }
 
 impl Pair {
-    /// What its worker, which is parked for it, works with.
+    /// Resources of its worker, which is parked for it.
     fn resources(&mut self) -> Result<&mut QueuePairResources, WorkerLost> {
         match self {
             Self::Idle(resources) => Ok(resources),

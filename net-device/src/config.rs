@@ -1,4 +1,4 @@
-//! What an operator decides about a device: serde text or a builder, checked before use.
+//! Configuration of a device: serde text or a builder, checked before use.
 
 mod cidr;
 pub mod mac;
@@ -36,7 +36,7 @@ pub const CONTROL_LIMIT: TokenBucketConfig = TokenBucketConfig {
     refill_time: 2000,
 };
 
-/// Whose a limit is.
+/// Scope of a limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LimitScope {
@@ -67,7 +67,7 @@ pub struct NetConfig {
     pub queue_size: u16,
     /// Whether guest addresses are translated by a virtual IOMMU.
     pub iommu: bool,
-    /// What happens to a worker that makes a system call it should not.
+    /// Consequence for a worker that makes a system call it should not.
     pub seccomp: SeccompAction,
     /// Whether a device puts the process's handler for SIGSEGV and SIGBUS in place, by which guest memory that is out
     /// of reach costs a frame or a queue instead of the process (see [`net_queue::guard`]). A VMM that has handlers
@@ -80,7 +80,7 @@ pub struct NetConfig {
     pub rx_limit: Option<RateLimiterConfig>,
     /// Limit for frames from the guest.
     pub tx_limit: Option<RateLimiterConfig>,
-    /// Whose these limits are.
+    /// Scope of these limits.
     pub limit_scope: LimitScope,
     /// Limit for what control commands cost the host. A token stands for one system call under a lock of the whole
     /// host: a queue that VQ_PAIRS_SET attaches or detaches, a change by GUEST_OFFLOADS_SET. A change of receive modes,
@@ -282,7 +282,7 @@ impl NetConfigBuilder {
         self
     }
 
-    /// What happens on a forbidden system call.
+    /// Sets the consequence of a forbidden system call.
     pub fn seccomp(mut self, action: SeccompAction) -> Self {
         self.0.seccomp = action;
         self
@@ -306,7 +306,7 @@ impl NetConfigBuilder {
         self
     }
 
-    /// Whose the limits are.
+    /// Sets the scope of the limits.
     pub fn limit_scope(mut self, scope: LimitScope) -> Self {
         self.0.limit_scope = scope;
         self

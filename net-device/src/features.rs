@@ -168,7 +168,7 @@ pub(crate) const ALWAYS: Features = F::VIRTIO_NET_F_MRG_RXBUF
     .union(F::VIRTIO_F_IN_ORDER)
     .union(F::VIRTIO_F_VERSION_1);
 
-/// What an operator may switch off, under the name the command line and the configuration use.
+/// Features that an operator may switch off, under the name the command line and the configuration use.
 pub const OPTIONAL: &[(&str, Features)] = &[
     ("csum", F::VIRTIO_NET_F_CSUM),
     ("guest-csum", F::VIRTIO_NET_F_GUEST_CSUM),
@@ -354,12 +354,12 @@ impl Features {
         Ok(accepted)
     }
 
-    /// What the driver may leave to the device on transmit.
+    /// Work that the driver may leave to the device on transmit.
     pub fn tx_offloads(self) -> Offloads {
         offloads_of(TX_OFFLOADS, self)
     }
 
-    /// What the device may leave to the driver on receive.
+    /// Work that the device may leave to the driver on receive.
     pub fn rx_offloads(self) -> Offloads {
         offloads_of(RX_OFFLOADS, self)
     }

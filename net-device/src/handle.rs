@@ -1,4 +1,4 @@
-//! What other threads read of a device without having it.
+//! Handle by which other threads read a device without having it.
 
 use std::sync::Arc;
 

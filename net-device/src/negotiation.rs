@@ -8,7 +8,7 @@ use crate::features::{ALWAYS, Features, RX_OFFLOADS, TX_OFFLOADS, features_of};
 use Features as F;
 
 impl Features {
-    /// What a device over such a backend offers: backend and configuration, closed.
+    /// Features that a device over such a backend offers: backend and configuration, closed.
     ///
     /// `tx` and `rx` are the offloads the backend takes and delivers (NET-FEAT-01, NET-FEAT-03). Checksums of what the
     /// driver sends are completed here where the backend does not take partial ones, segments are not cut here.

@@ -1,4 +1,4 @@
-//! What a queue pair is plugged into: a frame backend, and the handle its link is steered by.
+//! Ports of queue pairs: a frame backend, and the handle its link is steered by.
 
 use std::io;
 

@@ -130,11 +130,11 @@ impl QueueLimit {
     }
 }
 
-/// What the limiters of one direction of a device are made from.
+/// Limit of one direction of a device, from which its limiters are made.
 pub(crate) struct DirectionLimit<'a> {
     pub(crate) config: Option<RateLimiterConfig>,
     pub(crate) scope: LimitScope,
-    /// What others share as well.
+    /// Budget that others share as well.
     pub(crate) outer: Option<&'a Group>,
 }
 
@@ -179,7 +179,7 @@ impl DirectionLimit<'_> {
     }
 }
 
-/// What happens to the limiters of one direction.
+/// Change to the limiters of one direction.
 #[derive(Debug)]
 pub(crate) enum Change {
     /// The buckets that are there go on, tokens and debt included, under these numbers.

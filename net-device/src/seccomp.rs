@@ -1,4 +1,4 @@
-//! What a worker thread may ask of the kernel.
+//! System calls that a worker thread may make.
 //!
 //! Each kind of thread has one list, each system call in it a reason; what is not listed ends the
 //! process (or is logged). Of `ioctl` only the tap requests of the control thread pass, of `fcntl`

@@ -1,4 +1,4 @@
-//! What the workers of an activated device share.
+//! State that the workers of an activated device share.
 
 pub(crate) mod config_space;
 pub(crate) mod control_budget;
@@ -42,7 +42,7 @@ pub(crate) struct Shared {
     policy: Mutex<Arc<RxPolicy>>,
     /// One for each pair.
     epochs: Vec<ReaderEpoch>,
-    /// What ends the wait of each pair's receive queue for its limit.
+    /// Timer that ends the wait of each pair's receive queue for its limit.
     rx_timers: Vec<Mutex<Option<Arc<LimitTimer>>>>,
     steering: Mutex<Steering>,
 }

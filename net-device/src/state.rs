@@ -22,13 +22,13 @@ pub(crate) struct DeviceState {
     pub(crate) generation: u32,
     pub(crate) activated: bool,
     pub(crate) needs_reset: bool,
-    /// What the driver set by commands.
+    /// Offloads that the driver set by commands.
     pub(crate) offloads: Offloads,
     pub(crate) tables: FilterTables,
     pub(crate) pairs: Option<u16>,
     /// Where every running queue stood.
     pub(crate) rings: Vec<(u16, RingConfig)>,
-    /// What was left of every queue's limit.
+    /// Levels of every queue's limit.
     pub(crate) limits: Vec<(u16, Levels)>,
 }
 

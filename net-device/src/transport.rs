@@ -1,4 +1,4 @@
-//! What a VMM meets: the device trait, and what the VMM hands in.
+//! Seam to a VMM: the device trait, and what the VMM hands in.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -15,7 +15,7 @@ use crate::features::FeatureError;
 /// Device type of a network card. VirtIO 1.4 §5.
 pub const VIRTIO_ID_NET: u32 = 1;
 
-/// What an interrupt is about. VirtIO 1.4 §2.3 (VQ-NTF-14).
+/// Source of an interrupt. VirtIO 1.4 §2.3 (VQ-NTF-14).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InterruptSource {
     /// The queue of this index has used buffers.
@@ -92,7 +92,7 @@ impl QueueSetup {
 #[cfg(test)]
 mod tests;
 
-/// What it takes to bring a device to life.
+/// Memory, interrupt and queues of an activation.
 pub struct Activation {
     /// Guest memory, resolved. When it changes, see [`NetDevice::set_memory`](crate::NetDevice::set_memory).
     pub memory: GuestRam,

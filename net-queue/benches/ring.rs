@@ -1,4 +1,4 @@
-//! What the engines and rings cost by themselves: a backend that does nothing, time measured without the driver's
+//! Cost of engines and rings by themselves: a backend that does nothing, time measured without the driver's
 //! part.
 
 use std::hint::black_box;

@@ -1,4 +1,4 @@
-//! What members hold, reserve, give back and report, as the level of their group shows it.
+//! Tokens that members hold, reserve, give back and report, as the level of their group shows it.
 
 mod common;
 

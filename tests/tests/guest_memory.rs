@@ -23,7 +23,7 @@ fn watched(mut rig: Rig, without: Features) -> (Rig, Arc<DirtyRanges>) {
     (rig, marks)
 }
 
-/// What a migration copies: the bytes in use of the memory for rings and of that for buffers.
+/// Bytes that a migration copies: those in use of the memory for rings and of that for buffers.
 fn copy(rig: &Rig) -> Vec<(u64, Vec<u8>)> {
     let [(rings, _), _, (buffers, _)] = rig.memory.regions();
     let parts = [(rings, 64 << 10), (buffers, 2 << 20)];

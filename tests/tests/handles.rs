@@ -1,4 +1,4 @@
-//! What an interrupt and other threads read of a device that somebody else has.
+//! Handles: what an interrupt and other threads read of a device that somebody else has.
 
 use std::io;
 use std::sync::{Arc, Mutex};

@@ -185,7 +185,7 @@ fn memory() -> Arc<GuestMemoryMmap> {
     pages.as_ref().expect("there are pages").memory.clone()
 }
 
-/// What the driver crate asks of its platform.
+/// Platform of the driver crate.
 pub(crate) struct GuestHal;
 
 // SAFETY: pages are mapped, aligned and zeroed, no page is handed out twice, and the memory lives

@@ -67,7 +67,7 @@ impl Interrupt for InterruptLine {
     }
 }
 
-/// What the registers hold besides the queues; part of the saved state.
+/// Registers besides the queues; part of the saved state.
 #[derive(Clone, Default, Serialize, Deserialize)]
 struct Registers {
     status: u32,
@@ -87,7 +87,7 @@ struct SavedQueue {
 
 /// The saved state of transport and device.
 #[derive(Serialize, Deserialize)]
-struct Saved {
+struct SavedState {
     registers: Registers,
     interrupts: u32,
     queues: Vec<SavedQueue>,
@@ -201,7 +201,7 @@ impl VirtioMmio {
         self.queues.get(usize::from(self.registers.queue_sel))
     }
 
-    /// What the driver writes before it makes the queue ready.
+    /// Registers that the driver writes before it makes the queue ready.
     fn set_up_queue(&mut self, offset: u64, value: u32) {
         let selected = usize::from(self.registers.queue_sel);
         let Some(queue) = self.queues.get_mut(selected).filter(|queue| !queue.ready()) else {
@@ -317,7 +317,7 @@ impl VirtioMmio {
             ready: queue.ready(),
             areas: [queue.desc_table(), queue.avail_ring(), queue.used_ring()],
         });
-        let saved = Saved {
+        let saved = SavedState {
             registers: self.registers.clone(),
             interrupts: self.line.pending.load(Ordering::SeqCst),
             queues: queues.collect(),
@@ -328,7 +328,7 @@ impl VirtioMmio {
 
     /// Puts the state `saved` into a fresh transport, whose device goes on where that one stood.
     pub(crate) fn restore(&mut self, saved: &[u8]) -> Result<(), Box<dyn Error>> {
-        let saved: Saved = serde_json::from_slice(saved)?;
+        let saved: SavedState = serde_json::from_slice(saved)?;
         self.device.restore(saved.device)?;
         self.registers = saved.registers;
         for (queue, saved) in self.queues.iter_mut().zip(saved.queues) {

@@ -1,4 +1,4 @@
-//! What it takes to make a queue's engine: what was negotiated, the guest's memory, the counters.
+//! Makes engines of queues from what was negotiated, the guest's memory, the counters.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::features::Features;
 use crate::shared::Shared;
 use crate::transport::QueueSetup;
 
-/// What a queue index means. VirtIO 1.4 §5.1.2.
+/// Role of a queue by its index. VirtIO 1.4 §5.1.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum QueueRole {
     /// Receive queue of a pair.
@@ -26,9 +26,9 @@ pub(crate) enum QueueRole {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NegotiatedConfig {
     pub(crate) features: Features,
-    /// What the driver is told.
+    /// MTU that the driver is told.
     pub(crate) mtu: Option<u16>,
-    /// What the backends have, or the driver is told if that is more.
+    /// MTU of the backends, or the driver's if that is larger.
     pub(crate) link_mtu: Option<u16>,
     pub(crate) max_queue_size: u16,
     pub(crate) poll_us: u16,
@@ -36,7 +36,7 @@ pub(crate) struct NegotiatedConfig {
     pub(crate) partial_checksums: bool,
 }
 
-/// See the module's text.
+/// Maker of engines for one activation.
 pub(crate) struct QueueFactory {
     pub(crate) shared: Arc<Shared>,
     pub(crate) negotiated: NegotiatedConfig,
@@ -70,7 +70,7 @@ impl QueueFactory {
         }
     }
 
-    /// What the ring of `setup` is made from.
+    /// Configuration of the ring of `setup`.
     pub(crate) fn ring_config(&self, setup: &QueueSetup) -> Result<RingConfig, ActivateError> {
         let QueueSetup {
             index,

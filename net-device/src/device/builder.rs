@@ -286,7 +286,7 @@ impl<'a> NetDeviceBuilder<'a> {
         })
     }
 
-    /// What the device keeps over all activations.
+    /// Resources that the device keeps over all activations.
     fn resources(
         &mut self,
         ports: Vec<Port>,
@@ -320,7 +320,7 @@ impl<'a> NetDeviceBuilder<'a> {
     }
 }
 
-/// What all ports can do; the smallest MTU.
+/// Capabilities that all ports have; the smallest MTU.
 fn common_caps(ports: &[Port]) -> Caps {
     let all = Caps {
         tx: Offloads::all(),

@@ -13,7 +13,7 @@ pub(super) struct LimitGroups {
 }
 
 impl LimitGroups {
-    /// What both directions of a device with this configuration may use.
+    /// Limits of both directions of a device with this configuration.
     pub(super) fn budgets(&self, config: &NetConfig) -> (DirectionLimit<'_>, DirectionLimit<'_>) {
         let budget = |limit: Option<RateLimiterConfig>, outer| DirectionLimit {
             config: limit.filter(limits_something),

@@ -13,7 +13,7 @@ use crate::shared::config_space::LinkStatus;
 use crate::state::DeviceState;
 
 impl NetDevice {
-    /// What the guest can tell of the device, which is paused or was never activated.
+    /// State that the guest can tell of the device, which is paused or was never activated.
     pub(crate) fn save(&mut self) -> Result<DeviceState, ActivateError> {
         let mut saved = DeviceState {
             acked: self.acked,
@@ -140,7 +140,7 @@ impl Snapshottable for NetDevice {
 
 impl Transportable for NetDevice {}
 
-/// What the device writes is marked in the bitmap of the guest memory, or in the log that was set on it, while logging is
+/// Writes of the device are marked in the bitmap of the guest memory, or in the log that was set on it, while logging is
 /// [switched on](NetDevice::set_dirty_logging), as it is from the beginning.
 impl Migratable for NetDevice {
     fn start_dirty_log(&mut self) -> Result<(), MigrateError> {

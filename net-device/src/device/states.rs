@@ -1,4 +1,4 @@
-//! What a device holds in each of its states.
+//! Belongings of a device in each of its states.
 
 use std::sync::Arc;
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// What happens to a worker that makes a system call outside its list.
+/// Consequence for a worker that makes a system call outside its list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SeccompAction {
@@ -18,7 +18,7 @@ pub enum SeccompAction {
     Allow,
 }
 
-/// What a thread is for.
+/// Task of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ThreadKind {
     /// Moves the frames of one queue pair.
@@ -98,7 +98,7 @@ const QUEUE_PAIR: &[i64] = &[
     libc::SYS_recvfrom,
 ];
 
-/// What libraries try on their own account and can do without: it fails, with `EACCES`. The C
+/// Calls that libraries try on their own account and can do without: it fails, with `EACCES`. The C
 /// library's allocator reads `/proc/sys/vm/overcommit_memory` the first time it shrinks a thread's
 /// heap; a panic looks for the symbols of its backtrace.
 const REFUSED: &[i64] = &[
@@ -160,7 +160,7 @@ pub const CALLER: &[i64] = &[
     libc::SYS_fcntl,
 ];
 
-/// What such a thread makes beyond [`CALLER`] when it starts worker threads: when it activates a
+/// Calls that such a thread makes beyond [`CALLER`] when it starts worker threads: when it activates a
 /// device, or starts the first queue of a pair. A thread inherits the filter of the one that starts
 /// it, so that one has to let pass what is [`allowed`] to the worker as well.
 pub const CALLER_THREADS: &[i64] = &[

@@ -36,12 +36,12 @@ pub(crate) struct ConfigSpace {
     offered: Features,
     max_pairs: u16,
     speed_mbps: u32,
-    /// What a reset brings back.
+    /// Address that a reset brings back.
     configured_mac: Option<MacAddr>,
     fields: Mutex<Fields>,
 }
 
-/// What changes while the device runs.
+/// Fields that change while the device runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Fields {
     mac: Option<MacAddr>,
@@ -49,7 +49,7 @@ struct Fields {
     /// The VMM lets frames pass. The status may say less: a device that lost a port shows no link.
     passes: bool,
     generation: u32,
-    /// What is told, if that is offered.
+    /// MTU that is told, if it is offered.
     mtu: Option<u16>,
     /// The generation has changed since somebody read it.
     unread: bool,

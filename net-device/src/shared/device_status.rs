@@ -1,4 +1,4 @@
-//! What can be wrong with a device as a whole, told once and remembered.
+//! Status of a device as a whole: a failure is told once and remembered.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

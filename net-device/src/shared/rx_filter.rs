@@ -226,7 +226,7 @@ impl RxFilter {
         }
     }
 
-    /// What the driver has set, to be saved.
+    /// Tables that the driver has set, to be saved.
     pub(crate) fn tables(&self) -> &FilterTables {
         &self.tables
     }

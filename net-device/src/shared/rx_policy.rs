@@ -8,7 +8,7 @@ use super::config_space::ConfigSpace;
 use super::rx_filter::RxFilter;
 use crate::features::Features;
 
-/// What the driver decided about receiving, by negotiation and by command.
+/// Decisions of the driver about reception, by negotiation and by command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RxPolicy {
     /// Work that frames may carry undone now.
@@ -20,7 +20,7 @@ pub(crate) struct RxPolicy {
 }
 
 impl RxPolicy {
-    /// What holds when the driver has negotiated `features` and given no command yet.
+    /// Policy once the driver has negotiated `features` and given no command yet.
     pub(crate) fn initial(features: Features, space: &ConfigSpace) -> Self {
         let filtered = Features::VIRTIO_NET_F_CTRL_RX
             | Features::VIRTIO_NET_F_CTRL_RX_EXTRA

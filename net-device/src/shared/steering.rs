@@ -26,7 +26,7 @@ pub(super) struct Steering {
     pub(super) running: Running,
     /// `VIRTIO_NET_F_CTRL_VQ` was negotiated.
     commanded: bool,
-    /// What the driver asked for by command.
+    /// Number of pairs that the driver asked for by command.
     pub(super) chosen: Option<u16>,
     pub(super) controls: Vec<Box<dyn PortControl>>,
     attached: Vec<Option<bool>>,

@@ -31,12 +31,12 @@ pub(crate) struct CtrlQueue {
     pub(crate) index: u16,
     pub(crate) engine: CtrlEngine<AnyRing>,
     pub(crate) kick: OwnedFd,
-    /// What the ring was made from, to make it again over other memory.
+    /// Configuration of the ring, to make it again over other memory.
     pub(crate) config: RingConfig,
 }
 
 impl CtrlQueue {
-    /// What the ring is made from to go on where it stands.
+    /// Configuration of the ring to go on where it stands.
     pub(crate) fn position(&self) -> RingConfig {
         RingConfig {
             cursor: self.engine.cursor(),
@@ -90,7 +90,7 @@ impl CtrlWorker {
     }
 }
 
-/// What the worker does next.
+/// Next step of the worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
     /// Goes on at once.
@@ -221,7 +221,7 @@ impl Commands<'_> {
         }
     }
 
-    /// What `command` costs the host beyond this thread's time: nothing when it is refused, or changes nothing.
+    /// Cost of `command` for the host beyond this thread's time: nothing when it is refused, or changes nothing.
     fn cost(&self, command: &Command<'_>) -> u64 {
         let shared = self.shared;
         match *command {
@@ -253,7 +253,7 @@ impl Commands<'_> {
     }
 }
 
-/// What `command` does to the filter.
+/// Applies `command` to the filter.
 fn change_filter(filter: &mut RxFilter, command: &Command<'_>) {
     match *command {
         Command::SetRxMode { mode, on } => filter.set_mode(mode, on),

@@ -72,7 +72,7 @@ impl Event {
     }
 }
 
-/// What a worker waits for after a turn.
+/// Outcome of a turn: events and deadline that the worker waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use]
 #[non_exhaustive]

@@ -10,7 +10,7 @@ use super::dirty_log::{Bitmaps, DirtyLog, DirtySwitch};
 use super::guard::MemoryFault;
 use super::segment::{HostSlice, IoVec, copy_from};
 
-/// What the device wants to do with memory that it asks to be translated.
+/// Access that the device wants to memory that it asks to be translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Only read it.

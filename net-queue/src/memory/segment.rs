@@ -323,7 +323,7 @@ impl<'a> Gather<'a> {
     /// returns how many bytes it took.
     ///
     /// # Errors
-    /// What the system call says; `EFAULT` is guest memory that is not there.
+    /// The system call's error; `EFAULT` is guest memory that is not there.
     /// [`SendError`](crate::SendError) is made `From` it.
     #[inline]
     pub fn write_to(&self, fd: impl AsFd) -> io::Result<usize> {
@@ -404,7 +404,7 @@ impl<'a> Scatter<'a> {
     /// returns how many bytes came.
     ///
     /// # Errors
-    /// What the system call says; `EFAULT` is guest memory that is not there.
+    /// The system call's error; `EFAULT` is guest memory that is not there.
     /// [`RecvError`](crate::RecvError) is made `From` it.
     #[inline]
     pub fn read_from(&mut self, fd: impl AsFd) -> io::Result<usize> {

@@ -52,7 +52,7 @@ impl SharedBytes {
 
     /// Sets `bits` of the byte at `offset`, atomically; beyond the end there is nothing to set.
     ///
-    /// What this thread wrote before is visible to whoever sees the bits.
+    /// Everything that this thread wrote before is visible to whoever sees the bits.
     ///
     /// # Errors
     /// The byte is not there any more.

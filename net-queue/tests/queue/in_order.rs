@@ -55,7 +55,7 @@ fn received_chains_have_an_element_each() {
     });
 }
 
-/// What a batch skips counts as filled: a chain that is not ends its element.
+/// Chains that a batch skips count as filled: a chain that is not ends its element.
 #[test]
 fn batches_skip_full_chains_only() {
     every_layout(|layout| {

@@ -145,7 +145,7 @@ fn receive_buffers_are_translated_for_writing() {
     });
 }
 
-/// What the IOMMU refuses costs the chain; what lies beyond memory does whatever the IOMMU says.
+/// An address that the IOMMU refuses costs the chain; one that lies beyond memory does whatever the IOMMU says.
 #[test]
 fn untranslated_buffers_are_refused() {
     every_layout(|layout| {

@@ -132,7 +132,7 @@ struct Posted {
 /// The chains that a frame takes and the bytes in each, then the frame's length and seed.
 type Delivery = (Vec<(u16, usize)>, (usize, u64));
 
-/// What receiving should do: frames wait for chains, chains for frames.
+/// Model of reception: frames wait for chains, chains for frames.
 struct RxModel {
     merge: bool,
     size: usize,

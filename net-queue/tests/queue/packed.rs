@@ -1,4 +1,4 @@
-//! What only a packed ring has.
+//! Properties of packed rings alone.
 
 use net_queue::QueueFault;
 use net_queue::ring::{Layout, Ring, RingConfig};

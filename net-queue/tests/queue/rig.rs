@@ -184,7 +184,7 @@ impl TxRig {
     }
 }
 
-/// What most receive tests negotiate: merging, nothing else.
+/// Features that most receive tests negotiate: merging, nothing else.
 pub(crate) const MERGE: RxConfig = RxConfig {
     size: HdrSize::Base,
     offloads: Offloads::empty(),

@@ -131,7 +131,7 @@ fn batch_is_published_at_once() {
     });
 }
 
-/// What is saved is enough to go on with another ring, anywhere in a lap.
+/// The saved position is enough to go on with another ring, anywhere in a lap.
 #[test]
 fn ring_goes_on_from_its_cursor() {
     every_ring(8, |config| {

@@ -57,7 +57,7 @@ fn frame_is_spread_over_chains_and_pieces() {
     });
 }
 
-/// What did not fit waits in private memory, and the next frame behind it.
+/// The rest that did not fit waits in private memory, and the next frame behind it.
 #[test]
 fn frame_waits_for_chains() {
     every_ring(64, |config| {

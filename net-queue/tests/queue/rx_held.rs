@@ -20,14 +20,14 @@ impl FrameFilter for OnlyFrom {
     }
 }
 
-/// What holds a frame back.
+/// Reason that holds a frame back.
 #[derive(Clone, Copy, Debug)]
 enum By {
     Limit,
     Buffers,
 }
 
-/// What happens to the queue next.
+/// Next event of the queue.
 #[derive(Clone, Copy, Debug)]
 enum Then {
     Run,

@@ -6,7 +6,7 @@ use net_queue::{DropCause, Engine, RxConfig, RxEngine, Stop};
 
 use crate::rig::{MERGE, RxRig, every_ring, frame, packet};
 
-/// Whoever goes on with the ring after `settle` finds every chain that was not used.
+/// The next user of the ring after `settle` finds every chain that was not used.
 fn successor(rig: &mut RxRig, config: RxConfig) -> RxEngine<AnyRing> {
     let ring = RingConfig {
         cursor: rig.engine.cursor(),
@@ -110,7 +110,7 @@ fn engine_goes_on_after_settle() {
     });
 }
 
-/// What is given back is what was not used, whatever lies between.
+/// Exactly the unused chains are given back, whatever lies between.
 #[test]
 fn settle_with_a_bad_chain_in_the_ring() {
     every_ring(64, |config| {

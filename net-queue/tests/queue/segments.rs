@@ -128,7 +128,7 @@ fn large_frame_with_a_whole_checksum_leaves_with_a_partial_one_net_hdr_11() {
     });
 }
 
-/// What the driver left in memory is the driver's: the sum is written into a copy.
+/// The frame in guest memory is the driver's: the sum is written into a copy.
 #[test]
 fn frame_in_guest_memory_stays_as_it_is() {
     every_ring(64, |ring| {

@@ -1,4 +1,4 @@
-//! What only a split ring has.
+//! Properties of split rings alone.
 
 use net_queue::ring::{Cursor, Layout, Ring, RingConfig};
 use net_queue::testing::{At, GuestRing, RawDesc, Shape, SplitFields, TestMemory};

@@ -7,9 +7,9 @@ use net_device::Layout;
 use net_device::tap::Tap;
 use net_queue::header::HDR_LEN;
 
+use crate::driver::DriverRing;
 use crate::frames::Kind;
 use crate::host::{self, PacketSocket};
-use crate::lane::Lane;
 use crate::paired::{self, Paired, timed};
 
 const BATCH: u16 = 32;
@@ -37,7 +37,7 @@ const WAYS: [(Way, &str); 6] = [
 ];
 
 struct Calls {
-    lane: Lane,
+    driver: DriverRing,
     tap: Tap,
     _backend: Box<dyn net_device::net_queue::FrameBackend>,
     sender: PacketSocket,
@@ -92,17 +92,17 @@ impl Calls {
         } else {
             frame.len()
         };
-        let lane = Lane::new(Layout::Split, len, way.receives());
-        for piece in &lane.pieces {
-            lane.memory.write(piece.addr, &frame);
+        let driver = DriverRing::new(Layout::Split, len, way.receives());
+        for piece in &driver.pieces {
+            driver.memory.write(piece.addr, &frame);
         }
         let opened = host::open_taps(1).remove(0);
         let tap = opened.try_clone().expect("a descriptor can be duplicated");
         let sender = PacketSocket::open(&tap, 0).expect("a packet socket can be opened");
         Self {
-            lane,
+            driver,
             tap,
-            _backend: crate::lane::backend(opened),
+            _backend: crate::driver::backend(opened),
             sender,
             frame,
             private: vec![0; 65_565],
@@ -116,7 +116,7 @@ impl Calls {
         }
         let fd = self.tap.as_fd().as_raw_fd();
         let (len, private) = (self.frame.len() as isize, &mut self.private);
-        let buffers: Vec<_> = self.lane.bare(BATCH).collect();
+        let buffers: Vec<_> = self.driver.bare(BATCH).collect();
         timed(|| {
             for buffer in buffers {
                 assert_eq!(

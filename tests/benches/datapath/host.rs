@@ -111,14 +111,14 @@ pub(crate) fn iovec(host: *mut u8, len: usize) -> libc::iovec {
 /// Sends one frame from `pieces`.
 #[inline]
 pub(crate) fn writev(fd: RawFd, pieces: &[libc::iovec]) -> isize {
-    // SAFETY: the pieces are mapped as long as their lane lives.
+    // SAFETY: the pieces are mapped as long as their driver lives.
     unsafe { libc::writev(fd, pieces.as_ptr(), pieces.len() as libc::c_int) }
 }
 
 /// Receives one frame into `pieces`.
 #[inline]
 pub(crate) fn readv(fd: RawFd, pieces: &[libc::iovec]) -> isize {
-    // SAFETY: the pieces are mapped as long as their lane lives, and no reference to their bytes exists.
+    // SAFETY: the pieces are mapped as long as their driver lives, and no reference to their bytes exists.
     unsafe { libc::readv(fd, pieces.as_ptr(), pieces.len() as libc::c_int) }
 }
 
@@ -140,7 +140,7 @@ pub(crate) fn read(fd: RawFd, piece: &libc::iovec) -> isize {
 #[inline]
 pub(crate) fn copy_out(piece: &libc::iovec, dst: &mut [u8]) {
     let len = piece.iov_len.min(dst.len());
-    // SAFETY: both sides have so many bytes, and `dst` is no part of a lane.
+    // SAFETY: both sides have so many bytes, and `dst` is no part of a driver.
     unsafe { ptr::copy_nonoverlapping(piece.iov_base.cast(), dst.as_mut_ptr(), len) };
 }
 
@@ -148,7 +148,7 @@ pub(crate) fn copy_out(piece: &libc::iovec, dst: &mut [u8]) {
 #[inline]
 pub(crate) fn copy_in(piece: &libc::iovec, src: &[u8]) {
     let len = piece.iov_len.min(src.len());
-    // SAFETY: both sides have so many bytes, and `src` is no part of a lane.
+    // SAFETY: both sides have so many bytes, and `src` is no part of a driver.
     unsafe { ptr::copy_nonoverlapping(src.as_ptr(), piece.iov_base.cast(), len) };
 }
 

@@ -6,7 +6,7 @@
 //! the ratios of the rounds with their quartiles; nanoseconds are only for orientation.
 //!
 //! ```text
-//!   paired     two sides in turn, medians                     lane       a driver's ring and buffers over an engine
+//!   paired     two sides in turn, medians                     driver       a driver's ring and buffers over an engine
 //!   host       namespace, packet socket, bare calls           tx, rx     the paired measurements on the tap
 //!   alloc      counts allocations                             ring       the engines over a backend that does nothing
 //!   frames     what travels                                   calls      other system calls for the same
@@ -19,10 +19,10 @@
 
 mod alloc;
 mod calls;
+mod driver;
 mod echo;
 mod frames;
 mod host;
-mod lane;
 mod paired;
 mod pairs;
 mod report;

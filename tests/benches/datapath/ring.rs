@@ -11,8 +11,8 @@ use net_queue::testing::{LAYOUTS, NullBackend};
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
+use crate::driver::{self, DriverRing, SIZE};
 use crate::host;
-use crate::lane::{self, Lane, SIZE};
 use crate::paired::timed;
 use crate::report::layout_name;
 
@@ -41,37 +41,38 @@ enum Marks {
 impl Marks {
     const ALL: [Self; 3] = [Self::None, Self::Off, Self::On];
 
-    fn view(self, lane: &Lane) -> GuestRam {
+    fn view(self, driver: &DriverRing) -> GuestRam {
         if matches!(self, Self::None) {
-            return lane.memory.ram();
+            return driver.memory.ram();
         }
         let switch = DirtySwitch::default();
         switch.set(matches!(self, Self::On));
-        lane.memory.tracked_ram().with_dirty_switch(switch)
+        driver.memory.tracked_ram().with_dirty_switch(switch)
     }
 }
 
 fn tx(layout: Layout, marks: Marks) -> f64 {
-    let mut lane = Lane::new(layout, HDR_LEN + FRAME, false);
-    let rules = TxRules::new(lane::offloads());
-    let ring = AnyRing::new(&marks.view(&lane), &lane.ring.config()).expect("the ring is mapped");
+    let mut driver = DriverRing::new(layout, HDR_LEN + FRAME, false);
+    let rules = TxRules::new(driver::offloads());
+    let ring =
+        AnyRing::new(&marks.view(&driver), &driver.ring.config()).expect("the ring is mapped");
     let mut engine: TxEngine<AnyRing> = TxEngine::new(ring, HdrSize::Base, rules, Arc::default());
     per_frame(|| {
-        lane.post(SIZE);
+        driver.post(SIZE);
         let time = timed(|| {
             let done = engine.run(&mut NullBackend(FRAME), &mut Unlimited, 0, WHOLE_RING);
             assert!(matches!(done.stop, Stop::Budget | Stop::Driver));
         });
-        lane.collect(SIZE);
+        driver.collect(SIZE);
         time
     })
 }
 
 fn rx(layout: Layout, len: usize, marks: Marks) -> f64 {
-    let mut lane = Lane::new(layout, 1536, true);
-    let mut engine = lane.receiver_in(marks.view(&lane), Arc::default());
+    let mut driver = DriverRing::new(layout, 1536, true);
+    let mut engine = driver.receiver_in(marks.view(&driver), Arc::default());
     per_frame(|| {
-        lane.post(SIZE);
+        driver.post(SIZE);
         let time = timed(|| {
             black_box(
                 engine
@@ -79,14 +80,14 @@ fn rx(layout: Layout, len: usize, marks: Marks) -> f64 {
                     .interrupt,
             );
         });
-        lane.collect(SIZE);
+        driver.collect(SIZE);
         time
     })
 }
 
-/// The queue as `virtio-queue` has it, over the ring of `lane`.
-fn queue(lane: &Lane) -> Queue {
-    let addrs = lane.ring.config().addrs;
+/// The queue as `virtio-queue` has it, over the ring of `driver`.
+fn queue(driver: &DriverRing) -> Queue {
+    let addrs = driver.ring.config().addrs;
     let mut queue = Queue::new(SIZE).expect("a queue of this size can be");
     queue.set_size(SIZE);
     queue
@@ -105,13 +106,13 @@ fn queue(lane: &Lane) -> Queue {
 
 /// Walks each chain, checks a copy of its header, finds the host addresses of its buffers, gives it back.
 fn tx_by_crate() -> f64 {
-    let mut lane = Lane::new(Layout::Split, HDR_LEN + FRAME, false);
-    let memory = &host::untracked(&lane.memory);
-    let mut queue = queue(&lane);
-    let rules = TxRules::new(lane::offloads());
+    let mut driver = DriverRing::new(Layout::Split, HDR_LEN + FRAME, false);
+    let memory = &host::untracked(&driver.memory);
+    let mut queue = queue(&driver);
+    let rules = TxRules::new(driver::offloads());
     let mut pieces = Vec::with_capacity(usize::from(SIZE));
     per_frame(|| {
-        lane.post(SIZE);
+        driver.post(SIZE);
         let time = timed(|| {
             while let Some(chain) = queue.pop_descriptor_chain(memory) {
                 let head = chain.head_index();
@@ -134,20 +135,20 @@ fn tx_by_crate() -> f64 {
             }
             black_box(queue.needs_notification(memory).expect("the ring is there"));
         });
-        lane.collect(SIZE);
+        driver.collect(SIZE);
         time
     })
 }
 
 /// Walks each chain, finds the host addresses of its buffers, writes a checked header, gives it back.
 fn rx_by_crate() -> f64 {
-    let mut lane = Lane::new(Layout::Split, 1536, true);
-    let memory = &host::untracked(&lane.memory);
-    let mut queue = queue(&lane);
-    let rules = RxRules::new(lane::offloads());
+    let mut driver = DriverRing::new(Layout::Split, 1536, true);
+    let memory = &host::untracked(&driver.memory);
+    let mut queue = queue(&driver);
+    let rules = RxRules::new(driver::offloads());
     let mut pieces = Vec::with_capacity(usize::from(SIZE));
     per_frame(|| {
-        lane.post(SIZE);
+        driver.post(SIZE);
         let time = timed(|| {
             while let Some(chain) = queue.pop_descriptor_chain(memory) {
                 let head = chain.head_index();
@@ -177,7 +178,7 @@ fn rx_by_crate() -> f64 {
             }
             black_box(queue.needs_notification(memory).expect("the ring is there"));
         });
-        lane.collect(SIZE);
+        driver.collect(SIZE);
         time
     })
 }

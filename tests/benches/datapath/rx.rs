@@ -14,9 +14,9 @@ use net_device::tap::Tap;
 use net_queue::header::HDR_LEN;
 use net_queue::testing::LAYOUTS;
 
+use crate::driver::{self, DriverRing, SIZE};
 use crate::frames::Kind;
 use crate::host::PacketSocket;
-use crate::lane::{self, Lane, SIZE};
 use crate::paired::{self, Paired, timed};
 use crate::report::{Case, Cost, Report};
 use crate::{BATCHES, host};
@@ -25,13 +25,13 @@ use crate::{BATCHES, host};
 const MERGED_BATCHES: [u16; 2] = [1, 5];
 
 struct Rx {
-    lane: Lane,
+    driver: DriverRing,
     engine: RxEngine<AnyRing>,
     counters: Arc<QueueCounters>,
     backend: Box<dyn FrameBackend>,
     bare: Tap,
     /// Buffers of whole frames for the bare side, where the driver's are too short.
-    whole: Option<Lane>,
+    whole: Option<DriverRing>,
     sender: PacketSocket,
     frame: Vec<u8>,
     /// Chains that a frame takes.
@@ -41,21 +41,21 @@ struct Rx {
 
 impl Rx {
     fn new(kind: Kind, layout: Layout, batch: u16) -> Self {
-        let mut lane = Lane::new(layout, kind.room(), true);
+        let mut driver = DriverRing::new(layout, kind.room(), true);
         let tap = host::open_taps(1).remove(0);
         let bare = tap.try_clone().expect("a descriptor can be duplicated");
         let sender = PacketSocket::open(&tap, 0).expect("a packet socket can be opened");
         let counters = Arc::<QueueCounters>::default();
-        let engine = lane.receiver(counters.clone());
-        lane.post(SIZE);
+        let engine = driver.receiver(counters.clone());
+        driver.post(SIZE);
         let chains = (kind.len() + HDR_LEN).div_ceil(kind.room()) as u16;
         Self {
-            lane,
+            driver,
             engine,
             counters,
-            backend: lane::backend(tap),
+            backend: driver::backend(tap),
             bare,
-            whole: (chains > 1).then(|| Lane::new(layout, Kind::Gso.room(), true)),
+            whole: (chains > 1).then(|| DriverRing::new(layout, Kind::Gso.room(), true)),
             sender,
             frame: kind.bytes(),
             chains,
@@ -79,7 +79,7 @@ impl Rx {
                 break;
             }
             self.engine.disable_notification();
-            let budget = lane::budget(left as u32);
+            let budget = driver::budget(left as u32);
             let done = self
                 .engine
                 .run(&mut *self.backend, &mut limit, None, 0, budget);
@@ -93,8 +93,8 @@ impl Rx {
 
     /// The driver takes what was received and posts the buffers again.
     fn recycle(&mut self) {
-        self.lane.collect(self.batch * self.chains);
-        self.lane.post(self.batch * self.chains);
+        self.driver.collect(self.batch * self.chains);
+        self.driver.post(self.batch * self.chains);
     }
 
     fn cost(&mut self) -> Cost {
@@ -116,9 +116,9 @@ impl Paired for Rx {
     fn bare(&mut self) -> u64 {
         self.feed();
         let fd = self.bare.as_fd().as_raw_fd();
-        let lane = self.whole.as_mut().unwrap_or(&mut self.lane);
+        let driver = self.whole.as_mut().unwrap_or(&mut self.driver);
         let len = self.frame.len() as isize;
-        let buffers: Vec<_> = lane.bare(self.batch).collect();
+        let buffers: Vec<_> = driver.bare(self.batch).collect();
         timed(|| {
             for buffer in buffers {
                 assert_eq!(

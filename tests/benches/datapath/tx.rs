@@ -11,14 +11,14 @@ use net_device::rate_limiter::Limiter;
 use net_device::tap::Tap;
 use net_queue::testing::LAYOUTS;
 
+use crate::driver::{self, DriverRing, WORKER_BUDGET};
 use crate::frames::Kind;
-use crate::lane::{self, Lane, WORKER_BUDGET};
 use crate::paired::{self, Paired, timed};
 use crate::report::{Case, Cost, Report};
 use crate::{BATCHES, host};
 
 struct Tx {
-    lane: Lane,
+    driver: DriverRing,
     engine: TxEngine<AnyRing>,
     backend: Box<dyn FrameBackend>,
     bare: Tap,
@@ -28,17 +28,17 @@ struct Tx {
 impl Tx {
     fn new(kind: Kind, layout: Layout, batch: u16) -> Self {
         let bytes = kind.bytes();
-        let lane = Lane::new(layout, bytes.len(), false);
-        for piece in &lane.pieces {
-            lane.memory.write(piece.addr, &bytes);
+        let driver = DriverRing::new(layout, bytes.len(), false);
+        for piece in &driver.pieces {
+            driver.memory.write(piece.addr, &bytes);
         }
         let tap = host::open_taps(1).remove(0);
         let bare = tap.try_clone().expect("a descriptor can be duplicated");
-        let rules = TxRules::new(lane::offloads());
+        let rules = TxRules::new(driver::offloads());
         Self {
-            engine: TxEngine::new(lane.ring.device(), HdrSize::Base, rules, Arc::default()),
-            lane,
-            backend: lane::backend(tap),
+            engine: TxEngine::new(driver.ring.device(), HdrSize::Base, rules, Arc::default()),
+            driver,
+            backend: driver::backend(tap),
             bare,
             batch,
         }
@@ -53,7 +53,7 @@ impl Tx {
                 &mut *self.backend,
                 &mut limit,
                 0,
-                lane::budget(WORKER_BUDGET),
+                driver::budget(WORKER_BUDGET),
             );
             match done.stop {
                 Stop::Budget => {}
@@ -65,24 +65,24 @@ impl Tx {
     }
 
     fn cost(&mut self) -> Cost {
-        self.lane.post(self.batch);
+        self.driver.post(self.batch);
         let cost = Cost::of(u32::from(self.batch), || self.step());
-        self.lane.collect(self.batch);
+        self.driver.collect(self.batch);
         cost
     }
 }
 
 impl Paired for Tx {
     fn device(&mut self) -> u64 {
-        self.lane.post(self.batch);
+        self.driver.post(self.batch);
         let time = timed(|| self.step());
-        self.lane.collect(self.batch);
+        self.driver.collect(self.batch);
         time
     }
 
     fn bare(&mut self) -> u64 {
         let fd = self.bare.as_fd().as_raw_fd();
-        let buffers: Vec<_> = self.lane.bare(self.batch).collect();
+        let buffers: Vec<_> = self.driver.bare(self.batch).collect();
         timed(|| {
             for buffer in buffers {
                 let sent = host::writev(fd, std::slice::from_ref(buffer));

@@ -10,9 +10,9 @@ use net_device::net_queue::{Engine, FrameBackend, QueueCounters, RxEngine, Stop,
 use net_device::rate_limiter::{Group, Limiter, RateLimiter, RateLimiterConfig, TokenBucketConfig};
 use net_device::tap::Tap;
 
+use crate::driver::{self, DriverRing, SIZE, WORKER_BUDGET};
 use crate::frames::Kind;
 use crate::host::{self, PacketSocket};
-use crate::lane::{self, Lane, SIZE, WORKER_BUDGET};
 use crate::paired::{self, Paired, timed};
 
 /// Bound for the cost of a limit, as a ratio of medians.
@@ -80,7 +80,7 @@ trait Side {
 }
 
 struct Tx {
-    lane: Lane,
+    driver: DriverRing,
     engine: TxEngine<AnyRing>,
     backend: Box<dyn FrameBackend>,
     limit: Limiter,
@@ -89,14 +89,14 @@ struct Tx {
 impl Tx {
     fn new(kind: Kind, tap: &Tap, limit: Limiter) -> Self {
         let bytes = kind.bytes();
-        let lane = Lane::new(Layout::Split, bytes.len(), false);
-        for piece in &lane.pieces {
-            lane.memory.write(piece.addr, &bytes);
+        let driver = DriverRing::new(Layout::Split, bytes.len(), false);
+        for piece in &driver.pieces {
+            driver.memory.write(piece.addr, &bytes);
         }
-        let rules = TxRules::new(lane::offloads());
+        let rules = TxRules::new(driver::offloads());
         Self {
-            engine: TxEngine::new(lane.ring.device(), HdrSize::Base, rules, Arc::default()),
-            lane,
+            engine: TxEngine::new(driver.ring.device(), HdrSize::Base, rules, Arc::default()),
+            driver,
             backend: backend(tap),
             limit,
         }
@@ -106,7 +106,7 @@ impl Tx {
         loop {
             self.engine.disable_notification();
             let now = now(&self.limit);
-            let budget = lane::budget(WORKER_BUDGET);
+            let budget = driver::budget(WORKER_BUDGET);
             let done = self
                 .engine
                 .run(&mut *self.backend, &mut self.limit, now, budget);
@@ -122,15 +122,15 @@ impl Tx {
 
 impl Side for Tx {
     fn turn(&mut self, batch: u16) -> u64 {
-        self.lane.post(batch);
+        self.driver.post(batch);
         let time = timed(|| self.step());
-        self.lane.collect(batch);
+        self.driver.collect(batch);
         time
     }
 }
 
 struct Rx {
-    lane: Lane,
+    driver: DriverRing,
     engine: RxEngine<AnyRing>,
     counters: Arc<QueueCounters>,
     backend: Box<dyn FrameBackend>,
@@ -141,12 +141,12 @@ struct Rx {
 
 impl Rx {
     fn new(kind: Kind, tap: &Tap, limit: Limiter) -> Self {
-        let mut lane = Lane::new(Layout::Split, kind.room(), true);
+        let mut driver = DriverRing::new(Layout::Split, kind.room(), true);
         let counters = Arc::<QueueCounters>::default();
-        let engine = lane.receiver(counters.clone());
-        lane.post(SIZE);
+        let engine = driver.receiver(counters.clone());
+        driver.post(SIZE);
         Self {
-            lane,
+            driver,
             engine,
             counters,
             backend: backend(tap),
@@ -161,7 +161,7 @@ impl Rx {
         while self.counters.frames() < end {
             self.engine.disable_notification();
             let now = now(&self.limit);
-            let budget = lane::budget((end - self.counters.frames()) as u32);
+            let budget = driver::budget((end - self.counters.frames()) as u32);
             let done = self
                 .engine
                 .run(&mut *self.backend, &mut self.limit, None, now, budget);
@@ -180,14 +180,14 @@ impl Side for Rx {
             self.sender.send(&self.frame);
         }
         let time = timed(|| self.step(batch));
-        self.lane.collect(batch);
-        self.lane.post(batch);
+        self.driver.collect(batch);
+        self.driver.post(batch);
         time
     }
 }
 
 fn backend(tap: &Tap) -> Box<dyn FrameBackend> {
-    lane::backend(tap.try_clone().expect("a descriptor can be duplicated"))
+    driver::backend(tap.try_clone().expect("a descriptor can be duplicated"))
 }
 
 /// Two workers that differ in nothing but the limit.

@@ -19,14 +19,14 @@ mod testbed;
 // Shared with the paired measurements of the data path.
 mod cost;
 #[allow(dead_code, reason = "another benchmark uses the rest")]
+#[path = "../datapath/driver.rs"]
+mod driver;
+#[allow(dead_code, reason = "another benchmark uses the rest")]
 #[path = "../datapath/frames.rs"]
 mod frames;
 #[allow(dead_code, reason = "another benchmark uses the rest")]
 #[path = "../datapath/host.rs"]
 mod host;
-#[allow(dead_code, reason = "another benchmark uses the rest")]
-#[path = "../datapath/lane.rs"]
-mod lane;
 mod meter;
 #[allow(dead_code, reason = "another benchmark uses the rest")]
 #[path = "../datapath/paired.rs"]

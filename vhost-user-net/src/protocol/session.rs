@@ -130,7 +130,7 @@ pub struct Session<'a> {
     memory: MemoryTable,
     log: Option<DirtyBitmap>,
     rings: Vec<Vring>,
-    /// Whom to tell that a ring is broken.
+    /// Descriptor to signal that a ring is broken.
     errors: Vec<Option<File>>,
     /// For requests of the back-end.
     channel: Option<UnixStream>,

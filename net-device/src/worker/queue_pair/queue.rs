@@ -12,13 +12,13 @@ use crate::rate_limit::{Asked, QueueLimit};
 use crate::shared::Shared;
 use crate::shared::rx_policy::PolicyReader;
 
-/// What one engine may do before the other one, and the stop event, get their turn.
+/// Budget of one engine before the other one, and the stop event, get their turn.
 pub(super) const BUDGET: Budget = Budget {
     frames: 128,
     bytes: 1 << 20,
 };
 
-/// What a queue waits for.
+/// Event that a queue waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
     /// Nothing: it has work.
@@ -49,7 +49,7 @@ pub(crate) struct WorkerQueue<E> {
     pub(crate) index: u16,
     pub(crate) engine: E,
     pub(crate) kick: OwnedFd,
-    /// What the ring was made from, to make it again over other memory.
+    /// Configuration of the ring, to make it again over other memory.
     pub(crate) config: RingConfig,
     pub(super) wait: Wait,
     /// Interrupt once at the start: an interrupt from before a stop, a pause or a migration may be lost.
@@ -57,7 +57,7 @@ pub(crate) struct WorkerQueue<E> {
 }
 
 impl<E: Engine> WorkerQueue<E> {
-    /// What the ring is made from to go on where it stands.
+    /// Configuration of the ring to go on where it stands.
     pub(crate) fn position(&self) -> RingConfig {
         RingConfig {
             cursor: self.engine.cursor(),

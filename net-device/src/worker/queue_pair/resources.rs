@@ -1,4 +1,4 @@
-//! What a pair keeps over resets of its device.
+//! Resources that a pair keeps over resets of its device.
 
 use net_queue::FrameBackend;
 use rate_limiter::Levels;
@@ -6,7 +6,7 @@ use rate_limiter::Levels;
 use crate::clock::now_ns;
 use crate::rate_limit::{Change, QueueLimit};
 
-/// What stays with a pair over resets: its port's backend and its limiters.
+/// Resources of a pair over all resets: its port's backend and its limiters.
 pub(crate) struct QueuePairResources {
     pub(crate) backend: Box<dyn FrameBackend>,
     pub(crate) rx_limit: QueueLimit,
@@ -14,7 +14,7 @@ pub(crate) struct QueuePairResources {
 }
 
 impl QueuePairResources {
-    /// What is left of the pair's limits, by queue index.
+    /// Levels of the pair's limits, by queue index.
     pub(crate) fn levels(&mut self, pair: u16) -> Vec<(u16, Levels)> {
         let limits = [&mut self.rx_limit, &mut self.tx_limit].into_iter();
         let queues = (2 * pair..)

@@ -15,7 +15,7 @@ use super::x86_64;
 /// Signals that an access to memory can end in.
 const SIGNALS: [c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];
 
-/// What handled each of [`SIGNALS`] before.
+/// Earlier handler of each of [`SIGNALS`] before.
 static PREVIOUS: [OnceLock<Action>; 2] = [const { OnceLock::new() }; 2];
 
 static FAULTS: AtomicU64 = AtomicU64::new(0);

@@ -278,7 +278,7 @@ fn descriptor_beyond_the_table() {
     }
 }
 
-/// What is wrong with a table: changes the descriptor that refers to it, or one entry.
+/// Fault of a table: changes the descriptor that refers to it, or one entry.
 struct BadTable {
     name: &'static str,
     at: At,

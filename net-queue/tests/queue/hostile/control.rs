@@ -36,7 +36,7 @@ fn ctrl_without_ack() {
     });
 }
 
-/// What the rings are put through, on the control queue.
+/// Attacks on rings, made on the control queue.
 #[test]
 fn ctrl_queue_abuse() {
     every_layout(|layout| {

@@ -17,7 +17,7 @@ impl FrameFilter for OnlyFrom {
     }
 }
 
-/// What nothing else in these tests consists of.
+/// Byte that nothing else in these tests consists of.
 const SECRET: u8 = 0x5c;
 
 /// A queue whose buffers are watched, which expects a long frame and therefore receives directly.

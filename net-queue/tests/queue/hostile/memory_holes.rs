@@ -272,7 +272,7 @@ fn a_split_ring_out_of_reach_is_refused() {
     assert!(matches!(again, Err(RingError::MemoryFault(_))), "{again:?}");
 }
 
-/// What a VMM reads through the same door fails likewise.
+/// Reads by a VMM go the same way and fail likewise.
 #[test]
 fn reads_out_of_reach_fail() {
     for hole in [Hole::NoAccess, Hole::Truncated] {

@@ -1,4 +1,4 @@
-//! What the device adds up of what a driver makes available: descriptors and chains between two publishes.
+//! Sums of what a driver makes available: descriptors and chains between two publishes.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -131,7 +131,7 @@ fn in_order_overflow_of_heads_made_available_before_the_publish() {
     }
 }
 
-/// What becomes of the chains that a list could run into.
+/// End of the chains that a list could run into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Before {
     Held,

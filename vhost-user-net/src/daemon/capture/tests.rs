@@ -1,4 +1,4 @@
-//! What is written is what an analyser reads.
+//! Captures can be read by an analyser.
 
 use pcap_file::pcap::PcapReader;
 

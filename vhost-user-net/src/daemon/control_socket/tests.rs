@@ -62,7 +62,7 @@ impl Bench {
         }
     }
 
-    /// What a client that says `text` is told.
+    /// Answer to a client that says `text`.
     fn tell(&mut self, text: &[u8]) -> String {
         let mut client = self.connect();
         client.write_all(text).unwrap();

@@ -32,7 +32,7 @@ const MEMORY: u64 = 1 << 20;
 const SIZE: u16 = 8;
 const RX: u32 = 0;
 const TX: u32 = 1;
-/// What a front-end that serves the control queue itself accepts.
+/// Features that a front-end that serves the control queue itself accepts.
 const VERSION_1: u64 = 1 << 32;
 const PROTOCOL: u64 = VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
 const LOG_ALL: u64 = VhostUserVirtioFeatures::LOG_ALL.bits();

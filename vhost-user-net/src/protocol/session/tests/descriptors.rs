@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::*;
 
-/// What is no file that the kernel alone answers for.
+/// Descriptors of files that the kernel alone does not answer for.
 fn foreign_files() -> Vec<(&'static str, OwnedFd)> {
     vec![
         (

@@ -1,4 +1,4 @@
-//! What is agreed, what changes, and how a session ends.
+//! Agreement, changes, and the end of a session.
 
 use super::*;
 

@@ -30,7 +30,7 @@ pub(crate) fn budget(frames: u32) -> Budget {
 }
 
 /// A ring and as many buffers.
-pub(crate) struct Lane {
+pub(crate) struct DriverRing {
     /// The memory of both.
     pub(crate) memory: TestMemory,
     /// The driver's end.
@@ -43,8 +43,8 @@ pub(crate) struct Lane {
     next_bare: usize,
 }
 
-impl Lane {
-    /// A lane whose buffers have `len` bytes each.
+impl DriverRing {
+    /// A driver whose buffers have `len` bytes each.
     pub(crate) fn new(layout: Layout, len: usize, writable: bool) -> Self {
         let memory = TestMemory::new();
         let config = RingConfig {
