@@ -8,7 +8,7 @@ use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::socket::icmp::{Endpoint, PacketBuffer, PacketMetadata, Socket};
 use smoltcp::wire::{Icmpv4Packet, Icmpv4Repr, IpAddress};
 
-use super::DemoError;
+use super::error::DemoError;
 use super::guest::{Guest, GuestError, Turn};
 use super::progress::Progress;
 

@@ -9,7 +9,7 @@ use super::guest::QUEUE_SIZE;
 use super::host::Moved;
 use super::latency::Latency;
 use super::netns::Namespace;
-use super::session::{GUEST, HOST, MTU, PREFIX, TAP};
+use super::network::{GUEST, HOST, MTU, PREFIX, TAP};
 use super::{ping, units};
 
 /// Columns of a line, and of the label in front of it.

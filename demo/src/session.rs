@@ -1,53 +1,29 @@
 //! The set-up of a demonstration, and the order of its measurements.
 
-use std::fs::OpenOptions;
-use std::io;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use net_device::{NetConfig, NetDevice, TapConfig, VirtioDevice};
 use smoltcp::wire::Ipv4Cidr;
-use thiserror::Error;
 
+use super::error::DemoError;
 use super::guest::{Guest, GuestConfig};
 use super::host::Moved;
 use super::latency::Latency;
 use super::netns::Namespace;
+use super::network::{GUEST, HOST, MTU, PREFIX, TAP};
+use super::options::Options;
 use super::progress::Progress;
 use super::report::{Counters, Flow, Report};
-use super::{DemoError, Options, ping, transfer};
-
-const TUN: &str = "/dev/net/tun";
-
-/// Everything about the private network.
-pub(super) const TAP: &str = "tap0";
-pub(super) const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 1);
-pub(super) const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
-pub(super) const PREFIX: u8 = 24;
-pub(super) const MTU: u16 = 1500;
+use super::tun::check_tun;
+use super::{ping, transfer};
 
 /// The guest's address: locally administered.
 const MAC: [u8; 6] = [0x02, 0, 0x0a, 0, 0x02, 0x0f];
 
 /// Enough to keep a stream going while either side is not scheduled.
 const TCP_BUFFER: usize = 512 << 10;
-
-/// Why there can be no tap.
-#[derive(Debug, Error)]
-pub enum TapError {
-    /// The kernel has no tap.
-    #[error(
-        "{TUN} does not exist; load the module (modprobe tun) or give the container the device"
-    )]
-    Missing(#[source] io::Error),
-    /// The file is not for everyone.
-    #[error("{TUN} may not be opened; let everyone open it, as usual (chmod 0666 {TUN})")]
-    Denied(#[source] io::Error),
-    /// Something else.
-    #[error("{TUN} cannot be opened")]
-    Open(#[source] io::Error),
-}
 
 /// A device on a tap, with a guest that has booted on it.
 pub(super) struct Session {
@@ -128,15 +104,3 @@ fn device() -> Result<NetDevice, DemoError> {
 }
 
 type Transfer = fn(&mut Guest, Ipv4Addr, Duration, &mut Progress) -> Result<Moved, DemoError>;
-
-/// Says what to do before anything else fails on it.
-fn check_tun() -> Result<(), TapError> {
-    match OpenOptions::new().read(true).write(true).open(TUN) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(match error.kind() {
-            io::ErrorKind::NotFound => TapError::Missing(error),
-            io::ErrorKind::PermissionDenied => TapError::Denied(error),
-            _ => TapError::Open(error),
-        }),
-    }
-}

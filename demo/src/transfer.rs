@@ -1,13 +1,13 @@
 //! One TCP stream in one direction, every byte compared.
 
-use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::{Socket, State};
 
-use super::DemoError;
+use super::direction::Direction;
+use super::error::DemoError;
 use super::guest::{Guest, Turn};
 use super::host::{Moved, Peer};
 use super::pattern::{self, Mismatch};
@@ -16,24 +16,6 @@ use super::units;
 
 /// Nothing moved for so long: the stream has stopped.
 const PATIENCE: Duration = Duration::from_secs(3);
-
-/// Which way a stream goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    /// From the guest through the device's transmit queue.
-    GuestToHost,
-    /// To the guest through the device's receive queue.
-    HostToGuest,
-}
-
-impl fmt::Display for Direction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::GuestToHost => "guest to host",
-            Self::HostToGuest => "host to guest",
-        })
-    }
-}
 
 /// Sends from the guest for `time` and returns what the kernel's end received.
 pub(super) fn upload(

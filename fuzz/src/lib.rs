@@ -3,10 +3,9 @@
 //! A target takes bytes and panics when a promise of the device is broken. Three things call it:
 //!
 //! * libFuzzer, through `fuzz_targets/<name>.rs`, on nightly:
-//!   `cargo +nightly fuzz run <name> corpus/<name> seeds/<name> -- -max_total_time=60`, in this
-//!   folder, with `corpus/<name>` made before; rings take `-max_len=1024` well;
+//!   `./ci.sh fuzz`, which unpacks the archives of `corpus` first; rings take `-max_len=1024` well;
 //! * `tests/replay.rs`, on stable: `cargo test --manifest-path fuzz/Cargo.toml`, over every file of
-//!   `seeds`, `regressions` and, where a fuzzer ran, `corpus`;
+//!   `seeds` and `regressions`, and every input in an archive of `corpus`;
 //! * the same binaries on stable, with files as arguments, to look at one input.
 //!
 //! `seeds/` is written by `SEEDS=write cargo test --manifest-path fuzz/Cargo.toml` from
@@ -25,21 +24,10 @@ pub mod ring;
 pub mod script;
 pub mod snapshot;
 pub mod split;
+pub mod target;
 pub mod tx_rx;
 
-/// One input with its file name.
-pub type Seed = (&'static str, Vec<u8>);
-
-/// One thing to fuzz.
-#[derive(Clone, Copy, Debug)]
-pub struct Target {
-    /// Name of its binary and its folders.
-    pub name: &'static str,
-    /// Runs one input; a panic is a finding.
-    pub run: fn(&[u8]),
-    /// Well-formed inputs to start from.
-    pub seeds: fn() -> Vec<Seed>,
-}
+pub use target::{Seed, Target};
 
 /// All targets.
 pub const TARGETS: &[Target] = &[

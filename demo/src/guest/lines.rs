@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::interrupt::GuestInterrupt;
-use super::transport::TransportError;
+use super::transport_error::TransportError;
 
 /// The lines of one device, held by the driver and by the transport inside it.
 pub(super) struct Lines {

@@ -26,12 +26,14 @@ mod pages;
 mod phy;
 mod stack;
 mod transport;
+mod transport_error;
 
 pub use arena::{Arena, ArenaError};
 pub use hal::{Driver, DriverError, QUEUE_SIZE};
 pub use interrupt::GuestInterrupt;
 pub use stack::{Guest, GuestConfig, GuestError, Turn};
-pub use transport::{SharedDevice, TransportError};
+pub use transport::SharedDevice;
+pub use transport_error::TransportError;
 
 #[cfg(test)]
 mod tests;

@@ -1,51 +1,19 @@
 //! The guest's view of the device: status, features, queues and config space.
 
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use net_device::{
-    ActivateError, Activation, FeatureError, GuestRam, Interrupt, QueueSetup, VirtioDevice,
-};
-use thiserror::Error;
+use net_device::{Activation, GuestRam, Interrupt, QueueSetup, VirtioDevice};
 use virtio_drivers::transport::{DeviceStatus, DeviceType, InterruptStatus, Transport};
 use virtio_drivers::{Error as DriverError, PhysAddr, Result as DriverResult};
 use virtio_queue::{Error as QueueError, Queue, QueueT};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::arena::{Arena, ArenaError};
+use super::arena::Arena;
 use super::lines::Lines;
+use super::transport_error::TransportError;
 
 /// A device that the guest drives while its owner keeps a handle, for counters and control.
 pub type SharedDevice = Arc<Mutex<dyn VirtioDevice>>;
-
-/// Why the device did not come up.
-#[derive(Debug, Error)]
-pub enum TransportError {
-    /// The device refused the features.
-    #[error("the device refused the feature set {features:#x}")]
-    Features {
-        /// Features that the driver asked for.
-        features: u64,
-        /// Why.
-        #[source]
-        source: FeatureError,
-    },
-    /// There is no guest memory.
-    #[error("no guest memory")]
-    Memory(#[source] &'static ArenaError),
-    /// The device does not take the guest memory.
-    #[error("the device cannot map the guest's memory")]
-    Ram(#[source] net_device::net_queue::RamError),
-    /// A queue's size is none that a split ring can have.
-    #[error("queue size")]
-    Queue(#[source] QueueError),
-    /// No descriptor for a doorbell.
-    #[error("doorbell")]
-    Doorbell(#[source] io::Error),
-    /// The device refused to start.
-    #[error("the device did not start")]
-    Activate(#[source] ActivateError),
-}
 
 /// A transport as plain as the trait allows: every register access is a call of [`VirtioDevice`].
 pub(super) struct DeviceTransport {

@@ -11,7 +11,8 @@ use virtio_drivers::device::net::VirtIONetRaw;
 use super::{ArenaHal, DmaBuf};
 use crate::guest::interrupt::GuestInterrupt;
 use crate::guest::lines::Lines;
-use crate::guest::transport::{DeviceTransport, SharedDevice, TransportError};
+use crate::guest::transport::{DeviceTransport, SharedDevice};
+use crate::guest::transport_error::TransportError;
 
 /// Descriptors in each of the two queues.
 pub const QUEUE_SIZE: usize = 256;
