@@ -28,7 +28,7 @@ impl NetDevice {
             };
             (Transition::LoseMemory, State::Failed(failure))
         });
-        let what = format_args!("queues are not in the new guest memory: {}", chain(error));
+        let what = format!("queues are not in the new guest memory: {}", chain(error));
         if let Some(interrupt) = interrupt
             && self.status.fail(&what)
         {
