@@ -25,7 +25,9 @@ usage: ./ci.sh VERB [ARGUMENT...]
   tsan [TEST...]   the same under ThreadSanitizer
   deny [CHECK...]  dependencies: advisories, licences, sources (deny.toml); needs cargo-deny
   semver [REV]     public interfaces of the crates against a revision (default: the last tag); needs cargo-semver-checks
-  targets          cargo check for the other targets of Linux whose standard library is installed
+  targets          cargo check with the oldest Rust that is declared, and for the other targets of Linux, as far as they
+                   are installed
+  coverage         lines of net-queue and net-device that tests reach; needs Debian's llvm-19
   mutants CRATE [ARGUMENT...]
                    faults put into CRATE (its folder) one by one, that its own tests should notice; fails below 95 %;
                    ARGUMENTs are those of cargo-mutants, such as --file or --re
@@ -324,8 +326,15 @@ semver() {
 }
 
 targets() {
-    local target package selected=()
+    local target package oldest selected=()
     for package in "${LIBRARIES[@]}"; do selected+=(--package "$package"); done
+    oldest="$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)"
+    if rustup toolchain list 2>/dev/null | grep -q "^$oldest"; then
+        step "Rust $oldest"
+        cargo "+$oldest" check -q --target-dir target/oldest "${selected[@]}"
+    else
+        echo "ci.sh: Rust $oldest is left out: rustup toolchain install $oldest --profile minimal" >&2
+    fi
     for target in x86_64-unknown-linux-musl aarch64-unknown-linux-gnu aarch64-unknown-linux-musl; do
         if [ -d "$(rustc --print sysroot)/lib/rustlib/$target/lib" ]; then
             step "$target"
@@ -334,6 +343,32 @@ targets() {
             echo "ci.sh: $target is left out, its standard library is missing: rustup target add $target" >&2
         fi
     done
+}
+
+# Lines of net-queue and net-device that their own tests and those of the device reach; real guests are left out.
+coverage() {
+    local profiles="$PWD/target/coverage" object objects=() file tests=()
+    for file in llvm-profdata-19 llvm-cov-19; do
+        command -v "$file" >/dev/null || {
+            echo "ci.sh: $file is missing, install it: apt-get install llvm-19" >&2
+            exit 1
+        }
+    done
+    for file in tests/tests/*.rs tests/tests/*/main.rs; do
+        file="${file#tests/tests/}"
+        file="${file%/main.rs}"
+        [ "$file" = linux_guest.rs ] || tests+=(--test "${file%.rs}")
+    done
+    rm -rf "$profiles/raw"
+    export RUSTFLAGS="-C instrument-coverage" LLVM_PROFILE_FILE="$profiles/raw/%p-%m.profraw" CARGO_TARGET_DIR="$profiles/build"
+    cargo test -q --no-fail-fast -p virtio-net-queue -p virtio-net-device --lib --tests
+    cargo test -q --no-fail-fast -p tests --lib "${tests[@]}"
+    llvm-profdata-19 merge -sparse "$profiles"/raw/*.profraw -o "$profiles/merged.profdata"
+    for object in "$profiles"/build/debug/deps/*; do
+        [ -x "$object" ] && [ -f "$object" ] && [ "${object%.so}" = "$object" ] && objects+=(--object "$object")
+    done
+    llvm-cov-19 report "${objects[@]}" --instr-profile "$profiles/merged.profdata" --show-region-summary=false \
+        --show-branch-summary=false --ignore-filename-regex='/(tests|testing|race)(/|\.rs)|registry|rustc|rate-limiter|snapshot|tap/src'
 }
 
 mutants() {
@@ -356,7 +391,7 @@ mutants() {
 verb="${1:-}"
 [ $# -eq 0 ] || shift
 case "$verb" in
-    fmt | lint | doc | guest | fuzz | corpus | bench | asan | tsan | deny | semver | targets | mutants) "$verb" "$@" ;;
+    fmt | lint | doc | guest | fuzz | corpus | bench | asan | tsan | coverage | deny | semver | targets | mutants) "$verb" "$@" ;;
     test) run_tests ;;
     all)
         run_tests
