@@ -229,13 +229,15 @@ impl VirtioDevice for NetDevice {
 
     fn ack_features(&mut self, features: u64) -> Result<(), FeatureError> {
         if self.state.before_activation().is_some() {
-            self.acked = Features::empty();
-            self.acked = self.offered.check_accepted(features)?;
+            let accepted = self.offered.check_accepted(features);
+            // A set that is refused is another one, too.
+            self.acked = *accepted.as_ref().unwrap_or(&Features::empty());
             self.forget_other_driver();
             if !self.acked.contains(Features::VIRTIO_NET_F_GUEST_ANNOUNCE) {
                 self.space.set_announce(false);
             }
             self.follow_offered_mtu();
+            accepted?;
         }
         Ok(())
     }

@@ -89,6 +89,23 @@ fn a_state_that_waits_for_its_activation_moves_on() {
 }
 
 #[test]
+fn features_that_are_refused_end_the_state_that_was_restored() {
+    let mut rig = running(1, F::empty());
+    rig.device.announce();
+    pause(&mut rig);
+    let first = file(&mut rig);
+    let mut next = alike(&rig, &first);
+    assert!(next.device.ack_features(0).is_err());
+    let saved = state(&mut next);
+    assert!(!saved.activated && !saved.announce_pending);
+    assert_eq!(saved.features_acked, 0);
+    let second = file(&mut next);
+    let mut last = alike(&next, &second);
+    last.start(F::empty());
+    exchange(&mut last, 3, 0);
+}
+
+#[test]
 fn a_reset_forgets_the_state_that_was_restored() {
     for activate_first in [false, true] {
         let mut rig = running(2, F::empty());
