@@ -74,6 +74,22 @@ impl Arena {
         }
     }
 
+    /// Memory as the device sees it after a change: all of it, or without one of its regions.
+    pub fn part(&self, which: u8) -> GuestRam {
+        let gone = match which % 3 {
+            0 => None,
+            1 => Some(REGIONS[1]),
+            _ => Some(REGIONS[0]),
+        };
+        let Some((start, len)) = gone else {
+            return self.ram(false);
+        };
+        let rest = self.memory.remove_region(GuestAddress(start), len as u64);
+        let (rest, _) = rest.expect("it is a region");
+        let ram = GuestRam::new(Arc::new(rest)).expect("regions in order");
+        ram.with_dirty_log(Some(self.log.clone()))
+    }
+
     /// Writes as the driver does; nothing happens outside memory.
     pub fn write(&self, gpa: u64, bytes: &[u8]) {
         let _ = self.memory.write_slice(bytes, GuestAddress(gpa));

@@ -14,9 +14,11 @@
 pub mod arena;
 pub mod bytes;
 pub mod ctrl;
+pub mod device;
 pub mod gso;
 pub mod hdr;
 pub mod laps;
+pub mod machine;
 pub mod packed;
 pub mod pair;
 pub mod ports;
@@ -32,6 +34,7 @@ pub use target::{Seed, Target};
 /// All targets.
 pub const TARGETS: &[Target] = &[
     ctrl::TARGET,
+    device::TARGET,
     hdr::TARGET,
     packed::TARGET,
     snapshot::TARGET,

@@ -84,7 +84,7 @@ impl Desc {
 
     /// Six bytes of input. Mostly within memory and within the table; the upper bits of the first
     /// byte lead out of both.
-    fn take(input: &mut Bytes<'_>) -> Self {
+    pub fn take(input: &mut Bytes<'_>) -> Self {
         let (bits, next) = (input.u8(), u16::from(input.u8()));
         let (addr, len) = (u64::from(input.u16()), u32::from(input.u16()));
         let inside = if bits & 0x08 == 0 {

@@ -31,7 +31,8 @@ fn release(bytes: &[u8]) -> u16 {
     u16::from_le_bytes([bytes[10], bytes[11]])
 }
 
-fn reseal(input: &[u8]) -> Option<Vec<u8>> {
+/// Makes length and checksum of a snapshot good.
+pub(crate) fn reseal(input: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = input.to_vec();
     let len = u32::try_from(bytes.len().checked_sub(HEADER_LEN)?).ok()?;
     bytes[12..16].copy_from_slice(&len.to_le_bytes());

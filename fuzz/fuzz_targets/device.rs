@@ -1,0 +1,4 @@
+//! See `fuzz::device`.
+#![cfg_attr(fuzzing, no_main)]
+
+fuzz::fuzz_main!(fuzz::device::TARGET);
