@@ -28,6 +28,7 @@ pub mod snapshot;
 pub mod split;
 pub mod target;
 pub mod tx_rx;
+pub mod vhost_user;
 
 pub use target::{Seed, Target};
 
@@ -40,6 +41,7 @@ pub const TARGETS: &[Target] = &[
     snapshot::TARGET,
     split::TARGET,
     tx_rx::TARGET,
+    vhost_user::TARGET,
 ];
 
 /// Entry of a target's binary: libFuzzer under cargo-fuzz, otherwise the files named as arguments.

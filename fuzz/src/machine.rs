@@ -33,8 +33,15 @@ const MAX_TURNS: usize = 4;
 
 /// An interrupt without anybody to interrupt, and an observer that notes a panic.
 #[derive(Default)]
-struct Listener {
+pub struct Listener {
     worker_lost: AtomicBool,
+}
+
+impl Listener {
+    /// No worker has panicked.
+    pub fn check(&self) {
+        assert!(!self.worker_lost.load(Ordering::Relaxed), "a panic");
+    }
 }
 
 impl Interrupt for Listener {
@@ -96,8 +103,21 @@ pub struct Machine {
     workers: Vec<EventWorker>,
 }
 
+/// A device whose limits, if any, an input alone sets.
+pub fn config() -> NetConfig {
+    NetConfig {
+        mac: Some([2, 0, 0, 0, 0, 1].into()),
+        queue_pairs: PAIRS,
+        queue_size: SIZE,
+        memory_fault_handler: false,
+        // Tokens come back with time, which an input does not control.
+        control_limit: None,
+        ..NetConfig::default()
+    }
+}
+
 /// A device in no thread but the caller's, and the networks behind it.
-fn made(config: NetConfig, listener: &Arc<Listener>) -> (NetDevice, Vec<Wire>) {
+pub fn made(config: NetConfig, listener: &Arc<Listener>) -> (NetDevice, Vec<Wire>) {
     let (ports, wires): (Vec<_>, _) = (0..PAIRS)
         .map(|_| {
             let (backend, wire) = Wire::new();
@@ -123,7 +143,7 @@ fn kick() -> OwnedFd {
 }
 
 /// Lets workers take turns, after an event at each of their sources.
-fn turn(workers: &[EventWorker]) {
+pub fn turn(workers: &[EventWorker]) {
     for worker in workers {
         let mut sources = Vec::new();
         worker.for_each_source(|source, _| sources.push(source));
@@ -145,17 +165,8 @@ fn turn(workers: &[EventWorker]) {
 
 impl Default for Machine {
     fn default() -> Self {
-        let config = NetConfig {
-            mac: Some([2, 0, 0, 0, 0, 1].into()),
-            queue_pairs: PAIRS,
-            queue_size: SIZE,
-            memory_fault_handler: false,
-            // Tokens come back with time, which an input does not control.
-            control_limit: None,
-            ..NetConfig::default()
-        };
         let listener = Arc::<Listener>::default();
-        let (device, wires) = made(config, &listener);
+        let (device, wires) = made(config(), &listener);
         Self {
             device,
             arena: Arena::default(),
@@ -309,8 +320,7 @@ impl Machine {
 
     /// No worker has panicked.
     pub fn check_workers(&self) {
-        let lost = self.listener.worker_lost.load(Ordering::Relaxed);
-        assert!(!lost, "{:?}", self.device.handle().failure());
+        self.listener.check();
     }
 
     /// Takes a snapshot if the device is in a state to give one.
