@@ -345,9 +345,9 @@ targets() {
     done
 }
 
-# Lines of net-queue and net-device that their own tests and those of the device reach; real guests are left out.
+# Lines of net-queue and net-device that all tests together reach; real guests are left out.
 coverage() {
-    local profiles="$PWD/target/coverage" object objects=() file tests=()
+    local profiles="$PWD/target/coverage" object objects=() file tests=() status=0
     for file in llvm-profdata-19 llvm-cov-19; do
         command -v "$file" >/dev/null || {
             echo "ci.sh: $file is missing, install it: apt-get install llvm-19" >&2
@@ -357,18 +357,20 @@ coverage() {
     for file in tests/tests/*.rs tests/tests/*/main.rs; do
         file="${file#tests/tests/}"
         file="${file%/main.rs}"
-        [ "$file" = linux_guest.rs ] || tests+=(--test "${file%.rs}")
+        # Guests take long; a thread under a filter of its own cannot write its profile.
+        case "$file" in linux_guest.rs | threads.rs) ;; *) tests+=(--test "${file%.rs}") ;; esac
     done
     rm -rf "$profiles/raw"
     export RUSTFLAGS="-C instrument-coverage" LLVM_PROFILE_FILE="$profiles/raw/%p-%m.profraw" CARGO_TARGET_DIR="$profiles/build"
-    cargo test -q --no-fail-fast -p virtio-net-queue -p virtio-net-device --lib --tests
-    cargo test -q --no-fail-fast -p tests --lib "${tests[@]}"
+    cargo test -q --no-fail-fast -p virtio-net-queue -p virtio-net-device -p vhost-user-net --lib --tests || status=1
+    cargo test -q --no-fail-fast -p tests --lib "${tests[@]}" || status=1
     llvm-profdata-19 merge -sparse "$profiles"/raw/*.profraw -o "$profiles/merged.profdata"
     for object in "$profiles"/build/debug/deps/*; do
         [ -x "$object" ] && [ -f "$object" ] && [ "${object%.so}" = "$object" ] && objects+=(--object "$object")
     done
     llvm-cov-19 report "${objects[@]}" --instr-profile "$profiles/merged.profdata" --show-region-summary=false \
-        --show-branch-summary=false --ignore-filename-regex='/(tests|testing|race)(/|\.rs)|registry|rustc|rate-limiter|snapshot|tap/src'
+        --show-branch-summary=false --ignore-filename-regex='/(tests|testing|race)(/|\.rs)|registry|rustc|rate-limiter|snapshot|tap/src|vhost-user-net'
+    return "$status"
 }
 
 mutants() {
