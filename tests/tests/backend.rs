@@ -1,8 +1,11 @@
 //! A network that is slow, refuses frames, or dies.
 
+use std::sync::{Arc, Mutex};
+
+use net_device::net_queue::capture::{Capture, FrameTap};
 use net_device::{Features, NetDevice, VirtioDevice};
 use net_queue::testing::Answer;
-use tests::testbed::{Rig, body, frame, pause, socket_port, wait_readable};
+use tests::testbed::{RINGS, Rig, all_caps, body, frame, pause, port, socket_port, wait_readable};
 
 type F = Features;
 
@@ -86,4 +89,42 @@ fn a_dead_backend_fails_the_device_when_receiving_dev_life_05() {
         rig.networks[0].wire.script_recv([Answer::Dead; 2]);
         rig.post(0, &[2048]);
     });
+}
+
+/// Frames that passed, without their virtio-net headers.
+#[derive(Clone, Default)]
+struct Seen(Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl FrameTap for Seen {
+    fn frame(&mut self, bytes: &[u8]) {
+        self.0.lock().expect("nobody panics").push(bytes.to_vec());
+    }
+}
+
+#[test]
+fn a_capture_shows_each_frame_that_passes_and_no_other() {
+    for without in RINGS {
+        let (port, network) = port(all_caps());
+        let seen = Seen::default();
+        let tap = seen.clone();
+        let device = NetDevice::builder(Rig::config(1))
+            .decorate_backends(move |_, backend| Box::new(Capture::new(backend, tap.clone())))
+            .build_on_ports(vec![port])
+            .expect("the device can be made");
+        let mut rig = Rig::over(device);
+        rig.networks = vec![network];
+        rig.start(without);
+        rig.networks[0].wire.script_send([Answer::Refused]);
+        rig.send(0, &frame(60, 1));
+        rig.wait_used(1, 1);
+        rig.send(0, &frame(1000, 2));
+        assert_eq!(rig.networks[0].wait_sent(1).len(), 1);
+        rig.post(0, &[2048; 2]);
+        rig.networks[0].wire.inject(frame(1514, 3));
+        rig.receive(0, 1);
+        pause(&mut rig);
+        let seen = seen.0.lock().expect("nobody panics").clone();
+        let passed = [frame(1000, 2), frame(1514, 3)];
+        assert_eq!(seen, passed.map(|bytes| body(&bytes).to_vec()));
+    }
 }
