@@ -1,10 +1,19 @@
 //! Devices without threads, in a VMM's own event loop.
 
-use net_device::{Features, NetConfig, NetDevice, NetDeviceBuilder, VirtioDevice};
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use net_device::net_queue::{
+    Caps, FrameBackend, Gather, LinkConfig, RecvError, Scatter, SendError,
+};
+use net_device::{
+    Features, NetConfig, NetDevice, NetDeviceBuilder, Source, ThreadKind, Turn, VirtioDevice,
+    WorkerEvent,
+};
 use net_queue::testing::Answer;
 use tests::testbed::{
-    EventLoop, HOUR_MS, RINGS, Rig, alone, body, frame, frame_limit, pause, process, resume,
-    socket_port,
+    EventLoop, HOUR_MS, RINGS, Rig, all_caps, alone, body, frame, frame_limit, pause, port,
+    process, resume, socket_port,
 };
 
 type F = Features;
@@ -154,4 +163,60 @@ fn a_panic_within_a_turn_stays_in_the_device() {
     rig.send(1, &frame(60, 2));
     assert_eq!(rig.networks[1].wait_sent(1).len(), 1);
     assert!(rig.device.pause().is_err());
+}
+
+/// A backend that panics when it is asked whether it is gone.
+struct PanicsAtCheck(Box<dyn FrameBackend>);
+
+impl FrameBackend for PanicsAtCheck {
+    fn caps(&self) -> Caps {
+        self.0.caps()
+    }
+
+    fn configure(&mut self, link: &LinkConfig) -> io::Result<()> {
+        self.0.configure(link)
+    }
+
+    fn send(&mut self, frame: &Gather<'_>) -> Result<(), SendError> {
+        self.0.send(frame)
+    }
+
+    fn recv(&mut self, room: &mut Scatter<'_>) -> Result<usize, RecvError> {
+        self.0.recv(room)
+    }
+
+    fn poll_fd(&self) -> BorrowedFd<'_> {
+        self.0.poll_fd()
+    }
+
+    fn check(&self) -> io::Result<()> {
+        panic!("the backend panics")
+    }
+}
+
+#[test]
+fn a_panic_at_an_event_does_not_reach_the_loop_either() {
+    let (port, _network) = port(all_caps());
+    let device = NetDevice::builder(Rig::config(1))
+        .decorate_backends(|_, backend| Box::new(PanicsAtCheck(backend)))
+        .event_loop()
+        .build_on_ports(vec![port])
+        .expect("the device can be made");
+    let mut rig = Rig::over(device);
+    rig.start(F::empty());
+    let workers = rig.device.event_workers();
+    let pair = workers
+        .iter()
+        .find(|worker| worker.kind() == ThreadKind::QueuePair);
+    let pair = pair.expect("a pair has a worker");
+    assert!(pair.turn().sources_changed);
+    pair.on_event(WorkerEvent {
+        source: Source::Backend,
+        readable: true,
+        writable: true,
+        error: true,
+    });
+    assert!(rig.device.needs_reset());
+    assert_eq!(pair.turn(), Turn::default());
+    assert!(rig.device.pause().is_err(), "the worker is lost");
 }

@@ -37,6 +37,7 @@ pub(crate) mod register {
     pub(crate) const QUEUE_DESC: u64 = 0x080;
     pub(crate) const QUEUE_DRIVER: u64 = 0x090;
     pub(crate) const QUEUE_DEVICE: u64 = 0x0a0;
+    pub(crate) const SHM_LEN: u64 = 0x0b0;
     pub(crate) const CONFIG_GENERATION: u64 = 0x0fc;
     pub(crate) const CONFIG: u64 = 0x100;
 }
@@ -169,6 +170,8 @@ impl VirtioMmio {
             INTERRUPT_STATUS => self.line.pending.load(Ordering::SeqCst),
             STATUS if self.device.needs_reset() => self.registers.status | status::NEEDS_RESET,
             STATUS => self.registers.status,
+            // There is no shared memory: all ones, in either half.
+            _ if offset & !4 == SHM_LEN => u32::MAX,
             CONFIG_GENERATION => self.device.config_generation(),
             // The vendor, and everything that is write-only or reserved.
             _ => 0,

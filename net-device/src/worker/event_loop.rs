@@ -181,15 +181,33 @@ impl<W: Worker> LoopWorker<W> {
 
     /// Takes the work back. To be called once for each start.
     pub(crate) fn stop(&self) -> Result<Box<W>, WorkerLost> {
-        let mut place = self.place();
-        let mut work = place.worker.take().ok_or_else(|| self.lost())?;
-        if std::mem::take(&mut place.begun) {
-            work.end();
-        }
-        place.sources_changed = true;
-        drop(place);
+        let work = self.within(|place| {
+            let mut work = place.worker.take()?;
+            place.sources_changed = true;
+            if std::mem::take(&mut place.begun) {
+                work.end();
+            }
+            Some(work)
+        });
         let _ = self.owner.write(1);
-        Ok(work)
+        work.flatten().ok_or_else(|| self.lost())
+    }
+
+    /// Calls `work` with the worker's place. A panic loses the worker, as in a thread of its own, and
+    /// does not reach the VMM's event loop.
+    fn within<T>(&self, work: impl FnOnce(&mut Place<W>) -> T) -> Option<T> {
+        let mut place = self.place();
+        let shared = place.worker.as_ref().map(|work| work.shared().clone());
+        let done = catch_unwind(AssertUnwindSafe(|| work(&mut place)));
+        if done.is_err() {
+            place.lost = true;
+            place.worker = None;
+        }
+        drop(place);
+        if let (Err(_), Some(shared)) = (&done, shared) {
+            shared.worker_panicked(&self.name);
+        }
+        done.ok()
     }
 }
 
@@ -216,49 +234,40 @@ impl<W: Worker> Drive for LoopWorker<W> {
     fn on_event(&self, event: Event) {
         if event.source == Source::Owner {
             let _ = self.owner.read();
-        } else if let Some(work) = &mut self.place().worker {
-            work.on_event(event);
+        } else {
+            self.within(|place| {
+                let work = place.worker.iter_mut();
+                work.for_each(|work| work.on_event(event));
+            });
         }
     }
 
     fn turn(&self) -> Turn {
-        let mut place = self.place();
-        let sources_changed = std::mem::take(&mut place.sources_changed);
-        let begun = std::mem::replace(&mut place.begun, true);
-        let Some(work) = &mut place.worker else {
-            place.begun = false;
-            return Turn {
-                sources_changed,
-                ..Turn::default()
+        let turn = self.within(|place| {
+            let sources_changed = std::mem::take(&mut place.sources_changed);
+            let Some(work) = &mut place.worker else {
+                return Turn {
+                    sources_changed,
+                    ..Turn::default()
+                };
             };
-        };
-        let shared = work.shared().clone();
-        let turn = catch_unwind(AssertUnwindSafe(|| {
-            if begun {
+            if std::mem::replace(&mut place.begun, true) {
                 work.after_wakeup();
             } else {
                 work.begin();
             }
-            work.turn()
-        }));
-        match turn {
-            Ok(turn) => Turn {
+            Turn {
                 sources_changed,
-                ..turn
-            },
-            Err(_) => {
-                place.lost = true;
-                place.worker = None;
-                drop(place);
-                shared.worker_panicked(&self.name);
-                Turn::default()
+                ..work.turn()
             }
-        }
+        });
+        turn.unwrap_or_default()
     }
 
     fn backend_failed(&self, error: &std::io::Error) {
-        if let Some(work) = &mut self.place().worker {
-            work.backend_failed(error);
-        }
+        self.within(|place| {
+            let work = place.worker.iter_mut();
+            work.for_each(|work| work.backend_failed(error));
+        });
     }
 }

@@ -41,15 +41,17 @@ impl<W: Worker> WorkerHandle<W> {
         }
     }
 
+    fn take(&mut self) -> Result<Box<W>, WorkerLost> {
+        match (self.parked.take(), &self.home) {
+            (Some(work), _) => Ok(work),
+            (None, Home::Thread(thread)) => thread.stop(),
+            (None, Home::EventLoop(place)) => place.stop(),
+        }
+    }
+
     /// Stops the worker unless it is stopped, to be changed before it is started again.
     pub(crate) fn park(&mut self) -> Result<&mut W, WorkerLost> {
-        let work = match self.parked.take() {
-            Some(work) => work,
-            None => match &self.home {
-                Home::Thread(thread) => thread.stop()?,
-                Home::EventLoop(place) => place.stop()?,
-            },
-        };
+        let work = self.take()?;
         Ok(self.parked.insert(work))
     }
 
@@ -87,13 +89,6 @@ impl<W: Worker> WorkerHandle<W> {
 
     /// Takes the worker out of where it runs, and returns both.
     pub(crate) fn into_work(mut self) -> Result<(W, Home<W>), WorkerLost> {
-        let work = match self.parked.take() {
-            Some(work) => work,
-            None => match &self.home {
-                Home::Thread(thread) => thread.stop()?,
-                Home::EventLoop(place) => place.stop()?,
-            },
-        };
-        Ok((*work, self.home))
+        Ok((*self.take()?, self.home))
     }
 }
