@@ -79,13 +79,13 @@ fn a_hook_that_refuses_or_panics_keeps_the_device_from_starting() {
                 .try_activate(rig.setups())
                 .expect_err("it did not start");
             assert!(chain(&error).contains(reason), "{}", chain(&error));
-            assert!(threads().is_empty());
+            process::await_threads("net_", 0);
             let early = NetDevice::builder(Rig::config(1)).thread_hook(hook);
             let early = early
                 .start_threads_early()
                 .build_on_ports(vec![port(all_caps()).0]);
             assert!(matches!(early, Err(NewError::Spawn(_))), "{early:?}");
-            assert!(threads().is_empty());
+            process::await_threads("net_", 0);
         }
     });
 }
