@@ -129,6 +129,11 @@ class Words(Workspace):
         text = "struct Live;\nconst PLACE: u8 = 0;\nfn rouse() {}\n"
         self.assertEqual(self.problems(lib=text, bell=""), 4)
 
+    def test_comments_that_are_too_wide(self):
+        wide = " ".join(["word"] * 20)
+        self.assertEqual(self.problems(lib=f"    // {wide}\n//! {wide} {wide}\n"), 2)
+        self.assertEqual(self.problems(lib=f"// {wide[:90]}\n//! | {wide} {wide} |\n/// {'w' * 200}\n"), 0)
+
     def test_what_is_right(self):
         text = "//! Rings.\n/// Role of a queue. What waits, waits.\nstruct Alive; // What else\n"
         self.assertEqual(self.problems(lib=text), 0)

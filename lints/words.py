@@ -3,7 +3,8 @@
 
 Usage: words.py FOLDER...
 
-Fails for documentation that does not open with what it describes, and for names that have a standard term.
+Fails for documentation that does not open with what it describes, for names that have a standard term, and for
+comments that are wider than the code.
 """
 
 import re
@@ -12,6 +13,10 @@ from pathlib import Path
 
 # A comment that documents an item opens with a noun phrase, or a verb with its object.
 OPENER = re.compile(r"^\s*//[/!]\s+(?:- )?((?:What|Who|Whose|Whom|Whoever)\b.*|See the module's text.*)$")
+
+# Columns of a line of comment. Tables, drawings (which have gaps) and single words that are longer are let pass.
+WIDTH = 100
+COMMENT = re.compile(r"^\s*//[/!]?\s{1,2}(?!\|)(?!.*\S {2,}\S)\S+\s+\S")
 
 # Names that were used here once, and the field's terms for them. A pattern matches the definition of a type, a
 # function or a module, not every use of an English word.
@@ -88,6 +93,8 @@ def problems(folder):
         for number, line in enumerate(path.read_text().splitlines(), 1):
             if opener := OPENER.match(line):
                 yield f"{path}:{number}: opens with no noun or verb: {opener.group(1)[:60]}"
+            if len(line) > WIDTH and COMMENT.match(line):
+                yield f"{path}:{number}: a comment of {len(line)} columns, of which {WIDTH} are to be had"
             for pattern, terms in DEFINITIONS:
                 if name := pattern.search(line):
                     yield f"{path}:{number}: {name.group(1)} is {terms[name.group(1)]}"

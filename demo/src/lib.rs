@@ -1,15 +1,16 @@
 //! The device at work, without a virtual machine.
 //!
-//! The program makes a private network namespace, opens a tap in it, runs the device on the tap as a VMM
-//! would, and drives it with the [embedded guest](guest). Then it measures: echo requests to the kernel's
-//! own stack for latency, one TCP stream each way for throughput, every byte compared.
+//! The program makes a private network namespace, opens a tap in it, runs the device on the tap as
+//! a VMM would, and drives it with the [embedded guest](guest). Then it measures: echo requests to
+//! the kernel's own stack for latency, one TCP stream each way for throughput, every byte compared.
 //!
 //! ```text
 //!   guest thread                     device workers            Linux, this process
 //!   smoltcp - virtio-drivers = rings = virtio-net - tap device - IP stack - sink, source
 //! ```
 //!
-//! [`run`] ends with an error, and so the process with a non-zero status, when traffic does not flow.
+//! [`run`] ends with an error, and so the process with a non-zero status, when traffic does not
+//! flow.
 
 mod direction;
 mod error;

@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use clap::{ArgAction, Parser};
 use virtio_net_demo::Options;
 
-/// Runs a virtio-net device with a guest inside this process, and measures its latency and throughput.
+/// Runs a virtio-net device with a guest inside this process, and measures its latency and
+/// throughput.
 #[derive(Debug, Parser)]
 #[command(version, about)]
 struct CommandLine {

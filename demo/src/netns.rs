@@ -73,6 +73,7 @@ fn map_ids(uid: u32, gid: u32) -> Result<(), NetnsError> {
 }
 
 fn unshare(flags: UnshareFlags) -> io::Result<()> {
-    // SAFETY: only new namespaces are asked for; the table of descriptors stays shared by all threads.
+    // SAFETY: only new namespaces are asked for; the table of descriptors stays shared by all
+    // threads.
     Ok(unsafe { unshare_unsafe(flags) }?)
 }

@@ -1,8 +1,8 @@
 //! A guest memory that watches what the device does to it.
 //!
 //! Two regions with a hole between them, each an allocation of its own, so that a sanitizer sees
-//! every access past their ends. [`Arena::watch`] compares what the device changed with what it marked
-//! in the dirty log.
+//! every access past their ends. [`Arena::watch`] compares what the device changed with what it
+//! marked in the dirty log.
 #![allow(unsafe_code)]
 
 use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};

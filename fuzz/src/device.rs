@@ -1,9 +1,10 @@
 //! A whole device under a hostile driver and a hostile VMM.
 //!
 //! The input is a list of what either does, in any order. Whatever it is: no worker panics, what is
-//! written to memory is marked, a device that does not run does nothing, DEVICE_NEEDS_RESET goes only
-//! with a reset or another state, a refused state changes nothing. At the end there is a snapshot from
-//! which another device goes on, or the device has failed and shows DEVICE_NEEDS_RESET.
+//! written to memory is marked, a device that does not run does nothing, DEVICE_NEEDS_RESET goes
+//! only with a reset or another state, a refused state changes nothing. At the end there is a
+//! snapshot from which another device goes on, or the device has failed and shows
+//! DEVICE_NEEDS_RESET.
 
 use net_device::rate_limiter::{RateLimiterConfig, TokenBucketConfig};
 use net_device::{Cursor, Lifecycle, Snapshot, Snapshottable, VirtioDevice};

@@ -1,4 +1,5 @@
-//! Outcome for a frame that is to be segmented and has a whole checksum: a model of its own, apart from the engines'.
+//! Outcome for a frame that is to be segmented and has a whole checksum: a model of its own, apart
+//! from the engines'.
 
 use net_queue::header::{flags, gso};
 
@@ -15,8 +16,8 @@ pub fn packet(frame: &[u8]) -> Option<(u16, usize)> {
     Some((u16::from(kind[0]) << 8 | u16::from(kind[1]), at + 2))
 }
 
-/// Makes the checksum of `bytes`, a frame behind a header of `size`, partial if it is to be segmented and says where
-/// its checksum is; changes nothing if not.
+/// Makes the checksum of `bytes`, a frame behind a header of `size`, partial if it is to be
+/// segmented and says where its checksum is; changes nothing if not.
 pub fn begin_checksum(bytes: &mut [u8], size: usize) {
     let gso_type = bytes[1] & !gso::ECN;
     if bytes[0] & flags::NEEDS_CSUM != 0 || bytes[1] == gso::NONE {

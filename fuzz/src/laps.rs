@@ -1,9 +1,10 @@
 //! Rings of every size up to the longest, lap after lap, one step of the device at a time.
 //!
-//! Between taking chains, giving them back and publishing, the driver makes available what it likes: lists as long as
-//! the ring, many heads of one chain, slots that are not its own, tables longer than the ring. As long as it keeps to
-//! the rules every chain is seen once and in order. Whatever it does, the device never has more than the ring
-//! outstanding, publishes exactly what it gave back, marks nothing beside the ring, and can be saved and restored.
+//! Between taking chains, giving them back and publishing, the driver makes available what it
+//! likes: lists as long as the ring, many heads of one chain, slots that are not its own, tables
+//! longer than the ring. As long as it keeps to the rules every chain is seen once and in order.
+//! Whatever it does, the device never has more than the ring outstanding, publishes exactly what it
+//! gave back, marks nothing beside the ring, and can be saved and restored.
 
 use std::collections::VecDeque;
 use std::iter::from_fn;
@@ -26,7 +27,8 @@ const SIZES: [u16; 14] = [
 
 /// Steps after which a script ends.
 const MAX_STEPS: usize = 48;
-/// Descriptors that a script may write, and pieces that it may let the device see: a few laps of the longest ring.
+/// Descriptors that a script may write, and pieces that it may let the device see: a few laps of
+/// the longest ring.
 const MOST_WRITES: usize = 1 << 17;
 const MOST_PIECES: usize = 1 << 18;
 
@@ -128,8 +130,8 @@ struct World {
     wrap: bool,
     /// Units that the driver made available and was not told of.
     outstanding: u32,
-    /// Pieces of the chains that the device has not taken yet, while the driver keeps to the rules; none where the
-    /// content is refused.
+    /// Pieces of the chains that the device has not taken yet, while the driver keeps to the rules;
+    /// none where the content is refused.
     expected: VecDeque<Option<usize>>,
     clean: bool,
     /// All chains of a split ring that the driver made available are of one descriptor.
@@ -226,7 +228,8 @@ impl World {
         self.posted(len, Some(len.into()));
     }
 
-    /// Shows `count` chains of one buffer each, or in a split ring the chain that starts where the driver stands.
+    /// Shows `count` chains of one buffer each, or in a split ring the chain that starts where the
+    /// driver stands.
     fn post_again(&mut self, count: u16, flags: u8) {
         for _ in 0..count {
             match self.config.layout {
@@ -445,7 +448,8 @@ impl World {
         }
     }
 
-    /// Gives back what is held as if it had never been taken, and goes on with another ring at the cursor.
+    /// Gives back what is held as if it had never been taken, and goes on with another ring at the
+    /// cursor.
     fn restart(&mut self) {
         while !self.held.is_empty() {
             self.undo();

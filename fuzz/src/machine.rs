@@ -301,8 +301,8 @@ impl Machine {
         }
     }
 
-    /// A turn in which every write to memory is marked, and which does nothing in a device that does
-    /// not run.
+    /// A turn in which every write to memory is marked, and which does nothing in a device that
+    /// does not run.
     pub fn watched_turn(&mut self) {
         let running = self.device.lifecycle() == Lifecycle::Running;
         let before: Vec<_> = self.wires.iter().map(Wire::waiting).collect();

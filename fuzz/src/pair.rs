@@ -1,4 +1,5 @@
-//! The two sides of a queue pair: an engine, the driver of its ring, and what both have promised each other so far.
+//! The two sides of a queue pair: an engine, the driver of its ring, and what both have promised
+//! each other so far.
 
 use std::collections::VecDeque;
 use std::mem::take;
@@ -32,7 +33,8 @@ fn header(frame: &[u8], size: HdrSize) -> Option<(RawHdr, u32)> {
     Some((raw, len as u32))
 }
 
-/// Makes of a frame that asks for its checksum the one that a driver gets who does not take such frames.
+/// Makes of a frame that asks for its checksum the one that a driver gets who does not take such
+/// frames.
 fn complete(arrived: &mut [u8], config: &RxConfig) {
     let size = config.size.bytes();
     let Some((raw, len)) = header(arrived, config.size) else {

@@ -7,8 +7,8 @@ use crate::ring::{Desc, SIZE};
 pub struct Script(pub Vec<u8>);
 
 impl Script {
-    /// `bits` and `more` as in [`Setup::take`](crate::ring::Setup::take); all offloads; the ring starts just before its
-    /// index wraps.
+    /// `bits` and `more` as in [`Setup::take`](crate::ring::Setup::take); all offloads; the ring
+    /// starts just before its index wraps.
     pub fn new(bits: u8, more: u8, descs: &[Desc]) -> Self {
         let mut script = vec![bits, more, 0x7f, 0xfe, 0xff, 0];
         for index in 0..usize::from(SIZE) {

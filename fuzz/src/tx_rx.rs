@@ -1,10 +1,11 @@
 //! A queue pair: both engines, each on a ring of its own layout, size and place in the lap.
 //!
-//! The driver starts well-formed, and as long as it is, every byte is accounted for: what it sends goes out unchanged
-//! behind a checked header or is counted as dropped, what arrives lies in its buffers, chains come back once and in
-//! order, and nothing is written beside a buffer. Then it may turn hostile: spoiled descriptors, ring words
-//! overwritten between the steps and during the backend's calls. From there on the engines must stay within their budget,
-//! hold what they promise of cursors and faults, and survive.
+//! The driver starts well-formed, and as long as it is, every byte is accounted for: what it sends
+//! goes out unchanged behind a checked header or is counted as dropped, what arrives lies in its
+//! buffers, chains come back once and in order, and nothing is written beside a buffer. Then it may
+//! turn hostile: spoiled descriptors, ring words overwritten between the steps and during the
+//! backend's calls. From there on the engines must stay within their budget, hold what they promise
+//! of cursors and faults, and survive.
 
 use std::mem::take;
 
@@ -34,7 +35,8 @@ const GUARD: usize = 8;
 /// More than any script needs.
 const PLENTY: u32 = 1 << 20;
 
-/// Input: transmit ring (4), receive ring (4), header size and bits, offloads of either direction, then steps.
+/// Input: transmit ring (4), receive ring (4), header size and bits, offloads of either direction,
+/// then steps.
 fn run(input: &[u8]) {
     let mut input = Bytes::new(input);
     let mut world = World::take(&mut input);
@@ -174,7 +176,8 @@ impl World {
         self.tx.expect(id, &bytes);
     }
 
-    /// A chain to receive into: shape, then up to three lengths (2 each) before a piece that has room for any header.
+    /// A chain to receive into: shape, then up to three lengths (2 each) before a piece that has
+    /// room for any header.
     fn post(&mut self, input: &mut Bytes<'_>, spoil: Option<Spoil>) {
         let bits = input.u8();
         let most = if bits & 0x80 == 0 { 0x800 } else { 0x1_0000 };
@@ -299,8 +302,8 @@ impl World {
     }
 }
 
-/// Gives `frame`, if it is long enough, the headers that segmentation needs: TCP over IPv4, the same over IPv6 behind
-/// a tag, or UDP over IPv6 behind two.
+/// Gives `frame`, if it is long enough, the headers that segmentation needs: TCP over IPv4, the
+/// same over IPv6 behind a tag, or UDP over IPv6 behind two.
 fn dress(frame: &mut [u8], bits: u8) {
     let (tags, v6, tcp) = match bits >> 4 & 3 {
         1 => (0, false, true),

@@ -1,8 +1,8 @@
 //! vhost-user: messages of a hostile front-end, and what follows from them.
 //!
-//! The input is a list of messages with descriptors, of writes to the memory that is shared, and of turns
-//! of the device. Whatever it is: no worker panics, each request is answered once or not at all as the
-//! format has it, and once the front-end has left, the device serves the next one.
+//! The input is a list of messages with descriptors, of writes to the memory that is shared, and of
+//! turns of the device. Whatever it is: no worker panics, each request is answered once or not at
+//! all as the format has it, and once the front-end has left, the device serves the next one.
 
 use std::fs::File;
 use std::io::{ErrorKind, IoSlice, Read};

@@ -28,7 +28,8 @@ pub(crate) mod threads;
 
 use halted::HaltedQueues;
 
-/// Resources of a device that are its own over all activations: backends, limiters, steering of the link.
+/// Resources of a device that are its own over all activations: backends, limiters, steering of the
+/// link.
 pub(crate) struct DetachedResources {
     pub(crate) pairs: Vec<QueuePairResources>,
     pub(crate) controls: Vec<Box<dyn PortControl>>,
@@ -77,7 +78,8 @@ pub(crate) struct ActiveDevice {
     control: Option<WorkerHandle<CtrlWorker>>,
     threads: WorkerThreads,
     halted: HaltedQueues,
-    /// Tell the driver when the device goes on: it comes from elsewhere, where the link may have been another.
+    /// Tell the driver when the device goes on: it comes from elsewhere, where the link may have
+    /// been another.
     interrupt_config: bool,
 }
 
@@ -274,7 +276,8 @@ impl ActiveDevice {
         ran
     }
 
-    /// As [`ActiveDevice::run`], for workers that ran a moment ago: a host that cannot let them go on has failed.
+    /// As [`ActiveDevice::run`], for workers that ran a moment ago: a host that cannot let them go
+    /// on has failed.
     pub(crate) fn run_or_fail(&mut self) -> Result<(), ActivateError> {
         let done = self.run();
         if let Err(error) = &done {
@@ -284,8 +287,8 @@ impl ActiveDevice {
         done
     }
 
-    /// Takes a queue out and leaves its worker parked. Its memory is not touched any more; the result
-    /// is where it stood.
+    /// Takes a queue out and leaves its worker parked. Its memory is not touched any more; the
+    /// result is where it stood.
     pub(crate) fn remove(&mut self, index: u16) -> Result<Option<Cursor>, ActivateError> {
         let cursor = match self.factory.role(index)? {
             QueueRole::Rx(pair) => {

@@ -3,8 +3,9 @@
 use std::sync::LazyLock;
 use std::time::Instant;
 
-/// Nanoseconds on the clock that all limits of the process share, so that budgets can be shared too. Whoever changes
-/// a [`Group`](rate_limiter::Group) that devices are within does it at this time.
+/// Nanoseconds on the clock that all limits of the process share, so that budgets can be shared
+/// too. Whoever changes a [`Group`](rate_limiter::Group) that devices are within does it at this
+/// time.
 #[must_use]
 pub fn now_ns() -> u64 {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);

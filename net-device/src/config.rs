@@ -29,7 +29,8 @@ pub const MAX_SPEED_MBPS: u32 = 0x7fff_ffff;
 /// Longest time for which a worker polls, in microseconds: a stop waits for it.
 pub const MAX_POLL_US: u16 = 1000;
 
-/// The limit for control commands unless another one is configured: 200 host locks at once, 100 in a second.
+/// The limit for control commands unless another one is configured: 200 host locks at once, 100 in
+/// a second.
 pub const CONTROL_LIMIT: TokenBucketConfig = TokenBucketConfig {
     size: 200,
     one_time_burst: None,
@@ -55,9 +56,9 @@ pub struct NetConfig {
     pub id: String,
     /// MAC address of the guest; without it the driver makes one up.
     pub mac: Option<MacAddr>,
-    /// Largest packet without its Ethernet header, in bytes, that the driver is told, whatever the interface has. Without
-    /// it the driver is told the interface's as it is when the driver negotiates; where there is none either, it
-    /// assumes 1500.
+    /// Largest packet without its Ethernet header, in bytes, that the driver is told, whatever the
+    /// interface has. Without it the driver is told the interface's as it is when the driver
+    /// negotiates; where there is none either, it assumes 1500.
     pub mtu: Option<u16>,
     /// Link speed in Mbit/s that the driver is told (full duplex); without it none.
     pub speed_mbps: Option<u32>,
@@ -69,12 +70,13 @@ pub struct NetConfig {
     pub iommu: bool,
     /// Consequence for a worker that makes a system call it should not.
     pub seccomp: SeccompAction,
-    /// Whether a device puts the process's handler for SIGSEGV and SIGBUS in place, by which guest memory that is out
-    /// of reach costs a frame or a queue instead of the process (see [`net_queue::guard`]). A VMM that has handlers
-    /// of its own and calls [`net_queue::guard::recover`] in them switches this off.
+    /// Whether a device puts the process's handler for SIGSEGV and SIGBUS in place, by which guest
+    /// memory that is out of reach costs a frame or a queue instead of the process (see
+    /// [`net_queue::guard`]). A VMM that has handlers of its own and calls
+    /// [`net_queue::guard::recover`] in them switches this off.
     pub memory_fault_handler: bool,
-    /// Microseconds for which a worker that has run out of frames looks for more before it sleeps, up to
-    /// [`MAX_POLL_US`]: spends its CPU's time on a shorter latency.
+    /// Microseconds for which a worker that has run out of frames looks for more before it sleeps,
+    /// up to [`MAX_POLL_US`]: spends its CPU's time on a shorter latency.
     pub poll_us: u16,
     /// Limit for frames to the guest.
     pub rx_limit: Option<RateLimiterConfig>,
@@ -82,10 +84,11 @@ pub struct NetConfig {
     pub tx_limit: Option<RateLimiterConfig>,
     /// Scope of these limits.
     pub limit_scope: LimitScope,
-    /// Limit for what control commands cost the host. A token stands for one system call under a lock of the whole
-    /// host: a queue that VQ_PAIRS_SET attaches or detaches, a change by GUEST_OFFLOADS_SET. A change of receive modes,
-    /// addresses or VLANs takes a tenth of one, a command that changes nothing takes none. Without tokens the control
-    /// queue waits, and no other queue does. `None` or zeros: no limit.
+    /// Limit for what control commands cost the host. A token stands for one system call under a
+    /// lock of the whole host: a queue that VQ_PAIRS_SET attaches or detaches, a change by
+    /// GUEST_OFFLOADS_SET. A change of receive modes, addresses or VLANs takes a tenth of one, a
+    /// command that changes nothing takes none. Without tokens the control queue waits, and no
+    /// other queue does. `None` or zeros: no limit.
     pub control_limit: Option<TokenBucketConfig>,
     /// Features not to offer, by the names in [`OPTIONAL`](crate::features::OPTIONAL).
     pub disabled: Features,

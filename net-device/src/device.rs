@@ -92,8 +92,8 @@ impl NetDevice {
         self.host.as_ref()
     }
 
-    /// The limit for log lines that its guest, or who carries the guest's requests, can cause. To be used for every
-    /// such line about this device; see [`log_limited!`](crate::log_limited).
+    /// The limit for log lines that its guest, or who carries the guest's requests, can cause. To
+    /// be used for every such line about this device; see [`log_limited!`](crate::log_limited).
     #[must_use]
     pub fn log_limit(&self) -> Arc<LogLimit> {
         self.status.events().log.clone()
@@ -111,8 +111,9 @@ impl NetDevice {
         self.driver_mtu
     }
 
-    /// Sets the MTU that the driver is told by a VMM that shows it a configuration space of its own, from the next
-    /// activation on; `None`: that of the device's own space. With VIRTIO_NET_F_MTU it is the one to keep to.
+    /// Sets the MTU that the driver is told by a VMM that shows it a configuration space of its
+    /// own, from the next activation on; `None`: that of the device's own space. With
+    /// VIRTIO_NET_F_MTU it is the one to keep to.
     pub fn set_driver_mtu(&mut self, mtu: Option<u16>) {
         self.driver_mtu = mtu;
     }
@@ -138,8 +139,8 @@ impl NetDevice {
         changed
     }
 
-    /// Starts one queue of an activated device: for a driver that enables queues one by one or again after a
-    /// queue reset, and for vhost-user.
+    /// Starts one queue of an activated device: for a driver that enables queues one by one or
+    /// again after a queue reset, and for vhost-user.
     ///
     /// A queue whose ring the driver broke stands still until the device is reset, also when it is
     /// stopped and started where it stood: then this succeeds, and nothing of it runs. Started from
@@ -157,8 +158,8 @@ impl NetDevice {
         }
     }
 
-    /// Stops one queue. Afterwards nothing of it is touched; the result is where to start it from again, or `None`
-    /// if it did not run.
+    /// Stops one queue. Afterwards nothing of it is touched; the result is where to start it from
+    /// again, or `None` if it did not run.
     ///
     /// # Errors
     /// There is no such queue, or its worker is lost.
@@ -179,7 +180,8 @@ impl NetDevice {
         }
         let visible = self.space.set_link(up);
         if self.lifecycle() == Lifecycle::Running {
-            // Each looks at the link as it goes on. A host that cannot let them has failed the device.
+            // Each looks at the link as it goes on. A host that cannot let them has failed the
+            // device.
             let _ = self.change(|active| {
                 active.park_pairs();
                 Ok::<_, ActivateError>(())
@@ -193,8 +195,8 @@ impl NetDevice {
         }
     }
 
-    /// Asks the driver to announce itself to the network, as after a migration (NET-CVQ-18). Without effect on a
-    /// driver that did not negotiate it.
+    /// Asks the driver to announce itself to the network, as after a migration (NET-CVQ-18).
+    /// Without effect on a driver that did not negotiate it.
     pub fn announce(&mut self) {
         if self.acked.contains(Features::VIRTIO_NET_F_GUEST_ANNOUNCE)
             && self.space.set_announce(true)

@@ -13,7 +13,8 @@ impl Owner for TimerFd {}
 
 /// The descriptor of `owner`, for as long as that is borrowed.
 pub(crate) fn of<T: Owner>(owner: &T) -> BorrowedFd<'_> {
-    // SAFETY: an `Owner` keeps its descriptor open, and the result does not outlive the borrow of it.
+    // SAFETY: an `Owner` keeps its descriptor open, and the result does not outlive the borrow of
+    // it.
     unsafe { BorrowedFd::borrow_raw(owner.as_raw_fd()) }
 }
 

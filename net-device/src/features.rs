@@ -168,7 +168,8 @@ pub(crate) const ALWAYS: Features = F::VIRTIO_NET_F_MRG_RXBUF
     .union(F::VIRTIO_F_IN_ORDER)
     .union(F::VIRTIO_F_VERSION_1);
 
-/// Features that an operator may switch off, under the name the command line and the configuration use.
+/// Features that an operator may switch off, under the name the command line and the configuration
+/// use.
 pub const OPTIONAL: &[(&str, Features)] = &[
     ("csum", F::VIRTIO_NET_F_CSUM),
     ("guest-csum", F::VIRTIO_NET_F_GUEST_CSUM),
@@ -364,7 +365,8 @@ impl Features {
         offloads_of(RX_OFFLOADS, self)
     }
 
-    /// The features that stand for these receive offloads; as a mask, the operand of GUEST_OFFLOADS_SET.
+    /// The features that stand for these receive offloads; as a mask, the operand of
+    /// GUEST_OFFLOADS_SET.
     pub fn from_rx_offloads(offloads: Offloads) -> Self {
         features_of(RX_OFFLOADS, offloads)
     }

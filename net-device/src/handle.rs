@@ -13,8 +13,9 @@ use crate::stats::DeviceStats;
 ///
 /// Clones are cheap, belong to the same device for all its life, and can be used by any thread at
 /// any time: no call waits for a worker, for a driver or for whoever uses the device. So
-/// [`Interrupt::trigger`](crate::Interrupt::trigger) and [`Observer::event`](crate::Observer::event)
-/// may use it, also where their caller has the device locked.
+/// [`Interrupt::trigger`](crate::Interrupt::trigger) and
+/// [`Observer::event`](crate::Observer::event) may use it, also where their caller has the device
+/// locked.
 #[derive(Clone, Debug)]
 pub struct DeviceHandle {
     pub(crate) space: Arc<ConfigSpace>,

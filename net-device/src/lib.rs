@@ -1,5 +1,5 @@
-//! A virtio-net device: features, control plane, lifecycle and threads around the engines of `net-queue`.
-//! VirtIO 1.4 §5.1.
+//! A virtio-net device: features, control plane, lifecycle and threads around the engines of
+//! `net-queue`. VirtIO 1.4 §5.1.
 //!
 //! ```text
 //!   VMM / vhost-user daemon
@@ -17,11 +17,12 @@
 //!   negotiation, features, config, events, log_limit, seccomp, clock
 //! ```
 //!
-//! A worker is moved into its thread to run, and moved out again to be paused, changed or taken apart; so nobody
-//! looks at it while it runs and the data path takes no lock. Files import only from lines further down. Events are edge-triggered and remembered as what a
-//! queue waits for. Three kinds of failure reach three distances: a bad frame is counted and dropped
-//! ([`DropCause`]), a broken ring or a lost port sets DEVICE_NEEDS_RESET and interrupts the driver, a panic signals
-//! the exit event. The VMM survives all of them.
+//! A worker is moved into its thread to run, and moved out again to be paused, changed or taken
+//! apart; so nobody looks at it while it runs and the data path takes no lock. Files import only
+//! from lines further down. Events are edge-triggered and remembered as what a queue waits for.
+//! Three kinds of failure reach three distances: a bad frame is counted and dropped
+//! ([`DropCause`]), a broken ring or a lost port sets DEVICE_NEEDS_RESET and interrupts the driver,
+//! a panic signals the exit event. The VMM survives all of them.
 //!
 //! | cargo feature, on by default | without it |
 //! |---|---|

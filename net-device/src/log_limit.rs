@@ -1,8 +1,9 @@
 //! Log lines that somebody else can cause: a few of them, then a count.
 //!
-//! A guest breaks its ring and resets the device, a front-end connects and leaves, a client sets a limit, each as fast as
-//! it likes. So every line that they can cause goes through a [`LogLimit`]: one for each device, and one for each
-//! socket that a program serves. What is withheld is counted, and the next line that passes says how many there were.
+//! A guest breaks its ring and resets the device, a front-end connects and leaves, a client sets a
+//! limit, each as fast as it likes. So every line that they can cause goes through a [`LogLimit`]:
+//! one for each device, and one for each socket that a program serves. What is withheld is counted,
+//! and the next line that passes says how many there were.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +20,8 @@ pub const LOG_INTERVAL_NS: u64 = 10_000_000_000;
 
 const LEVELS: usize = Level::Trace as usize;
 
-/// Limits the log lines of one source. Each level has its own budget, so that chatter does not hide an error.
+/// Limits the log lines of one source. Each level has its own budget, so that chatter does not hide
+/// an error.
 #[derive(Debug, Default)]
 pub struct LogLimit {
     levels: [Mutex<Budget>; LEVELS],
@@ -46,8 +48,8 @@ impl Default for Budget {
 }
 
 impl LogLimit {
-    /// Decides on a line of `level` at `now_ns`: `Some` if it may be written, with the number of lines of this level
-    /// that were withheld before it.
+    /// Decides on a line of `level` at `now_ns`: `Some` if it may be written, with the number of
+    /// lines of this level that were withheld before it.
     pub fn admit(&self, now_ns: u64, level: Level) -> Option<u64> {
         let budget = &self.levels[level as usize - 1];
         let mut budget = budget.lock().unwrap_or_else(PoisonError::into_inner);
@@ -65,8 +67,9 @@ impl LogLimit {
         self.withheld.load(Ordering::Relaxed)
     }
 
-    /// Writes `message` at `now_ns`, or counts it. A line that nobody would see takes no other one's place. Usually
-    /// called by [`log_limited!`](crate::log_limited), which fills in the time and the module.
+    /// Writes `message` at `now_ns`, or counts it. A line that nobody would see takes no other
+    /// one's place. Usually called by [`log_limited!`](crate::log_limited), which fills in the time
+    /// and the module.
     pub fn log(
         &self,
         now_ns: u64,
@@ -99,7 +102,8 @@ fn write(level: Level, module: &'static str, message: fmt::Arguments<'_>) {
     log::logger().log(&record);
 }
 
-/// Writes a line to the log within a [`LogLimit`]: `log_limited!(limit, Warn, "ring {index} is broken")`.
+/// Writes a line to the log within a [`LogLimit`]: `log_limited!(limit, Warn, "ring {index} is
+/// broken")`.
 ///
 /// ```
 /// use net_device::log_limit::LogLimit;

@@ -10,8 +10,9 @@ use Features as F;
 impl Features {
     /// Features that a device over such a backend offers: backend and configuration, closed.
     ///
-    /// `tx` and `rx` are the offloads the backend takes and delivers (NET-FEAT-01, NET-FEAT-03). Checksums of what the
-    /// driver sends are completed here where the backend does not take partial ones, segments are not cut here.
+    /// `tx` and `rx` are the offloads the backend takes and delivers (NET-FEAT-01, NET-FEAT-03).
+    /// Checksums of what the driver sends are completed here where the backend does not take
+    /// partial ones, segments are not cut here.
     pub fn offered(tx: Offloads, rx: Offloads, config: &NetConfig) -> Self {
         let configured = [
             (F::VIRTIO_NET_F_MAC, config.mac.is_some()),

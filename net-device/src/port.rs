@@ -12,13 +12,15 @@ pub use tap::{TapBackend, tap_port};
 
 /// Steers a backend's link from another thread than the one that moves its frames.
 pub trait PortControl: Send {
-    /// Lets frames for this queue in, or keeps them out (NET-MQ-02). To be told twice changes nothing.
+    /// Lets frames for this queue in, or keeps them out (NET-MQ-02). To be told twice changes
+    /// nothing.
     ///
     /// # Errors
     /// The link refuses.
     fn attach(&self, on: bool) -> io::Result<()>;
 
-    /// Changes the work that received frames may carry undone; of the whole link, whichever port is told.
+    /// Changes the work that received frames may carry undone; of the whole link, whichever port is
+    /// told.
     ///
     /// # Errors
     /// The link refuses; the set is what it was.

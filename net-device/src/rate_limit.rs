@@ -13,16 +13,16 @@ use crate::clock::now_ns;
 use crate::config::LimitScope;
 use crate::error::LimitError;
 
-/// A timer that a worker waits for while its limiter says no. A shared budget makes it expire early when tokens
-/// come back.
+/// A timer that a worker waits for while its limiter says no. A shared budget makes it expire early
+/// when tokens come back.
 ///
 /// ```text
 ///   worker:   ask: read `wakes`  |  the limiter says no  |  arm: unless `wakes` changed, expire at the deadline
 ///   others:                           wake: count in `wakes`, expire at once
 /// ```
 ///
-/// A wake may come at any point of this. Before the question, it has nothing to tell. After it, arming sees the count,
-/// or its own setting is replaced: both are done under one lock.
+/// A wake may come at any point of this. Before the question, it has nothing to tell. After it,
+/// arming sees the count, or its own setting is replaced: both are done under one lock.
 #[derive(Debug)]
 pub(crate) struct LimitTimer {
     timer: Mutex<TimerFd>,
@@ -50,8 +50,8 @@ impl LimitTimer {
     }
 
     fn set(mut timer: MutexGuard<'_, TimerFd>, wait_ns: u64) {
-        // Zero would disarm it. It fails for durations beyond what the kernel's clock can hold; such a wait never
-        // ends anyway.
+        // Zero would disarm it. It fails for durations beyond what the kernel's clock can hold;
+        // such a wait never ends anyway.
         let _ = timer.reset(Duration::from_nanos(wait_ns.max(1)), None);
     }
 
@@ -94,7 +94,8 @@ impl QueueLimit {
         })
     }
 
-    /// Lets the timer expire at `deadline`, the answer to what was `asked`, or as soon as there is a better one.
+    /// Lets the timer expire at `deadline`, the answer to what was `asked`, or as soon as there is
+    /// a better one.
     pub(crate) fn wait_until(&self, deadline: u64, asked: Asked) {
         self.timer
             .iter()
@@ -165,7 +166,8 @@ impl DirectionLimit<'_> {
         }
     }
 
-    /// A group of the device's own, even if it limits nothing: what is saved and changed is never the outer one.
+    /// A group of the device's own, even if it limits nothing: what is saved and changed is never
+    /// the outer one.
     fn group(&self) -> Result<Group, LimitError> {
         let config = self.config.unwrap_or_default();
         Ok(match self.outer {
@@ -189,7 +191,8 @@ pub(crate) enum Change {
 }
 
 impl Change {
-    /// Changes one queue's limiter. Members of one group change it one after the other, to the same.
+    /// Changes one queue's limiter. Members of one group change it one after the other, to the
+    /// same.
     pub(crate) fn apply(&mut self, limit: &mut QueueLimit) -> Result<(), ConfigError> {
         match self {
             Self::Update(config) => limit.limiter.update(now_ns(), config)?,

@@ -4,14 +4,14 @@
 //! process (or is logged). Of `ioctl` only the tap requests of the control thread pass, of `fcntl`
 //! only the question whether a descriptor is open. The filter covers the thread that installs it
 //! and those it starts, so a VMM's own threads stay free; but what a VMM does in its interrupt
-//! callback runs here, so it should be an event descriptor, or what it needs is added to the list by
-//! [`NetDeviceBuilder::more_system_calls`](crate::NetDeviceBuilder::more_system_calls).
+//! callback runs here, so it should be an event descriptor, or what it needs is added to the list
+//! by [`NetDeviceBuilder::more_system_calls`](crate::NetDeviceBuilder::more_system_calls).
 //!
 //! No file can be opened, but to try does not end the process: libraries do so on their own
 //! account and can do without. The backtrace of a panic (`RUST_BACKTRACE`) lacks its names.
 //!
-//! Without the cargo feature `seccomp` the lists are there, for a VMM's own filter, and no filter is: a configuration
-//! that asks for one is refused.
+//! Without the cargo feature `seccomp` the lists are there, for a VMM's own filter, and no filter
+//! is: a configuration that asks for one is refused.
 
 #[cfg(feature = "seccomp")]
 mod filter;

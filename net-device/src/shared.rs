@@ -103,8 +103,8 @@ impl Shared {
         }
     }
 
-    /// The device cannot go on: DEVICE_NEEDS_RESET and a configuration interrupt (DEV-LIFE-04, DEV-LIFE-05).
-    /// Returns whether it could until now.
+    /// The device cannot go on: DEVICE_NEEDS_RESET and a configuration interrupt (DEV-LIFE-04,
+    /// DEV-LIFE-05). Returns whether it could until now.
     pub(crate) fn fail(&self, what: &dyn std::fmt::Display) -> bool {
         let first = self.status.fail(what);
         if first {
@@ -140,7 +140,8 @@ impl Shared {
         }
     }
 
-    /// Brings `reader` up to date; returns whether anything changed. To be called inside the worker's epoch.
+    /// Brings `reader` up to date; returns whether anything changed. To be called inside the
+    /// worker's epoch.
     #[inline]
     pub(crate) fn refresh(&self, reader: &mut PolicyReader) -> bool {
         let version = self.version.load(Ordering::Acquire);
@@ -169,8 +170,9 @@ impl Shared {
         }
     }
 
-    /// Puts a changed policy in force: when this returns, no worker acts on the old one any more. Changes by
-    /// several threads follow each other. A change to what is in force already costs the workers nothing.
+    /// Puts a changed policy in force: when this returns, no worker acts on the old one any more.
+    /// Changes by several threads follow each other. A change to what is in force already costs the
+    /// workers nothing.
     pub(crate) fn change_policy<T>(&self, change: impl FnOnce(&mut RxPolicy) -> T) -> T {
         let result = {
             let mut policy = lock(&self.policy);
@@ -214,7 +216,8 @@ impl Shared {
         Ok(done?)
     }
 
-    /// How many ports VQ_PAIRS_SET with this number would switch: 0 for one that is refused, or in force already.
+    /// How many ports VQ_PAIRS_SET with this number would switch: 0 for one that is refused, or in
+    /// force already.
     pub(crate) fn ports_to_switch(&self, pairs: u16) -> u64 {
         let steering = lock(&self.steering);
         if steering.can_activate_pairs(pairs) {
@@ -226,7 +229,8 @@ impl Shared {
 
     /// Makes the link feed the pairs that shall receive, and the workers of no others receive.
     ///
-    /// A worker learns of frames once, when they come. So it has to be ready before its port lets them in.
+    /// A worker learns of frames once, when they come. So it has to be ready before its port lets
+    /// them in.
     fn apply_active_pairs(&self, steering: &mut Steering) -> std::io::Result<()> {
         let pairs = steering.pairs();
         if pairs > self.policy().pairs {
@@ -235,7 +239,8 @@ impl Shared {
         let done = steering.apply();
         if pairs < self.policy().pairs {
             self.change_policy(|policy| policy.pairs = pairs);
-            // A pair that waits for its limit has nothing to wait for any more: its turn is for others.
+            // A pair that waits for its limit has nothing to wait for any more: its turn is for
+            // others.
             for timer in self.rx_timers.iter().skip(usize::from(pairs)) {
                 lock(timer).iter().for_each(|timer| timer.wake());
             }

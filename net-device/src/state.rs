@@ -1,4 +1,5 @@
-//! Everything about a device that its guest can tell, as live types: what a restored device goes on from.
+//! Everything about a device that its guest can tell, as live types: what a restored device goes on
+//! from.
 
 use net_queue::Offloads;
 use net_queue::ring::RingConfig;
@@ -36,7 +37,8 @@ impl DeviceState {
     /// Lets a queue go on from where it stood when it was saved.
     ///
     /// # Errors
-    /// It did not run then, or lay elsewhere: from its start it would run over what the driver has in flight.
+    /// It did not run then, or lay elsewhere: from its start it would run over what the driver has
+    /// in flight.
     pub(crate) fn resume_from(&self, setup: &mut QueueSetup) -> Result<(), ActivateError> {
         let same = |(index, ring): &&(u16, RingConfig)| {
             (*index, ring.size, ring.addrs) == (setup.index, setup.size, setup.addrs)

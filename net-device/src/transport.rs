@@ -32,10 +32,11 @@ pub enum InterruptSource {
 /// | the thread that takes a turn of an [`EventWorker`](crate::EventWorker) | the same, in a device without threads |
 /// | the thread that calls the device, before its call returns | link, announcement and resumption; an activation or a change of memory that fails |
 ///
-/// So what it may do is to write to an event descriptor or a socket that is open, and to lock what is
-/// held for a moment. It must not wait for any of these threads and not call or lock the device. A
-/// [`DeviceHandle`](crate::DeviceHandle) tells it what it may need: whether the driver is to be shown
-/// DEVICE_NEEDS_RESET is known there, with the reason, before a configuration interrupt says so.
+/// So what it may do is to write to an event descriptor or a socket that is open, and to lock what
+/// is held for a moment. It must not wait for any of these threads and not call or lock the device.
+/// A [`DeviceHandle`](crate::DeviceHandle) tells it what it may need: whether the driver is to be
+/// shown DEVICE_NEEDS_RESET is known there, with the reason, before a configuration interrupt says
+/// so.
 pub trait Interrupt: Send + Sync {
     /// Tells the driver.
     ///
@@ -81,8 +82,8 @@ impl QueueSetup {
     }
 
     /// Puts the position at which a queue was stopped back into a transport's `queue`, so that
-    /// [`QueueSetup::from_queue`] goes on from there. A position in a packed ring has wrap counters,
-    /// which `virtio_queue::Queue` does not hold: keep the [`Cursor`] itself.
+    /// [`QueueSetup::from_queue`] goes on from there. A position in a packed ring has wrap
+    /// counters, which `virtio_queue::Queue` does not hold: keep the [`Cursor`] itself.
     pub fn write_back(cursor: &Cursor, queue: &mut virtio_queue::Queue) {
         queue.set_next_avail(cursor.avail);
         queue.set_next_used(cursor.used.unwrap_or(cursor.avail));
@@ -94,7 +95,8 @@ mod tests;
 
 /// Memory, interrupt and queues of an activation.
 pub struct Activation {
-    /// Guest memory, resolved. When it changes, see [`NetDevice::set_memory`](crate::NetDevice::set_memory).
+    /// Guest memory, resolved. When it changes, see
+    /// [`NetDevice::set_memory`](crate::NetDevice::set_memory).
     pub memory: GuestRam,
     /// How to interrupt the guest.
     pub interrupt: Arc<dyn Interrupt>,
@@ -160,12 +162,12 @@ pub trait VirtioDevice: Send {
     /// Names the queue or the part that cannot be used.
     fn activate(&mut self, activation: Activation) -> Result<(), ActivateError>;
 
-    /// Back to the state before any driver; afterwards neither guest memory nor the interrupt is touched
-    /// (DEV-LIFE-02). Gives the interrupt back.
+    /// Back to the state before any driver; afterwards neither guest memory nor the interrupt is
+    /// touched (DEV-LIFE-02). Gives the interrupt back.
     fn reset(&mut self) -> Option<Arc<dyn Interrupt>>;
 
-    /// Counters by name, since the device was made: `rx_bytes`, `rx_frames`, `tx_bytes`, `tx_frames` and drops by
-    /// direction and cause.
+    /// Counters by name, since the device was made: `rx_bytes`, `rx_frames`, `tx_bytes`,
+    /// `tx_frames` and drops by direction and cause.
     fn counters(&self) -> Vec<(String, u64)>;
 
     /// Translates the driver's addresses from the next activation on.

@@ -1,5 +1,5 @@
-//! Cost of engines and rings by themselves: a backend that does nothing, time measured without the driver's
-//! part.
+//! Cost of engines and rings by themselves: a backend that does nothing, time measured without the
+//! driver's part.
 
 use std::hint::black_box;
 use std::sync::Arc;

@@ -23,7 +23,8 @@ fn add(counter: &AtomicU64, count: u64) {
 }
 
 impl QueueCounters {
-    /// Values of all counters. Each is exact; a batch that ends meanwhile may be in some of them and not in others.
+    /// Values of all counters. Each is exact; a batch that ends meanwhile may be in some of them
+    /// and not in others.
     #[must_use]
     pub fn stats(&self) -> QueueStats {
         QueueStats {

@@ -3,21 +3,24 @@
 use crate::header::HdrError;
 use crate::memory::guard::MemoryFault;
 
-/// Cause for which one frame or one chain was not used. The chain went back to the driver, the queue goes on.
+/// Cause for which one frame or one chain was not used. The chain went back to the driver, the
+/// queue goes on.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum DropCause {
-    /// A transmit chain with a writable buffer, a receive chain with a readable one, or readable after
-    /// writable (VQ-SPL-12, NET-TX-08, NET-RX-10).
+    /// A transmit chain with a writable buffer, a receive chain with a readable one, or readable
+    /// after writable (VQ-SPL-12, NET-TX-08, NET-RX-10).
     #[error("buffer of the wrong direction")]
     Direction,
     /// A buffer that is not guest memory (NET-TX-10).
     #[error("buffer outside guest memory")]
     BadAddress,
-    /// More segments of host memory than one system call takes: 1023 and the header. The cap of VQ-SPL-03.
+    /// More segments of host memory than one system call takes: 1023 and the header. The cap of
+    /// VQ-SPL-03.
     #[error("too many buffers in a chain")]
     Segments,
-    /// An indirect table that was not negotiated, is nested, misshapen or leads out of itself (VQ-SPL-09).
+    /// An indirect table that was not negotiated, is nested, misshapen or leads out of itself
+    /// (VQ-SPL-09).
     #[error("unusable indirect table")]
     IndirectTable,
     /// Longer than any frame can be (NET-TX-09).
@@ -41,8 +44,8 @@ pub enum DropCause {
     /// A received frame that the driver's filters exclude (NET-CVQ-12, NET-CVQ-16).
     #[error("filtered")]
     Filtered,
-    /// A received frame that was held back when its queue was stopped or taken from the pairs in use, or a frame of a
-    /// transmit queue that the VMM disabled.
+    /// A received frame that was held back when its queue was stopped or taken from the pairs in
+    /// use, or a frame of a transmit queue that the VMM disabled.
     #[error("queue stopped")]
     Stopped,
     /// A buffer in guest memory that cannot be accessed: not readable, not writable, or gone.
@@ -124,7 +127,8 @@ pub enum QueueFault {
     /// A head or a next field names no descriptor (VQ-SPL-10).
     #[error("descriptor index out of range")]
     DescriptorIndex,
-    /// A list that goes on in a descriptor which the driver did not make available (VQ-PKD-03, VQ-PKD-12).
+    /// A list that goes on in a descriptor which the driver did not make available (VQ-PKD-03,
+    /// VQ-PKD-12).
     #[error("descriptor not available")]
     NotAvailable,
     /// A chain that never ends (VQ-SPL-10).

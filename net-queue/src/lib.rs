@@ -11,14 +11,16 @@
 //! ```
 //!
 //! - [`GuestRam`] resolves guest memory once; [`ring`] has the virtqueues over it.
-//! - [`TxEngine`], [`RxEngine`] and [`CtrlEngine`] move what is there and return why they stopped. They do no I/O
-//!   of their own: no file descriptor, no thread, no clock, no log line, and no heap allocation per frame.
-//! - [`FrameBackend`] carries frames, [`Limit`] says when, [`FrameFilter`] says which. The caller passes time and a
-//!   [`Budget`], and turns the reason to stop into polling, a timer or an interrupt.
+//! - [`TxEngine`], [`RxEngine`] and [`CtrlEngine`] move what is there and return why they stopped.
+//!   They do no I/O of their own: no file descriptor, no thread, no clock, no log line, and no heap
+//!   allocation per frame.
+//! - [`FrameBackend`] carries frames, [`Limit`] says when, [`FrameFilter`] says which. The caller
+//!   passes time and a [`Budget`], and turns the reason to stop into polling, a timer or an
+//!   interrupt.
 //!
-//! The driver is hostile. Everything it can change is fetched once into private memory and checked there; what it
-//! gets wrong costs a frame ([`DropCause`]) or its queue ([`QueueFault`]), never more. `unsafe` lives in `memory`
-//! (guest bytes) and `ring::ring_memory` (ring words) alone.
+//! The driver is hostile. Everything it can change is fetched once into private memory and checked
+//! there; what it gets wrong costs a frame ([`DropCause`]) or its queue ([`QueueFault`]), never
+//! more. `unsafe` lives in `memory` (guest bytes) and `ring::ring_memory` (ring words) alone.
 
 pub mod backend;
 mod counters;
@@ -50,7 +52,8 @@ pub use memory::{RawRegion, SharedBytes, guard};
 pub use offload::Offloads;
 pub use refusal::Refusal;
 
-// Bytes that a driver posts are added up in `usize`: at most 1023 chains of at most `u32::MAX` each.
+// Bytes that a driver posts are added up in `usize`: at most 1023 chains of at most `u32::MAX`
+// each.
 const _: () = assert!(usize::BITS >= 64, "net-queue needs a 64-bit host");
 
 #[cfg(doctest)]

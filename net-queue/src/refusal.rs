@@ -13,7 +13,8 @@ pub enum Refusal {
     /// A command of a feature that was not negotiated (NET-CVQ-04, NET-FEAT-13).
     #[error("command of a feature that was not negotiated")]
     NotNegotiated,
-    /// A value that no device takes, or that this one does not take now (NET-CVQ-17, NET-CVQ-31, NET-MQ-04).
+    /// A value that no device takes, or that this one does not take now (NET-CVQ-17, NET-CVQ-31,
+    /// NET-MQ-04).
     #[error("value out of range")]
     Value,
     /// The host could not do it.

@@ -30,7 +30,8 @@ fn count() {
     let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
 }
 
-// SAFETY: every call is passed on to `System` unchanged; counting touches a thread-local integer only.
+// SAFETY: every call is passed on to `System` unchanged; counting touches a thread-local integer
+// only.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, size: Size) -> *mut u8 {
         count();

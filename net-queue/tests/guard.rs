@@ -1,4 +1,5 @@
-//! Guarded accesses: copies are exact, and the fault handler leaves every other fault to who had it before.
+//! Guarded accesses: copies are exact, and the fault handler leaves every other fault to who had it
+//! before.
 #![allow(unsafe_code)]
 
 use std::os::unix::process::ExitStatusExt;

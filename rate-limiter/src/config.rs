@@ -21,8 +21,8 @@ const MAX_REFILL_MS: u64 = 100 * 366 * 24 * 3_600_000;
 pub struct TokenBucketConfig {
     /// Tokens (bytes or operations) that the bucket holds, and that one refill brings.
     pub size: u64,
-    /// Tokens on top of `size`, spent first and never refilled. `None` is zero for a new bucket, and
-    /// "what is left of the present one" for an update.
+    /// Tokens on top of `size`, spent first and never refilled. `None` is zero for a new bucket,
+    /// and "what is left of the present one" for an update.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub one_time_burst: Option<u64>,
     /// Milliseconds in which an empty bucket becomes full.

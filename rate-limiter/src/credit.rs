@@ -8,8 +8,8 @@ mod tests;
 
 /// Tokens that can be taken without a look at the buckets.
 ///
-/// A take is then two subtractions, whatever the number of buckets. Whoever does anything else to the
-/// buckets must [`settle`](Self::settle) before.
+/// A take is then two subtractions, whatever the number of buckets. Whoever does anything else to
+/// the buckets must [`settle`](Self::settle) before.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Credit {
     left: Tokens,

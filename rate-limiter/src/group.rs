@@ -21,14 +21,14 @@ pub use wake::Wake;
 /// A device that is limited as a whole is a group with one member per queue. A group may be
 /// [`within`](Self::within) another: its members then take from both, all or nothing.
 ///
-/// - Exact: in any window all members together take at most `rate * window + burst` (where a cost is
-///   larger than the burst, that cost instead of the burst), and greedy ones take all of
-///   `rate * window`. Two things count on top when they are used after all: the advances that members
-///   keep, an eighth of the burst at most, where a frame of almost the whole burst did not wait for
-///   them; and a quantum that its member used only a whole refill time late.
-/// - Fair: members that wait are served in rounds, each with a quantum of the same number of tokens where the
-///   burst is at least twice the largest frame for each member, else one frame. Members of several
-///   groups inside one share it as members, not as groups.
+/// - Exact: in any window all members together take at most `rate * window + burst` (where a cost
+///   is larger than the burst, that cost instead of the burst), and greedy ones take all of `rate *
+///   window`. Two things count on top when they are used after all: the advances that members keep,
+///   an eighth of the burst at most, where a frame of almost the whole burst did not wait for them;
+///   and a quantum that its member used only a whole refill time late.
+/// - Fair: members that wait are served in rounds, each with a quantum of the same number of tokens
+///   where the burst is at least twice the largest frame for each member, else one frame. Members
+///   of several groups inside one share it as members, not as groups.
 /// - No lost wake: a refused member knows when to try again without anyone telling it. Being woken
 ///   earlier is a gain only when others give back or the limits change.
 ///

@@ -1,7 +1,7 @@
 //! Fill levels as plain data, for snapshots.
 //!
-//! A level is an amount of tokens, not a point in time: what was saved at one reading of the clock is
-//! restored at another, on a machine whose clock started elsewhere.
+//! A level is an amount of tokens, not a point in time: what was saved at one reading of the clock
+//! is restored at another, on a machine whose clock started elsewhere.
 
 use serde::{Deserialize, Serialize};
 

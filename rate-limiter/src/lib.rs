@@ -12,15 +12,15 @@
 //!
 //! # Why it is exact
 //!
-//! A token is divided into parts of which a whole number arrives each nanosecond, so there is nothing
-//! to round. A bucket may owe: a cost larger than the bucket is granted when that is full, and the
-//! rest is debt. So each frame size passes, none is charged too little, and a deadline, rounded up to
-//! the next nanosecond, is when the same request passes for certain.
+//! A token is divided into parts of which a whole number arrives each nanosecond, so there is
+//! nothing to round. A bucket may owe: a cost larger than the bucket is granted when that is full,
+//! and the rest is debt. So each frame size passes, none is charged too little, and a deadline,
+//! rounded up to the next nanosecond, is when the same request passes for certain.
 //!
 //! A [`Group`] counts in time instead, as the generic cell rate algorithm does: members reserve
-//! intervals from the theoretical arrival time on, with one atomic operation, and each reservation has
-//! a time at which it conforms. That makes a fair queue
-//! without a lock or a list (see [`Group`] for what it promises).
+//! intervals from the theoretical arrival time on, with one atomic operation, and each reservation
+//! has a time at which it conforms. That makes a fair queue without a lock or a list (see [`Group`]
+//! for what it promises).
 //!
 //! # Use
 //!

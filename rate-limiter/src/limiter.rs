@@ -10,8 +10,8 @@ use crate::levels::Levels;
 /// The default limits nothing.
 #[derive(Debug, Clone, Default)]
 pub struct RateLimiter {
-    /// Tokens that the buckets hold at `credit_ns`. Nothing overflows a bucket while no time passes, so it
-    /// does not matter that they are charged later.
+    /// Tokens that the buckets hold at `credit_ns`. Nothing overflows a bucket while no time
+    /// passes, so it does not matter that they are charged later.
     credit: Credit,
     credit_ns: u64,
     buckets: [Option<TokenBucket>; KINDS],

@@ -106,8 +106,10 @@ impl fmt::Display for Rate {
 
 /// Reads a rate per second: a decimal number, then a unit, then perhaps `/s`.
 ///
-/// Units are `bit`, `B` (bytes) and `pps` (also `ops`), after nothing, `k`, `M`, `G`, `T` (powers of
-/// 1000) or `Ki`, `Mi`, `Gi`, `Ti` (powers of 1024): `64kbit`, `2.5Gbit`, `10MB`, `1.5MiB/s`, `20kpps`.
+/// Units are `bit`, `B` (bytes) and `pps` (also `ops`), after nothing, `k`, `M`, `G`, `T` (powers
+/// of
+/// 1000) or `Ki`, `Mi`, `Gi`, `Ti` (powers of 1024): `64kbit`, `2.5Gbit`, `10MB`, `1.5MiB/s`,
+///       `20kpps`.
 impl FromStr for Rate {
     type Err = RateError;
 

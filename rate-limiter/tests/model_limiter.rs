@@ -66,7 +66,8 @@ impl Pair {
         deadlines.max()
     }
 
-    /// Steps that change nothing: to restore what was saved, or the same limits with no burst granted anew.
+    /// Steps that change nothing: to restore what was saved, or the same limits with no burst
+    /// granted anew.
     fn save_or_update(&mut self, save: bool) {
         if save {
             let levels = self.limiter.levels(self.now);

@@ -98,8 +98,8 @@ pub trait Migratable: Send + Transportable {
         Ok(())
     }
 
-    /// Ranges that the device wrote since the log began or was last read, beyond what it marked in the
-    /// bitmap of the guest memory.
+    /// Ranges that the device wrote since the log began or was last read, beyond what it marked in
+    /// the bitmap of the guest memory.
     ///
     /// # Errors
     /// [`MigrateError::DirtyLog`].

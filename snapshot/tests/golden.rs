@@ -1,6 +1,7 @@
 //! Every release that was ever written can be read, and this one writes what it always wrote.
 //!
-//! A new release gets its file by `GOLDEN=write cargo test -p virtio-net-snapshot --test golden`, on x86_64.
+//! A new release gets its file by `GOLDEN=write cargo test -p virtio-net-snapshot --test golden`,
+//! on x86_64.
 #![cfg(target_arch = "x86_64")]
 
 mod common;

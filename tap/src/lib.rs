@@ -73,8 +73,8 @@
 //! | `SIOCSIFFLAGS` | socket | [`Tap::up`], [`Tap::down`] | net admin |
 //! | `SIOCSIFADDR`, `SIOCSIFNETMASK` | socket | [`Tap::set_ipv4`], [`Tap::add_ipv6`] | net admin |
 //!
-//! Settings that hold already are not made again, so the owner of a tap that is up needs no capability.
-//! Descriptors of a macvtap's device are taken as well; it refuses `TUNATTACHFILTER`,
+//! Settings that hold already are not made again, so the owner of a tap that is up needs no
+//! capability. Descriptors of a macvtap's device are taken as well; it refuses `TUNATTACHFILTER`,
 //! `TUNSETPERSIST` and `TUNSETCARRIER`, and does not say whether a queue is attached.
 //!
 //! Requests on a queue work wherever the interface lives. Requests on a socket find it by name in

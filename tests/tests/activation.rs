@@ -1,5 +1,5 @@
-//! Answers that a driver and a VMM get around an activation: features in words, failures, the configuration's
-//! generation.
+//! Answers that a driver and a VMM get around an activation: features in words, failures, the
+//! configuration's generation.
 
 use std::sync::Arc;
 

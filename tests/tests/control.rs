@@ -347,7 +347,8 @@ fn commands_of_features_not_negotiated_are_refused_net_cvq_04_net_feat_13() {
         }
     }
     assert_eq!(rig.read::<6>(0), GUEST_MAC);
-    // Two commands of the class for pairs are unknown, and lists of so many addresses would be longer.
+    // Two commands of the class for pairs are unknown, and lists of so many addresses would be
+    // longer.
     let refused = ["not_negotiated", "unknown", "short"]
         .map(|cause| rig.counter(&format!("ctrl_refused_{cause}")));
     assert_eq!(refused, [12, 2, 1]);

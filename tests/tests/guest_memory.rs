@@ -44,8 +44,8 @@ fn copy_again(rig: &Rig, copied: &mut [(u64, Vec<u8>)], marks: &DirtyRanges) {
     }
 }
 
-/// Frames arrive before, while and after logging is switched on. The memory that is copied then, and again where it was
-/// marked, is the memory of the paused device.
+/// Frames arrive before, while and after logging is switched on. The memory that is copied then,
+/// and again where it was marked, is the memory of the paused device.
 fn migrate(rig: &mut Rig, marks: &DirtyRanges) {
     for round in 0..10 {
         rig.device

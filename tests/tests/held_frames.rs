@@ -1,5 +1,5 @@
-//! A frame that a limit holds back while the driver changes its mind: it is judged by what is in force when it is
-//! delivered (NET-CVQ-03, NET-CVQ-19, NET-HDR-21).
+//! A frame that a limit holds back while the driver changes its mind: it is judged by what is in
+//! force when it is delivered (NET-CVQ-03, NET-CVQ-19, NET-HDR-21).
 
 use net_device::rate_limiter::{Group, RateLimiterConfig};
 use net_device::{Features, now_ns};
@@ -31,7 +31,8 @@ fn holding(without: Features, held: Vec<u8>) -> (Rig, Group) {
     (rig, group)
 }
 
-/// Lifts the limit under the running device, or with its workers stopped; what comes until a last frame does.
+/// Lifts the limit under the running device, or with its workers stopped; what comes until a last
+/// frame does.
 fn released(mut rig: Rig, group: &Group, stop: bool) -> Vec<Vec<u8>> {
     if stop {
         rig.device.pause().expect("the device pauses");

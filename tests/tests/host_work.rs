@@ -1,5 +1,5 @@
-//! Host work that a driver can cause outside the data path, and its bound: the hostile rows `host_lock_hammer`
-//! and `log_hammer`.
+//! Host work that a driver can cause outside the data path, and its bound: the hostile rows
+//! `host_lock_hammer` and `log_hammer`.
 
 use std::sync::Mutex;
 

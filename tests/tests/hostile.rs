@@ -1,5 +1,6 @@
-//! Drivers that break the rules, as far as they meet the device. What a ring alone can be made to do is shown where
-//! the rings are. Every test ends with [`Rig::end`]: a snapshot restores, or the device shows NEEDS_RESET.
+//! Drivers that break the rules, as far as they meet the device. What a ring alone can be made to
+//! do is shown where the rings are. Every test ends with [`Rig::end`]: a snapshot restores, or the
+//! device shows NEEDS_RESET.
 
 use net_device::{ActivateError, Features, QueueSetup, VirtioDevice};
 use net_queue::testing::{At, PackedFields, Piece, Random, RawDesc, Shape, SplitFields};
@@ -15,7 +16,8 @@ fn split() -> Rig {
     Rig::running(F::VIRTIO_F_RING_PACKED)
 }
 
-/// The device is broken as the specification wants it, can be stopped at once, and works after a reset.
+/// The device is broken as the specification wants it, can be stopped at once, and works after a
+/// reset.
 fn check_fault(mut rig: Rig) {
     rig.irq.wait_config(1);
     assert!(rig.device.needs_reset(), "DEV-LIFE-04");
@@ -331,8 +333,9 @@ fn torn_indices_and_descriptors_that_change_meanwhile_are_survived_vq_spl_14_net
     }
 }
 
-/// 64 heads of one chain as long as the ring (split), or slots that another CPU makes available again before they
-/// were published (packed). What can be told from the latter is whatever the race came to.
+/// 64 heads of one chain as long as the ring (split), or slots that another CPU makes available
+/// again before they were published (packed). What can be told from the latter is whatever the race
+/// came to.
 #[test]
 fn in_order_overflow_leaves_a_device_that_can_be_saved() {
     for without in RINGS {

@@ -30,7 +30,8 @@ fn look() -> Vec<(u64, u64)> {
     threads.iter().map(cost).collect()
 }
 
-/// A device of that name comes to rest while another one's traffic passes, and does nothing from then on.
+/// A device of that name comes to rest while another one's traffic passes, and does nothing from
+/// then on.
 fn expect_rest(mut idle: Rig, clock: &mut Rig, without: Features) {
     idle.start(without);
     ping(&mut idle, 1);

@@ -1,4 +1,5 @@
-//! Limits of the configuration on the data path: they hold frames where they are, and a timer goes on.
+//! Limits of the configuration on the data path: they hold frames where they are, and a timer goes
+//! on.
 
 use net_device::rate_limiter::RateLimiterConfig;
 use net_device::{Features, LimitScope, NetConfig, VirtioDevice};

@@ -1,4 +1,5 @@
-//! Limits that are changed while the device runs, that are each queue's own, and that devices share.
+//! Limits that are changed while the device runs, that are each queue's own, and that devices
+//! share.
 
 use net_device::rate_limiter::{Group, RateLimiterConfig};
 use net_device::{Features, LimitScope, NetConfig, VirtioDevice};

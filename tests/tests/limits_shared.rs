@@ -1,5 +1,5 @@
-//! A budget that queues share: what one of them does not use is there for the others at once, and none waits longer than
-//! it has to.
+//! A budget that queues share: what one of them does not use is there for the others at once, and
+//! none waits longer than it has to.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -115,8 +115,8 @@ impl Interrupt for Meanwhile {
     }
 }
 
-/// Starts the device of `rig`; the first interrupt, which comes after the limit said no and before the queue waits,
-/// lifts the limit.
+/// Starts the device of `rig`; the first interrupt, which comes after the limit said no and before
+/// the queue waits, lifts the limit.
 fn start_lifting(rig: &mut Rig, without: Features, group: &Group) {
     rig.negotiate(without);
     rig.lay_out(64);

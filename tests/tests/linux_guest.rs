@@ -1,4 +1,5 @@
-//! Boots real Linux guests against the daemon: `cargo test -p tests --test linux_guest [-- part-of-a-name]`.
+//! Boots real Linux guests against the daemon: `cargo test -p tests --test linux_guest [--
+//! part-of-a-name]`.
 //!
 //! `LINUX_GUEST_DAEMON` names a daemon to test instead of the one of this workspace.
 

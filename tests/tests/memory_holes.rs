@@ -1,5 +1,5 @@
-//! Guest memory that is out of reach, as the device of a VMM meets it: a frame or a queue fails and is counted, other
-//! devices of the process notice nothing.
+//! Guest memory that is out of reach, as the device of a VMM meets it: a frame or a queue fails and
+//! is counted, other devices of the process notice nothing.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
@@ -104,7 +104,8 @@ fn a_tap_survives_holes() {
     });
 }
 
-/// Tells a process of [`the_handler_is_the_configurations_choice`] whether its device has the handler.
+/// Tells a process of [`the_handler_is_the_configurations_choice`] whether its device has the
+/// handler.
 const HANDLER: &str = "MEMORY_HOLES_HANDLER";
 
 /// A VMM can keep the process's signal handlers to itself; then a hole is its own to deal with.

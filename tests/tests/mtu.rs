@@ -100,7 +100,8 @@ fn a_configured_mtu_stays_what_it_is() {
         check_packet(&mut rig, &host, 1400);
         rig.device.reset();
         assert_eq!(mtu(&rig), 1400);
-        // Room is there for what the interface lets through, and a driver that did not negotiate an MTU gets it.
+        // Room is there for what the interface lets through, and a driver that did not negotiate an
+        // MTU gets it.
         rig.start(SEGMENTS | F::VIRTIO_NET_F_MTU);
         check_packet(&mut rig, &host, 4000);
     });

@@ -1,4 +1,5 @@
-//! Which pairs receive, by command and by which queues run, over scripted ports and over a real tap.
+//! Which pairs receive, by command and by which queues run, over scripted ports and over a real
+//! tap.
 
 use net_device::tap::{Tap, TapOptions};
 use net_device::{Features, NetDevice, VirtioDevice};

@@ -1,5 +1,5 @@
-//! Worker threads as a VMM wants them: pinned, named, made early, with more in their filter, and calls by a VMM's
-//! thread that is confined itself.
+//! Worker threads as a VMM wants them: pinned, named, made early, with more in their filter, and
+//! calls by a VMM's thread that is confined itself.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -141,7 +141,8 @@ fn system_calls_can_be_added_to_the_list_of_workers() {
     });
 }
 
-/// Confines the calling thread to `calls` and the listed requests of `ioctl`: any other call ends the process.
+/// Confines the calling thread to `calls` and the listed requests of `ioctl`: any other call ends
+/// the process.
 fn confine(calls: impl Iterator<Item = i64>) {
     // The end of the test's own thread, and what its allocator reads once.
     let ending = [

@@ -57,8 +57,9 @@ fn frames_come_in_in_order_and_unchanged() {
     }
 }
 
-/// Of a batch in order one used element tells all that a driver needs on transmit. On receive drivers in the field
-/// read the length of each, so each chain has one: a frame of several buffers would be cut else.
+/// Of a batch in order one used element tells all that a driver needs on transmit. On receive
+/// drivers in the field read the length of each, so each chain has one: a frame of several buffers
+/// would be cut else.
 #[test]
 fn a_batch_in_order_is_one_used_element_on_transmit_only_vq_spl_20_vq_pkd_15() {
     let in_order = RINGS.into_iter();
@@ -135,7 +136,8 @@ fn a_ping_pong_of_one_buffer_never_stalls_vq_ntf_06() {
     }
 }
 
-/// Spins for a moment that is another one each time: too short to be a time, long enough to hit every gap.
+/// Spins for a moment that is another one each time: too short to be a time, long enough to hit
+/// every gap.
 fn dawdle(random: &mut Random) {
     let most = 16 << random.below(9);
     for _ in 0..random.below(most) {
@@ -173,7 +175,8 @@ fn what_is_posted_while_the_device_goes_to_sleep_is_not_forgotten_vq_ntf_06() {
     }
 }
 
-/// A driver that posts one more chain from its interrupt handler, which is before the device asks for kicks again.
+/// A driver that posts one more chain from its interrupt handler, which is before the device asks
+/// for kicks again.
 struct Reentrant {
     irq: Arc<Irq>,
     chain: Vec<Piece>,

@@ -1,4 +1,5 @@
-//! Frames that wait for buffers or for a limit, frames that another card verified, and buffers of odd shapes.
+//! Frames that wait for buffers or for a limit, frames that another card verified, and buffers of
+//! odd shapes.
 
 use net_device::{Features, NetConfig};
 use net_queue::header::{HDR_LEN, flags, gso};

@@ -28,7 +28,8 @@ fn main() -> ExitCode {
 
 fn serve(all: &[&ServeArgs]) -> Result<(), Box<dyn Error>> {
     if all.iter().any(|args| args.print_capabilities) {
-        // The format of QEMU's vhost-user.json; this type of back-end has no optional features there.
+        // The format of QEMU's vhost-user.json; this type of back-end has no optional features
+        // there.
         return Ok(writeln!(io::stdout(), "{{\n  \"type\": \"net\"\n}}")?);
     }
     let plans = device_plan::plan(all).unwrap_or_else(|error| {

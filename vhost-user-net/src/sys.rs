@@ -1,4 +1,5 @@
-//! System calls that the standard library does not have. The `unsafe` of this crate is in two children.
+//! System calls that the standard library does not have. The `unsafe` of this crate is in two
+//! children.
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
@@ -26,7 +27,8 @@ pub(crate) use self::socket::{bind, listen};
 /// Most file descriptors that one message may carry.
 pub const MAX_FDS: usize = 32;
 
-/// Receives at most `buf.len()` bytes without blocking, and appends the descriptors that came along to `fds`.
+/// Receives at most `buf.len()` bytes without blocking, and appends the descriptors that came along
+/// to `fds`.
 ///
 /// # Errors
 /// `WouldBlock` when nothing waits, `InvalidData` when more than [`MAX_FDS`] descriptors came,
@@ -113,7 +115,8 @@ pub enum Interest {
 /// A descriptor, and the event to wait for on it.
 pub type Wanted<'a> = (BorrowedFd<'a>, Interest);
 
-/// Waits until one of `wanted` is ready (errors and hang-ups count), and returns for each whether it is.
+/// Waits until one of `wanted` is ready (errors and hang-ups count), and returns for each whether
+/// it is.
 ///
 /// `timeout_ms` of `None` waits for ever; when time is up, nothing is ready.
 ///

@@ -13,7 +13,8 @@ use vhost_user_net::daemon::rate_limits::Limits;
 use vhost_user_net::daemon::serve::{Server, Source};
 use vhost_user_net::sys::{self, Termination};
 
-/// Lines that each loop may write: a burst of each of two levels and, on a slow machine, that of some intervals.
+/// Lines that each loop may write: a burst of each of two levels and, on a slow machine, that of
+/// some intervals.
 const MOST: usize = 4 * LOG_BURST as usize;
 
 struct Lines(Mutex<Vec<String>>);

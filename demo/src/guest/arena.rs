@@ -1,7 +1,8 @@
 //! Guest physical memory, shared by every embedded guest of the process.
 //!
-//! The driver crate allocates through functions without `self`, so there is one arena for the process,
-//! and it is never unmapped. Its pages are touched on first use, so an idle arena costs address space only.
+//! The driver crate allocates through functions without `self`, so there is one arena for the
+//! process, and it is never unmapped. Its pages are touched on first use, so an idle arena costs
+//! address space only.
 
 use std::ptr::NonNull;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};

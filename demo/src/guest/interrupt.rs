@@ -63,8 +63,8 @@ impl GuestInterrupt {
 
     /// Takes the pending causes. Look at the rings after this, never before.
     pub fn acknowledge(&self) -> Causes {
-        // The event may still be set; it then ends the next wait early, once. Emptying it here could
-        // swallow the event of a cause that became pending in between.
+        // The event may still be set; it then ends the next wait early, once. Emptying it here
+        // could swallow the event of a cause that became pending in between.
         Causes(self.pending.swap(0, Ordering::SeqCst))
     }
 

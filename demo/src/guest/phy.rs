@@ -12,8 +12,8 @@ const ETHERNET_HEADER: usize = 14;
 
 /// The driver as a smoltcp device.
 ///
-/// smoltcp sends while it looks at a received frame, so both tokens need the driver at the same time;
-/// each borrows it only to move a buffer, never while the stack runs.
+/// smoltcp sends while it looks at a received frame, so both tokens need the driver at the same
+/// time; each borrows it only to move a buffer, never while the stack runs.
 pub(super) struct Phy {
     driver: RefCell<Driver>,
     mtu: usize,

@@ -183,9 +183,9 @@ impl Guest {
 
     /// Sleeps until the device interrupts, the stack has something to do, or `at_most` is over.
     ///
-    /// The driver crate compares the device's avail event without a barrier and without wrap-around, so
-    /// now and then it does not ring when it should. Soon after the last activity the guest rings once
-    /// on its own, which turns a hang into a millisecond.
+    /// The driver crate compares the device's avail event without a barrier and without
+    /// wrap-around, so now and then it does not ring when it should. Soon after the last activity
+    /// the guest rings once on its own, which turns a hang into a millisecond.
     ///
     /// # Errors
     /// When the driver stopped or the host does not let the guest sleep.

@@ -157,8 +157,9 @@ impl QueueFactory {
         } else {
             rules.completing()
         };
-        // Nothing is ever written to these chains, so no driver misses the length of one. On the other queues
-        // drivers read the length of each (a control queue's answers come one by one anyway).
+        // Nothing is ever written to these chains, so no driver misses the length of one. On the
+        // other queues drivers read the length of each (a control queue's answers come one by one
+        // anyway).
         let config = RingConfig {
             used_elements: UsedElements::PerBatch,
             ..*config

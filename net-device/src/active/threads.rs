@@ -1,4 +1,5 @@
-//! Where the workers of a device run: in threads made for them or beforehand, or in a VMM's event loop.
+//! Where the workers of a device run: in threads made for them or beforehand, or in a VMM's event
+//! loop.
 
 use crate::error::SpawnError;
 use crate::seccomp::{SeccompAction, ThreadKind};

@@ -179,8 +179,8 @@ impl<'a> NetDeviceBuilder<'a> {
         self
     }
 
-    /// Opens a tap, one queue for each pair, and makes a device on it. An interface that exists keeps its
-    /// addresses and MTU; a new one gets those of `tap` and the configuration's MTU.
+    /// Opens a tap, one queue for each pair, and makes a device on it. An interface that exists
+    /// keeps its addresses and MTU; a new one gets those of `tap` and the configuration's MTU.
     ///
     /// # Errors
     /// The configuration is unusable, or the tap cannot be opened as asked.
@@ -226,12 +226,12 @@ impl<'a> NetDeviceBuilder<'a> {
         Ok(device)
     }
 
-    /// Makes a device on tap descriptors, one for each pair. Each is duplicated, so the caller's stay valid, for
-    /// example over a reboot of the guest.
+    /// Makes a device on tap descriptors, one for each pair. Each is duplicated, so the caller's
+    /// stay valid, for example over a reboot of the guest.
     ///
     /// # Errors
-    /// As for [`NetDeviceBuilder::build_on_taps`], or a descriptor is not a tap with a virtio-net header; the error says what
-    /// differs.
+    /// As for [`NetDeviceBuilder::build_on_taps`], or a descriptor is not a tap with a virtio-net
+    /// header; the error says what differs.
     pub fn build_on_tap_fds(self, fds: &[BorrowedFd<'_>]) -> Result<NetDevice, NewError> {
         let own = fds
             .iter()

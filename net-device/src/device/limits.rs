@@ -9,8 +9,8 @@ use crate::error::{ActivateError, LimitError};
 use crate::rate_limit::Change;
 
 impl NetDevice {
-    /// Limits the device from now on, in whatever state it is; `None` lifts a limit. Where a bucket goes on, its
-    /// tokens and its debt do too. A queue that waits for a limit tries again at once.
+    /// Limits the device from now on, in whatever state it is; `None` lifts a limit. Where a bucket
+    /// goes on, its tokens and its debt do too. A queue that waits for a limit tries again at once.
     ///
     /// # Errors
     /// The limits are unusable or cannot be set up, and the present ones stay; or a worker is lost.

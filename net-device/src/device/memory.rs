@@ -1,4 +1,5 @@
-//! Guest memory of a device: as its driver may use it, as it changes, and whether writes to it are marked.
+//! Guest memory of a device: as its driver may use it, as it changes, and whether writes to it are
+//! marked.
 
 use net_queue::{GuestRam, RamError};
 use vm_memory::{GuestMemoryAtomic, GuestMemoryBackend, GuestMemoryRegion};
@@ -52,8 +53,8 @@ impl NetDevice {
         moved
     }
 
-    /// Makes `memory` the map that [`NetDevice::memory_changed`] reads, for a VMM that keeps its memory in one place and
-    /// replaces it there when regions are plugged or unplugged.
+    /// Makes `memory` the map that [`NetDevice::memory_changed`] reads, for a VMM that keeps its
+    /// memory in one place and replaces it there when regions are plugged or unplugged.
     ///
     /// An activation brings its own view of it: `GuestRam::new(memory.memory().into_inner())`.
     pub fn follow_memory<M>(&mut self, memory: GuestMemoryAtomic<M>)
@@ -64,13 +65,15 @@ impl NetDevice {
         self.memory = Some(MemoryMap::new(memory));
     }
 
-    /// Moves every queue over to the map of [`NetDevice::follow_memory`] as it is now, as [`NetDevice::set_memory`]
-    /// does. When this returns, no worker uses a region that is not in the map any more, and it can be unmapped.
+    /// Moves every queue over to the map of [`NetDevice::follow_memory`] as it is now, as
+    /// [`NetDevice::set_memory`] does. When this returns, no worker uses a region that is not in
+    /// the map any more, and it can be unmapped.
     ///
     /// Before an activation there is nothing to move.
     ///
     /// # Errors
-    /// As for [`NetDevice::set_memory`], also when the map itself cannot be used; or there is no map to follow.
+    /// As for [`NetDevice::set_memory`], also when the map itself cannot be used; or there is no
+    /// map to follow.
     pub fn memory_changed(&mut self) -> Result<(), ActivateError> {
         let map = self.memory.as_ref().ok_or(ActivateError::NoMemoryMap)?;
         if matches!(self.lifecycle(), Lifecycle::Inactive | Lifecycle::Restored) {
@@ -80,20 +83,22 @@ impl NetDevice {
         self.replace_memory(memory)
     }
 
-    /// Switches dirty marks on or off: whether what the device writes to guest memory is told to the bitmaps of its
-    /// regions, or to the [`DirtyLog`](crate::DirtyLog) that was set on it.
+    /// Switches dirty marks on or off: whether what the device writes to guest memory is told to
+    /// the bitmaps of its regions, or to the [`DirtyLog`](crate::DirtyLog) that was set on it.
     ///
-    /// They are on until a VMM switches them off, since one that does not know of this call may read its bitmaps at any
-    /// time, and memory without bitmaps or log has nothing to mark anyway. A VMM whose memory has bitmaps and that reads
-    /// them only during a migration calls this with `false` once, or
-    /// [`stop_dirty_log`](crate::Migratable::stop_dirty_log) after each migration; ring work is then as fast as without
-    /// bitmaps. The switch is the VMM's: a reset of the device leaves it as it is.
+    /// They are on until a VMM switches them off, since one that does not know of this call may
+    /// read its bitmaps at any time, and memory without bitmaps or log has nothing to mark anyway.
+    /// A VMM whose memory has bitmaps and that reads them only during a migration calls this with
+    /// `false` once, or [`stop_dirty_log`](crate::Migratable::stop_dirty_log) after each migration;
+    /// ring work is then as fast as without bitmaps. The switch is the VMM's: a reset of the device
+    /// leaves it as it is.
     ///
-    /// After `true` every worker has been stopped between two frames: what the device wrote before is there to be
-    /// copied when this returns, and all that it writes later is marked.
+    /// After `true` every worker has been stopped between two frames: what the device wrote before
+    /// is there to be copied when this returns, and all that it writes later is marked.
     ///
     /// # Errors
-    /// The host cannot let the workers go on: they stand still, and the device needs a reset. Marks are on.
+    /// The host cannot let the workers go on: they stand still, and the device needs a reset. Marks
+    /// are on.
     pub fn set_dirty_logging(&mut self, on: bool) -> Result<(), ActivateError> {
         if self.dirty_switch.is_on() == on {
             return Ok(());

@@ -125,9 +125,9 @@ impl Snapshottable for NetDevice {
         Snapshot::seal(&state).map_err(|error| MigrateError::Snapshot(error.into()))
     }
 
-    /// Puts a state into a device that is not activated. What the saved device had activated has to be
-    /// activated again by the VMM, with its memory, new descriptors, and each queue where it lay; it is paused
-    /// then. A reset, or a driver that accepts other features, ends that.
+    /// Puts a state into a device that is not activated. What the saved device had activated has to
+    /// be activated again by the VMM, with its memory, new descriptors, and each queue where it
+    /// lay; it is paused then. A reset, or a driver that accepts other features, ends that.
     fn restore(&mut self, snapshot: Snapshot) -> Result<(), MigrateError> {
         let refused = |error: BoxError| MigrateError::Restore(error);
         let state = snapshot.open().map_err(|error| refused(error.into()))?;
@@ -140,8 +140,8 @@ impl Snapshottable for NetDevice {
 
 impl Transportable for NetDevice {}
 
-/// Writes of the device are marked in the bitmap of the guest memory, or in the log that was set on it, while logging is
-/// [switched on](NetDevice::set_dirty_logging), as it is from the beginning.
+/// Writes of the device are marked in the bitmap of the guest memory, or in the log that was set on
+/// it, while logging is [switched on](NetDevice::set_dirty_logging), as it is from the beginning.
 impl Migratable for NetDevice {
     fn start_dirty_log(&mut self) -> Result<(), MigrateError> {
         let done = self.set_dirty_logging(true);

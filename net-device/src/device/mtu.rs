@@ -1,9 +1,10 @@
 //! The MTU that a driver is told.
 //!
-//! An MTU that the operator configured is told as it is, whatever the interface has: who sets both apart has a reason, for
-//! example a tunnel further on. Without one the driver is told the interface's, as it is when the driver negotiates;
-//! once it has, the value stays until it negotiates again (VirtIO 1.4 §5.1.4.1, NET-CFG-07). Receive room always
-//! follows the interface, and an MTU limits frames only where it was negotiated.
+//! An MTU that the operator configured is told as it is, whatever the interface has: who sets both
+//! apart has a reason, for example a tunnel further on. Without one the driver is told the
+//! interface's, as it is when the driver negotiates; once it has, the value stays until it
+//! negotiates again (VirtIO 1.4 §5.1.4.1, NET-CFG-07). Receive room always follows the interface,
+//! and an MTU limits frames only where it was negotiated.
 
 use super::NetDevice;
 use super::states::State;
@@ -11,7 +12,8 @@ use crate::config::MIN_MTU;
 use crate::features::Features;
 
 impl NetDevice {
-    /// Offers and shows the interface's MTU as it is now. To be called while no driver has negotiated.
+    /// Offers and shows the interface's MTU as it is now. To be called while no driver has
+    /// negotiated.
     pub(crate) fn follow_mtu(&mut self) {
         if !self.follows_mtu {
             return;

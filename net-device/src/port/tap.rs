@@ -22,7 +22,8 @@ const OFFLOADS: [(Offloads, tap::Offloads); 7] = [
 fn to_tap(offloads: Offloads) -> tap::Offloads {
     let on = OFFLOADS.iter().filter(|(ours, _)| offloads.contains(*ours));
     let set: tap::Offloads = on.map(|(_, theirs)| *theirs).collect();
-    // The kernel takes the two UDP families together or not at all; the frames that come are checked one by one.
+    // The kernel takes the two UDP families together or not at all; the frames that come are
+    // checked one by one.
     let uso = tap::Offloads::USO4 | tap::Offloads::USO6;
     if set.intersects(uso) { set | uso } else { set }
 }
@@ -49,7 +50,8 @@ pub fn tap_port(tap: Tap, multi_queue: bool) -> Result<Port, tap::Error> {
 
 /// A queue of a tap, which carries frames behind the header that the driver negotiated.
 ///
-/// [`tap_port`] puts it into a [`Port`]. By itself it serves the engines of `net_queue`, or a backend that does more.
+/// [`tap_port`] puts it into a [`Port`]. By itself it serves the engines of `net_queue`, or a
+/// backend that does more.
 #[derive(Debug)]
 pub struct TapBackend {
     tap: Tap,
@@ -57,7 +59,8 @@ pub struct TapBackend {
 }
 
 impl TapBackend {
-    /// Takes one queue of a tap, and asks the kernel what it can do. `multi_queue`: the interface has other queues.
+    /// Takes one queue of a tap, and asks the kernel what it can do. `multi_queue`: the interface
+    /// has other queues.
     ///
     /// # Errors
     /// The offloads cannot be probed.
@@ -133,8 +136,8 @@ fn is_gone(error: &io::Error) -> bool {
     )
 }
 
-/// The kernel consumed a frame or was short of memory; the next read may work. Anything else would fail again
-/// at once and for ever.
+/// The kernel consumed a frame or was short of memory; the next read may work. Anything else would
+/// fail again at once and for ever.
 fn is_transient(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),

@@ -12,8 +12,8 @@ pub enum SeccompAction {
     Trap,
     /// The kernel logs the call and lets it pass.
     Log,
-    /// No filter at all. The default in tests under a sanitizer (`--cfg sanitized`), which makes calls of its own, and
-    /// without the cargo feature `seccomp`.
+    /// No filter at all. The default in tests under a sanitizer (`--cfg sanitized`), which makes
+    /// calls of its own, and without the cargo feature `seccomp`.
     #[cfg_attr(any(not(feature = "seccomp"), sanitized), default)]
     Allow,
 }
@@ -130,9 +130,11 @@ const CONTROL_IOCTLS: &[u64] = &[
 
 /// The system calls that a thread of the VMM makes when it operates a device whose threads were
 /// [started early](crate::NetDeviceBuilder::start_threads_early): all operations of an existing
-/// device, its destruction aside. Those of its interrupt, observer, allocator and logger come on top.
+/// device, its destruction aside. Those of its interrupt, observer, allocator and logger come on
+/// top.
 pub const CALLER: &[i64] = &[
-    // Activation, resumption, changes of memory, links, limits and queues: what a worker waits with.
+    // Activation, resumption, changes of memory, links, limits and queues: what a worker waits
+    // with.
     libc::SYS_epoll_create1,
     libc::SYS_epoll_ctl,
     // A stop: the worker's event.
@@ -148,8 +150,8 @@ pub const CALLER: &[i64] = &[
     libc::SYS_clock_gettime,
     libc::SYS_timerfd_create,
     libc::SYS_timerfd_settime,
-    // The allocator. The C library's also reads `/proc/sys/vm/overcommit_memory`, once in a process,
-    // when it first shrinks a thread's heap, and can do without.
+    // The allocator. The C library's also reads `/proc/sys/vm/overcommit_memory`, once in a
+    // process, when it first shrinks a thread's heap, and can do without.
     libc::SYS_brk,
     libc::SYS_mmap,
     libc::SYS_mremap,
@@ -160,9 +162,9 @@ pub const CALLER: &[i64] = &[
     libc::SYS_fcntl,
 ];
 
-/// Calls that such a thread makes beyond [`CALLER`] when it starts worker threads: when it activates a
-/// device, or starts the first queue of a pair. A thread inherits the filter of the one that starts
-/// it, so that one has to let pass what is [`allowed`] to the worker as well.
+/// Calls that such a thread makes beyond [`CALLER`] when it starts worker threads: when it
+/// activates a device, or starts the first queue of a pair. A thread inherits the filter of the one
+/// that starts it, so that one has to let pass what is [`allowed`] to the worker as well.
 pub const CALLER_THREADS: &[i64] = &[
     libc::SYS_eventfd2,
     libc::SYS_clone3,

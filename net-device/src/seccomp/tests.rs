@@ -96,7 +96,8 @@ fn log_and_allow_let_it_pass() {
     assert!(run("allow-socket").success());
 }
 
-/// A thread's heap that grew and shrinks makes the C library's allocator open a file, once in a process.
+/// A thread's heap that grew and shrinks makes the C library's allocator open a file, once in a
+/// process.
 #[test]
 fn a_worker_can_give_memory_back_to_the_heap() {
     if std::env::var(ROLE).is_ok_and(|role| role == "shrink") {

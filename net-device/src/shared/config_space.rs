@@ -141,7 +141,8 @@ impl ConfigSpace {
         self.change(|fields| fields.status.remove(LinkStatus::LINK_UP))
     }
 
-    /// Tells another MTU, or none where it is not offered. Not while a driver has negotiated it (NET-CFG-07).
+    /// Tells another MTU, or none where it is not offered. Not while a driver has negotiated it
+    /// (NET-CFG-07).
     pub(crate) fn set_mtu(&self, mtu: Option<u16>) -> bool {
         self.change(|fields| fields.mtu = mtu)
     }

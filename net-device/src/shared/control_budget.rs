@@ -7,11 +7,12 @@ use rate_limiter::{Quantity, Rate, TokenBucket, TokenBucketConfig};
 /// Cost of a system call under a lock of the whole host: the unit of
 /// [`NetConfig::control_limit`](crate::NetConfig::control_limit).
 pub(crate) const HOST_LOCK: u64 = 10;
-/// Cost of a receive policy that every worker of the device is waited for. It burdens nobody else, and a driver adds
-/// VLANs by the thousand.
+/// Cost of a receive policy that every worker of the device is waited for. It burdens nobody else,
+/// and a driver adds VLANs by the thousand.
 pub(crate) const POLICY: u64 = 1;
 
-/// The budget of one device, over all its lives: a reset does not fill it. The default limits nothing.
+/// The budget of one device, over all its lives: a reset does not fill it. The default limits
+/// nothing.
 #[derive(Debug, Default)]
 pub(crate) struct ControlBudget(Option<Mutex<TokenBucket>>);
 

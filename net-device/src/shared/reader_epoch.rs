@@ -17,8 +17,8 @@ use {
 
 /// Marks the times in which a worker acts on what it has read of the policy.
 ///
-/// The count is odd while the worker is inside. Whoever changed the policy waits until every worker has been
-/// outside once; from then on the old one has no effect any more.
+/// The count is odd while the worker is inside. Whoever changed the policy waits until every worker
+/// has been outside once; from then on the old one has no effect any more.
 #[derive(Debug, Default)]
 pub(crate) struct ReaderEpoch(AtomicU64);
 
@@ -39,7 +39,8 @@ impl ReaderEpoch {
             self.0.load(Ordering::Relaxed).wrapping_add(1),
             Ordering::Relaxed,
         );
-        // Either this worker sees the new policy, or the one who changed it sees this worker inside.
+        // Either this worker sees the new policy, or the one who changed it sees this worker
+        // inside.
         fence(Ordering::SeqCst);
         Inside(&self.0)
     }

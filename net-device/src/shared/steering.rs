@@ -83,7 +83,8 @@ impl Steering {
         Ok(())
     }
 
-    /// The ports that are not yet as they should be when `pairs` receive, and whether each is to be attached.
+    /// The ports that are not yet as they should be when `pairs` receive, and whether each is to be
+    /// attached.
     pub(super) fn to_switch(&self, pairs: u16) -> impl Iterator<Item = (usize, bool)> {
         let pairs = usize::from(pairs);
         // A link needs one queue even when nothing is to be received; the first one stays.

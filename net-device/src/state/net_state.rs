@@ -1,7 +1,9 @@
-//! The only place that knows both live and saved types: what goes into a snapshot, and what a snapshot must satisfy.
+//! The only place that knows both live and saved types: what goes into a snapshot, and what a
+//! snapshot must satisfy.
 //!
-//! A snapshot is untrusted. [`Snapshot::open`](snapshot::Snapshot::open) answers for its structure; here every field is
-//! checked against this device and turned into a live type, before anything is changed.
+//! A snapshot is untrusted. [`Snapshot::open`](snapshot::Snapshot::open) answers for its structure;
+//! here every field is checked against this device and turned into a live type, before anything is
+//! changed.
 
 use net_queue::ring::{Cursor, Layout, RingAddrs, RingConfig};
 use rate_limiter::{Level, Levels};

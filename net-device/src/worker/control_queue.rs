@@ -1,9 +1,10 @@
 //! The worker of the control queue, and what its commands do. VirtIO 1.4 §5.1.9.5.
 //!
-//! Commands are the one way in which a driver makes the host work outside the data path: switching queues or offloads of
-//! a tap takes a lock of the whole host, and a changed policy is waited for by every worker. So a command that changes
-//! nothing does nothing, and one that does is charged to the device's [`ControlBudget`](crate::shared::control_budget::ControlBudget); while that is used up
-//! the control queue waits, and no other queue does.
+//! Commands are the one way in which a driver makes the host work outside the data path: switching
+//! queues or offloads of a tap takes a lock of the whole host, and a changed policy is waited for
+//! by every worker. So a command that changes nothing does nothing, and one that does is charged to
+//! the device's [`ControlBudget`](crate::shared::control_budget::ControlBudget); while that is used
+//! up the control queue waits, and no other queue does.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -202,8 +203,8 @@ impl CommandHandler for Commands<'_> {
 }
 
 impl Commands<'_> {
-    /// Whether there is such a command for this driver: one that was not negotiated does not exist (NET-CVQ-04,
-    /// NET-FEAT-13).
+    /// Whether there is such a command for this driver: one that was not negotiated does not exist
+    /// (NET-CVQ-04, NET-FEAT-13).
     fn was_negotiated(&self, command: &Command<'_>) -> bool {
         let negotiated = self.shared.features;
         negotiated.contains(Features::required_by(command))
@@ -221,7 +222,8 @@ impl Commands<'_> {
         }
     }
 
-    /// Cost of `command` for the host beyond this thread's time: nothing when it is refused, or changes nothing.
+    /// Cost of `command` for the host beyond this thread's time: nothing when it is refused, or
+    /// changes nothing.
     fn cost(&self, command: &Command<'_>) -> u64 {
         let shared = self.shared;
         match *command {

@@ -10,15 +10,15 @@ use crate::worker::turn::{Event as WorkerEvent, Source};
 
 /// A set of descriptors to wait for.
 ///
-/// All but the owner's event are edge-triggered: an event says that something *became* so, and the worker remembers
-/// it. That spares one `read` per kick and one `epoll_ctl` per change of mind.
+/// All but the owner's event are edge-triggered: an event says that something *became* so, and the
+/// worker remembers it. That spares one `read` per kick and one `epoll_ctl` per change of mind.
 #[derive(Debug)]
 pub(crate) struct Poller {
     epoll: OwnedFd,
 }
 
-/// How long a worker that has run out of work looks for more before it sleeps. Once that is over, only frames start
-/// it again: an event that brings none does not.
+/// How long a worker that has run out of work looks for more before it sleeps. Once that is over,
+/// only frames start it again: an event that brings none does not.
 #[derive(Debug)]
 pub(crate) struct BusyPoll {
     limit_ns: u64,
@@ -39,7 +39,8 @@ impl BusyPoll {
         self.until = None;
     }
 
-    /// Whether to look for events instead of sleeping until there is one; `now` is asked only where it matters.
+    /// Whether to look for events instead of sleeping until there is one; `now` is asked only where
+    /// it matters.
     pub(crate) fn looks(&mut self, now: impl FnOnce() -> u64) -> bool {
         if self.limit_ns == 0 {
             return false;
@@ -80,13 +81,14 @@ impl Poller {
         self.ctl(ControlOptions::EPOLL_CTL_ADD, fd, source, EDGE_IN)
     }
 
-    /// Reports once more what `fd` is now, and from then on when it becomes readable or writable. A tap says that
-    /// it became writable only to who asked since it was not.
+    /// Reports once more what `fd` is now, and from then on when it becomes readable or writable. A
+    /// tap says that it became writable only to who asked since it was not.
     pub(crate) fn rearm_writable(&self, fd: BorrowedFd<'_>, source: Source) -> io::Result<()> {
         self.ctl(ControlOptions::EPOLL_CTL_MOD, fd, source, EDGE_BOTH)
     }
 
-    /// Waits for events, at most until one is there or `timeout` milliseconds are over; for ever if it is negative.
+    /// Waits for events, at most until one is there or `timeout` milliseconds are over; for ever if
+    /// it is negative.
     pub(crate) fn wait_ms(
         &self,
         timeout: i32,

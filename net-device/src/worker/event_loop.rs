@@ -193,8 +193,8 @@ impl<W: Worker> LoopWorker<W> {
         work.flatten().ok_or_else(|| self.lost())
     }
 
-    /// Calls `work` with the worker's place. A panic loses the worker, as in a thread of its own, and
-    /// does not reach the VMM's event loop.
+    /// Calls `work` with the worker's place. A panic loses the worker, as in a thread of its own,
+    /// and does not reach the VMM's event loop.
     fn within<T>(&self, work: impl FnOnce(&mut Place<W>) -> T) -> Option<T> {
         let mut place = self.place();
         let shared = place.worker.as_ref().map(|work| work.shared().clone());

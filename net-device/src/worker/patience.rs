@@ -2,8 +2,9 @@
 
 use crate::clock::now_ns;
 
-/// How long a received frame waits for more buffers while the driver posts none (ns). Longer than any driver takes that
-/// has some; with fewer than the frame needs it would stop reception for ever.
+/// How long a received frame waits for more buffers while the driver posts none (ns). Longer than
+/// any driver takes that has some; with fewer than the frame needs it would stop reception for
+/// ever.
 const PATIENCE_NS: u64 = 1_000_000_000;
 
 /// Bounds the wait of a frame that needs more buffers than there are.
@@ -14,7 +15,8 @@ pub(crate) struct Patience {
 }
 
 impl Patience {
-    /// Notes what is `missing` after the queue has run, and whether the driver got any frame meanwhile.
+    /// Notes what is `missing` after the queue has run, and whether the driver got any frame
+    /// meanwhile.
     pub(crate) fn note(&mut self, missing: Option<usize>, progress: bool) {
         if missing.is_some() && (progress || missing != self.missing) {
             self.until = now_ns().saturating_add(PATIENCE_NS);

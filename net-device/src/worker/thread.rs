@@ -1,7 +1,7 @@
 //! A named, filtered thread that runs what it is handed and hands it back.
 //!
-//! A worker is moved into its thread to run and moved out again to be paused, changed or taken apart. So its
-//! owner never looks at it while it runs, and no lock guards its state.
+//! A worker is moved into its thread to run and moved out again to be paused, changed or taken
+//! apart. So its owner never looks at it while it runs, and no lock guards its state.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,4 +1,5 @@
-//! Two backends in safe code, each behind a transmit and a receive queue: datagrams of a socket, and a loopback.
+//! Two backends in safe code, each behind a transmit and a receive queue: datagrams of a socket,
+//! and a loopback.
 #![forbid(unsafe_code)]
 
 mod datagram;

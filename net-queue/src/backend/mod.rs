@@ -33,7 +33,8 @@ pub enum RecvError {
     WouldBlock,
     /// One was there and is lost; the next one may come through.
     Lost,
-    /// One was there and is lost, since the room for it could not be written: guest memory is not there.
+    /// One was there and is lost, since the room for it could not be written: guest memory is not
+    /// there.
     Memory,
     /// Nothing will be received any more.
     Dead(io::Error),
@@ -45,8 +46,8 @@ impl From<MemoryFault> for SendError {
     }
 }
 
-/// Frames that cannot be sent now, and memory that is not there, are told apart; every other error is
-/// [`SendError::Dead`], in which a backend looks for those that its link survives.
+/// Frames that cannot be sent now, and memory that is not there, are told apart; every other error
+/// is [`SendError::Dead`], in which a backend looks for those that its link survives.
 impl From<io::Error> for SendError {
     #[inline]
     fn from(error: io::Error) -> Self {
@@ -58,8 +59,8 @@ impl From<io::Error> for SendError {
     }
 }
 
-/// No frame, and memory that is not there, are told apart; every other error is [`RecvError::Dead`], in which a backend
-/// looks for those that its link survives.
+/// No frame, and memory that is not there, are told apart; every other error is
+/// [`RecvError::Dead`], in which a backend looks for those that its link survives.
 impl From<io::Error> for RecvError {
     #[inline]
     fn from(error: io::Error) -> Self {
@@ -82,7 +83,8 @@ pub trait FrameBackend: Send {
     /// Capabilities of this backend.
     fn caps(&self) -> Caps;
 
-    /// MTU of the backend in bytes as it is now, if it has one: for links whose MTU changes after they were opened.
+    /// MTU of the backend in bytes as it is now, if it has one: for links whose MTU changes after
+    /// they were opened.
     fn mtu(&self) -> Option<u16> {
         self.caps().mtu
     }
@@ -99,8 +101,8 @@ pub trait FrameBackend: Send {
     /// See [`SendError`].
     fn send(&mut self, frame: &Gather<'_>) -> Result<(), SendError>;
 
-    /// Receives one frame and returns the bytes of header and frame. A frame longer than the room is cut; the
-    /// caller offers room beyond what it can use, to notice.
+    /// Receives one frame and returns the bytes of header and frame. A frame longer than the room
+    /// is cut; the caller offers room beyond what it can use, to notice.
     ///
     /// # Errors
     /// See [`RecvError`].
@@ -109,8 +111,8 @@ pub trait FrameBackend: Send {
     /// Descriptor to poll for readable and writable.
     fn poll_fd(&self) -> BorrowedFd<'_>;
 
-    /// Checks that frames can still pass; asked when the descriptor reports an error or a hang-up, of
-    /// which a caller that has nothing to send and no room to receive into would not hear
+    /// Checks that frames can still pass; asked when the descriptor reports an error or a hang-up,
+    /// of which a caller that has nothing to send and no room to receive into would not hear
     /// otherwise.
     ///
     /// # Errors

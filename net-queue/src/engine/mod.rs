@@ -21,8 +21,8 @@ use crate::ring::Cursor;
 /// Exhaustive on purpose: a worker that does not know an event would wait for ever.
 #[derive(Debug)]
 pub enum Stop {
-    /// The driver has made nothing available, or too little for the frame at hand: enable notifications and wait for
-    /// one.
+    /// The driver has made nothing available, or too little for the frame at hand: enable
+    /// notifications and wait for one.
     Driver,
     /// The backend has no frame, or no space for one: wait until it is readable, or writable.
     Backend,
@@ -38,8 +38,8 @@ pub enum Stop {
 
 /// An engine as its worker sees it while it waits, whatever its direction.
 pub trait Engine {
-    /// Asks the driver for a notification at the next available chain; true when there is work already and the engine
-    /// must run first. A broken queue asks for none (VQ-NTF-06).
+    /// Asks the driver for a notification at the next available chain; true when there is work
+    /// already and the engine must run first. A broken queue asks for none (VQ-NTF-06).
     fn enable_notification(&mut self) -> bool;
 
     /// Tells the driver that it need not notify for now.

@@ -17,8 +17,8 @@ use crate::memory::segment::{Gather, HostSlice, IoVec, MAX_SEGMENTS, copy_from};
 use crate::ring::walk::{Resolver, SegmentSink};
 use crate::ring::{BufferSink, Chain, Cursor, PoppedChain, Ring, RingTask};
 
-/// Host segments of one chain. Slot 0 stays free, so that what this side has checked can stand in front of the first
-/// segment without moving any.
+/// Host segments of one chain. Slot 0 stays free, so that what this side has checked can stand in
+/// front of the first segment without moving any.
 #[derive(Debug)]
 struct Segments(Vec<IoVec>);
 
@@ -68,8 +68,9 @@ impl BufferSink for TxBuffers {
             .resolve(ram, addr, len, false, &mut self.segments)
     }
 
-    /// DPDK's virtio-user fills its tables with entries that are writable, and clears that neither for the header nor
-    /// for the entry whose index is the chain's slot in the ring. They are read like any other.
+    /// DPDK's virtio-user fills its tables with entries that are writable, and clears that neither
+    /// for the header nor for the entry whose index is the chain's slot in the ring. They are read
+    /// like any other.
     #[inline]
     fn table_entry(
         &mut self,
@@ -292,8 +293,8 @@ impl TxPath {
             .inspect_err(|fault| self.fault = Some(*fault))
     }
 
-    /// Copies the header out once, and with it the rest of a short frame; checks the copy and sanitises it.
-    /// Returns the frame's bytes. (NET-TX-02, NET-TX-11)
+    /// Copies the header out once, and with it the rest of a short frame; checks the copy and
+    /// sanitises it. Returns the frame's bytes. (NET-TX-02, NET-TX-11)
     #[inline]
     fn take_in(&mut self) -> Result<u64, DropCause> {
         let header = self.size.bytes();
@@ -324,8 +325,8 @@ impl TxPath {
         Ok(frame_len as u64)
     }
 
-    /// Makes the checksum of a frame partial that is to be segmented and has a whole one, as a router's do: its header
-    /// as it is then. Only the frame's headers are copied. (NET-HDR-11)
+    /// Makes the checksum of a frame partial that is to be segmented and has a whole one, as a
+    /// router's do: its header as it is then. Only the frame's headers are copied. (NET-HDR-11)
     #[cold]
     #[inline(never)]
     fn begin_checksum(&mut self, raw: RawHdr, frame_len: usize) -> Result<NetHdr, DropCause> {
@@ -345,8 +346,8 @@ impl TxPath {
         Ok(checked)
     }
 
-    /// The frame as the backend gets it: all of it from the bounce buffer, or its first bytes from there and the rest from
-    /// where the guest left it.
+    /// The frame as the backend gets it: all of it from the bounce buffer, or its first bytes from
+    /// there and the rest from where the guest left it.
     #[inline]
     fn gather(&mut self) -> Gather<'_> {
         let (header, len) = (self.size.bytes(), self.buffers.len as usize);

@@ -6,7 +6,8 @@ use super::gso::{self, Segmented};
 use super::net_hdr::{ETH_HDR_LEN, NetHdr, RawHdr, flags};
 use crate::offload::Offloads;
 
-/// Linux takes no checksum that starts within the first bytes of a frame, as many as the shortest IPv4 header has.
+/// Linux takes no checksum that starts within the first bytes of a frame, as many as the shortest
+/// IPv4 header has.
 const MIN_CSUM_START: u16 = 20;
 /// Linux keeps headroom and `csum_start` in one 16-bit sum; above this it refuses the frame.
 const MAX_L4_START: u16 = 0xffff - 1024;
@@ -27,8 +28,8 @@ impl TxRules {
         }
     }
 
-    /// The same over a backend that takes no partial checksum: the engine completes that of each frame which is
-    /// not to be segmented (NET-HDR-03).
+    /// The same over a backend that takes no partial checksum: the engine completes that of each
+    /// frame which is not to be segmented (NET-HDR-03).
     #[must_use]
     pub const fn completing(self) -> Self {
         Self {
@@ -75,8 +76,9 @@ impl NetHdr {
     /// Checks what a backend wrote in front of a frame of `frame_len` bytes (header not counted).
     ///
     /// A driver without `GUEST_CSUM` sees no flag at all: `DATA_VALID` is cleared, a frame that
-    /// still needs its checksum is refused; [`RxEngine`](crate::RxEngine) completes that first. `num_buffers` is 1 until [`Self::set_num_buffers`].
-    /// VirtIO 1.4 §5.1.9.4.1 (NET-HDR-20..22, NET-HDR-25, NET-RX-01).
+    /// still needs its checksum is refused; [`RxEngine`](crate::RxEngine) completes that first.
+    /// `num_buffers` is 1 until [`Self::set_num_buffers`]. VirtIO 1.4 §5.1.9.4.1 (NET-HDR-20..22,
+    /// NET-HDR-25, NET-RX-01).
     ///
     /// # Errors
     /// The driver must not see this frame: drop it and count it under the returned cause.
@@ -92,8 +94,8 @@ impl NetHdr {
         Self::check(raw, plain, frame_len, rules.offloads)
     }
 
-    /// Checks that a driver takes this GSO type for a frame of `ethertype`, the one behind all VLAN tags: one type
-    /// stands for UDP over either family (NET-HDR-21).
+    /// Checks that a driver takes this GSO type for a frame of `ethertype`, the one behind all VLAN
+    /// tags: one type stands for UDP over either family (NET-HDR-21).
     ///
     /// # Errors
     /// [`HdrError::GsoFamily`]: the driver must not see this frame.
@@ -111,7 +113,8 @@ impl NetHdr {
         }
     }
 
-    /// Both directions: `plain` is all that is left of the header when nothing is to be done to the frame.
+    /// Both directions: `plain` is all that is left of the header when nothing is to be done to the
+    /// frame.
     #[inline(always)]
     fn check(raw: Self, plain: Self, frame_len: u32, on: Offloads) -> Result<Self, HdrError> {
         if frame_len < ETH_HDR_LEN {

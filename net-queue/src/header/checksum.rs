@@ -32,13 +32,14 @@ impl Sum {
         self.odd ^= !bytes.len().is_multiple_of(2);
     }
 
-    /// The sum so far, as the field of a partial checksum holds that of the pseudo header (NET-HDR-23).
+    /// The sum so far, as the field of a partial checksum holds that of the pseudo header
+    /// (NET-HDR-23).
     pub(crate) fn partial(self) -> [u8; 2] {
         fold(self.words).to_be_bytes()
     }
 
-    /// The checksum of all bytes, as it is stored. Zero would say that there is none (RFC 768), and is the same number
-    /// as this.
+    /// The checksum of all bytes, as it is stored. Zero would say that there is none (RFC 768), and
+    /// is the same number as this.
     pub(crate) fn checksum(self) -> [u8; 2] {
         match !fold(self.words) {
             0 => [0xff; 2],

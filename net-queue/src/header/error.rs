@@ -22,8 +22,8 @@ pub enum HdrError {
     /// GSO type or ECN bit without its feature (NET-HDR-10, -11, -21, -25).
     #[error("gso type without its feature")]
     GsoNotNegotiated,
-    /// GSO without `NEEDS_CSUM` (NET-HDR-11, NET-HDR-22). The engines set it where the frame's headers say where
-    /// its checksum is, and drop it under this cause where they do not.
+    /// GSO without `NEEDS_CSUM` (NET-HDR-11, NET-HDR-22). The engines set it where the frame's
+    /// headers say where its checksum is, and drop it under this cause where they do not.
     #[error("gso without a partial checksum")]
     GsoWithoutCsum,
     /// `gso_size` is zero or reserved (NET-HDR-11, NET-HDR-22).

@@ -1,8 +1,9 @@
 //! The rules for what a header may ask for: one row for each GSO type.
 //!
-//! A header passes unless a line below says otherwise. The lines come from the clauses of VirtIO 1.4
-//! §5.1.9.2.1 and §5.1.9.4.1, and from what Linux's tap and Linux's driver accept; where this side is
-//! stricter than both, the line says why. "Transmit" and "receive" are the device's directions.
+//! A header passes unless a line below says otherwise. The lines come from the clauses of VirtIO
+//! 1.4 §5.1.9.2.1 and §5.1.9.4.1, and from what Linux's tap and Linux's driver accept; where this
+//! side is stricter than both, the line says why. "Transmit" and "receive" are the device's
+//! directions.
 //!
 //! | flags | gso_type | becomes | because |
 //! |---|---|---|---|
@@ -62,7 +63,8 @@ pub const MAX_GSO_SEGMENTS: u32 = 2048;
 /// Most datagrams that one frame may become: Linux takes no more (NET-HDR-11).
 pub const MAX_UDP_SEGMENTS: u32 = 128;
 
-/// Bytes of Ethernet and the shortest IPv4 header: the kernel allows less, and could segment none of it.
+/// Bytes of Ethernet and the shortest IPv4 header: the kernel allows less, and could segment none
+/// of it.
 const MIN_L4_START_V4: u16 = 14 + 20;
 /// Bytes of Ethernet and the IPv6 header.
 const MIN_L4_START_V6: u16 = 14 + 40;
@@ -109,7 +111,8 @@ impl Segmented {
         tcp: false,
         most: MAX_GSO_SEGMENTS,
     };
-    /// One type for both families: either bit permits it (NET-HDR-21), the EtherType tells which it must be.
+    /// One type for both families: either bit permits it (NET-HDR-21), the EtherType tells which it
+    /// must be.
     const USO: Self = Self {
         any_of: Offloads::USO4.union(Offloads::USO6),
         most: MAX_UDP_SEGMENTS,

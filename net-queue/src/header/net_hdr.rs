@@ -109,8 +109,8 @@ impl From<[u8; HDR_LEN]> for RawHdr {
 
 /// A checked header, every field of it sanitised.
 ///
-/// It is kept as the words that it has on the wire: fields stored one by one and read back as a whole would make the
-/// CPU wait, for each frame.
+/// It is kept as the words that it has on the wire: fields stored one by one and read back as a
+/// whole would make the CPU wait, for each frame.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct NetHdr {
     /// From the lowest byte on: `flags`, `gso_type`, `hdr_len`, `gso_size`, `csum_start`.

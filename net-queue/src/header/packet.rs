@@ -1,14 +1,16 @@
-//! The headers of a frame, as far as offloads depend on them: Ethernet with its tags, IP, TCP and UDP.
+//! The headers of a frame, as far as offloads depend on them: Ethernet with its tags, IP, TCP and
+//! UDP.
 //!
-//! Everything here reads a private copy of a frame's first bytes and answers `None` where they do not
-//! say enough.
+//! Everything here reads a private copy of a frame's first bytes and answers `None` where they do
+//! not say enough.
 
 use super::checksum::Sum;
 use super::ethertype;
 use super::gso::{self, Segmented};
 use super::net_hdr::{ETH_HDR_LEN, RawHdr};
 
-/// First bytes of a frame in which all its headers lie: Ethernet, tags, IPv6 with extensions, TCP with options.
+/// First bytes of a frame in which all its headers lie: Ethernet, tags, IPv6 with extensions, TCP
+/// with options.
 pub(crate) const HEADERS: usize = 256;
 /// VLAN tags that a frame of full size may have.
 pub(crate) const MAX_TAGS: usize = 3;
@@ -17,14 +19,16 @@ pub(crate) const TAG_LEN: usize = 4;
 /// Bytes of an Ethernet header with as many tags.
 pub(crate) const LINK_HEADERS: usize = ETH_HDR_LEN as usize + MAX_TAGS * TAG_LEN;
 
-/// The longest frame that is passed on: a full IP packet behind an Ethernet header with three VLAN tags.
+/// The longest frame that is passed on: a full IP packet behind an Ethernet header with three VLAN
+/// tags.
 pub const MAX_FRAME: usize = 65535 + LINK_HEADERS;
 
 /// EtherTypes of a VLAN tag: 802.1Q and 802.1ad.
 const TAGS: [u16; 2] = [ethertype::VLAN, ethertype::SERVICE_VLAN];
 const TCP: u8 = 6;
 const UDP: u8 = 17;
-/// IPv6 extension headers in front of a transport header: hop-by-hop options, routing, destination options.
+/// IPv6 extension headers in front of a transport header: hop-by-hop options, routing, destination
+/// options.
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const DESTINATION: u8 = 60;
@@ -72,7 +76,8 @@ impl Transport {
         self.start + usize::from(self.csum_offset)
     }
 
-    /// Finds it in `head`, the first bytes of a frame of `len`, which is to be segmented as `gso_type`.
+    /// Finds it in `head`, the first bytes of a frame of `len`, which is to be segmented as
+    /// `gso_type`.
     ///
     /// Like Linux, this does not look whether IP says that the packet is a fragment.
     pub(crate) fn of(head: &[u8], len: usize, gso_type: u8) -> Option<Self> {
@@ -91,7 +96,8 @@ impl Transport {
         } else {
             (8, 8)
         };
-        // The kernel takes UDP's own length for the sum's; with another one each piece would be wrong.
+        // The kernel takes UDP's own length for the sum's; with another one each piece would be
+        // wrong.
         let agrees = row.tcp || usize::from(word(head, start + 4)?) == segment;
         if !agrees || header < least || header > segment || start + header > head.len() {
             return None;

@@ -2,19 +2,20 @@
 
 use std::ops::{Deref, DerefMut};
 
-/// Frames up to this length, header included, pass through a bounce buffer; longer ones go straight from and to the
-/// guest's. A system call on one buffer is cheaper than one on two by more than the copy costs, up to here.
+/// Frames up to this length, header included, pass through a bounce buffer; longer ones go straight
+/// from and to the guest's. A system call on one buffer is cheaper than one on two by more than the
+/// copy costs, up to here.
 pub(crate) const COPYBREAK: usize = 4096;
 
-/// The CPU tells addresses apart by their place in a page of this size when it looks whether a load is of what was
-/// just stored.
+/// The CPU tells addresses apart by their place in a page of this size when it looks whether a load
+/// is of what was just stored.
 const PAGE: usize = 4096;
 /// Offset in such a page at which a bounce buffer begins.
 ///
-/// A copy takes up to twice its time when its destination lies a few bytes behind its source, each in its page: every
-/// load seems to be of what was just stored. The kernel's end of a frame begins 0 to 320 bytes behind a multiple of a
-/// kibibyte, by its headroom, and what an allocator gives out begins there too. This is far behind any of those, and
-/// no multiple of a buffer's usual length.
+/// A copy takes up to twice its time when its destination lies a few bytes behind its source, each
+/// in its page: every load seems to be of what was just stored. The kernel's end of a frame begins
+/// 0 to 320 bytes behind a multiple of a kibibyte, by its headroom, and what an allocator gives out
+/// begins there too. This is far behind any of those, and no multiple of a buffer's usual length.
 const START_OFFSET: usize = 1600;
 
 /// Bytes that never move and begin at [`START_OFFSET`].

@@ -1,4 +1,5 @@
-//! Dirty marks: the log that is told of what the device writes, and the switch that turns it on and off.
+//! Dirty marks: the log that is told of what the device writes, and the switch that turns it on and
+//! off.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,19 +13,22 @@ pub trait DirtyLog: Send + Sync {
     fn mark(&self, gpa: u64, len: u64);
 }
 
-/// Whether writes to guest memory are told to its [`DirtyLog`]. Clones share one state; it begins on.
+/// Whether writes to guest memory are told to its [`DirtyLog`]. Clones share one state; it begins
+/// on.
 ///
-/// Memory whose regions carry bitmaps has a log all the time, while somebody reads it only during a migration or
-/// between two snapshots of memory. A mark is an atomic operation on a shared cache line and costs as much as the rest
-/// of a short frame's ring work; while the switch is off, what is left of it is a load and a branch.
+/// Memory whose regions carry bitmaps has a log all the time, while somebody reads it only during a
+/// migration or between two snapshots of memory. A mark is an atomic operation on a shared cache
+/// line and costs as much as the rest of a short frame's ring work; while the switch is off, what
+/// is left of it is a load and a branch.
 ///
-/// On is the default because its opposite would lose data: a VMM that knows nothing of the switch may read its bitmaps at
-/// any time, and marks too many cost time, marks too few a guest.
+/// On is the default because its opposite would lose data: a VMM that knows nothing of the switch
+/// may read its bitmaps at any time, and marks too many cost time, marks too few a guest.
 ///
-/// An engine looks at the switch each time it has written something, so a thread that runs one may have written and not
-/// marked when another thread turns it on. That thread has to be outside of the engines once, as after a pause, before
-/// memory is copied: what it wrote until then is in the copy, and what it writes later is marked.
-/// (`NetDevice::set_dirty_logging` of `net-device` does both.)
+/// An engine looks at the switch each time it has written something, so a thread that runs one may
+/// have written and not marked when another thread turns it on. That thread has to be outside of
+/// the engines once, as after a pause, before memory is copied: what it wrote until then is in the
+/// copy, and what it writes later is marked. (`NetDevice::set_dirty_logging` of `net-device` does
+/// both.)
 #[derive(Clone, Debug)]
 pub struct DirtySwitch(Arc<AtomicBool>);
 

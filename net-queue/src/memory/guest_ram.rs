@@ -32,8 +32,8 @@ pub struct TranslateError {
 pub trait AccessPlatform: Send + Sync {
     /// Translates the start of `len` bytes at `iova`.
     ///
-    /// Returns the guest-physical address and how many bytes from there on are contiguous (at least 1; what is
-    /// beyond `len` is ignored). The device asks again for the rest.
+    /// Returns the guest-physical address and how many bytes from there on are contiguous (at least
+    /// 1; what is beyond `len` is ignored). The device asks again for the rest.
     ///
     /// # Errors
     /// The range is not mapped, or not for `access`.
@@ -120,8 +120,9 @@ struct Inner {
 
 /// Guest memory as the rings and engines use it: host addresses that were looked up once.
 ///
-/// It keeps the mapping alive, so a pointer made from it cannot dangle while a clone of it is held. When the
-/// memory map changes, make a new one and rebind the device; the old one goes with its last user.
+/// It keeps the mapping alive, so a pointer made from it cannot dangle while a clone of it is held.
+/// When the memory map changes, make a new one and rebind the device; the old one goes with its
+/// last user.
 #[derive(Clone)]
 pub struct GuestRam {
     inner: Arc<Inner>,
@@ -143,8 +144,8 @@ impl fmt::Debug for GuestRam {
     }
 }
 
-/// The region that the last address was found in, of the memory it was found in: buffers tend to be neighbours, and
-/// what is at hand here need not be fetched from there.
+/// The region that the last address was found in, of the memory it was found in: buffers tend to be
+/// neighbours, and what is at hand here need not be fetched from there.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Hint(Option<(GuestRam, Region)>);
 
@@ -164,8 +165,9 @@ impl Hint {
 impl GuestRam {
     /// Resolves `memory`, which stays alive as long as any clone of the result.
     ///
-    /// Each region is taken as the one slice that [`GuestMemoryRegion::get_slice`] gives for all of its bytes. Safe code
-    /// cannot make up such a slice, so memory that lies about its host addresses is refused or read where it is.
+    /// Each region is taken as the one slice that [`GuestMemoryRegion::get_slice`] gives for all of
+    /// its bytes. Safe code cannot make up such a slice, so memory that lies about its host
+    /// addresses is refused or read where it is.
     ///
     /// Writes are marked in the regions' bitmaps, unless these are the empty `()` bitmap.
     ///
@@ -261,8 +263,8 @@ impl GuestRam {
         }
     }
 
-    /// Tells the dirty log of a write to the first `len` bytes of `segment`: at each guest address where they are seen,
-    /// which is one unless regions share host memory.
+    /// Tells the dirty log of a write to the first `len` bytes of `segment`: at each guest address
+    /// where they are seen, which is one unless regions share host memory.
     ///
     /// So nobody has to keep guest addresses for marks that may never be made.
     pub(crate) fn mark_segment(&self, segment: &IoVec, len: usize) {
@@ -281,7 +283,8 @@ impl GuestRam {
     /// Copies out what lies at the driver's address `addr`.
     ///
     /// # Errors
-    /// The range is not wholly guest memory, or cannot be read; any part of `dst` may have been written.
+    /// The range is not wholly guest memory, or cannot be read; any part of `dst` may have been
+    /// written.
     pub fn read(&self, addr: u64, dst: &mut [u8]) -> Result<(), ReadError> {
         let len = u32::try_from(dst.len()).map_err(|_| BadAddress {
             addr,
@@ -307,8 +310,8 @@ impl GuestRam {
         regions.get(index.checked_sub(1)?)
     }
 
-    /// Calls `piece(host, gpa)` for each host-contiguous part of `len` bytes at the driver's address `addr`, which may
-    /// straddle regions or pass an IOMMU. What is found leaves a `hint`.
+    /// Calls `piece(host, gpa)` for each host-contiguous part of `len` bytes at the driver's
+    /// address `addr`, which may straddle regions or pass an IOMMU. What is found leaves a `hint`.
     #[cold]
     pub(crate) fn resolve<E: From<BadAddress>>(
         &self,
@@ -347,7 +350,8 @@ impl GuestRam {
         }
     }
 
-    /// `len` bytes at the driver's address `addr` that must be contiguous for host and guest: rings and tables.
+    /// `len` bytes at the driver's address `addr` that must be contiguous for host and guest: rings
+    /// and tables.
     pub(crate) fn contiguous(
         &self,
         addr: u64,

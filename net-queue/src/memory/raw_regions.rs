@@ -19,24 +19,27 @@ pub struct RawRegion {
 }
 
 impl GuestRam {
-    /// Makes guest memory of host ranges, for a VMM that has its mappings from elsewhere than this crate's version of
-    /// vm-memory. Nobody is told of writes unless [`GuestRam::with_dirty_log`] says so.
+    /// Makes guest memory of host ranges, for a VMM that has its mappings from elsewhere than this
+    /// crate's version of vm-memory. Nobody is told of writes unless [`GuestRam::with_dirty_log`]
+    /// says so.
     ///
-    /// This is the crate's one entry that has to trust its caller with addresses; [`GuestRam::new`] needs no `unsafe`.
+    /// This is the crate's one entry that has to trust its caller with addresses; [`GuestRam::new`]
+    /// needs no `unsafe`.
     ///
     /// # Errors
     /// As for [`GuestRam::new`].
     ///
     /// # Safety
-    /// Each range is mapped until `owner` is dropped, and no Rust reference to any of its bytes exists until then. The
-    /// guest and other threads may access them; single pages may become inaccessible where accesses are
-    /// [`GUARDED`](crate::guard::GUARDED).
+    /// Each range is mapped until `owner` is dropped, and no Rust reference to any of its bytes
+    /// exists until then. The guest and other threads may access them; single pages may become
+    /// inaccessible where accesses are [`GUARDED`](crate::guard::GUARDED).
     pub unsafe fn from_raw_regions(
         regions: &[RawRegion],
         owner: Arc<dyn Any + Send + Sync>,
     ) -> Result<Self, RamError> {
         let found = regions.iter().map(|region| {
-            // SAFETY: the range is mapped as long as `owner`, which the result keeps (the caller's promise).
+            // SAFETY: the range is mapped as long as `owner`, which the result keeps (the caller's
+            // promise).
             let host = unsafe { HostSlice::from_raw(region.host, region.len) };
             let host = host.ok_or(RamError::NotMapped(region.gpa))?;
             Ok(Region::new(region.gpa, host))

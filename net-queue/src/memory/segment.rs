@@ -1,10 +1,10 @@
 //! Guest bytes as the kernel and the CPU reach them: checked host ranges, scatter lists, copies.
 //!
-//! One of the crate's modules with `unsafe`. Its one invariant: a [`HostSlice`] covers addresses that some
-//! [`GuestRam`](crate::GuestRam) keeps mapped, and whoever holds a slice holds that `GuestRam` too. The guest may
-//! change these bytes at any moment, so no Rust reference to them is ever made: bytes move by raw copies
-//! only, and what was copied out is what is checked and used. A page of the mapping may be out of reach; a copy
-//! fails then (`guard`).
+//! One of the crate's modules with `unsafe`. Its one invariant: a [`HostSlice`] covers addresses
+//! that some [`GuestRam`](crate::GuestRam) keeps mapped, and whoever holds a slice holds that
+//! `GuestRam` too. The guest may change these bytes at any moment, so no Rust reference to them is
+//! ever made: bytes move by raw copies only, and what was copied out is what is checked and used. A
+//! page of the mapping may be out of reach; a copy fails then (`guard`).
 #![allow(unsafe_code)]
 
 use std::io;
@@ -29,8 +29,9 @@ pub(crate) struct HostSlice {
     len: usize,
 }
 
-// SAFETY: a `HostSlice` is a plain address range; every access to it goes through raw copies and atomics that
-// assume concurrent writers (the guest), so moving or sharing it between threads adds no new hazard.
+// SAFETY: a `HostSlice` is a plain address range; every access to it goes through raw copies and
+// atomics that assume concurrent writers (the guest), so moving or sharing it between threads adds
+// no new hazard.
 unsafe impl Send for HostSlice {}
 // SAFETY: as above.
 unsafe impl Sync for HostSlice {}
@@ -156,7 +157,8 @@ impl IoVec {
     }
 }
 
-/// Copies from `segments`, after the first `skip` bytes, into `dst`; returns how many bytes there were.
+/// Copies from `segments`, after the first `skip` bytes, into `dst`; returns how many bytes there
+/// were.
 ///
 /// # Errors
 /// Some of them cannot be read; any part of `dst` may have been written.
@@ -168,8 +170,8 @@ pub(crate) fn copy_from(
 ) -> Result<usize, MemoryFault> {
     let most = dst.len();
     each_part(segments, skip, most, |guest, done, count| {
-        // SAFETY: `count` bytes at `guest` are within a segment, which is mapped (module invariant);
-        // `done + count <= dst.len()`, and `dst` is this process's own.
+        // SAFETY: `count` bytes at `guest` are within a segment, which is mapped (module
+        // invariant); `done + count <= dst.len()`, and `dst` is this process's own.
         unsafe { guard::copy(guest, dst.as_mut_ptr().add(done), count) }
     })
 }
@@ -181,8 +183,8 @@ pub(crate) fn copy_from(
 #[inline]
 pub(crate) fn copy_into(segments: &[IoVec], skip: usize, src: &[u8]) -> Result<usize, MemoryFault> {
     each_part(segments, skip, src.len(), |guest, done, count| {
-        // SAFETY: `count` bytes at `guest` are within a segment, which is mapped (module invariant);
-        // `done + count <= src.len()`, and `src` is this process's own.
+        // SAFETY: `count` bytes at `guest` are within a segment, which is mapped (module
+        // invariant); `done + count <= src.len()`, and `src` is this process's own.
         unsafe { guard::copy(src.as_ptr().add(done), guest, count) }
     })
 }
@@ -277,7 +279,8 @@ impl<'a> Gather<'a> {
         }
     }
 
-    /// A frame that this process owns, header first: for tests and for backends that pass frames on.
+    /// A frame that this process owns, header first: for tests and for backends that pass frames
+    /// on.
     #[must_use]
     pub fn with_bytes<T>(bytes: &[u8], header: usize, f: impl FnOnce(&Gather<'_>) -> T) -> T {
         let segment = IoVec(libc::iovec {
@@ -310,17 +313,19 @@ impl<'a> Gather<'a> {
         self.header
     }
 
-    /// The segments, for system calls that gather: mapped while `self` is borrowed, at most [`MAX_SEGMENTS`].
+    /// The segments, for system calls that gather: mapped while `self` is borrowed, at most
+    /// [`MAX_SEGMENTS`].
     ///
-    /// Their bytes are not for this process to look at: a guest may write them at any time, and they need not be there.
+    /// Their bytes are not for this process to look at: a guest may write them at any time, and
+    /// they need not be there.
     #[inline]
     #[must_use]
     pub fn as_iovecs(&self) -> &[libc::iovec] {
         bare(self.segments)
     }
 
-    /// Sends header and frame to `fd`, with one `write` or `writev` that is repeated when a signal interrupts it;
-    /// returns how many bytes it took.
+    /// Sends header and frame to `fd`, with one `write` or `writev` that is repeated when a signal
+    /// interrupts it; returns how many bytes it took.
     ///
     /// # Errors
     /// The system call's error; `EFAULT` is guest memory that is not there.
@@ -329,7 +334,8 @@ impl<'a> Gather<'a> {
     pub fn write_to(&self, fd: impl AsFd) -> io::Result<usize> {
         let fd = fd.as_fd().as_raw_fd();
         match self.as_iovecs() {
-            // SAFETY: the segment is mapped while `self` is borrowed (module invariant); the kernel only reads it.
+            // SAFETY: the segment is mapped while `self` is borrowed (module invariant); the kernel
+            // only reads it.
             [one] => transfer(|| unsafe { libc::write(fd, one.iov_base, one.iov_len) }),
             // SAFETY: as above, for each of them.
             all => transfer(|| unsafe { libc::writev(fd, all.as_ptr(), all.len() as c_int) }),
@@ -391,17 +397,19 @@ impl<'a> Scatter<'a> {
         self.len == 0
     }
 
-    /// The segments, for system calls that scatter: mapped while `self` is borrowed, at most [`MAX_SEGMENTS`].
+    /// The segments, for system calls that scatter: mapped while `self` is borrowed, at most
+    /// [`MAX_SEGMENTS`].
     ///
-    /// Their bytes are not for this process to look at: a guest may write them at any time, and they need not be there.
+    /// Their bytes are not for this process to look at: a guest may write them at any time, and
+    /// they need not be there.
     #[inline]
     #[must_use]
     pub fn as_iovecs(&mut self) -> &[libc::iovec] {
         bare(self.segments)
     }
 
-    /// Receives header and frame from `fd`, with one `read` or `readv` that is repeated when a signal interrupts it;
-    /// returns how many bytes came.
+    /// Receives header and frame from `fd`, with one `read` or `readv` that is repeated when a
+    /// signal interrupts it; returns how many bytes came.
     ///
     /// # Errors
     /// The system call's error; `EFAULT` is guest memory that is not there.
@@ -410,8 +418,8 @@ impl<'a> Scatter<'a> {
     pub fn read_from(&mut self, fd: impl AsFd) -> io::Result<usize> {
         let fd = fd.as_fd().as_raw_fd();
         match self.as_iovecs() {
-            // SAFETY: the segment is mapped while `self` is borrowed, and no reference to its bytes exists (module
-            // invariant).
+            // SAFETY: the segment is mapped while `self` is borrowed, and no reference to its bytes
+            // exists (module invariant).
             [one] => transfer(|| unsafe { libc::read(fd, one.iov_base, one.iov_len) }),
             // SAFETY: as above, for each of them.
             all => transfer(|| unsafe { libc::readv(fd, all.as_ptr(), all.len() as c_int) }),
@@ -426,7 +434,8 @@ impl<'a> Scatter<'a> {
         copy_into(self.segments, skip, src)
     }
 
-    /// Copies out what was put in before, from byte `skip` on: for decorators that look at a received frame.
+    /// Copies out what was put in before, from byte `skip` on: for decorators that look at a
+    /// received frame.
     ///
     /// # Errors
     /// It cannot be read: the guest's memory is not there any more.

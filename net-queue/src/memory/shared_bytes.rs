@@ -58,7 +58,8 @@ impl SharedBytes {
     /// The byte is not there any more.
     pub fn fetch_or(&self, offset: usize, bits: u8) -> Result<(), MemoryFault> {
         match self.slice.sub(offset, 1) {
-            // SAFETY: one byte of a mapping that `_owner` keeps, accessed by raw copies and atomics only.
+            // SAFETY: one byte of a mapping that `_owner` keeps, accessed by raw copies and atomics
+            // only.
             Some(byte) => unsafe { guard::fetch_or8(byte.as_ptr(), bits) },
             None => Ok(()),
         }

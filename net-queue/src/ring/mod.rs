@@ -1,8 +1,8 @@
 //! Virtqueues of both layouts behind one trait, over host pointers that were checked once.
 //!
-//! A ring hands out chains in the order the driver made them available and takes them back used. It never
-//! blocks, allocates or logs; what a driver can do wrong ends in a [`DropCause`] for one chain or in a
-//! [`QueueFault`] for the ring.
+//! A ring hands out chains in the order the driver made them available and takes them back used. It
+//! never blocks, allocates or logs; what a driver can do wrong ends in a [`DropCause`] for one
+//! chain or in a [`QueueFault`] for the ring.
 
 mod any;
 mod packed;
@@ -25,13 +25,13 @@ use crate::drop_cause::{DropCause, QueueFault};
 
 /// A chain of buffers that the device holds.
 ///
-/// It must go back through [`Ring::push_used`] or [`Ring::undo_pop`]; one that is merely dropped is lost to the
-/// driver for good, hence the warning.
+/// It must go back through [`Ring::push_used`] or [`Ring::undo_pop`]; one that is merely dropped is
+/// lost to the driver for good, hence the warning.
 #[must_use = "a chain goes back by push_used or undo_pop"]
 #[derive(Debug)]
 pub struct Chain {
-    /// From the lowest bit on: `id`, `descriptors`, `writable_len`. One word, so that it moves in a register: fields stored one by
-    /// one would be waited for when they are moved as a whole.
+    /// From the lowest bit on: `id`, `descriptors`, `writable_len`. One word, so that it moves in a
+    /// register: fields stored one by one would be waited for when they are moved as a whole.
     word: u64,
 }
 
@@ -79,7 +79,8 @@ pub struct PoppedChain {
 pub trait Ring: Send {
     /// Takes the next available chain and hands its buffers to `sink`.
     ///
-    /// A chain whose content cannot be used comes with the cause and must be given back all the same.
+    /// A chain whose content cannot be used comes with the cause and must be given back all the
+    /// same.
     ///
     /// # Errors
     /// The ring itself is broken: nothing more can be taken from it until a reset.
@@ -91,21 +92,23 @@ pub trait Ring: Send {
     /// Marks `chain` used with `written` bytes; the driver sees it at the next [`Ring::publish`].
     fn push_used(&mut self, chain: Chain, written: u32);
 
-    /// Shows the driver all that was pushed since the last call, and returns whether it asks for an interrupt.
+    /// Shows the driver all that was pushed since the last call, and returns whether it asks for an
+    /// interrupt.
     fn publish(&mut self) -> bool;
 
-    /// Asks the driver for a notification at the next available chain; returns whether there is one already
-    /// (VQ-NTF-06).
+    /// Asks the driver for a notification at the next available chain; returns whether there is one
+    /// already (VQ-NTF-06).
     fn enable_notification(&mut self) -> bool;
 
-    /// Tells the driver that notifications are not needed for now. Only a hint: they may still come.
+    /// Tells the driver that notifications are not needed for now. Only a hint: they may still
+    /// come.
     fn disable_notification(&mut self);
 
     /// Position of the ring, as of the last publish.
     fn cursor(&self) -> Cursor;
 
-    /// Lets `task` work on the ring of one layout: one that stands for several steps aside, so that the work of a
-    /// batch is compiled for each.
+    /// Lets `task` work on the ring of one layout: one that stands for several steps aside, so that
+    /// the work of a batch is compiled for each.
     fn with<T: RingTask>(&mut self, task: T) -> T::Output
     where
         Self: Sized,

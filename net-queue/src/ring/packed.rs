@@ -1,8 +1,8 @@
 //! The packed virtqueue. VirtIO 1.4 §2.8.
 //!
-//! One ring of descriptors that the driver makes available and the device overwrites with used ones. Both sides
-//! go round it, each with a wrap counter that flips at the end; a descriptor's AVAIL and USED bits say in which
-//! lap each side last wrote it:
+//! One ring of descriptors that the driver makes available and the device overwrites with used
+//! ones. Both sides go round it, each with a wrap counter that flips at the end; a descriptor's
+//! AVAIL and USED bits say in which lap each side last wrote it:
 //!
 //! ```text
 //!    slot    0    1    2    3    4    5    6    7
@@ -10,7 +10,8 @@
 //!                      ^used          ^next              a available, . the driver's
 //! ```
 //!
-//! A batch becomes visible at once: its first descriptor gets its flags last, at the publish (VQ-PKD-16).
+//! A batch becomes visible at once: its first descriptor gets its flags last, at the publish
+//! (VQ-PKD-16).
 
 use crate::drop_cause::{DropCause, QueueFault};
 use crate::memory::guest_ram::{Access, GuestRam};
@@ -116,9 +117,9 @@ pub struct PackedRing {
     used: Position,
     /// Position of the next used descriptor at the last publish.
     published: Position,
-    /// Slots from `published` to `next`: of chains that were taken and of which the driver was not told yet that
-    /// they are used. It may not make those available again, so what is taken is bounded by the rest of the ring,
-    /// and every sum of such slots by the ring.
+    /// Slots from `published` to `next`: of chains that were taken and of which the driver was not
+    /// told yet that they are used. It may not make those available again, so what is taken is
+    /// bounded by the rest of the ring, and every sum of such slots by the ring.
     outstanding: u16,
     /// Flags of the first used descriptor since the last publish; it lies at `published`.
     first_flags: Option<u16>,
@@ -167,10 +168,11 @@ impl PackedRing {
         self.next.is_available(flags)
     }
 
-    /// Hands the buffers of the list that begins at `next` to `sink`; also returns where the list after it begins.
+    /// Hands the buffers of the list that begins at `next` to `sink`; also returns where the list
+    /// after it begins.
     ///
-    /// A list whose content is of no use is read to its end all the same, since only its last descriptor has the id
-    /// that the driver knows it by (VQ-PKD-07).
+    /// A list whose content is of no use is read to its end all the same, since only its last
+    /// descriptor has the id that the driver knows it by (VQ-PKD-07).
     #[inline(always)]
     fn walk<S: BufferSink>(&self, sink: &mut S) -> Result<(PoppedChain, Position), QueueFault> {
         let mut content = Ok(());
@@ -198,7 +200,8 @@ impl PackedRing {
         Err(QueueFault::DescriptorLoop)
     }
 
-    /// VirtIO 1.4 §2.8.7: every entry counts, of its flags only WRITE does. A table is a whole list.
+    /// VirtIO 1.4 §2.8.7: every entry counts, of its flags only WRITE does. A table is a whole
+    /// list.
     fn walk_indirect<S: BufferSink>(
         &self,
         desc: Desc,
@@ -354,7 +357,8 @@ impl Ring for PackedRing {
         self.published = self.used;
         let added = std::mem::take(&mut self.unpublished);
         self.outstanding -= added;
-        // The driver must see the flags before this side looks whether it wants to be told (VQ-SPL-21).
+        // The driver must see the flags before this side looks whether it wants to be told
+        // (VQ-SPL-21).
         fence(Ordering::SeqCst);
         self.wants_interrupt(added)
     }

@@ -1,9 +1,10 @@
 //! Ring memory as typed, bounds-checked accesses: the only place that loads and stores ring words.
 //!
-//! The driver writes these words while the device reads them, so every access is an atomic or volatile one of
-//! the width the specification gives it, and a value is loaded once and then used from a local copy.
-//! Memory that the guest was promised may be out of reach all the same: an access that fails is remembered by its
-//! area, and the ring looks there before it trusts what it loaded.
+//! The driver writes these words while the device reads them, so every access is an atomic or
+//! volatile one of the width the specification gives it, and a value is loaded once and then used
+//! from a local copy. Memory that the guest was promised may be out of reach all the same: an
+//! access that fails is remembered by its area, and the ring looks there before it trusts what it
+//! loaded.
 #![allow(unsafe_code)]
 #![cfg_attr(
     test,
@@ -18,13 +19,15 @@ use crate::memory::segment::{HostSlice, copy_from};
 use crate::ring::RingError;
 use crate::ring::sync::{Ordering, words};
 
-/// Bytes of one descriptor, in rings of both layouts and in indirect tables. VirtIO 1.4 §2.7.5, §2.8.13.
+/// Bytes of one descriptor, in rings of both layouts and in indirect tables. VirtIO 1.4 §2.7.5,
+/// §2.8.13.
 pub(crate) const DESC_SIZE: usize = 16;
 
-/// One descriptor, copied out once (VQ-SPL-14), in a split ring's order of fields. See [`Desc::packed`].
+/// One descriptor, copied out once (VQ-SPL-14), in a split ring's order of fields. See
+/// [`Desc::packed`].
 ///
-/// It is kept as the two words that it was loaded as: fields stored one by one would be waited for when they are moved
-/// as a whole.
+/// It is kept as the two words that it was loaded as: fields stored one by one would be waited for
+/// when they are moved as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Desc {
     pub(crate) addr: u64,
@@ -96,7 +99,8 @@ impl Area {
         }
     }
 
-    /// Finds `len` bytes of a ring at `addr`, which must be a multiple of `align` for guest and host.
+    /// Finds `len` bytes of a ring at `addr`, which must be a multiple of `align` for guest and
+    /// host.
     pub(crate) fn find(
         ram: &GuestRam,
         addr: u64,
@@ -126,13 +130,15 @@ impl Area {
         self.faulted.set(true);
     }
 
-    /// Whether an access has failed since the area was found: what was loaded since then means nothing.
+    /// Whether an access has failed since the area was found: what was loaded since then means
+    /// nothing.
     #[inline]
     pub(crate) fn faulted(&self) -> bool {
         self.faulted.get()
     }
 
-    /// Loads the little-endian word at `offset`; 0 beyond the area, which no caller asks for, and after a fault.
+    /// Loads the little-endian word at `offset`; 0 beyond the area, which no caller asks for, and
+    /// after a fault.
     #[inline(always)]
     pub(crate) fn load16(&self, offset: usize, order: Ordering) -> u16 {
         let Some(ptr) = self.word::<u16>(offset) else {
@@ -170,7 +176,8 @@ impl Area {
         }
     }
 
-    /// Stores two little-endian 32-bit words: a used element of a split ring, the second half of a packed descriptor.
+    /// Stores two little-endian 32-bit words: a used element of a split ring, the second half of a
+    /// packed descriptor.
     #[inline(always)]
     pub(crate) fn store32x2(&self, offset: usize, first: u32, second: u32) {
         let Some(ptr) = self.word::<[u32; 2]>(offset) else {
@@ -183,7 +190,8 @@ impl Area {
         }
     }
 
-    /// Copies out descriptor `index` of a ring's table, or `None` beyond the area and after a fault.
+    /// Copies out descriptor `index` of a ring's table, or `None` beyond the area and after a
+    /// fault.
     #[inline(always)]
     pub(crate) fn desc(&self, index: usize) -> Option<Desc> {
         let offset = index * DESC_SIZE;

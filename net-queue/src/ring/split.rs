@@ -117,8 +117,9 @@ impl SplitRing {
             return Ok(true);
         }
         let idx = self.avail.load16(IDX, Ordering::Acquire);
-        // A driver has at most the ring outstanding, beyond what it was told is used; nor does it take back what
-        // was taken. So what was taken and not published is never more than the ring, whatever the driver writes.
+        // A driver has at most the ring outstanding, beyond what it was told is used; nor does it
+        // take back what was taken. So what was taken and not published is never more than the
+        // ring, whatever the driver writes.
         let outstanding = idx.wrapping_sub(self.published);
         if outstanding > self.size || outstanding < self.next_avail.wrapping_sub(self.published) {
             return Err(QueueFault::AvailIndex);
@@ -153,7 +154,8 @@ impl SplitRing {
         Err(QueueFault::DescriptorLoop)
     }
 
-    /// VirtIO 1.4 §2.7.5.3: a table ends the chain; WRITE on the descriptor that refers to it means nothing.
+    /// VirtIO 1.4 §2.7.5.3: a table ends the chain; WRITE on the descriptor that refers to it means
+    /// nothing.
     fn walk_indirect<S: BufferSink>(
         &self,
         desc: Desc,
@@ -263,7 +265,8 @@ impl Ring for SplitRing {
         self.used.store16(IDX, new, Ordering::Release);
         self.mark_used(IDX, 2);
         self.published = new;
-        // The driver must see the index before this side looks whether it wants to be told (VQ-SPL-21).
+        // The driver must see the index before this side looks whether it wants to be told
+        // (VQ-SPL-21).
         fence(Ordering::SeqCst);
         if !self.event_idx {
             return self.avail.load16(0, Ordering::Relaxed) & NO_INTERRUPT == 0;
@@ -290,7 +293,8 @@ impl Ring for SplitRing {
             self.used.store16(0, NO_NOTIFY, Ordering::Relaxed);
             self.mark_used(0, 2);
         } else if self.avail.load16(IDX, Ordering::Relaxed) == self.next_avail {
-            // Or else the driver is past the event index that it was given, and this simply stays behind (VQ-NTF-04).
+            // Or else the driver is past the event index that it was given, and this simply stays
+            // behind (VQ-NTF-04).
             self.set_avail_event(self.next_avail.wrapping_sub(1));
         }
     }

@@ -12,7 +12,8 @@ pub enum Layout {
     Packed,
 }
 
-/// Addresses at which the driver put the ring's three areas: guest-physical, or IOVA behind an access platform.
+/// Addresses at which the driver put the ring's three areas: guest-physical, or IOVA behind an
+/// access platform.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RingAddrs {
     /// Descriptor table (split), descriptor ring (packed).
@@ -28,7 +29,8 @@ pub struct RingAddrs {
 pub struct Cursor {
     /// Index of the next chain to take: free-running for a split ring, a slot for a packed one.
     pub avail: u16,
-    /// Index of the next used element, likewise. `None` (split only): as the used ring in memory says.
+    /// Index of the next used element, likewise. `None` (split only): as the used ring in memory
+    /// says.
     pub used: Option<u16>,
     /// Driver wrap counter (packed).
     pub avail_wrap: bool,
@@ -51,13 +53,14 @@ impl Default for Cursor {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UsedElements {
-    /// One. Every driver understands that, and only so does each learn the length of every chain: for queues whose
-    /// chains the device writes. Drivers in the field read the length of each element on receive and would take the
-    /// chains that a batch skips for empty.
+    /// One. Every driver understands that, and only so does each learn the length of every chain:
+    /// for queues whose chains the device writes. Drivers in the field read the length of each
+    /// element on receive and would take the chains that a batch skips for empty.
     #[default]
     PerChain,
-    /// All chains up to the one that it names, as long as those before it were used in full (VQ-SPL-20, VQ-PKD-15):
-    /// for queues whose chains have nothing to write, so that there is no length to be missed.
+    /// All chains up to the one that it names, as long as those before it were used in full
+    /// (VQ-SPL-20, VQ-PKD-15): for queues whose chains have nothing to write, so that there is no
+    /// length to be missed.
     PerBatch,
 }
 

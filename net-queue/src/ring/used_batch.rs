@@ -9,16 +9,17 @@ pub(super) struct Element {
     pub(super) id: u16,
     /// Bytes written to the last chain.
     pub(super) written: u32,
-    /// Places of the used ring that the chains take together: one each in a split ring, their descriptors in a
-    /// packed one. The ring hands out no more of them before the driver was told, so the sum is at most its size.
+    /// Places of the used ring that the chains take together: one each in a split ring, their
+    /// descriptors in a packed one. The ring hands out no more of them before the driver was told,
+    /// so the sum is at most its size.
     pub(super) places: u16,
 }
 
 /// Collects chains into elements.
 ///
-/// An element stands for one chain unless `VIRTIO_F_IN_ORDER` was negotiated and the ring was made for
-/// [`UsedElements::PerBatch`]. Then the driver knows the order, and takes every chain up to the last as used in full
-/// (VQ-SPL-20, VQ-PKD-15). So an element may go on only behind a full chain.
+/// An element stands for one chain unless `VIRTIO_F_IN_ORDER` was negotiated and the ring was made
+/// for [`UsedElements::PerBatch`]. Then the driver knows the order, and takes every chain up to the
+/// last as used in full (VQ-SPL-20, VQ-PKD-15). So an element may go on only behind a full chain.
 #[derive(Debug)]
 pub(super) struct Batch {
     merges: bool,
@@ -36,7 +37,8 @@ impl Batch {
         }
     }
 
-    /// Adds a used chain that takes `places` places of the used ring; returns an element that is complete.
+    /// Adds a used chain that takes `places` places of the used ring; returns an element that is
+    /// complete.
     #[inline]
     pub(super) fn add(&mut self, chain: Chain, places: u16, written: u32) -> Option<Element> {
         let mut element = Element {

@@ -76,7 +76,8 @@ impl<'a, S: BufferSink> Walk<'a, S> {
             .table_entry(self.ram, desc.addr, desc.len(), writable)
     }
 
-    /// The chain, known as `id`, with what became of its content. Nobody knows the length of one that cannot be used.
+    /// The chain, known as `id`, with what became of its content. Nobody knows the length of one
+    /// that cannot be used.
     #[inline]
     pub(super) fn end(
         self,
@@ -104,8 +105,9 @@ impl From<BadAddress> for DropCause {
 
 /// Finds the table that `desc`, in a ring of `size`, refers to. VirtIO 1.4 §2.7.5.3 (VQ-SPL-09).
 ///
-/// A driver must not make a chain longer than the ring; but Linux builds tables of as many entries as a frame has
-/// fragments, whatever the ring's size. So the bound is what a system call takes, or the ring where that is more.
+/// A driver must not make a chain longer than the ring; but Linux builds tables of as many entries
+/// as a frame has fragments, whatever the ring's size. So the bound is what a system call takes, or
+/// the ring where that is more.
 pub(super) fn indirect_table(
     ram: &GuestRam,
     desc: Desc,

@@ -40,6 +40,7 @@ pub enum Interrupts {
     Always,
     /// Not at all.
     Never,
-    /// With `EVENT_IDX`: at the n-th used element from here (n from 1; ring slots for a packed ring).
+    /// With `EVENT_IDX`: at the n-th used element from here (n from 1; ring slots for a packed
+    /// ring).
     After(u16),
 }

@@ -4,7 +4,8 @@ use crate::ring::Layout;
 use crate::testing::{GuestRing, PackedFields, SplitFields};
 
 impl GuestRing {
-    /// Fills the used ring of a fresh ring, so that [`GuestRing::used_elements`] can tell what the device writes.
+    /// Fills the used ring of a fresh ring, so that [`GuestRing::used_elements`] can tell what the
+    /// device writes.
     pub fn poison_used(&self) {
         let config = self.config();
         if config.layout == Layout::Split {
@@ -14,8 +15,8 @@ impl GuestRing {
         }
     }
 
-    /// The elements that the device wrote in the ring's first lap, as (id, length), in the order they lie: a view
-    /// that knows nothing of batches. A split ring was poisoned before.
+    /// The elements that the device wrote in the ring's first lap, as (id, length), in the order
+    /// they lie: a view that knows nothing of batches. A split ring was poisoned before.
     #[must_use]
     pub fn used_elements(&self) -> Vec<(u16, u32)> {
         let (memory, config) = (self.memory(), self.config());

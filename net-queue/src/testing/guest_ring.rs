@@ -76,7 +76,8 @@ pub struct GuestRing {
 }
 
 impl GuestRing {
-    /// Lays a ring out in `memory`. Of `config` everything but the addresses counts; it stands at the cursor.
+    /// Lays a ring out in `memory`. Of `config` everything but the addresses counts; it stands at
+    /// the cursor.
     #[must_use]
     pub fn new(memory: &TestMemory, config: RingConfig) -> Self {
         let mut config = config;
@@ -125,7 +126,8 @@ impl GuestRing {
         self.order.len()
     }
 
-    /// Adds a chain of `pieces`, one descriptor each; the device sees it after [`GuestRing::publish`].
+    /// Adds a chain of `pieces`, one descriptor each; the device sees it after
+    /// [`GuestRing::publish`].
     pub fn add(&mut self, pieces: &[Piece]) -> u16 {
         self.add_as(Shape::Direct, pieces)
     }

@@ -1,4 +1,5 @@
-//! Guest memory of which a part is out of reach, as balloons, virtio-mem and other processes leave it.
+//! Guest memory of which a part is out of reach, as balloons, virtio-mem and other processes leave
+//! it.
 
 use std::fs::File;
 use std::io;
@@ -34,7 +35,8 @@ pub struct HoledMemory {
 }
 
 impl HoledMemory {
-    /// Maps the first two regions from files that `file` makes, both empty and on a file system in memory.
+    /// Maps the first two regions from files that `file` makes, both empty and on a file system in
+    /// memory.
     ///
     /// # Errors
     /// A file cannot be made or mapped.

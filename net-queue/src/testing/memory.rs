@@ -133,7 +133,8 @@ impl TestMemory {
         addr
     }
 
-    /// Takes `len` bytes for a buffer, some way behind those taken before. After 64 MiB it begins anew.
+    /// Takes `len` bytes for a buffer, some way behind those taken before. After 64 MiB it begins
+    /// anew.
     pub fn alloc(&self, len: usize, align: u64) -> u64 {
         let mut heap = self.heap.lock().unwrap_or_else(PoisonError::into_inner);
         let gap = heap.random.below(64);
@@ -163,7 +164,8 @@ impl TestMemory {
         Piece::writable(addr, len as u32)
     }
 
-    /// `bytes` as readable buffers, cut after each offset in `cuts` (which may repeat: an empty buffer).
+    /// `bytes` as readable buffers, cut after each offset in `cuts` (which may repeat: an empty
+    /// buffer).
     #[must_use]
     pub fn cut(&self, bytes: &[u8], cuts: &[usize]) -> Vec<Piece> {
         let mut pieces = Vec::with_capacity(cuts.len() + 1);
@@ -225,7 +227,8 @@ impl TestMemory {
         }
     }
 
-    /// Whether the page of `addr` was written since [`TestMemory::clean`], by the device or by the test.
+    /// Whether the page of `addr` was written since [`TestMemory::clean`], by the device or by the
+    /// test.
     #[must_use]
     pub fn is_dirty(&self, addr: u64) -> bool {
         let found = self.mmap.to_region_addr(GuestAddress(addr));

@@ -5,9 +5,10 @@
 //!                                                                             ScriptedLimit, NullBackend
 //! ```
 //!
-//! A test is told as the driver's story: it adds chains, publishes, lets an engine run, polls what was used. What a
-//! well-behaved device must never do (use a chain twice, or one that was never posted) panics in here, so every
-//! test checks it. These tools panic on misuse; they are not for a device.
+//! A test is told as the driver's story: it adds chains, publishes, lets an engine run, polls what
+//! was used. What a well-behaved device must never do (use a chain twice, or one that was never
+//! posted) panics in here, so every test checks it. These tools panic on misuse; they are not for a
+//! device.
 
 mod backend;
 mod command;

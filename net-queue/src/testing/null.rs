@@ -8,8 +8,8 @@ use crate::backend::{Caps, FrameBackend, LinkConfig, RecvError, SendError};
 use crate::header::HDR_LEN;
 use crate::memory::segment::{Gather, Scatter};
 
-/// Takes every frame, and delivers one of so many bytes with whatever header whenever it is asked: what is left to
-/// be measured is the engine.
+/// Takes every frame, and delivers one of so many bytes with whatever header whenever it is asked:
+/// what is left to be measured is the engine.
 #[derive(Clone, Copy, Debug)]
 pub struct NullBackend(pub usize);
 

@@ -1,17 +1,18 @@
 //! Memory as weakly ordered CPUs may show it, for threads under `shuttle`.
 //!
-//! A word is the list of all values that were ever stored to it. A thread knows of each word the oldest value that it
-//! may still see; a load takes that one or any later one, at random. What a thread learns otherwise:
+//! A word is the list of all values that were ever stored to it. A thread knows of each word the
+//! oldest value that it may still see; a load takes that one or any later one, at random. What a
+//! thread learns otherwise:
 //!
 //! - an acquire load of what a release store put there shows all that the storing thread had seen;
 //! - a `SeqCst` fence shows all that any thread had seen before a `SeqCst` fence of its own;
 //! - a [`Note`] (a kick, an interrupt) shows all that its sender had seen.
 //!
-//! So a store that waits in a buffer, a load that was done ahead of time and two stores that change places all
-//! look as they do on a real machine: as a value that is older than one would think. These are the relaxed,
-//! release and acquire accesses and fences of the C++ model, but for stores to one word, which never change places.
-//! Accesses wider than 16 bits may be torn. Nothing here reads or writes the memory that a word lies in; its address
-//! is but its name, and at first it is 0.
+//! So a store that waits in a buffer, a load that was done ahead of time and two stores that change
+//! places all look as they do on a real machine: as a value that is older than one would think.
+//! These are the relaxed, release and acquire accesses and fences of the C++ model, but for stores
+//! to one word, which never change places. Accesses wider than 16 bits may be torn. Nothing here
+//! reads or writes the memory that a word lies in; its address is but its name, and it starts as 0.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{self, Ordering};

@@ -20,7 +20,8 @@ fn partial(len: usize, seed: u64) -> Vec<u8> {
     bytes
 }
 
-/// The same as it has to look with its checksum, as RFC 1071 defines it, behind a header that asks for nothing.
+/// The same as it has to look with its checksum, as RFC 1071 defines it, behind a header that asks
+/// for nothing.
 fn completed(mut bytes: Vec<u8>) -> Vec<u8> {
     let words = bytes[HDR_LEN + usize::from(START)..].chunks(2);
     let sum: u64 = words

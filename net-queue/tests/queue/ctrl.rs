@@ -67,7 +67,8 @@ impl CtrlRig {
         }
     }
 
-    /// Adds a command cut after each offset in `cuts`, with writable buffers of the lengths in `answers`.
+    /// Adds a command cut after each offset in `cuts`, with writable buffers of the lengths in
+    /// `answers`.
     pub(crate) fn command(
         &mut self,
         shape: Shape,
@@ -126,7 +127,8 @@ fn command_may_be_cut_anywhere() {
     });
 }
 
-/// The answer is the first writable byte; what follows it stays as it is. Its used length is 1 for any driver.
+/// The answer is the first writable byte; what follows it stays as it is. Its used length is 1 for
+/// any driver.
 #[test]
 fn answer_goes_to_the_first_writable_byte() {
     every_layout(|layout| {
@@ -233,7 +235,8 @@ fn vlan(id: u8) -> Vec<u8> {
     vec![2, 0, id, 0]
 }
 
-/// NET-CVQ-04, NET-CVQ-05: what is no command reaches no executor; what an executor refuses has its cause, too.
+/// NET-CVQ-04, NET-CVQ-05: what is no command reaches no executor; what an executor refuses has its
+/// cause, too.
 #[test]
 fn refusals_are_counted_by_cause() {
     every_layout(|layout| {

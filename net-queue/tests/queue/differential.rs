@@ -1,4 +1,5 @@
-//! On well-formed split rings, the same as an independent implementation: rust-vmm's `virtio_queue::Queue`.
+//! On well-formed split rings, the same as an independent implementation: rust-vmm's
+//! `virtio_queue::Queue`.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! Dirty marks: each byte that the device wrote is told of after it was written, while somebody wants to know.
+//! Dirty marks: each byte that the device wrote is told of after it was written, while somebody
+//! wants to know.
 
 use std::sync::{Arc, Mutex};
 
@@ -9,7 +10,8 @@ use net_queue::{DirtyLog, DirtySwitch, Engine, TxEngine};
 
 use crate::rig::{MERGE, RxRig, TxRig, every_ring, packet};
 
-/// A copy of some memory that is kept up by dirty marks alone, at once, as by a migration that is fast.
+/// A copy of some memory that is kept up by dirty marks alone, at once, as by a migration that is
+/// fast.
 struct Replica {
     memory: TestMemory,
     /// First address and bytes of what was copied.
@@ -78,7 +80,8 @@ fn marks_follow_every_write() {
     });
 }
 
-/// Buffers that were taken from the ring while the switch was off are marked when they are filled later.
+/// Buffers that were taken from the ring while the switch was off are marked when they are filled
+/// later.
 #[test]
 fn a_receive_queue_marks_from_the_moment_that_the_switch_is_on() {
     every_ring(16, |config| {

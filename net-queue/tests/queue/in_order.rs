@@ -1,5 +1,5 @@
-//! `VIRTIO_F_IN_ORDER`: one used element for a batch that is sent, one for each chain that is received.
-//! VQ-SPL-19, VQ-SPL-20, VQ-PKD-15.
+//! `VIRTIO_F_IN_ORDER`: one used element for a batch that is sent, one for each chain that is
+//! received. VQ-SPL-19, VQ-SPL-20, VQ-PKD-15.
 
 use net_queue::ring::{Cursor, Layout, Ring, RingConfig, UsedElements};
 use net_queue::testing::{GuestRing, Piece, TestMemory};
@@ -35,7 +35,8 @@ fn transmitted_batch_is_one_element() {
     });
 }
 
-/// Drivers in the field read the length of each used element on receive: a batch would cut their frames.
+/// Drivers in the field read the length of each used element on receive: a batch would cut their
+/// frames.
 #[test]
 fn received_chains_have_an_element_each() {
     every_layout(|layout| {

@@ -1,4 +1,5 @@
-//! The engines and rings against a scripted driver: one file per story, every story for every ring layout.
+//! The engines and rings against a scripted driver: one file per story, every story for every ring
+//! layout.
 
 mod checksum;
 mod ctrl;

@@ -145,7 +145,8 @@ fn receive_buffers_are_translated_for_writing() {
     });
 }
 
-/// An address that the IOMMU refuses costs the chain; one that lies beyond memory does whatever the IOMMU says.
+/// An address that the IOMMU refuses costs the chain; one that lies beyond memory does whatever the
+/// IOMMU says.
 #[test]
 fn untranslated_buffers_are_refused() {
     every_layout(|layout| {
@@ -206,7 +207,8 @@ fn rings_must_be_mapped_in_one_piece() {
     });
 }
 
-/// A region in safe code that gives a wild host address for its bytes, and its bytes as a slice that may be short.
+/// A region in safe code that gives a wild host address for its bytes, and its bytes as a slice
+/// that may be short.
 struct Liar {
     region: GuestRegionMmap<()>,
     short: usize,

@@ -1,4 +1,5 @@
-//! Random drivers and networks against a model that a page holds: every byte, length and order must agree.
+//! Random drivers and networks against a model that a page holds: every byte, length and order must
+//! agree.
 
 use std::collections::VecDeque;
 

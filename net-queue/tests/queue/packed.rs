@@ -59,7 +59,8 @@ fn used_flags() {
     }
 }
 
-/// VQ-PKD-06, VQ-PKD-07, VQ-PKD-09: one used descriptor per list, at the next used place, whose id is the last's.
+/// VQ-PKD-06, VQ-PKD-07, VQ-PKD-09: one used descriptor per list, at the next used place, whose id
+/// is the last's.
 #[test]
 fn lists_are_used_by_one_descriptor_each() {
     let mut guest = guest(8);
@@ -78,7 +79,8 @@ fn lists_are_used_by_one_descriptor_each() {
     assert!(guest.poll_all().iter().map(|used| used.id).eq(ids));
 }
 
-/// VQ-PKD-16, NET-RX-15: until the publish the first descriptor of a batch looks as the driver left it.
+/// VQ-PKD-16, NET-RX-15: until the publish the first descriptor of a batch looks as the driver left
+/// it.
 #[test]
 fn first_flags_of_a_batch_are_written_last() {
     let mut guest = guest(8);
@@ -175,7 +177,8 @@ fn device_event_area() {
     }
 }
 
-/// VQ-PKD-18: reserved flags, DESC without the feature, or a slot beyond the ring: told rather than not.
+/// VQ-PKD-18: reserved flags, DESC without the feature, or a slot beyond the ring: told rather than
+/// not.
 #[test]
 fn odd_driver_events() {
     for (event_idx, value, event, told) in [

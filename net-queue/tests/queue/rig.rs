@@ -12,9 +12,9 @@ use net_queue::{
     RxEngine, Stop, TxEngine,
 };
 
-/// A device that stopped at `cursor` can be saved, and another one goes on there: every run of a rig ends here,
-/// however hostile its driver was and whether or not the queue is broken. The other one takes no more than a ring
-/// holds before the driver was told of any.
+/// A device that stopped at `cursor` can be saved, and another one goes on there: every run of a
+/// rig ends here, however hostile its driver was and whether or not the queue is broken. The other
+/// one takes no more than a ring holds before the driver was told of any.
 pub(crate) fn restores(memory: &TestMemory, config: RingConfig, cursor: Cursor) {
     let config = RingConfig { cursor, ..config };
     let mut next = AnyRing::new(&memory.ram(), &config)
@@ -291,8 +291,8 @@ impl RxRig {
         assert!(matches!(stop, Stop::Budget), "{stop:?}");
     }
 
-    /// Takes the next delivered frame as a driver does: the header says how many chains it has. Returns header,
-    /// frame, and the chains.
+    /// Takes the next delivered frame as a driver does: the header says how many chains it has.
+    /// Returns header, frame, and the chains.
     pub(crate) fn take_frame(&mut self) -> Option<(Vec<u8>, Vec<u8>, Vec<Used>)> {
         let first = self.guest.poll()?;
         let mut bytes = self.guest.bytes(&first);

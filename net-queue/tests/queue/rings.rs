@@ -229,7 +229,8 @@ fn driver_says_whether_it_wants_interrupts() {
     });
 }
 
-/// VQ-NTF-02, VQ-NTF-07: every distance and batch size, at every place of a lap and round the end of the indices.
+/// VQ-NTF-02, VQ-NTF-07: every distance and batch size, at every place of a lap and round the end
+/// of the indices.
 #[test]
 fn event_index_is_met_exactly() {
     every_layout(|layout| {
@@ -368,7 +369,8 @@ fn driver_areas_are_never_written() {
     });
 }
 
-/// VQ-SPL-09, VQ-PKD-11: Linux builds tables of as many entries as a frame has fragments, whatever the ring's size.
+/// VQ-SPL-09, VQ-PKD-11: Linux builds tables of as many entries as a frame has fragments, whatever
+/// the ring's size.
 #[test]
 fn indirect_table_may_be_longer_than_the_ring() {
     for size in [1, 2, 16] {

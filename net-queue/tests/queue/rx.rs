@@ -9,7 +9,8 @@ use net_queue::{DropCause, Engine, RxConfig, Stop};
 
 use crate::rig::{MERGE, RxRig, SINGLE, every_layout, every_ring, frame, packet, ring};
 
-/// NET-RX-01, NET-RX-08, NET-RX-16: one buffer, `num_buffers` 1, the exact length, nothing beyond it.
+/// NET-RX-01, NET-RX-08, NET-RX-16: one buffer, `num_buffers` 1, the exact length, nothing beyond
+/// it.
 #[test]
 fn without_merging_each_frame_takes_one_chain() {
     every_ring(64, |config| {
@@ -92,7 +93,8 @@ fn chains_of_mixed_sizes_and_pieces() {
     });
 }
 
-/// NET-RX-07: the header straddles buffers; `num_buffers` is at byte 10 of the stream, not of the first buffer.
+/// NET-RX-07: the header straddles buffers; `num_buffers` is at byte 10 of the stream, not of the
+/// first buffer.
 #[test]
 fn header_straddles_buffers() {
     every_layout(|layout| {

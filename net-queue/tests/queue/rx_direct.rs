@@ -1,5 +1,5 @@
-//! Receive right after a long frame: frames land straight in the driver's buffers and only what does not fit is
-//! copied. What holds for copied frames holds here.
+//! Receive right after a long frame: frames land straight in the driver's buffers and only what
+//! does not fit is copied. What holds for copied frames holds here.
 
 use net_queue::header::{HDR_LEN, flags};
 use net_queue::ring::RingConfig;

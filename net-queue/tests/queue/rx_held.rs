@@ -1,4 +1,5 @@
-//! Receive: frames that wait, for the limit or for buffers, are judged by what holds when they are delivered.
+//! Receive: frames that wait, for the limit or for buffers, are judged by what holds when they are
+//! delivered.
 
 use net_queue::header::{HDR_LEN, HdrError, flags, gso};
 use net_queue::testing::{LimitCall, ScriptedLimit};

@@ -28,7 +28,8 @@ pub(crate) struct Large {
 }
 
 impl Large {
-    /// To be segmented as `gso_type`, behind as many VLAN tags, with `flags` and no checksum fields.
+    /// To be segmented as `gso_type`, behind as many VLAN tags, with `flags` and no checksum
+    /// fields.
     pub(crate) fn new(gso_type: u8, v6: bool, tags: usize, payload: usize, flags: u8) -> Self {
         let udp = matches!(gso_type, gso::UDP | gso::UDP_L4);
         let l4_len = if udp { 8 } else { 32 };

@@ -10,7 +10,8 @@ fn config(size: u16) -> RingConfig {
     ring(Layout::Split, size)
 }
 
-/// VQ-SPL-06, VQ-SPL-07, VQ-SPL-08: some descriptors directly, then a table in any order, WRITE on its reference.
+/// VQ-SPL-06, VQ-SPL-07, VQ-SPL-08: some descriptors directly, then a table in any order, WRITE on
+/// its reference.
 #[test]
 fn direct_descriptors_may_end_in_a_table() {
     for direct in 0..=3 {

@@ -1,4 +1,5 @@
-//! VLAN tags are no part of the packet: neither of what the MTU bounds nor of the longest one that IP knows.
+//! VLAN tags are no part of the packet: neither of what the MTU bounds nor of the longest one that
+//! IP knows.
 
 use net_queue::header::HDR_LEN;
 use net_queue::{DropCause, MAX_FRAME, RxConfig};

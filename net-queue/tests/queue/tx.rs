@@ -329,7 +329,8 @@ fn cap_of_buffers_in_a_chain() {
     });
 }
 
-/// An offload that was not negotiated is dropped under its own cause; one that was passes with its fields.
+/// An offload that was not negotiated is dropped under its own cause; one that was passes with its
+/// fields.
 #[test]
 fn offloads_are_held_to_what_was_negotiated() {
     every_layout(|layout| {

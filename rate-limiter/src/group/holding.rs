@@ -1,5 +1,5 @@
-//! Tokens that one member holds of one meter. All of it is local: a take that it covers writes nothing that
-//! is shared.
+//! Tokens that one member holds of one meter. All of it is local: a take that it covers writes
+//! nothing that is shared.
 
 use super::meter::{Demand, Meter, Reservation, Stale, Timeline};
 use crate::bucket::Deadline;
@@ -34,7 +34,8 @@ impl Holding {
             .is_none_or(|timeline| timeline.parts(cost) <= self.allowance)
     }
 
-    /// Tokens that the allowance pays: all of them or a little less; `None` where there is no limit.
+    /// Tokens that the allowance pays: all of them or a little less; `None` where there is no
+    /// limit.
     #[inline]
     pub(super) fn funds(&self) -> Option<u64> {
         self.timeline
@@ -93,8 +94,8 @@ impl Holding {
         Ok(())
     }
 
-    /// Makes one reservation for all of `cost`. What is in hand but does not pay it goes back, so that who
-    /// waits holds nothing.
+    /// Makes one reservation for all of `cost`. What is in hand but does not pay it goes back, so
+    /// that who waits holds nothing.
     fn reserve_all_of(
         &mut self,
         meter: &Meter,

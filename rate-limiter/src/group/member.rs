@@ -11,8 +11,8 @@ use crate::sync::Arc;
 
 /// One consumer of a [`Group`]: a queue, usually. It belongs to one thread at a time.
 ///
-/// It takes tokens from its group in small advances, and from these without writing anything shared.
-/// Its tokens go back at [`idle`](Self::idle) and when it is dropped.
+/// It takes tokens from its group in small advances, and from these without writing anything
+/// shared. Its tokens go back at [`idle`](Self::idle) and when it is dropped.
 #[derive(Debug)]
 pub struct Member {
     group: Group,
@@ -65,8 +65,8 @@ impl Member {
     /// # Errors
     /// The [`Deadline`] at which to try again. Until then a place is kept for this member, which no
     /// other overtakes. If it can go on earlier because others gave tokens back or the limits were
-    /// changed, it is woken. A deadline may be followed by another: when a further group is short, or
-    /// when the bucket was full in between because others were late to use what they hold.
+    /// changed, it is woken. A deadline may be followed by another: when a further group is short,
+    /// or when the bucket was full in between because others were late to use what they hold.
     #[inline]
     pub fn take(&mut self, now_ns: u64, bytes: u64, ops: u64) -> Result<(), Deadline> {
         // No look at each group: an update of any outdates the member.
@@ -109,8 +109,8 @@ impl Member {
         }
     }
 
-    /// Gives back everything held: this member has nothing to send. A place in the queue lapses when
-    /// others wait behind it.
+    /// Gives back everything held: this member has nothing to send. A place in the queue lapses
+    /// when others wait behind it.
     pub fn idle(&mut self, now_ns: u64) {
         self.settle(now_ns);
         self.unblock();
@@ -140,7 +140,8 @@ impl Member {
         self.blocked.is_none() && self.stages.iter().all(|stage| stage.covers(costs))
     }
 
-    /// Charges the holdings for what was taken on credit up to the last call, and moves to `now_ns`.
+    /// Charges the holdings for what was taken on credit up to the last call, and moves to
+    /// `now_ns`.
     fn settle(&mut self, now_ns: u64) {
         if let Some(costs) = self.credit.settle() {
             self.spend(&costs);
@@ -324,8 +325,8 @@ impl Stage {
         }
     }
 
-    /// Follows an update. Every holding, even after one found its meter closed by the next update: they
-    /// must all be of the same set of meters.
+    /// Follows an update. Every holding, even after one found its meter closed by the next update:
+    /// they must all be of the same set of meters.
     fn migrate(&mut self) -> Result<(), Stale> {
         (self.generation, self.meters) = self.node.meters();
         let mut done = Ok(());

@@ -25,11 +25,11 @@
 //! `clock <= used`, all that is used lies below `clock + burst`, and in a window of `w` the clock
 //! moves by at most `w`: at most `w + burst` is used in it.
 //!
-//! Members hold little but what they are about to use: an advance that is a small part of the burst,
-//! and a reservation while they wait for another meter. A frame that needs almost the whole burst
-//! does not wait for the advances, and nobody waits longer than a whole burst for a quantum that its
-//! member does not use; so the bound is exceeded by what is held like that, where it is used after
-//! all.
+//! Members hold little but what they are about to use: an advance that is a small part of the
+//! burst, and a reservation while they wait for another meter. A frame that needs almost the whole
+//! burst does not wait for the advances, and nobody waits longer than a whole burst for a quantum
+//! that its member does not use; so the bound is exceeded by what is held like that, where it is
+//! used after all.
 
 use crate::config::{KINDS, Limit};
 use crate::credit;
@@ -255,12 +255,12 @@ impl Meter {
         start.saturating_add(early).saturating_sub(self.burst_ns)
     }
 
-    /// Whether a member may use a reservation that did not conform at first: when it does by now, or
-    /// when returns of others have made the bucket hold all that is reserved. If not, when to try
-    /// again.
+    /// Whether a member may use a reservation that did not conform at first: when it does by now,
+    /// or when returns of others have made the bucket hold all that is reserved. If not, when to
+    /// try again.
     ///
-    /// While the clock stands, a reservation of almost the whole burst does not wait for what each of
-    /// `members` may have in advance or as a fraction of a nanosecond. None waits for ever for a
+    /// While the clock stands, a reservation of almost the whole burst does not wait for what each
+    /// of `members` may have in advance or as a fraction of a nanosecond. None waits for ever for a
     /// quantum that its member does not use.
     pub(super) fn enter(
         &self,

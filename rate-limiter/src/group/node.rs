@@ -60,8 +60,8 @@ impl Node {
         )
     }
 
-    /// Puts new meters in place of the present ones, with the same limits unless told others and the
-    /// same levels but for those told, and wakes all who wait.
+    /// Puts new meters in place of the present ones, with the same limits unless told others and
+    /// the same levels but for those told, and wakes all who wait.
     pub(super) fn replace(
         &self,
         now: u64,

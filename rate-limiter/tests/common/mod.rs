@@ -1,4 +1,5 @@
-//! Parts that the tests of this crate share: an exact judge of who took what when, and greedy sources.
+//! Parts that the tests of this crate share: an exact judge of who took what when, and greedy
+//! sources.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Other ways to ask the kernel for the same, against one `writev` or `readv` of one buffer: what the tap backend
-//! chooses from.
+//! Other ways to ask the kernel for the same, against one `writev` or `readv` of one buffer: what
+//! the tap backend chooses from.
 
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 

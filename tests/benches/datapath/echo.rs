@@ -5,10 +5,11 @@
 //!   bare     this thread --socket--> tap -> thread: wait, read, write
 //! ```
 //!
-//! The guest answers in its interrupt, so what differs from the bare loop is the device: its rings, the kick's
-//! eventfd, and one more read to see that no further frame is there. A second device looks for events for a while before
-//! it sleeps. All threads share one processor: what it costs to wake another one has nothing to do with the device, is
-//! ten times as long, and is paid or not as the scheduler likes.
+//! The guest answers in its interrupt, so what differs from the bare loop is the device: its rings,
+//! the kick's eventfd, and one more read to see that no further frame is there. A second device
+//! looks for events for a while before it sleeps. All threads share one processor: what it costs to
+//! wake another one has nothing to do with the device, is ten times as long, and is paid or not as
+//! the scheduler likes.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -39,7 +40,8 @@ const TRIPS: usize = 100;
 /// Microseconds for which the second device polls.
 const POLL_US: u16 = 50;
 
-/// A driver that sends each frame back from the buffer it came in, in the least work that this can be.
+/// A driver that sends each frame back from the buffer it came in, in the least work that this can
+/// be.
 struct Guest {
     memory: TestMemory,
     rx: SplitFields,

@@ -58,7 +58,8 @@ impl Kind {
         }
     }
 
-    /// Header and frame. Nobody on the host wants it: the kernel takes it off the device and drops it.
+    /// Header and frame. Nobody on the host wants it: the kernel takes it off the device and drops
+    /// it.
     pub(crate) fn bytes(self) -> Vec<u8> {
         let mut bytes = vec![0; HDR_LEN + self.len()];
         let (header, frame) = bytes.split_at_mut(HDR_LEN);

@@ -52,7 +52,8 @@ pub(crate) fn open_taps(queues: usize) -> Vec<Tap> {
 /// The processors on which a thread may run.
 pub(crate) type Processors = libc::cpu_set_t;
 
-/// Keeps this thread, and those that it starts from now on, on the first of its processors; returns all of them.
+/// Keeps this thread, and those that it starts from now on, on the first of its processors; returns
+/// all of them.
 pub(crate) fn stay_on_one_processor() -> io::Result<Processors> {
     // SAFETY: all zeros are an empty set.
     let (mut all, mut one): (Processors, Processors) = unsafe { mem::zeroed() };
@@ -84,7 +85,8 @@ pub(crate) fn untracked(memory: &TestMemory) -> GuestMemoryMmap<()> {
             .mmap()
             .get_host_address(addr)
             .expect("a region is mapped");
-        // SAFETY: the region is mapped with these rights, and outlives the measurement that uses this view of it.
+        // SAFETY: the region is mapped with these rights, and outlives the measurement that uses
+        // this view of it.
         let mapping = unsafe {
             MmapRegion::build_raw(
                 host,
@@ -118,7 +120,8 @@ pub(crate) fn writev(fd: RawFd, pieces: &[libc::iovec]) -> isize {
 /// Receives one frame into `pieces`.
 #[inline]
 pub(crate) fn readv(fd: RawFd, pieces: &[libc::iovec]) -> isize {
-    // SAFETY: the pieces are mapped as long as their driver lives, and no reference to their bytes exists.
+    // SAFETY: the pieces are mapped as long as their driver lives, and no reference to their bytes
+    // exists.
     unsafe { libc::readv(fd, pieces.as_ptr(), pieces.len() as libc::c_int) }
 }
 
@@ -167,7 +170,7 @@ pub(crate) fn behind(piece: &libc::iovec, count: usize) -> libc::iovec {
 pub(crate) struct PacketSocket(OwnedFd);
 
 impl PacketSocket {
-    /// A socket on the interface of `tap`, which also receives frames of `ethertype` unless that is 0.
+    /// A socket on the interface of `tap`, which also receives frames of `ethertype`, if not 0.
     pub(crate) fn open(tap: &Tap, ethertype: u16) -> io::Result<Self> {
         // SAFETY: the call has no pointers; the descriptor is new and owned from here on.
         let fd = unsafe {

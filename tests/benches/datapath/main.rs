@@ -1,9 +1,10 @@
 //! Cost that the device adds to the system calls that move frames through a tap.
 //!
-//! Everything runs in one process in a user and network namespace of its own, on real taps. A measurement is a
-//! paired: the device and a bare loop of the same system calls do the same frames over the same buffers in turn,
-//! in slices of less than a millisecond, so that whatever else the machine does hits both. Printed are medians of
-//! the ratios of the rounds with their quartiles; nanoseconds are only for orientation.
+//! Everything runs in one process in a user and network namespace of its own, on real taps. A
+//! measurement is a paired: the device and a bare loop of the same system calls do the same frames
+//! over the same buffers in turn, in slices of less than a millisecond, so that whatever else the
+//! machine does hits both. Printed are medians of the ratios of the rounds with their quartiles;
+//! nanoseconds are only for orientation.
 //!
 //! ```text
 //!   paired     two sides in turn, medians                     driver       a driver's ring and buffers over an engine
@@ -14,8 +15,8 @@
 //!                                                             pairs      two pairs against one
 //! ```
 //!
-//! `cargo bench -p tests --bench datapath -- [tx] [rx] [ring] [calls] [echo] [pairs]`; no word means all of them. The table of
-//! `tx` and `rx` is written to `target/bench/datapath.json` too.
+//! `cargo bench -p tests --bench datapath -- [tx] [rx] [ring] [calls] [echo] [pairs]`; no word
+//! means all of them. The table of `tx` and `rx` is written to `target/bench/datapath.json` too.
 
 mod alloc;
 mod calls;

@@ -1,4 +1,5 @@
-//! The engines alone, over a backend that does nothing, beside the same work done through the `virtio-queue` crate.
+//! The engines alone, over a backend that does nothing, beside the same work done through the
+//! `virtio-queue` crate.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -104,7 +105,8 @@ fn queue(driver: &DriverRing) -> Queue {
     queue
 }
 
-/// Walks each chain, checks a copy of its header, finds the host addresses of its buffers, gives it back.
+/// Walks each chain, checks a copy of its header, finds the host addresses of its buffers, gives it
+/// back.
 fn tx_by_crate() -> f64 {
     let mut driver = DriverRing::new(Layout::Split, HDR_LEN + FRAME, false);
     let memory = &host::untracked(&driver.memory);
@@ -140,7 +142,8 @@ fn tx_by_crate() -> f64 {
     })
 }
 
-/// Walks each chain, finds the host addresses of its buffers, writes a checked header, gives it back.
+/// Walks each chain, finds the host addresses of its buffers, writes a checked header, gives it
+/// back.
 fn rx_by_crate() -> f64 {
     let mut driver = DriverRing::new(Layout::Split, 1536, true);
     let memory = &host::untracked(&driver.memory);
@@ -183,7 +186,8 @@ fn rx_by_crate() -> f64 {
     })
 }
 
-/// All of them, in turn and again: what counts is the fastest round of each, which no neighbour disturbed.
+/// All of them, in turn and again: what counts is the fastest round of each, which no neighbour
+/// disturbed.
 pub(crate) fn run() {
     println!("\nring work alone, ns a frame (batches of {SIZE})");
     let mut figures = [f64::INFINITY; 6];
@@ -211,7 +215,8 @@ pub(crate) fn run() {
     dirty_marks();
 }
 
-/// The same work over memory with vm-memory's bitmaps, whether or not somebody wants to know of writes.
+/// The same work over memory with vm-memory's bitmaps, whether or not somebody wants to know of
+/// writes.
 fn dirty_marks() {
     type Row = (&'static str, usize, fn(Layout, Marks) -> f64);
     let rows: [Row; 3] = [

@@ -1,7 +1,7 @@
 //! Receive: the device against one `readv` into one buffer per frame.
 //!
-//! Both sides read as many frames as there are and do not look for more: the call that finds the tap empty is one a
-//! batch for either, and would only hide the difference.
+//! Both sides read as many frames as there are and do not look for more: the call that finds the
+//! tap empty is one a batch for either, and would only hide the difference.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! Cost of a limit that never refuses: the same engine on the same tap, with one and without, in turn.
+//! Cost of a limit that never refuses: the same engine on the same tap, with one and without, in
+//! turn.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
@@ -17,8 +18,9 @@ use crate::paired::{self, Paired, timed};
 
 /// Bound for the cost of a limit, as a ratio of medians.
 const DEAREST: f64 = 1.02;
-/// Chains that the driver makes available at once, and whether the cost is judged there. A limiter needs the time once
-/// a batch: for a single frame that counts whole here, where waking up for it does not count at all.
+/// Chains that the driver makes available at once, and whether the cost is judged there. A limiter
+/// needs the time once a batch: for a single frame that counts whole here, where waking up for it
+/// does not count at all.
 const BATCHES: [(u16, bool); 2] = [(1, false), (32, true)];
 const KINDS: [Kind; 2] = [Kind::Plain(64), Kind::Plain(1514)];
 /// So many that the median stands still to a part of a percent.

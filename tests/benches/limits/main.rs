@@ -1,8 +1,9 @@
 //! How exactly the daemon keeps its rate limits, with a real guest, and what a limit costs.
 //!
-//! The daemon and user-mode Linux run in private namespaces. iperf3 offers more than the limit, which is changed
-//! from row to row at the control socket, and what counts is what the tap counts: bytes of frames, which is what a
-//! limit is about. A row is ten seconds of it, after two in which the burst is spent, and fails beyond 2 %.
+//! The daemon and user-mode Linux run in private namespaces. iperf3 offers more than the limit,
+//! which is changed from row to row at the control socket, and what counts is what the tap counts:
+//! bytes of frames, which is what a limit is about. A row is ten seconds of it, after two in which
+//! the burst is spent, and fails beyond 2 %.
 //!
 //! ```text
 //!   case      what is measured: words choose           bed      daemon, guest, control socket
@@ -10,9 +11,10 @@
 //!   report    the table                                cost     the engines with a limit against without
 //! ```
 //!
-//! `cargo bench -p tests --bench limits -- [tcp] [udp] [rx] [tx] [1] [2] [1M] [100M] [1G] [cost]`: words of one kind add
-//! up, words of different kinds narrow down, and no word means everything. `rx` is to the guest, `1` and `2` are
-//! queue pairs. The table is written to `target/bench/limits.json` too.
+//! `cargo bench -p tests --bench limits -- [tcp] [udp] [rx] [tx] [1] [2] [1M] [100M] [1G] [cost]`:
+//! words of one kind add up, words of different kinds narrow down, and no word means everything.
+//! `rx` is to the guest, `1` and `2` are queue pairs. The table is written to
+//! `target/bench/limits.json` too.
 
 mod case;
 mod testbed;

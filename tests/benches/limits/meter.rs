@@ -23,7 +23,8 @@ pub(crate) struct Meter {
 impl Meter {
     /// The counter of frames that go this way through `tap`.
     pub(crate) fn open(tap: &str, direction: Direction) -> Result<Self> {
-        // Received bytes stand in the first column, sent ones in the ninth; what the host sends the guest receives.
+        // Received bytes stand in the first column, sent ones in the ninth; what the host sends the
+        // guest receives.
         let column = match direction {
             Direction::Tx => 0,
             Direction::Rx => 8,
@@ -64,9 +65,9 @@ impl Meter {
         }
     }
 
-    /// Bits per second over `window`, or little more: from the passing of a frame to the passing of another. A slow
-    /// limit lets a large frame pass only now and then, and a window that ends between two would count it or not by
-    /// chance.
+    /// Bits per second over `window`, or little more: from the passing of a frame to the passing of
+    /// another. A slow limit lets a large frame pass only now and then, and a window that ends
+    /// between two would count it or not by chance.
     pub(crate) fn rate(&self, window: Duration) -> Result<f64> {
         let (start, before) = self.edge()?;
         sleep(window);

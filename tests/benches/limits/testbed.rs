@@ -18,8 +18,8 @@ const WARM_UP: Duration = Duration::from_secs(2);
 /// Measurement of one row.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// Options by number of queue pairs. The largest MTU of a tap spares a user-mode guest most of its calls and frames,
-/// which are what keeps it from offering 1 Gbit/s of UDP.
+/// Options by number of queue pairs. The largest MTU of a tap spares a user-mode guest most of its
+/// calls and frames, which are what keeps it from offering 1 Gbit/s of UDP.
 const OPTIONS: [&[&str]; 2] = [
     &["--control-path", "FOLDER/control.sock", "--mtu", "65521"],
     &[

@@ -13,8 +13,8 @@ const SECONDS: u32 = 300;
 const LIMIT: Duration = Duration::from_secs(30);
 /// Connections: enough that there is always a frame for a single queue, and some for each of two.
 const FLOWS: [u32; 2] = [4, 8];
-/// A datagram that fills a frame of the usual MTU, one that fills a jumbo frame, and one that fills a frame of the MTU in
-/// use here. A user-mode guest is slow at each call and each frame.
+/// A datagram that fills a frame of the usual MTU, one that fills a jumbo frame, and one that fills
+/// a frame of the MTU in use here. A user-mode guest is slow at each call and each frame.
 const DATAGRAM: u32 = 1472;
 const LARGE_DATAGRAM: u32 = 8972;
 const HUGE_DATAGRAM: u32 = 65_493;
@@ -57,7 +57,8 @@ fn options(case: &Case) -> String {
         Direction::Tx => "-R",
     };
     let load = match (case.proto, case.limit) {
-        // A frame of 64 KB takes half a second then: one more or less in the window would be 5 % of the row.
+        // A frame of 64 KB takes half a second then: one more or less in the window would be 5 % of
+        // the row.
         (Proto::Tcp, Limit::Mega) => "-w 16K".to_owned(),
         (Proto::Tcp, _) => String::new(),
         (Proto::Udp, _) => datagrams(case, flows),
@@ -67,7 +68,8 @@ fn options(case: &Case) -> String {
 
 fn datagrams(case: &Case, flows: u32) -> String {
     let bits = case.limit.bits();
-    // From the guest as fast as the device takes them: a pace of its own would be that of its coarse clock.
+    // From the guest as fast as the device takes them: a pace of its own would be that of its
+    // coarse clock.
     let (length, rate) = match (case.direction, case.limit) {
         (Direction::Rx, Limit::Giga) => (LARGE_DATAGRAM, bits / 10 * 13),
         (Direction::Rx, _) => (DATAGRAM, bits * 2),

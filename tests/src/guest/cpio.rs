@@ -58,8 +58,8 @@ impl Archive {
         }
     }
 
-    /// The header is the magic and thirteen fields of eight hexadecimal digits; the name and the data are each
-    /// padded to four bytes.
+    /// The header is the magic and thirteen fields of eight hexadecimal digits; the name and the
+    /// data are each padded to four bytes.
     fn entry(&mut self, path: &str, mode: u32, device: (u32, u32), data: &[u8]) {
         let name = path.trim_start_matches('/');
         self.inode += 1;

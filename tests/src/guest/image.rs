@@ -14,7 +14,8 @@ const INIT: &str = include_str!("../../guest/init");
 /// Programs that busybox does not have in full.
 const TOOLS: &[&str] = &["ethtool", "iperf3"];
 
-/// Modules in the order in which they can be loaded: IPv6 and VLAN first, then the bus, the driver last.
+/// Modules in the order in which they can be loaded: IPv6 and VLAN first, then the bus, the driver
+/// last.
 const MODULES: &[&str] = &["crc_ccitt", "ipv6", "llc", "stp", "garp", "mrp", "8021q"];
 const PCI_MODULES: &[&str] = &[
     "virtio_ring",

@@ -34,8 +34,8 @@ impl Kernel {
         })
     }
 
-    /// Debian's cloud kernel, unpacked below `cache`; downloaded there on first use. It is not installed on this
-    /// machine: that would rebuild the machine's own boot files.
+    /// Debian's cloud kernel, unpacked below `cache`; downloaded there on first use. It is not
+    /// installed on this machine: that would rebuild the machine's own boot files.
     ///
     /// # Errors
     /// [`Error::Missing`] when it cannot be had.
@@ -71,7 +71,8 @@ impl Kernel {
     }
 }
 
-/// Unpacks beside the goal and renames, so that an interrupted download leaves nothing that looks complete.
+/// Unpacks beside the goal and renames, so that an interrupted download leaves nothing that looks
+/// complete.
 fn download(folder: &Path) -> Result<()> {
     let partial = folder.with_extension("partial");
     let _absent = fs::remove_dir_all(&partial);

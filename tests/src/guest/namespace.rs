@@ -16,11 +16,11 @@ pub fn is_inside() -> bool {
     env::var_os(INSIDE).is_some()
 }
 
-/// Runs this program again, with the same arguments and the given variables, inside new network, mount and
-/// process namespaces, and waits for it.
+/// Runs this program again, with the same arguments and the given variables, inside new network,
+/// mount and process namespaces, and waits for it.
 ///
-/// It is process 1 there, so the kernel kills everything it started when it ends, and it is itself killed when this
-/// process ends. Whoever is not root becomes root of a new user namespace.
+/// It is process 1 there, so the kernel kills everything it started when it ends, and it is itself
+/// killed when this process ends. Whoever is not root becomes root of a new user namespace.
 ///
 /// # Errors
 /// [`Error::Io`] when `unshare` cannot be started.

@@ -86,7 +86,8 @@ impl Process {
             .map_err(Error::io(format!("writing to {name}")))
     }
 
-    /// Waits until the output that was not read yet satisfies `search`, which says how many bytes it took.
+    /// Waits until the output that was not read yet satisfies `search`, which says how many bytes
+    /// it took.
     ///
     /// # Errors
     /// [`Error::Timeout`], or [`Error::Ended`] when the program ends first.
@@ -158,7 +159,8 @@ impl Process {
     /// Everything the program has printed that was not read yet, after its end.
     #[must_use]
     pub fn take_output(&mut self) -> String {
-        // The pipes close with the program, unless it has left a child behind that still holds them.
+        // The pipes close with the program, unless it has left a child behind that still holds
+        // them.
         while let Ok(event) = self.events.recv_timeout(KILL_LIMIT) {
             self.take(event);
         }

@@ -1,8 +1,9 @@
 //! Processors, and the processes that run on each.
 //!
-//! A guest has the last processor, everything else the others. Left alone, the scheduler puts a guest, the daemon and
-//! the program that talks to the guest on the processor where one woke the other, or apart, and changes its mind
-//! every few seconds: rates of one and the same device differed by a factor of three.
+//! A guest has the last processor, everything else the others. Left alone, the scheduler puts a
+//! guest, the daemon and the program that talks to the guest on the processor where one woke the
+//! other, or apart, and changes its mind every few seconds: rates of one and the same device
+//! differed by a factor of three.
 
 use std::ffi::OsStr;
 use std::process::Command;
@@ -18,7 +19,8 @@ struct Shares {
     rest: String,
 }
 
-/// Keeps this process and all that it starts from now on, but for guests, off the guests' processor.
+/// Keeps this process and all that it starts from now on, but for guests, off the guests'
+/// processor.
 ///
 /// # Errors
 /// When `taskset` fails.

@@ -1,4 +1,5 @@
-//! QEMU without hardware virtualisation: slow, but another driver binding (virtio-pci) and another front-end.
+//! QEMU without hardware virtualisation: slow, but another driver binding (virtio-pci) and another
+//! front-end.
 
 use std::path::Path;
 use std::time::Duration;

@@ -119,8 +119,8 @@ impl Guest {
         self.process.tail()
     }
 
-    /// Types a command. Its end shows by a marker, which is put together only by the guest's shell: it does not
-    /// stand in what was typed, nor does it occur twice.
+    /// Types a command. Its end shows by a marker, which is put together only by the guest's shell:
+    /// it does not stand in what was typed, nor does it occur twice.
     fn start(&mut self, command: &str) -> Result<()> {
         self.commands += 1;
         let number = self.commands;

@@ -85,7 +85,8 @@ impl Assets {
         Self { cache }
     }
 
-    /// Downloads the kernel if need be and packs the image of a machine. Not inside a namespace without network.
+    /// Downloads the kernel if need be and packs the image of a machine. Not inside a namespace
+    /// without network.
     ///
     /// # Errors
     /// When something is missing on this machine.
@@ -244,7 +245,8 @@ impl Testbed {
         ))
     }
 
-    /// Powers the guest off; the daemon has to survive that and to end with status 0 when it is asked to.
+    /// Powers the guest off; the daemon has to survive that and to end with status 0 when it is
+    /// asked to.
     ///
     /// # Errors
     /// When either end is not orderly.

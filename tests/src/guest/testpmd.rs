@@ -1,5 +1,5 @@
-//! DPDK's `testpmd` with its user-space virtio driver: a driver that shares no code with Linux', and a front-end of its
-//! own (`virtio-user`). It sends every frame back as it came.
+//! DPDK's `testpmd` with its user-space virtio driver: a driver that shares no code with Linux',
+//! and a front-end of its own (`virtio-user`). It sends every frame back as it came.
 
 use std::path::Path;
 use std::time::Duration;
@@ -26,7 +26,8 @@ pub struct Rings {
     pub packed: bool,
     /// Buffers are used in the order in which they were made available.
     pub in_order: bool,
-    /// Long chains are in tables of their own. The driver has no switch for this: the device must not offer it.
+    /// Long chains are in tables of their own. The driver has no switch for this: the device must
+    /// not offer it.
     pub indirect: bool,
 }
 

@@ -16,8 +16,9 @@ const BOOT_LIMIT: Duration = Duration::from_secs(30);
 /// When the guest does not come up.
 pub fn boot(kernel: &Kernel, image: &Path, sockets: &[&Path], folder: &Path) -> Result<Guest> {
     let mut command = processors::guest_command(&kernel.image);
-    // `nohz=off`: an interrupt that comes between this kernel's last look for work and its sleep does not wake it,
-    // only its next timer does. Without a steady tick that may be half a second later.
+    // `nohz=off`: an interrupt that comes between this kernel's last look for work and its sleep
+    // does not wake it, only its next timer does. Without a steady tick that may be half a second
+    // later.
     command
         .args([
             "mem=256M",

@@ -22,8 +22,8 @@ const EVENT_IDX: Features = Features::VIRTIO_F_EVENT_IDX;
 const PACKED: Features = Features::VIRTIO_F_RING_PACKED;
 const IN_ORDER: Features = Features::VIRTIO_F_IN_ORDER;
 
-/// Features that a driver leaves out to get each kind of ring: packed and split, with and without event index, in order and
-/// not.
+/// Features that a driver leaves out to get each kind of ring: packed and split, with and without
+/// event index, in order and not.
 pub const RINGS: [Features; 8] = [
     Features::empty(),
     EVENT_IDX,
@@ -155,7 +155,8 @@ impl Rig {
         }
     }
 
-    /// A device with one pair whose driver accepted all that is offered except `without`, and is running.
+    /// A device with one pair whose driver accepted all that is offered except `without`, and is
+    /// running.
     #[must_use]
     pub fn running(without: Features) -> Self {
         let mut rig = Self::new(Self::config(1));
@@ -184,7 +185,8 @@ impl Rig {
         Features::from_bits_retain(self.device.acked_features())
     }
 
-    /// Accepts all that is offered except `without` and what needs it, lays rings out, and sets DRIVER_OK.
+    /// Accepts all that is offered except `without` and what needs it, lays rings out, and sets
+    /// DRIVER_OK.
     pub fn start(&mut self, without: Features) {
         self.negotiate(without);
         self.lay_out(SIZE);
@@ -368,8 +370,8 @@ impl Rig {
         found.expect("there is a counter of this name").1
     }
 
-    /// Lets `frames` arrive at pair 0 and returns those that the driver gets to see. The device is paused and
-    /// resumed in between: then it has looked at all of them.
+    /// Lets `frames` arrive at pair 0 and returns those that the driver gets to see. The device is
+    /// paused and resumed in between: then it has looked at all of them.
     pub fn sees(&mut self, frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
         self.post(0, &vec![HDR_LEN + 2048; frames.len()]);
         for bytes in frames {
@@ -394,7 +396,8 @@ pub fn resume(rig: &mut Rig) {
     Pausable::resume(&mut *rig.device).expect("the device resumes");
 }
 
-/// Makes more available on queue `index`, a split ring, than it has room for: the ring is broken (VQ-SPL-11).
+/// Makes more available on queue `index`, a split ring, than it has room for: the ring is broken
+/// (VQ-SPL-11).
 pub fn break_ring(rig: &mut Rig, index: u16) {
     let memory = rig.memory.clone();
     let queue = rig.queue(index);

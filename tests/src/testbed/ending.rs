@@ -5,9 +5,9 @@ use net_device::{Snapshottable, VirtioDevice};
 use crate::testbed::{Rig, bounded, chain, resume};
 
 impl Rig {
-    /// Pauses the device, takes its state, and returns a device made alike that was restored from it: whatever the
-    /// driver did to its rings, and whether or not the device shows NEEDS_RESET, which goes with the state. The
-    /// device stays paused.
+    /// Pauses the device, takes its state, and returns a device made alike that was restored from
+    /// it: whatever the driver did to its rings, and whether or not the device shows NEEDS_RESET,
+    /// which goes with the state. The device stays paused.
     ///
     /// # Panics
     /// There is no such state, or it does not restore.
@@ -28,8 +28,9 @@ impl Rig {
         next
     }
 
-    /// The end of every test with a hostile driver: its device can be saved, and unless it shows NEEDS_RESET another
-    /// one goes on where it stood, on the rings as they are. Either can be reset.
+    /// The end of every test with a hostile driver: its device can be saved, and unless it shows
+    /// NEEDS_RESET another one goes on where it stood, on the rings as they are. Either can be
+    /// reset.
     ///
     /// # Panics
     /// A snapshot does not restore, or a device hangs.

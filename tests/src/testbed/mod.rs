@@ -6,9 +6,10 @@
 //!         TestMemory ------------'                       '-- or a real tap, in a namespace (isolated)
 //! ```
 //!
-//! Real worker threads run here, so a test waits for events: each wait ends when a [`Doorbell`] rings and the condition
-//! holds, and its limit only turns a hang into a failure that says what did not happen. The driver is a strict one:
-//! it kicks only when the device asks for it, and looks at its rings only when it was interrupted.
+//! Real worker threads run here, so a test waits for events: each wait ends when a [`Doorbell`]
+//! rings and the condition holds, and its limit only turns a hang into a failure that says what did
+//! not happen. The driver is a strict one: it kicks only when the device asks for it, and looks at
+//! its rings only when it was interrupted.
 
 mod doorbell;
 mod driver;

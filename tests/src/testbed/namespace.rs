@@ -16,8 +16,8 @@ pub fn alone<F: FnOnce()>(body: F) {
     run(Command::new(program), body, "");
 }
 
-/// Runs `body`, a closure written in the test function, in a user and network namespace of its own: it has the
-/// right to make interfaces there, and all of them end with it.
+/// Runs `body`, a closure written in the test function, in a user and network namespace of its own:
+/// it has the right to make interfaces there, and all of them end with it.
 pub fn isolated<F: FnOnce()>(body: F) {
     let mut command = Command::new("unshare");
     command.args(["--user", "--map-root-user", "--net", "--"]);

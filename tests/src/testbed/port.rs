@@ -60,7 +60,8 @@ pub fn port(caps: Caps) -> (Port, Network) {
 }
 
 impl Network {
-    /// Waits until `count` frames were sent, and takes all there are: each with its header, in order.
+    /// Waits until `count` frames were sent, and takes all there are: each with its header, in
+    /// order.
     #[must_use]
     pub fn wait_sent(&self, count: usize) -> Vec<Vec<u8>> {
         let mut sent = Vec::new();

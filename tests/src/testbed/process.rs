@@ -86,8 +86,8 @@ pub fn threads_named(prefix: &str) -> Vec<Thread> {
 
 /// Returns when this process has `count` threads whose names begin with `prefix`.
 ///
-/// The kernel wakes whoever joins a thread before it takes the thread out of its list: a look right after the join may
-/// still see it.
+/// The kernel wakes whoever joins a thread before it takes the thread out of its list: a look right
+/// after the join may still see it.
 ///
 /// # Panics
 /// There are others after ten seconds.

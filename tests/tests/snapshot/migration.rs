@@ -85,7 +85,8 @@ fn resume_interrupts_every_queue_once_and_looks_for_lost_kicks() {
         for index in 0..5 {
             assert_eq!(rig.irq.queue(index), 1, "queue {index}");
         }
-        // The link may be another here, and an interrupt for it may have been lost as well (NET-CFG-15).
+        // The link may be another here, and an interrupt for it may have been lost as well
+        // (NET-CFG-15).
         assert_eq!(rig.irq.config(), 1);
         resume(&mut rig);
         pause(&mut rig);

@@ -161,7 +161,8 @@ fn each(s: &mut NetState, change: impl FnMut(&mut QueueState)) {
     s.queues.iter_mut().for_each(change);
 }
 
-/// Values that could be a state of the device, or what is only known to be none when its rings are looked at.
+/// Values that could be a state of the device, or what is only known to be none when its rings are
+/// looked at.
 const HARMLESS: &[(&str, Change)] = &[
     ("nothing", |_| {}),
     ("another id", |s| s.id = "another".to_owned()),
@@ -235,8 +236,8 @@ const HARMLESS: &[(&str, Change)] = &[
     ("most tokens", |s| all_levels(s, HIGHEST)),
 ];
 
-/// Lets the guest of `from` go on in `next`, which took a state for its own, as far as that goes. Afterwards the
-/// next driver finds a device as good as new.
+/// Lets the guest of `from` go on in `next`, which took a state for its own, as far as that goes.
+/// Afterwards the next driver finds a device as good as new.
 fn live(name: &str, from: Rig, next: Rig, without: Features) {
     let mut rig = from.move_to(next);
     match rig.try_activate(rig.setups()) {

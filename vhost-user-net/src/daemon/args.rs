@@ -200,7 +200,8 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = 32768)]
     pub queue_size: u16,
 
-    /// Microseconds to look for more frames before sleeping, up to 1000: spends a CPU's time on a shorter latency
+    /// Microseconds to look for more frames before sleeping, up to 1000: spends a CPU's time on a
+    /// shorter latency
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub poll_us: u16,
 
@@ -220,11 +221,13 @@ pub struct ServeArgs {
     #[arg(long, value_name = "SCOPE", default_value = "device", value_parser = scope(), help_heading = LIMITS)]
     pub limit_scope: LimitScope,
 
-    /// Tap requests a second that the guest's control commands may cause (twice as many at once); 0: no limit
+    /// Tap requests a second that the guest's control commands may cause (twice as many at once);
+    /// 0: no limit
     #[arg(long, value_name = "N", default_value_t = 100, help_heading = LIMITS)]
     pub control_rate: u32,
 
-    /// Count frames against a budget that devices of this process share; one gives it, as in a:tx=1Gbit,rx-pps=20kpps
+    /// Count frames against a budget that devices of this process share; one gives it, as in
+    /// a:tx=1Gbit,rx-pps=20kpps
     #[arg(long, value_name = "NAME[:LIMITS]", help_heading = LIMITS)]
     pub group: Option<Membership>,
 

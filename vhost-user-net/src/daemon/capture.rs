@@ -20,8 +20,8 @@ const HEADER_LEN: usize = 24;
 
 /// One queue pair's way into the file. Clones write to the same file.
 ///
-/// Each record is one `write` at the file's end, so records of several pairs never mix. When one fails, as on a full
-/// disk, that is logged once, and further frames are not captured.
+/// Each record is one `write` at the file's end, so records of several pairs never mix. When one
+/// fails, as on a full disk, that is logged once, and further frames are not captured.
 #[derive(Clone, Debug)]
 pub struct PcapFile {
     /// `None` once writing has failed.

@@ -1,7 +1,8 @@
 //! The control socket: an operator's commands to the running daemon.
 //!
-//! Lines in, lines out, over a Unix stream socket that only the daemon's user can connect to. Each command is
-//! answered by what it prints, and then `ok`; or by `error: ` and why, and has no effect:
+//! Lines in, lines out, over a Unix stream socket that only the daemon's user can connect to. Each
+//! command is answered by what it prints, and then `ok`; or by `error: ` and why, and has no
+//! effect:
 //!
 //! | command | does |
 //! |---|---|
@@ -12,8 +13,8 @@
 //! | `counters` | prints what the device has moved and dropped since the start, a name and a number each |
 //! | `help` | prints this list |
 //!
-//! It is served in the daemon's one wait and never blocks: lines have a largest length, only so many clients are
-//! kept, and one that does not read its answers is not asked for more.
+//! It is served in the daemon's one wait and never blocks: lines have a largest length, only so
+//! many clients are kept, and one that does not read its answers is not asked for more.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -62,7 +63,8 @@ pub struct ControlSocket {
 }
 
 impl ControlSocket {
-    /// Listens at `path`, for a device that has `limits`. A socket that nobody listens on any more is replaced.
+    /// Listens at `path`, for a device that has `limits`. A socket that nobody listens on any more
+    /// is replaced.
     ///
     /// # Errors
     /// Somebody listens, the path is something else, or cannot be made.

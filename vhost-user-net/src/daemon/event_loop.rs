@@ -43,8 +43,8 @@ impl<'a> EventLoop<'a> {
         self.control = control;
     }
 
-    /// Waits once for those of `own` that are there, at most `timeout_ms`, and returns which of them are ready. An
-    /// operator who asks for something meanwhile is answered, about `device`.
+    /// Waits once for those of `own` that are there, at most `timeout_ms`, and returns which of
+    /// them are ready. An operator who asks for something meanwhile is answered, about `device`.
     pub(crate) fn wait<const N: usize>(
         &mut self,
         own: [Option<Wanted<'_>>; N],

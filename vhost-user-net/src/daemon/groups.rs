@@ -1,7 +1,7 @@
 //! Budgets that several devices of this process share: `--group NAME[:LIMITS]`.
 //!
-//! A device's own limits stay inside the group's, so a frame takes from both, all or nothing. Each direction has its
-//! own budget.
+//! A device's own limits stay inside the group's, so a frame takes from both, all or nothing. Each
+//! direction has its own budget.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -91,7 +91,8 @@ impl Shared {
         })
     }
 
-    /// Changes the limits that [`Limits::with`] reads, at once and for all devices; tokens and debt stay.
+    /// Changes the limits that [`Limits::with`] reads, at once and for all devices; tokens and debt
+    /// stay.
     ///
     /// # Errors
     /// One of the changes is refused, and none is made.
@@ -117,7 +118,8 @@ impl Shared {
     }
 }
 
-/// To the guests and from them. A direction without a limit has its group all the same, for one that comes later.
+/// To the guests and from them. A direction without a limit has its group all the same, for one
+/// that comes later.
 fn budgets(name: &str, limits: &Limits) -> Result<[RateLimiterConfig; 2], GroupError> {
     let usable = |limit: Result<Option<RateLimiterConfig>, RateError>| {
         let limit = limit.map_err(|error| GroupError::Rate(name.to_owned(), error))?;
@@ -140,7 +142,8 @@ impl fmt::Display for Shared {
 /// The groups of `places`, in their order.
 ///
 /// # Errors
-/// Exactly one of a group's devices has to give its limits (others may repeat them), and these have to be usable.
+/// Exactly one of a group's devices has to give its limits (others may repeat them), and these have
+/// to be usable.
 pub fn form(places: &[Option<&Membership>]) -> Result<Vec<Option<Arc<Shared>>>, GroupError> {
     let mut said: BTreeMap<&str, Option<Limits>> = BTreeMap::new();
     for place in places.iter().flatten() {

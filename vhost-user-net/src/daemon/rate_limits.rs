@@ -8,8 +8,8 @@ use net_device::rate_limiter::{Quantity, Rate, RateError, RateLimiterConfig};
 #[cfg(test)]
 mod tests;
 
-/// Bytes that a bucket holds at least unless told otherwise: the largest frame that a guest may send with
-/// segmentation offload, so that none has to go into debt.
+/// Bytes that a bucket holds at least unless told otherwise: the largest frame that a guest may
+/// send with segmentation offload, so that none has to go into debt.
 const GSO_FRAME: u64 = 65_536 + 14;
 
 /// Limits in both directions, in bytes and in frames.
@@ -32,7 +32,8 @@ pub struct Limits {
     #[arg(long, value_name = "RATE", value_parser = frames)]
     tx_pps: Option<Rate>,
 
-    /// Bytes that may pass at once, such as 256KiB; never below what 10 ms bring [default: a frame of 64 KiB]
+    /// Bytes that may pass at once, such as 256KiB; never below what 10 ms bring [default: a frame
+    /// of 64 KiB]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     burst: Option<u64>,
 }
@@ -73,7 +74,8 @@ fn frames(text: &str) -> Result<Rate, LimitsError> {
     }
 }
 
-/// Sizes have the units of rates: a size is what a rate brings in one second. A bare number counts bytes.
+/// Sizes have the units of rates: a size is what a rate brings in one second. A bare number counts
+/// bytes.
 fn size(text: &str) -> Result<u64, LimitsError> {
     const SECOND_NS: u64 = 1_000_000_000;
     let refused = || LimitsError::Size(text.to_owned());

@@ -1,8 +1,8 @@
 //! Where front-ends come from, and one conversation after the other with them.
 //!
-//! The thread of a device has one wait, for everything that can happen to it: a signal to end, a front-end, the device, an
-//! operator.
-//! Nothing else in this crate blocks, so SIGTERM is answered at once whatever a front-end does or leaves undone.
+//! The thread of a device has one wait, for everything that can happen to it: a signal to end, a
+//! front-end, the device, an operator. Nothing else in this crate blocks, so SIGTERM is answered at
+//! once whatever a front-end does or leaves undone.
 
 use std::error::Error;
 use std::fs::File;
@@ -227,7 +227,8 @@ impl<'a> Server<'a> {
         end
     }
 
-    /// Takes messages until the end of the conversation. What the front-end does wrong goes to the log, on one line.
+    /// Takes messages until the end of the conversation. What the front-end does wrong goes to the
+    /// log, on one line.
     fn session_loop(&mut self, socket: UnixStream) -> Result<End, ServeError> {
         let name = &self.name;
         let begun = Connection::new(socket).and_then(|it| {

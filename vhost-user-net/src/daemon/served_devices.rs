@@ -1,9 +1,9 @@
 //! The devices of one process, which end together.
 //!
-//! Each device has a thread of its own that serves its front-ends, the first one the main thread. A signal ends them
-//! all. So does a worker that is lost, whichever device it belonged to: what supervises the daemon sees the process
-//! and starts it again, while a device that is dead in a process that lives would stay so. Hence devices of one process
-//! had better have one owner.
+//! Each device has a thread of its own that serves its front-ends, the first one the main thread. A
+//! signal ends them all. So does a worker that is lost, whichever device it belonged to: what
+//! supervises the daemon sees the process and starts it again, while a device that is dead in a
+//! process that lives would stay so. Hence devices of one process had better have one owner.
 
 use std::error::Error;
 use std::fs::File;
@@ -71,7 +71,8 @@ struct ServedDevice {
 }
 
 impl ServedDevice {
-    /// Serves until the end, which is everybody's unless its front-end was the only one it could have.
+    /// Serves until the end, which is everybody's unless its front-end was the only one it could
+    /// have.
     fn serve(mut self, termination: &Termination, lost: &File) -> Result<(), ServeError> {
         let shutdown = ShutdownOnDrop(lost);
         let server = Server::new(&mut self.device, termination, lost);

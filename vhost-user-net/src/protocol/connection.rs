@@ -1,8 +1,9 @@
 //! One front-end's socket: whole messages in, whole replies out, and never a wait inside.
 //!
-//! The socket does not block. What has arrived of a message is kept until the rest comes, and what a slow
-//! front-end has not read of a reply is kept until it does; no further request is taken meanwhile. So the caller's
-//! one wait covers every case, and a front-end that stalls half-way holds up nothing but itself.
+//! The socket does not block. What has arrived of a message is kept until the rest comes, and what
+//! a slow front-end has not read of a reply is kept until it does; no further request is taken
+//! meanwhile. So the caller's one wait covers every case, and a front-end that stalls half-way
+//! holds up nothing but itself.
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -105,8 +106,8 @@ impl Connection {
         self.flush()
     }
 
-    /// Whether replies can still be sent. A front-end that passed its own end of the socket as one that the back-end
-    /// shuts has shut this end as well, and would never be seen to close it.
+    /// Whether replies can still be sent. A front-end that passed its own end of the socket as one
+    /// that the back-end shuts has shut this end as well, and would never be seen to close it.
     ///
     /// # Errors
     /// The connection is over.

@@ -1,5 +1,5 @@
-//! The dirty log: one bit for each 4 KiB page that the device wrote, in memory that the front-end reads while a
-//! migration runs.
+//! The dirty log: one bit for each 4 KiB page that the device wrote, in memory that the front-end
+//! reads while a migration runs.
 
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -20,8 +20,8 @@ const PAGE: u64 = 0x1000;
 
 /// The bitmap, mapped. Clones share it.
 ///
-/// The front-end that gave it can take its memory away again. A mark is lost then, and so is the migration: the bitmap
-/// remembers it, and tells whom it was told to.
+/// The front-end that gave it can take its memory away again. A mark is lost then, and so is the
+/// migration: the bitmap remembers it, and tells whom it was told to.
 #[derive(Clone)]
 pub struct DirtyBitmap {
     bytes: SharedBytes,
@@ -62,10 +62,12 @@ impl DirtyBitmap {
         end.div_ceil(8 * PAGE) <= self.bytes.len() as u64
     }
 
-    /// Sets the bit of each page that `len` bytes at `addr` touch. Pages beyond the bitmap have no bit.
+    /// Sets the bit of each page that `len` bytes at `addr` touch. Pages beyond the bitmap have no
+    /// bit.
     ///
-    /// Byte-wise atomic OR: the front-end fetches and clears bits at the same time, and whatever was written
-    /// before is visible to whoever fetches the bit. Returns whether this call was the first to find no memory.
+    /// Byte-wise atomic OR: the front-end fetches and clears bits at the same time, and whatever
+    /// was written before is visible to whoever fetches the bit. Returns whether this call was the
+    /// first to find no memory.
     pub fn mark(&self, addr: u64, len: u64) -> bool {
         let pages = self.bytes.len() as u64 * 8;
         let Some(last) = len
@@ -104,8 +106,9 @@ pub struct DirtyPages {
 }
 
 impl DirtyPages {
-    /// Marks at guest-physical addresses, and `used_rings` also where they say. When the bitmap is lost, `session`
-    /// gets a configuration interrupt, so that whoever serves it looks at [`DirtyBitmap::is_lost`].
+    /// Marks at guest-physical addresses, and `used_rings` also where they say. When the bitmap is
+    /// lost, `session` gets a configuration interrupt, so that whoever serves it looks at
+    /// [`DirtyBitmap::is_lost`].
     #[must_use]
     pub fn new(
         bitmap: DirtyBitmap,

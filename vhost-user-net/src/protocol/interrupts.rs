@@ -1,7 +1,8 @@
-//! How the device's workers reach the front-end: one event descriptor for each ring, swapped while they run.
+//! How the device's workers reach the front-end: one event descriptor for each ring, swapped while
+//! they run.
 //!
-//! A worker writes to descriptors that cannot block, and nothing else: whatever takes more than that is left to the
-//! thread that serves the connection, which [`Interrupts::config_event`] wakes.
+//! A worker writes to descriptors that cannot block, and nothing else: whatever takes more than
+//! that is left to the thread that serves the connection, which [`Interrupts::config_event`] wakes.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -14,8 +15,8 @@ use net_device::{Interrupt, InterruptSource};
 use crate::sys;
 use crate::sys::foreign;
 
-/// Takes a descriptor that a front-end passed for events, once it is known that using it asks nobody, and makes it
-/// non-blocking.
+/// Takes a descriptor that a front-end passed for events, once it is known that using it asks
+/// nobody, and makes it non-blocking.
 ///
 /// # Errors
 /// It is neither an event counter nor a pipe, or cannot be examined.
@@ -47,8 +48,8 @@ impl Call {
             return event_file(fd).map(Self::Event);
         }
         let socket = UnixStream::from(fd);
-        // Both ends of a connection through a path are known by that path. One held here would keep the connection,
-        // and so the device, from ending with its front-end.
+        // Both ends of a connection through a path are known by that path. One held here would keep
+        // the connection, and so the device, from ending with its front-end.
         if !(socket.local_addr()?.is_unnamed() && socket.peer_addr()?.is_unnamed()) {
             let what = "the socket has a name; pass one of socketpair(), an eventfd or a pipe";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
@@ -56,7 +57,8 @@ impl Call {
         Ok(Self::Socket(socket))
     }
 
-    /// Adds one to what the other end has not read; one that takes no more has been signalled already.
+    /// Adds one to what the other end has not read; one that takes no more has been signalled
+    /// already.
     fn signal(&self) -> io::Result<()> {
         match self {
             Self::Event(file) => signal(Some(file)),
@@ -83,8 +85,8 @@ pub struct Interrupts {
 impl Interrupts {
     /// Interrupts of `rings` rings, none of which has a descriptor yet.
     ///
-    /// Without `sockets` no socket is taken for one: on a connection without a name it could be the front-end's own
-    /// end, and whoever holds that never sees the connection end.
+    /// Without `sockets` no socket is taken for one: on a connection without a name it could be the
+    /// front-end's own end, and whoever holds that never sees the connection end.
     ///
     /// # Errors
     /// No event descriptor can be made.
@@ -105,7 +107,8 @@ impl Interrupts {
     /// SET_VRING_CALL: the old descriptor is closed. Without a new one the driver polls.
     ///
     /// # Errors
-    /// It is neither an event counter, a pipe nor an unnamed socket, or a socket where none may be passed.
+    /// It is neither an event counter, a pipe nor an unnamed socket, or a socket where none may be
+    /// passed.
     pub fn set_call(&self, ring: usize, fd: Option<OwnedFd>) -> io::Result<()> {
         let Some(slot) = self.calls.get(ring) else {
             return Ok(());

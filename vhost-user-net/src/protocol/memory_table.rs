@@ -1,7 +1,7 @@
 //! The memory table: which file holds which part of the guest's memory, mapped here.
 //!
-//! A front-end names memory in two ways. Buffers in rings are guest-physical addresses; the rings themselves are
-//! addresses in the front-end's own process, which only this table can translate.
+//! A front-end names memory in two ways. Buffers in rings are guest-physical addresses; the rings
+//! themselves are addresses in the front-end's own process, which only this table can translate.
 
 use std::fs::File;
 use std::io;
@@ -24,12 +24,13 @@ pub const MAX_SLOTS: usize = 256;
 
 /// Most bytes that one front-end's memory table may map.
 ///
-/// A sparse file costs nothing and may be as long as one likes, but a process has only 2^47 bytes of addresses for all
-/// of its devices. The largest hosts have a few of these units, and a table that replaces another is mapped before the
-/// other one goes.
+/// A sparse file costs nothing and may be as long as one likes, but a process has only 2^47 bytes
+/// of addresses for all of its devices. The largest hosts have a few of these units, and a table
+/// that replaces another is mapped before the other one goes.
 pub const MAX_MEMORY: u64 = 8 << 40;
 
-/// Most bytes of a dirty log: a bit for each page of 52 bits of addresses, more than any processor has.
+/// Most bytes of a dirty log: a bit for each page of 52 bits of addresses, more than any processor
+/// has.
 const MAX_LOG: u64 = 1 << 37;
 
 /// Reasons to refuse a file to map.
@@ -38,7 +39,8 @@ pub enum MapError {
     /// The file's size is unknown.
     #[error("cannot examine the file")]
     Examine(#[source] io::Error),
-    /// Not a file of which no process but the kernel is asked, and whose size says how much can be touched.
+    /// Not a file of which no process but the kernel is asked, and whose size says how much can be
+    /// touched.
     #[error(
         "the descriptor is not a file in tmpfs or hugetlbfs; pass a memfd, or a file in /dev/shm"
     )]
@@ -117,7 +119,8 @@ fn memory_file(fd: OwnedFd, offset: u64, len: u64, max: u64) -> Result<(File, us
     }
 }
 
-/// Maps the `len` bytes of a dirty log in `fd` from `offset`, shared with whoever else has the file.
+/// Maps the `len` bytes of a dirty log in `fd` from `offset`, shared with whoever else has the
+/// file.
 ///
 /// # Errors
 /// The range is not wholly inside a file in tmpfs or hugetlbfs, or the kernel refuses.
@@ -160,7 +163,8 @@ impl Region {
     }
 }
 
-/// The table, as a value: a change makes another one, and the old one stays good until the new one is in use.
+/// The table, as a value: a change makes another one, and the old one stays good until the new one
+/// is in use.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryTable {
     /// Sorted by guest-physical address, without overlap.
@@ -196,8 +200,8 @@ impl MemoryTable {
         Err(MemoryError::Region { gpa, source })
     }
 
-    /// The table with one more region; a region that is there already changes nothing (QEMU 7.2 announces a region
-    /// once for each queue pair).
+    /// The table with one more region; a region that is there already changes nothing (QEMU 7.2
+    /// announces a region once for each queue pair).
     ///
     /// # Errors
     /// The table is full, the region cannot be mapped, or overlaps another.
@@ -272,16 +276,18 @@ impl MemoryTable {
         })
     }
 
-    /// Copies what lies at guest-physical address `gpa` to `bytes`; `None` when that is not guest memory, or not any more.
+    /// Copies what lies at guest-physical address `gpa` to `bytes`; `None` when that is not guest
+    /// memory, or not any more.
     #[must_use]
     pub fn read(&self, gpa: u64, bytes: &mut [u8]) -> Option<()> {
         let memory = GuestRam::new(self.guest_memory().ok()??).ok()?;
         memory.read(gpa, bytes).ok()
     }
 
-    /// Whether the packed ring at `desc` has never been round: user-mode Linux says that such a ring starts at 0, which
-    /// for every other front-end is the start of the second lap. After a lap the first descriptor has been used, and
-    /// its two lap bits are not both clear, nor as the driver sets them in the first lap. VirtIO 1.4 §2.8.1.
+    /// Whether the packed ring at `desc` has never been round: user-mode Linux says that such a
+    /// ring starts at 0, which for every other front-end is the start of the second lap. After a
+    /// lap the first descriptor has been used, and its two lap bits are not both clear, nor as the
+    /// driver sets them in the first lap. VirtIO 1.4 §2.8.1.
     #[must_use]
     pub fn is_unused_packed_ring(&self, desc: u64) -> bool {
         const FLAGS: u64 = 14;

@@ -4,9 +4,9 @@
 //!   no features --SET_FEATURES--> negotiated --first ring runs--> activated --other features, reset, end--> ...
 //! ```
 //!
-//! The device is activated without any queue as soon as one ring may run; rings then start and stop one by one, as
-//! [`Vring::target`] says. Every request either takes effect as a whole or leaves the session as it was, but that
-//! a ring which cannot be started stays stopped.
+//! The device is activated without any queue as soon as one ring may run; rings then start and stop
+//! one by one, as [`Vring::target`] says. Every request either takes effect as a whole or leaves
+//! the session as it was, but that a ring which cannot be started stays stopped.
 
 use std::fs::File;
 use std::io;
@@ -110,7 +110,8 @@ pub enum SessionError {
 }
 
 impl SessionError {
-    /// Whether a front-end that asked for no answer may go on: what it asked has no effect, and it need not know.
+    /// Whether a front-end that asked for no answer may go on: what it asked has no effect, and it
+    /// need not know.
     #[must_use]
     pub fn is_harmless(&self) -> bool {
         matches!(self, Self::ReadOnly)
@@ -146,7 +147,8 @@ impl<'a> Session<'a> {
         Self::with_call_sockets(device, true)
     }
 
-    /// As [`Session::new`]; `sockets` says whether rings may be interrupted through sockets, see [`Interrupts::new`].
+    /// As [`Session::new`]; `sockets` says whether rings may be interrupted through sockets, see
+    /// [`Interrupts::new`].
     ///
     /// # Errors
     /// As for [`Session::new`].
@@ -178,7 +180,8 @@ impl<'a> Session<'a> {
         self.protocol.contains(VhostUserProtocolFeatures::REPLY_ACK)
     }
 
-    /// The events of the session; [`Interrupts::config_event`] wakes the caller to call [`Session::config_changed`].
+    /// The events of the session; [`Interrupts::config_event`] wakes the caller to call
+    /// [`Session::config_changed`].
     #[must_use]
     pub fn interrupts(&self) -> &Arc<Interrupts> {
         &self.interrupts
@@ -207,7 +210,8 @@ impl<'a> Session<'a> {
                 let (size, offset) = (log.mmap_size, log.mmap_offset);
                 return Ok(Answer::Log { size, offset });
             }
-            // RESET_OWNER is deprecated and to be ignored; that pages were marked is never announced.
+            // RESET_OWNER is deprecated and to be ignored; that pages were marked is never
+            // announced.
             Request::SetOwner | Request::ResetOwner | Request::SetLogFd => {}
             Request::ResetDevice => self.reset(),
             Request::SetFeatures(features) => self.set_features(features)?,
@@ -248,8 +252,8 @@ impl<'a> Session<'a> {
 
 /// Translates a front-end's features for the device.
 ///
-/// A front-end that serves the control queue itself accepts features that need one, but not the queue: they are its
-/// own affair then, and the device does without.
+/// A front-end that serves the control queue itself accepts features that need one, but not the
+/// queue: they are its own affair then, and the device does without.
 fn device_features(features: u64) -> Features {
     Features::from_bits_truncate(features & !TRANSPORT_FEATURES.bits()).closure()
 }
@@ -268,7 +272,8 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Comes once per queue pair, and again when logging is switched: only what changed has an effect.
+    /// Comes once per queue pair, and again when logging is switched: only what changed has an
+    /// effect.
     fn set_features(&mut self, features: u64) -> Result<(), SessionError> {
         let extra = features & !self.offered_features();
         if extra != 0 {
@@ -289,7 +294,8 @@ impl Session<'_> {
         self.apply_targets()
     }
 
-    /// Leaves protocol features, memory, and the descriptors to tell the front-end by; all else starts anew.
+    /// Leaves protocol features, memory, and the descriptors to tell the front-end by; all else
+    /// starts anew.
     fn reset(&mut self) {
         self.deactivate();
         self.rings = Vring::all(self.device.queue_max_sizes());
@@ -324,7 +330,8 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// NET_SET_MTU: what the front-end tells the driver, which it may have from elsewhere than from the device.
+    /// NET_SET_MTU: what the front-end tells the driver, which it may have from elsewhere than from
+    /// the device.
     fn set_mtu(&mut self, asked: u64) -> Result<(), SessionError> {
         let mtu = u16::try_from(asked).ok().filter(|mtu| *mtu >= MIN_MTU);
         let mtu = mtu.ok_or(SessionError::Mtu(asked))?;

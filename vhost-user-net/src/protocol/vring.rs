@@ -1,7 +1,7 @@
 //! One ring: the parameters that the front-end has set, and the state that follows from them.
 //!
-//! Messages only record. What the ring should do is computed from all that was recorded, in one place
-//! ([`Vring::target`]), so the order in which a front-end says things does not matter:
+//! Messages only record. What the ring should do is computed from all that was recorded, in one
+//! place ([`Vring::target`]), so the order in which a front-end says things does not matter:
 //!
 //! | kick descriptor, size and addresses | enabled; features and memory known | target |
 //! |---|---|---|
@@ -71,9 +71,9 @@ pub enum State {
     /// Not started: nothing of it is touched.
     #[default]
     Stopped,
-    /// Started, but not allowed to run: disabled, or features or memory are not known. Nothing is touched: a front-end
-    /// may give a ring's memory to somebody else once it is disabled, as user-mode Linux does, so that frames in it
-    /// cannot be discarded as the protocol has it.
+    /// Started, but not allowed to run: disabled, or features or memory are not known. Nothing is
+    /// touched: a front-end may give a ring's memory to somebody else once it is disabled, as
+    /// user-mode Linux does, so that frames in it cannot be discarded as the protocol has it.
     Held,
     /// The device works on it.
     Running,
@@ -84,7 +84,8 @@ pub enum State {
 pub struct Gate {
     /// Features are accepted and there is memory to find the ring in.
     pub open: bool,
-    /// Whether a ring runs about which no SET_VRING_ENABLE came: with VHOST_USER_F_PROTOCOL_FEATURES it does not.
+    /// Whether a ring runs about which no SET_VRING_ENABLE came: with
+    /// VHOST_USER_F_PROTOCOL_FEATURES it does not.
     pub enabled_by_default: bool,
 }
 
@@ -144,8 +145,8 @@ impl Vring {
         self.state
     }
 
-    /// State that the ring should be in. A ring that was never enabled is held: the front-end is still setting it up, and what waits in
-    /// it is to be sent.
+    /// State that the ring should be in. A ring that was never enabled is held: the front-end is
+    /// still setting it up, and what waits in it is to be sent.
     #[must_use]
     pub fn target(&self, gate: Gate) -> State {
         let known = self.kick.is_some() && self.size.is_some() && self.addrs.is_some();
@@ -164,7 +165,8 @@ impl Vring {
         self.state = state;
     }
 
-    /// The device works on it now. Returns whether it did before, as far as this front-end is concerned.
+    /// The device works on it now. Returns whether it did before, as far as this front-end is
+    /// concerned.
     pub fn entered_running(&mut self) -> bool {
         self.state = State::Running;
         std::mem::replace(&mut self.has_run, true)
@@ -192,7 +194,8 @@ impl Vring {
         Ok(())
     }
 
-    /// SET_VRING_ADDR. Returns whether the ring has moved, and whether logging of its used part has changed.
+    /// SET_VRING_ADDR. Returns whether the ring has moved, and whether logging of its used part has
+    /// changed.
     pub fn set_addrs(&mut self, said: &VhostUserVringAddr) -> (bool, bool) {
         let addrs = UserAddrs {
             desc: said.descriptor,
@@ -307,11 +310,12 @@ impl Vring {
 
     /// Where a split ring goes on: at the used index in the ring, whatever the base.
     ///
-    /// A device that has stopped holds no chain, so used is where available is. A front-end that lost the device, or
-    /// that restores a guest without the device's state, has no number to tell: some take the driver's available
-    /// index. Chains from the used index to there would be the device's for ever; with all receive buffers among
-    /// them nothing was received any more. A chain that had been sent, but not returned, before a crash is sent twice
-    /// instead, which networks do as well.
+    /// A device that has stopped holds no chain, so used is where available is. A front-end that
+    /// lost the device, or that restores a guest without the device's state, has no number to tell:
+    /// some take the driver's available index. Chains from the used index to there would be the
+    /// device's for ever; with all receive buffers among them nothing was received any more. A
+    /// chain that had been sent, but not returned, before a crash is sent twice instead, which
+    /// networks do as well.
     fn resume_split(
         &self,
         index: u16,
@@ -341,8 +345,8 @@ impl Vring {
         })
     }
 
-    /// Where a packed ring goes on: at its base, unless that is the start, which a front-end that lost the device says
-    /// as well.
+    /// Where a packed ring goes on: at its base, unless that is the start, which a front-end that
+    /// lost the device says as well.
     fn resume_packed(
         &self,
         index: u16,
@@ -397,8 +401,9 @@ const WRAP: u32 = 1 << 15;
 /// A ring's position from the number that vhost-user calls its base.
 ///
 /// Split: the next available index, in 16 bits. Packed: available position with its
-/// wrap counter in bit 15, and the same for used in the upper half. A front-end that knows only the lower half
-/// leaves the upper one 0: nothing is in flight in a stopped ring, so used then stands where available does.
+/// wrap counter in bit 15, and the same for used in the upper half. A front-end that knows only the
+/// lower half leaves the upper one 0: nothing is in flight in a stopped ring, so used then stands
+/// where available does.
 fn decode_base(layout: Layout, base: u32) -> Result<Cursor, RingError> {
     let lower = base as u16;
     match layout {

@@ -5,8 +5,8 @@
 //!                  bits 0-1 version (1), bit 2 reply, bit 3 need_reply
 //! ```
 //!
-//! [`Request::parse`] is total: each field is checked here or is a plain number that the session checks against
-//! its state. Descriptors arrive owned, so a refused message closes them.
+//! [`Request::parse`] is total: each field is checked here or is a plain number that the session
+//! checks against its state. Descriptors arrive owned, so a refused message closes them.
 
 use std::os::fd::OwnedFd;
 
@@ -139,7 +139,8 @@ pub fn backend_request(code: vhost::vhost_user::message::BackendReq) -> [u8; Hea
     Header::encode(code.into(), VhostUserHeaderFlag::empty(), 0)
 }
 
-/// A request of a front-end, with every field checked that can be checked without knowing the session.
+/// A request of a front-end, with every field checked that can be checked without knowing the
+/// session.
 pub enum Request {
     /// Which features the device has.
     GetFeatures,

@@ -1,15 +1,17 @@
-//! Descriptors that a front-end passed: what they are, found out by calls that ask nobody, and what they are used for.
+//! Descriptors that a front-end passed: what they are, found out by calls that ask nobody, and what
+//! they are used for.
 //!
-//! A file may be anybody's. Of a file in a FUSE mount, `fstat`, `fstatfs`, `poll`, `read` and the first access to a
-//! mapping are requests to the process that serves the mount, and whoever waits for its answer cannot be killed. So
-//! two questions come before any use, and the kernel answers both of them by itself:
+//! A file may be anybody's. Of a file in a FUSE mount, `fstat`, `fstatfs`, `poll`, `read` and the
+//! first access to a mapping are requests to the process that serves the mount, and whoever waits
+//! for its answer cannot be killed. So two questions come before any use, and the kernel answers
+//! both of them by itself:
 //!
 //! * `F_GET_SEALS` knows only files in tmpfs and hugetlbfs, and fails with all others.
-//! * The name under `/proc/self/fd` of an event counter and of a pipe is none that a file can have: that of a file
-//!   begins with `/`.
+//! * The name under `/proc/self/fd` of an event counter and of a pipe is none that a file can have:
+//!   that of a file begins with `/`.
 //!
-//! Flags such as `O_NONBLOCK` belong to the open file, which the front-end has as well and may change. So what is sent
-//! over a socket of its own says with each call that it must not wait.
+//! Flags such as `O_NONBLOCK` belong to the open file, which the front-end has as well and may
+//! change. So what is sent over a socket of its own says with each call that it must not wait.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -44,7 +46,8 @@ fn name(fd: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
     Ok(name.into_os_string().into_encoded_bytes())
 }
 
-/// Sends all of `bytes` over the stream socket `fd`, or as much as it takes without a wait; returns how much.
+/// Sends all of `bytes` over the stream socket `fd`, or as much as it takes without a wait; returns
+/// how much.
 ///
 /// # Errors
 /// `WouldBlock` when it takes nothing, or what the kernel says.

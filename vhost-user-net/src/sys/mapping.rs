@@ -34,13 +34,15 @@ pub(crate) struct FileMapping {
     block: u64,
 }
 
-// SAFETY: the address is a number here; who accesses what it points at does so as with any guest memory.
+// SAFETY: the address is a number here; who accesses what it points at does so as with any guest
+// memory.
 unsafe impl Send for FileMapping {}
 // SAFETY: as for Send.
 unsafe impl Sync for FileMapping {}
 
 impl FileMapping {
-    /// Maps `len` bytes of `file` from `offset`, and keeps them out of core dumps: they are the guest's.
+    /// Maps `len` bytes of `file` from `offset`, and keeps them out of core dumps: they are the
+    /// guest's.
     ///
     /// # Errors
     /// The kernel's error.
@@ -63,8 +65,9 @@ impl FileMapping {
 impl Drop for FileMapping {
     fn drop(&mut self) {
         let addr = self.addr.as_ptr();
-        // SAFETY: this is the mapping's owner; whoever uses it holds a reference to this. The kernel refuses a length
-        // within a huge page: the mapping then reaches to the end of that page.
+        // SAFETY: this is the mapping's owner; whoever uses it holds a reference to this. The
+        // kernel refuses a length within a huge page: the mapping then reaches to the end of that
+        // page.
         unsafe {
             if munmap(addr, self.len).is_err() {
                 let whole = (self.len as u64).next_multiple_of(self.block.max(1));
@@ -99,8 +102,8 @@ impl MappedMemory {
         let mut held = Vec::new();
         for (gpa, mapping) in mappings {
             let (prot, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
-            // SAFETY: the range is a mapping that `mapping` keeps, and the result holds `mapping` besides the region,
-            // of which it hands out references only.
+            // SAFETY: the range is a mapping that `mapping` keeps, and the result holds `mapping`
+            // besides the region, of which it hands out references only.
             let region = unsafe {
                 MmapRegion::build_raw(mapping.addr.as_ptr().cast(), mapping.len, prot, flags)
             };

@@ -108,7 +108,8 @@ pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(Errno::BADF.into());
     }
-    // SAFETY: the number is not -1. Of one that is not open the kernel says so, and nothing was assumed of it.
+    // SAFETY: the number is not -1. Of one that is not open the kernel says so, and nothing was
+    // assumed of it.
     let inherited = unsafe { BorrowedFd::borrow_raw(fd) };
     Ok(fcntl_dupfd_cloexec(inherited, 3)?)
 }

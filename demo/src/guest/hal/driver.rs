@@ -197,8 +197,8 @@ impl Driver {
 
     /// Takes back every buffer that the device has sent; returns whether one came.
     ///
-    /// Done late, when no buffer is left: each look moves the point at which the device interrupts, so
-    /// looking early would cost an interrupt per frame.
+    /// Done late, when no buffer is left: each look moves the point at which the device interrupts,
+    /// so looking early would cost an interrupt per frame.
     ///
     /// # Errors
     /// When the device returned what it was not given.

@@ -1,4 +1,5 @@
-//! A worker and a change of the policy, in all orders that `shuttle` and weakly ordered memory can show.
+//! A worker and a change of the policy, in all orders that `shuttle` and weakly ordered memory can
+//! show.
 //!
 //! ```text
 //!     worker:    go inside      |  fence  |  read the policy   |  act on it  |  go outside
@@ -59,7 +60,8 @@ fn scenario() {
     worker.join().expect("the worker ends");
 }
 
-/// Without the fence in [`ReaderEpoch::enter`] a worker goes inside, unseen, and reads the old policy.
+/// Without the fence in [`ReaderEpoch::enter`] a worker goes inside, unseen, and reads the old
+/// policy.
 #[test]
 fn nobody_acts_on_a_policy_after_the_change_is_in_force_net_cvq_03() {
     shuttle::check_random(scenario, RUNS);

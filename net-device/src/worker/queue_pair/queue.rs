@@ -23,8 +23,8 @@ pub(super) const BUDGET: Budget = Budget {
 pub(super) enum Wait {
     /// Nothing: it has work.
     Ready,
-    /// The driver: for chains to send, or for buffers to receive into. It is asked for a kick only while the worker
-    /// sleeps; as long as it is awake it looks by itself.
+    /// The driver: for chains to send, or for buffers to receive into. It is asked for a kick only
+    /// while the worker sleeps; as long as it is awake it looks by itself.
     Driver,
     /// The backend: to become writable, or readable.
     Backend,
@@ -52,7 +52,8 @@ pub(crate) struct WorkerQueue<E> {
     /// Configuration of the ring, to make it again over other memory.
     pub(crate) config: RingConfig,
     pub(super) wait: Wait,
-    /// Interrupt once at the start: an interrupt from before a stop, a pause or a migration may be lost.
+    /// Interrupt once at the start: an interrupt from before a stop, a pause or a migration may be
+    /// lost.
     pub(super) interrupt_first: bool,
 }
 

@@ -22,8 +22,8 @@ pub const MAX_COMMAND: usize = 16 * 1024;
 
 /// Executor of control commands.
 pub trait CommandHandler {
-    /// Says whether `command` may be executed now. One that may not goes back to the ring, and those behind it wait
-    /// with it; it is asked for again, as it is then, at the next run.
+    /// Says whether `command` may be executed now. One that may not goes back to the ring, and
+    /// those behind it wait with it; it is asked for again, as it is then, at the next run.
     ///
     /// # Errors
     /// The time at which to ask again; see [`Stop::Limited`].
@@ -118,7 +118,8 @@ impl<R: Ring> CtrlEngine<R> {
         }
     }
 
-    /// Executes up to `budget` commands. Returns why it stopped and whether the driver asks for an interrupt.
+    /// Executes up to `budget` commands. Returns why it stopped and whether the driver asks for an
+    /// interrupt.
     pub fn run<H: CommandHandler + ?Sized>(&mut self, handler: &mut H, budget: u32) -> Outcome {
         let mut stop = Stop::Budget;
         let mut frames = 0;
@@ -188,8 +189,8 @@ impl<R: Ring> CtrlEngine<R> {
         Ack::Err
     }
 
-    /// One command; returns how many bytes of answer were written. A chain without room for an answer is not
-    /// executed, since its driver could not know how it ended (NET-CVQ-06).
+    /// One command; returns how many bytes of answer were written. A chain without room for an
+    /// answer is not executed, since its driver could not know how it ended (NET-CVQ-06).
     ///
     /// # Errors
     /// The time before which it may not be executed; nothing has happened.

@@ -46,8 +46,8 @@ impl<R: Ring> RxEngine<R> {
 
     /// Delivers what the backend has, until there is a reason to stop.
     ///
-    /// `now` is in nanoseconds of any clock that the limiter's deadlines shall be in. Without a `filter` every frame
-    /// is delivered.
+    /// `now` is in nanoseconds of any clock that the limiter's deadlines shall be in. Without a
+    /// `filter` every frame is delivered.
     #[inline]
     pub fn run<B, L>(
         &mut self,
@@ -71,22 +71,23 @@ impl<R: Ring> RxEngine<R> {
         })
     }
 
-    /// Bytes that the driver has to post before a frame that waits for buffers can be delivered; `None` when none
-    /// waits. A driver may never do it: whoever waits for it counts the time from when this changed last, and ends
-    /// the wait by [`RxEngine::give_up`].
+    /// Bytes that the driver has to post before a frame that waits for buffers can be delivered;
+    /// `None` when none waits. A driver may never do it: whoever waits for it counts the time from
+    /// when this changed last, and ends the wait by [`RxEngine::give_up`].
     #[must_use]
     pub fn missing(&self) -> Option<usize> {
         self.path.missing()
     }
 
-    /// Drops a frame that waits for buffers. Others as long are then dropped at once, until more than now is posted.
+    /// Drops a frame that waits for buffers. Others as long are then dropped at once, until more
+    /// than now is posted.
     pub fn give_up(&mut self) {
         self.path.give_up();
     }
 
-    /// Brings the ring into a state that its cursor tells all of: a held frame is delivered, or dropped if it lacks
-    /// buffers or is not for the driver any more; pooled chains are given back. Returns whether the driver asks for
-    /// an interrupt. The engine can go on afterwards.
+    /// Brings the ring into a state that its cursor tells all of: a held frame is delivered, or
+    /// dropped if it lacks buffers or is not for the driver any more; pooled chains are given back.
+    /// Returns whether the driver asks for an interrupt. The engine can go on afterwards.
     pub fn drain<L: Limit + ?Sized>(
         &mut self,
         limit: &mut L,

@@ -1,12 +1,13 @@
 //! The path of one received frame.
 //!
-//! A frame arrives in the bounce buffer, is checked there, and is copied into as many chains as it takes. So nothing is
-//! ever cut, a frame need not wait until the driver has posted room for the longest one, and the system call gets one
-//! buffer. Where frames are so long that the copy would cost more than that saves, the pooled chains are offered in
-//! front of the bounce buffer, which then takes only what does not fit.
+//! A frame arrives in the bounce buffer, is checked there, and is copied into as many chains as it
+//! takes. So nothing is ever cut, a frame need not wait until the driver has posted room for the
+//! longest one, and the system call gets one buffer. Where frames are so long that the copy would
+//! cost more than that saves, the pooled chains are offered in front of the bounce buffer, which
+//! then takes only what does not fit.
 //!
-//! Bytes of a frame that is not delivered, in the driver's buffers, are overwritten with zeros and told to the dirty
-//! log: they may be somebody else's, and a migration has to see it.
+//! Bytes of a frame that is not delivered, in the driver's buffers, are overwritten with zeros and
+//! told to the dirty log: they may be somebody else's, and a migration has to see it.
 
 mod check;
 mod held;
@@ -28,19 +29,20 @@ use crate::memory::segment::{HostSlice, Scatter};
 use crate::offload::Offloads;
 use crate::ring::Ring;
 
-/// After so many short frames a long one is not expected any more: to receive a short one directly costs about a tenth
-/// of what it costs to copy a long one.
+/// After so many short frames a long one is not expected any more: to receive a short one directly
+/// costs about a tenth of what it costs to copy a long one.
 const LONG_FRAMES_EXPECTED: u32 = 16;
 
-/// A frame that was received: `len` bytes with its header. The first `direct` of them lie in the pool's chains, the
-/// rest in the bounce buffer.
+/// A frame that was received: `len` bytes with its header. The first `direct` of them lie in the
+/// pool's chains, the rest in the bounce buffer.
 #[derive(Clone, Copy, Debug)]
 struct Arrived {
     len: usize,
     direct: usize,
 }
 
-/// A frame that was received and could not be delivered yet. What decided about it may change until it is.
+/// A frame that was received and could not be delivered yet. What decided about it may change until
+/// it is.
 #[derive(Clone, Copy, Debug)]
 enum Held {
     /// It lies in the pool's chains; the limiter said no.
@@ -74,12 +76,14 @@ pub(super) struct RxPath {
     config: RxConfig,
     rules: RxRules,
     ring_size: usize,
-    /// The most bytes that one frame is expected to have; sticks at the maximum once a frame was longer.
+    /// The most bytes that one frame is expected to have; sticks at the maximum once a frame was
+    /// longer.
     expected: usize,
     long_frames: u32,
     bounce: BounceBuffer,
     held: Option<Held>,
-    /// Room, in bytes, that was posted when a frame had waited for more in vain; 0 once a longer one found room.
+    /// Room, in bytes, that was posted when a frame had waited for more in vain; 0 once a longer
+    /// one found room.
     given_up: usize,
     supply: Supply,
     counters: Arc<QueueCounters>,
@@ -126,7 +130,8 @@ impl RxPath {
         (len - self.config.size.bytes()) as u64
     }
 
-    /// Takes chains from the ring until they have room for `want` bytes, and refuses those of no use.
+    /// Takes chains from the ring until they have room for `want` bytes, and refuses those of no
+    /// use.
     #[inline(always)]
     fn fill<R: Ring>(
         &mut self,
@@ -135,7 +140,8 @@ impl RxPath {
         budget: &mut Budget,
     ) -> Result<(), Stop> {
         let header = self.config.size.bytes();
-        // Without merging only the first chain counts, and it must hold at least the shortest frame.
+        // Without merging only the first chain counts, and it must hold at least the shortest
+        // frame.
         let (want, least) = if self.config.merge {
             (want, header)
         } else {
@@ -175,7 +181,8 @@ impl RxPath {
             Ok(Pull::Refused((chain, cause))) => {
                 self.counters.add_drop(cause);
                 ring.push_used(chain, 0);
-                // A driver that keeps posting useless chains must not keep this call from returning.
+                // A driver that keeps posting useless chains must not keep this call from
+                // returning.
                 return if budget.spend(0) {
                     Ok(true)
                 } else {
@@ -193,8 +200,8 @@ impl RxPath {
         Ok(false)
     }
 
-    /// The length, header included, of a frame that lies in the pool's chains ready to be delivered; `None` when one
-    /// was dropped.
+    /// The length, header included, of a frame that lies in the pool's chains ready to be
+    /// delivered; `None` when one was dropped.
     #[inline(always)]
     pub(super) fn next_frame<R, B>(
         &mut self,
@@ -298,7 +305,8 @@ impl RxPath {
         Ok(())
     }
 
-    /// Of a frame that is lost nobody knows how much of it came to lie in the `direct` bytes that were offered.
+    /// Of a frame that is lost nobody knows how much of it came to lie in the `direct` bytes that
+    /// were offered.
     #[cold]
     fn not_received<T>(&mut self, error: RecvError, direct: usize) -> Result<Option<T>, Stop> {
         match error {
@@ -356,7 +364,8 @@ impl RxPath {
         written.map_err(DropCause::from)
     }
 
-    /// Copies what is still in the bounce buffer of `frame`, and its header, into the pool's chains.
+    /// Copies what is still in the bounce buffer of `frame`, and its header, into the pool's
+    /// chains.
     #[inline(always)]
     fn write(&mut self, frame: Arrived, header: NetHdr) -> Result<(), MemoryFault> {
         let Arrived { len, direct } = frame;
@@ -386,7 +395,8 @@ impl RxPath {
         self.fill_more(ring, frame.len, budget)?;
         let room = self.pool.writable_len();
         let enough = room >= frame.len;
-        // The driver may still post more, unless it has nothing left to post, or let one wait with no less.
+        // The driver may still post more, unless it has nothing left to post, or let one wait with
+        // no less.
         let may_post = self.pool.descriptors() < self.ring_size && room > self.given_up;
         if !enough && self.supply == Supply::Open && may_post {
             return Err(Stop::Driver);
@@ -408,8 +418,8 @@ impl RxPath {
         self.pool.commit(ring, len);
     }
 
-    /// Shows the driver what was delivered since the last call, `frames` of `bytes` in all; returns whether it asks
-    /// for an interrupt.
+    /// Shows the driver what was delivered since the last call, `frames` of `bytes` in all; returns
+    /// whether it asks for an interrupt.
     pub(super) fn publish<R: Ring>(&self, ring: &mut R, frames: u64, bytes: u64) -> bool {
         self.counters.add_batch(frames, bytes);
         let interrupt = ring.publish();

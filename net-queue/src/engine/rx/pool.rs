@@ -59,8 +59,8 @@ pub(crate) enum Pull {
     Empty,
     /// The pool has no space for the segments of the next one.
     Full,
-    /// The next one cannot be used but must wait for its turn: chains go back in the order they came, or else
-    /// those before it could not be given back unused.
+    /// The next one cannot be used but must wait for its turn: chains go back in the order they
+    /// came, or else those before it could not be given back unused.
     Blocked,
     /// The next one cannot be used, and is the first.
     Refused(Refused),
@@ -152,8 +152,8 @@ impl RxPool {
         self.first == self.posted.len()
     }
 
-    /// Descriptors of the ring that are out of the driver's reach while the pool is as it is: those of all its chains, and
-    /// those too few for one more chain like the last.
+    /// Descriptors of the ring that are out of the driver's reach while the pool is as it is: those
+    /// of all its chains, and those too few for one more chain like the last.
     pub(crate) fn descriptors(&self) -> usize {
         let descriptors = |posted: &Posted| usize::from(posted.chain.descriptors());
         let last = self.chains().last().map_or(0, descriptors);
@@ -280,8 +280,8 @@ impl RxPool {
         copy_into(&self.segments[self.start..], skip, src)
     }
 
-    /// Overwrites the pool's first `len` bytes with zeros and tells the dirty log of them: something was written there
-    /// that is for nobody.
+    /// Overwrites the pool's first `len` bytes with zeros and tells the dirty log of them:
+    /// something was written there that is for nobody.
     #[cold]
     pub(crate) fn scrub(&mut self, len: usize) {
         let len = len.min(self.writable_len);
@@ -343,8 +343,9 @@ impl RxPool {
         }
     }
 
-    /// Gives back with nothing in them the chains that a frame of `len` bytes would take: their memory cannot be
-    /// written, and would fail every frame to come. Some of it may have been written.
+    /// Gives back with nothing in them the chains that a frame of `len` bytes would take: their
+    /// memory cannot be written, and would fail every frame to come. Some of it may have been
+    /// written.
     #[cold]
     pub(crate) fn waste<R: Ring>(&mut self, ring: &mut R, mut len: usize) {
         self.scrub(len);

@@ -100,7 +100,8 @@ fn headers_of_something_else_are_not_found() {
         (&[&v4, &ipv6(6), &tcp(5)], gso::TCPV4),
         (&[&link(0, 0x0806), &tcp4, &tcp(5)], gso::TCPV4),
         (&[&link(4, 0x0800), &tcp4, &tcp(5)], gso::TCPV4),
-        // Routed on: the sum is over another destination. Then a fragment header, and no end of options.
+        // Routed on: the sum is over another destination. Then a fragment header, and no end of
+        // options.
         (
             &[&v6, &ipv6(43), &[6, 0, 2, 1, 1, 1, 1, 1], &tcp(5)],
             gso::TCPV6,

@@ -30,10 +30,9 @@ unsafe impl Sync for Action {}
 
 /// Puts the handler for SIGSEGV and SIGBUS in place, once in the process.
 ///
-/// It lets guarded accesses fail and passes every other signal to the handler that was there before.
-/// To be called before a device runs on memory that can vanish; a device does so itself unless its
-/// configuration says otherwise. Without guarded accesses ([`GUARDED`]) it does
-/// nothing.
+/// It lets guarded accesses fail and passes every other signal to the handler that was there
+/// before. To be called before a device runs on memory that can vanish; a device does so itself
+/// unless its configuration says otherwise. Without guarded accesses ([`GUARDED`]) it does nothing.
 ///
 /// # Errors
 /// The kernel refuses to set the handler.
@@ -57,7 +56,8 @@ pub fn install() -> io::Result<()> {
         let mut action: sigaction = unsafe { std::mem::zeroed() };
         action.sa_sigaction =
             on_fault as extern "C" fn(c_int, *mut siginfo_t, *mut c_void) as usize;
-        // A stack that overflowed has no room for a handler; nothing is blocked that was not before.
+        // A stack that overflowed has no room for a handler; nothing is blocked that was not
+        // before.
         action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
         // SAFETY: `on_fault` has the signature that SA_SIGINFO asks for and is async-signal-safe.
         check(unsafe { sigaction(signal, &action, ptr::null_mut()) })?;
@@ -147,9 +147,9 @@ unsafe fn pass_on(previous: &sigaction, signal: c_int, info: *mut siginfo_t, con
     match previous.sa_sigaction {
         libc::SIG_IGN if sent => {}
         libc::SIG_IGN | libc::SIG_DFL => {
-            // A fault happens again when this returns, and a signal that was sent is sent again: the
-            // process ends as it would have, its state as it was.
-            // SAFETY: all bytes zero but the handler are the default disposition.
+            // A fault happens again when this returns, and a signal that was sent is sent again:
+            // the process ends as it would have, its state as it was. SAFETY: all bytes zero but
+            // the handler are the default disposition.
             unsafe {
                 let mut default: sigaction = std::mem::zeroed();
                 default.sa_sigaction = libc::SIG_DFL;

@@ -2,7 +2,8 @@
 //!
 //! Loads and stores of this processor are acquire and release ones as they are; the compiler keeps
 //! blocks of assembly in order among each other, and those without `readonly` also after and before
-//! all other accesses. So each of these accesses is at least as strong as the order it is asked for.
+//! all other accesses. So each of these accesses is at least as strong as the order it is asked
+//! for.
 
 #![allow(unsafe_code)]
 

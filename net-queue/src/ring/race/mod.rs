@@ -1,22 +1,25 @@
 //! Rings and a driver in two threads over one memory: no kick and no interrupt is ever lost.
 //!
-//! Both sides stop looking at the ring only after the four steps of VirtIO 1.4 §2.7.7, §2.7.10 and §2.8.10
-//! (VQ-NTF-06, VQ-SPL-21), which run towards each other:
+//! Both sides stop looking at the ring only after the four steps of VirtIO 1.4 §2.7.7, §2.7.10 and
+//! §2.8.10 (VQ-NTF-06, VQ-SPL-21), which run towards each other:
 //!
 //! ```text
 //!     who sleeps:  say "wake me"  |  fence  |  look at the ring once more  |  sleep
 //!     who works:   put it there   |  fence  |  look for "wake me"          |  wake
 //! ```
 //!
-//! Two threads run [`SplitRing`](crate::ring::SplitRing) and [`PackedRing`](crate::ring::PackedRing) as they are,
-//! and a [`Driver`]. `shuttle` chooses whose turn it is at each access to a ring word, and [`weak_memory`](crate::testing::weak_memory) which of the
-//! values that a CPU might show it gets; so a step that is missing, in the wrong place or without its fence shows
-//! as two threads that sleep for good, which `shuttle` reports. What moves with the ring words (addresses, lengths,
-//! ids) is checked too, so that a release or an acquire that is missing shows as a stale descriptor.
+//! Two threads run [`SplitRing`](crate::ring::SplitRing) and
+//! [`PackedRing`](crate::ring::PackedRing) as they are, and a [`Driver`]. `shuttle` chooses whose
+//! turn it is at each access to a ring word, and [`weak_memory`](crate::testing::weak_memory) which
+//! of the values that a CPU might show it gets; so a step that is missing, in the wrong place or
+//! without its fence shows as two threads that sleep for good, which `shuttle` reports. What moves
+//! with the ring words (addresses, lengths, ids) is checked too, so that a release or an acquire
+//! that is missing shows as a stale descriptor.
 //!
-//! Two things go beyond what the protocol needs, and nothing here fails without them: the order in which a packed
-//! device writes its event area's two words, and the one in which it reads the driver's. Whoever meets half of an
-//! old wish and half of a new one came before the fence, and is seen by the second look.
+//! Two things go beyond what the protocol needs, and nothing here fails without them: the order in
+//! which a packed device writes its event area's two words, and the one in which it reads the
+//! driver's. Whoever meets half of an old wish and half of a new one came before the fence, and is
+//! seen by the second look.
 
 mod driver;
 

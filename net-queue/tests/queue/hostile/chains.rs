@@ -22,7 +22,8 @@ fn ring_outside_memory() {
             Layout::Split => [256 * 16, 4 + 256 * 2, 4 + 256 * 8],
             Layout::Packed => [256 * 16, 4, 4],
         };
-        // Region edges: one with another region right behind it, the last, and the ends of the address space.
+        // Region edges: one with another region right behind it, the last, and the ends of the
+        // address space.
         let edge = |region: usize| memory.regions()[region].0 + memory.regions()[region].1 as u64;
         let ends = [edge(0), edge(1), edge(2), 0x1_0000_0000];
         for (area, len) in lens.into_iter().enumerate() {
@@ -141,7 +142,8 @@ fn zero_length_bad_address() {
     });
 }
 
-/// Lengths whose sums wrap 32 bits, addresses that wrap 64: refused before anything is done with them.
+/// Lengths whose sums wrap 32 bits, addresses that wrap 64: refused before anything is done with
+/// them.
 #[test]
 fn huge_length() {
     every_layout(|layout| {
@@ -232,7 +234,8 @@ fn heads_reused_in_flight() {
     });
 }
 
-/// VQ-SPL-13, VQ-PKD-13: the same head or id twice, or one beyond the ring, indexes nothing of this side.
+/// VQ-SPL-13, VQ-PKD-13: the same head or id twice, or one beyond the ring, indexes nothing of this
+/// side.
 #[test]
 fn duplicate_heads_and_odd_ids() {
     let mut rig = TxRig::new(ring(Layout::Split, 16));

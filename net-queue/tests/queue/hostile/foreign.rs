@@ -51,7 +51,8 @@ impl Watched {
         self.posted.extend(pieces);
     }
 
-    /// Nothing foreign is left in any buffer, and what is not as the driver left it was told to the dirty log.
+    /// Nothing foreign is left in any buffer, and what is not as the driver left it was told to the
+    /// dirty log.
     fn nothing_is_left(&self, what: &str) {
         let marks = self.marks.take();
         for piece in &self.posted {
@@ -217,7 +218,8 @@ fn foreign_bytes_in_chains_that_are_discarded() {
     });
 }
 
-/// Direct reception pauses, so that a flood of foreign frames does not reach the driver's buffers at all.
+/// Direct reception pauses, so that a flood of foreign frames does not reach the driver's buffers
+/// at all.
 #[test]
 fn frames_behind_a_foreign_one_pass_through_private_memory() {
     every_ring(64, |ring| {

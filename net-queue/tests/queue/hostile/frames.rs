@@ -69,7 +69,8 @@ fn with_header(fields: [u16; 4], flags: u8, gso: u8, frame_len: usize) -> Vec<u8
     bytes
 }
 
-/// A segment size of 0, 1 or beyond any frame: dropped where it means nothing, and never without bound.
+/// A segment size of 0, 1 or beyond any frame: dropped where it means nothing, and never without
+/// bound.
 #[test]
 fn gso_size_zero() {
     every_layout(|layout| {
@@ -89,7 +90,8 @@ fn gso_size_zero() {
     });
 }
 
-/// Every flag and type with offsets around the frame's end: what leaves keeps to what was negotiated.
+/// Every flag and type with offsets around the frame's end: what leaves keeps to what was
+/// negotiated.
 #[test]
 fn csum_gso_fuzz() {
     every_layout(|layout| {
@@ -147,8 +149,8 @@ fn wrong_direction() {
     });
 }
 
-/// DPDK's virtio-user leaves the header's entry of a packed ring's table marked as writable, and once a lap another
-/// one, too: they are read, and never written. That excuses no other shape.
+/// DPDK's virtio-user leaves the header's entry of a packed ring's table marked as writable, and
+/// once a lap another one, too: they are read, and never written. That excuses no other shape.
 #[test]
 fn entries_of_a_packed_table_may_be_marked_writable() {
     every_layout(|layout| {

@@ -1,5 +1,6 @@
-//! Buffers, tables and rings in memory that is out of reach: PROT_NONE in part (unplugged, ballooned), read-only,
-//! or a file that was shortened meanwhile. The frame fails, or the queue; the process and other queues live.
+//! Buffers, tables and rings in memory that is out of reach: PROT_NONE in part (unplugged,
+//! ballooned), read-only, or a file that was shortened meanwhile. The frame fails, or the queue;
+//! the process and other queues live.
 
 use net_queue::header::{HDR_LEN, HdrSize, flags, gso};
 use net_queue::ring::{AnyRing, Cursor, Layout, RingConfig, RingError};
@@ -26,8 +27,8 @@ fn every_hole(test: impl Fn(RingConfig, Hole, &HoledMemory)) {
     });
 }
 
-/// Header, payload or all of a frame in the hole; short ones, which the CPU copies, and long ones, which the backend
-/// reads. What can be read is sent.
+/// Header, payload or all of a frame in the hole; short ones, which the CPU copies, and long ones,
+/// which the backend reads. What can be read is sent.
 #[test]
 fn transmit_buffers_out_of_reach() {
     every_hole(|config, hole, holed| {
@@ -71,8 +72,9 @@ fn transmit_buffers_out_of_reach() {
     });
 }
 
-/// Receive buffers in the hole, whole or in part, for short frames and for long ones that are read straight into
-/// posted buffers: the frame is lost and counted, its buffers come back, the next frame arrives.
+/// Receive buffers in the hole, whole or in part, for short frames and for long ones that are read
+/// straight into posted buffers: the frame is lost and counted, its buffers come back, the next
+/// frame arrives.
 #[test]
 fn receive_buffers_out_of_reach() {
     every_hole(|config, _, holed| {
@@ -103,7 +105,8 @@ fn receive_buffers_out_of_reach() {
     });
 }
 
-/// A frame over several merged buffers of which one is out of reach costs that frame and its buffers, no more.
+/// A frame over several merged buffers of which one is out of reach costs that frame and its
+/// buffers, no more.
 #[test]
 fn one_of_several_merged_buffers_is_out_of_reach() {
     every_hole(|config, _, holed| {
@@ -201,7 +204,8 @@ fn control_buffers_out_of_reach() {
     });
 }
 
-/// Rings that go away under their queue: a fault of the queue, once and for good; nothing else is touched.
+/// Rings that go away under their queue: a fault of the queue, once and for good; nothing else is
+/// touched.
 #[test]
 fn rings_out_of_reach() {
     every_ring(16, |config| {

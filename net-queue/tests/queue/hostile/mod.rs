@@ -1,6 +1,7 @@
-//! Hostile drivers: each known attack on this class of device by its name. Nothing may panic, spin, write where it
-//! must not, or lose a chain; the queue goes on, or says that it is broken and can still be stopped. Either way a
-//! snapshot of it restores: the rigs look after each run, and what has no rig calls [`restores`](crate::rig::restores).
+//! Hostile drivers: each known attack on this class of device by its name. Nothing may panic, spin,
+//! write where it must not, or lose a chain; the queue goes on, or says that it is broken and can
+//! still be stopped. Either way a snapshot of it restores: the rigs look after each run, and what
+//! has no rig calls [`restores`](crate::rig::restores).
 
 mod chains;
 mod control;
@@ -18,7 +19,8 @@ use net_queue::testing::Used;
 use crate::rig::{RxRig, TxRig, frame, packet};
 
 impl TxRig {
-    /// Runs; returns what was used and whether the queue is broken. If it is not, a good frame must pass.
+    /// Runs; returns what was used and whether the queue is broken. If it is not, a good frame must
+    /// pass.
     fn survive(&mut self) -> (Vec<Used>, bool) {
         let stop = self.run().stop;
         let used = self.guest.poll_all();

@@ -36,8 +36,8 @@ fn every_kind(layout: Layout, size: u16) -> impl Iterator<Item = RingConfig> {
     })
 }
 
-/// Makes the `len` slots from `slot` on one list of a packed ring, available in the lap of `wrap` or, beyond the
-/// ring's end, the one after it. Its first buffer is `first`, the others are empty.
+/// Makes the `len` slots from `slot` on one list of a packed ring, available in the lap of `wrap`
+/// or, beyond the ring's end, the one after it. Its first buffer is `first`, the others are empty.
 fn write_list(memory: &TestMemory, config: &RingConfig, slot: u16, wrap: bool, len: u16) {
     let fields = PackedFields::of(config);
     for place in 0..len {
@@ -50,7 +50,8 @@ fn write_list(memory: &TestMemory, config: &RingConfig, slot: u16, wrap: bool, l
     }
 }
 
-/// Many heads that all name one chain as long as the ring: their descriptors add up to far more than 16 bits.
+/// Many heads that all name one chain as long as the ring: their descriptors add up to far more
+/// than 16 bits.
 #[test]
 fn in_order_overflow_of_many_heads_of_one_longest_chain() {
     for (size, heads) in [(512, 128), (1024, 64), (1 << 15, 4)] {
@@ -74,8 +75,8 @@ fn in_order_overflow_of_many_heads_of_one_longest_chain() {
     }
 }
 
-/// A second CPU makes slots available again that the driver was not told of: before the device gave them back, and
-/// after it did but before it published.
+/// A second CPU makes slots available again that the driver was not told of: before the device gave
+/// them back, and after it did but before it published.
 #[test]
 fn in_order_overflow_of_slots_made_available_before_the_publish() {
     for size in [1, 7, 256, 512, 1 << 15] {
@@ -139,8 +140,8 @@ enum Before {
     Published,
 }
 
-/// VQ-PKD-12: a list goes as far as slots are free. Whether the device holds the ones behind them or has only not
-/// published that it does not, it may not be led into them.
+/// VQ-PKD-12: a list goes as far as slots are free. Whether the device holds the ones behind them
+/// or has only not published that it does not, it may not be led into them.
 #[test]
 fn a_list_ends_before_slots_that_are_not_free() {
     for config in every_kind(Layout::Packed, 8) {
@@ -177,8 +178,8 @@ fn a_list_ends_before_slots_that_are_not_free() {
     }
 }
 
-/// VQ-SPL-11: an index that goes back over chains in flight. Those that the device knew of already are sound; with
-/// the next look the queue is broken.
+/// VQ-SPL-11: an index that goes back over chains in flight. Those that the device knew of already
+/// are sound; with the next look the queue is broken.
 #[test]
 fn avail_index_goes_back_over_chains_in_flight() {
     for config in every_kind(Layout::Split, 16) {
@@ -222,7 +223,8 @@ fn avail_index_goes_back_over_chains_in_flight() {
     }
 }
 
-/// A backend during whose calls another CPU of the guest makes more available than it was given back.
+/// A backend during whose calls another CPU of the guest makes more available than it was given
+/// back.
 struct Meddling {
     inner: ScriptedBackend,
     memory: TestMemory,
@@ -271,7 +273,8 @@ impl FrameBackend for Meddling {
     }
 }
 
-/// The engine under such a driver: the queue is broken, every mark lies in the ring, and a snapshot restores.
+/// The engine under such a driver: the queue is broken, every mark lies in the ring, and a snapshot
+/// restores.
 #[test]
 fn in_order_overflow_under_a_running_engine() {
     let kinds = |layout| [16, 256, 512].map(|size| every_kind(layout, size));
@@ -321,7 +324,8 @@ fn in_order_overflow_under_a_running_engine() {
     }
 }
 
-/// Every buffer of the longest chains says that it is as long as a length can be: the sum is far beyond 32 bits.
+/// Every buffer of the longest chains says that it is as long as a length can be: the sum is far
+/// beyond 32 bits.
 #[test]
 fn lengths_of_the_longest_chains_add_up() {
     for layout in [Layout::Split, Layout::Packed] {

@@ -87,8 +87,9 @@ fn consistent(sent: &[u8]) {
     assert!(!partial || field(6) + field(8) + 2 <= sent.len() - 12);
 }
 
-/// VQ-SPL-14, VQ-PKD-19: address and length are checked as they were read, once. The driver switches between two
-/// sound descriptors; the address of one with the length of the other leads out of memory.
+/// VQ-SPL-14, VQ-PKD-19: address and length are checked as they were read, once. The driver
+/// switches between two sound descriptors; the address of one with the length of the other leads
+/// out of memory.
 #[test]
 fn descriptor_double_fetch() {
     every_layout(|layout| {
@@ -133,7 +134,8 @@ fn descriptor_double_fetch() {
     });
 }
 
-/// Receive descriptors rewritten after posting steer no write outside memory: what was resolved is what is used.
+/// Receive descriptors rewritten after posting steer no write outside memory: what was resolved is
+/// what is used.
 #[test]
 fn posted_descriptor_rewritten() {
     every_layout(|layout| {
@@ -165,8 +167,8 @@ fn posted_descriptor_rewritten() {
     });
 }
 
-/// Indices written while the device reads them, as whole words: a driver in another thread and the device see every
-/// chain once and in order.
+/// Indices written while the device reads them, as whole words: a driver in another thread and the
+/// device see every chain once and in order.
 #[test]
 fn torn_indices() {
     every_layout(|layout| {
@@ -217,7 +219,8 @@ fn torn_indices() {
     });
 }
 
-/// Everything in the ring's memory is noise that changes all the time: the queue faults or goes on, and ends.
+/// Everything in the ring's memory is noise that changes all the time: the queue faults or goes on,
+/// and ends.
 #[test]
 fn ring_of_noise() {
     every_layout(|layout| {

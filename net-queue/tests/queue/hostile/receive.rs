@@ -50,7 +50,8 @@ fn rx_full_then_refill() {
     });
 }
 
-/// Every way in which a receive chain or a frame can fail: each chain comes back or is still to be had.
+/// Every way in which a receive chain or a frame can fail: each chain comes back or is still to be
+/// had.
 #[test]
 fn rx_error_returns_heads() {
     every_layout(|layout| {
@@ -129,7 +130,8 @@ fn jumbo_without_mrg() {
     });
 }
 
-/// The peer's segments for a driver that refused them: dropped, unless what they ask for was negotiated.
+/// The peer's segments for a driver that refused them: dropped, unless what they ask for was
+/// negotiated.
 #[test]
 fn gso_not_negotiated() {
     every_layout(|layout| {
@@ -237,7 +239,8 @@ fn rx_readable_only_chain() {
     });
 }
 
-/// The memory map is replaced while frames move: an engine keeps what it works on alive and writes nowhere else.
+/// The memory map is replaced while frames move: an engine keeps what it works on alive and writes
+/// nowhere else.
 #[test]
 fn remap_mid_packet() {
     every_layout(|layout| {

@@ -1,6 +1,7 @@
 //! Two guests, each behind a daemon of its own, on one bridge of the host.
 //!
-//! The far end is a Linux system of its own, so this is also how VLAN tags are tried: the host need not know them.
+//! The far end is a Linux system of its own, so this is also how VLAN tags are tried: the host need
+//! not know them.
 
 use super::traffic;
 use crate::guest::testbed::{NIC, SECOND, TAP};

@@ -137,8 +137,8 @@ pub(super) fn queue_pairs(bed: &mut Testbed) -> Result<String> {
     Ok(seen.join("; "))
 }
 
-/// The driver's own counters: received and sent packets of the first pair, then of the second. It shows those of
-/// the pairs in use.
+/// The driver's own counters: received and sent packets of the first pair, then of the second. It
+/// shows those of the pairs in use.
 fn queue_packets(guest: &mut Guest) -> Result<[u64; 4]> {
     let report = guest.expect(&format!("ethtool -S {NIC}"))?;
     Ok(

@@ -8,7 +8,8 @@ use crate::guest::error::require;
 use crate::guest::testbed::{GUEST, TAP};
 use crate::guest::{Guest, Process, Result, Testbed, host};
 
-/// The harness by itself: commands, their output and status, a command that hangs, the contents of the image.
+/// The harness by itself: commands, their output and status, a command that hangs, the contents of
+/// the image.
 pub(super) fn shell(guest: &mut Guest) -> Result<String> {
     let reply = guest.run("echo one; echo two >&2; exit 3")?;
     require!(
@@ -74,7 +75,8 @@ pub(super) fn load(guest: &mut Guest, options: &str) -> Result<Process> {
     Ok(process)
 }
 
-/// Bytes that went over the tap, both ways. Not from `/sys`, which shows the interfaces of whoever mounted it.
+/// Bytes that went over the tap, both ways. Not from `/sys`, which shows the interfaces of whoever
+/// mounted it.
 fn tap_bytes() -> u64 {
     const RECEIVED: usize = 0;
     const SENT: usize = 8;

@@ -1,7 +1,7 @@
 //! A guest that routes between two cards, each behind a daemon of its own.
 //!
-//! The host sits on one side, a network namespace of its own on the other. What a routing Linux sends was not made by
-//! it: large frames have the headers that its other card gave them.
+//! The host sits on one side, a network namespace of its own on the other. What a routing Linux
+//! sends was not made by it: large frames have the headers that its other card gave them.
 
 use std::fs;
 use std::path::Path;
@@ -28,8 +28,8 @@ const LEAST: f64 = 0.7;
 /// Segmentation of all kinds, of a card of the guest.
 const OFFLOADS: &str = "tso X gso X gro X rx-gro-hw X";
 
-/// TCP through the guest with large frames and without, when the host hands over frames that are large already and
-/// when the guest's own card joins them.
+/// TCP through the guest with large frames and without, when the host hands over frames that are
+/// large already and when the guest's own card joins them.
 pub(super) fn large_tcp(assets: &Assets) -> Result<String> {
     let folder = tempfile::tempdir().map_err(Error::io("creating a temporary folder"))?;
     let mut route = Route::open(assets, folder.path())?;
@@ -94,7 +94,8 @@ impl Route {
         })
     }
 
-    /// The median of some transfers from the near end to the far one, or back, with the guest's offloads on or off.
+    /// The median of some transfers from the near end to the far one, or back, with the guest's
+    /// offloads on or off.
     fn median(&mut self, offloads: &str, direction: &str) -> Result<Rate> {
         for card in ["eth0", "eth1"] {
             let words = OFFLOADS.replace('X', offloads);
@@ -148,8 +149,8 @@ fn serve(socket: &Path, options: &[&str]) -> Result<Daemon> {
     Daemon::serve(socket, &options)
 }
 
-/// A network namespace that lives as long as the process, with the far end's interface. The tap stays outside, where
-/// its daemon is: a bridge and a pair of interfaces lead in.
+/// A network namespace that lives as long as the process, with the far end's interface. The tap
+/// stays outside, where its daemon is: a bridge and a pair of interfaces lead in.
 fn far_namespace() -> Result<Process> {
     let mut process = host::start("unshare --net -- sleep 1000000")?;
     let (own, theirs) = (

@@ -10,7 +10,8 @@ const SHORTEST: usize = 60;
 /// Frames under way together.
 const WINDOW: usize = 16;
 
-/// Every layout of the rings, with one daemon for those with indirect tables and one for those without.
+/// Every layout of the rings, with one daemon for those with indirect tables and one for those
+/// without.
 pub(super) fn every_length(_assets: &Assets) -> Result<String> {
     let mut rows = Vec::new();
     let mut whole = true;
@@ -43,7 +44,8 @@ pub(super) fn every_length(_assets: &Assets) -> Result<String> {
     Ok(format!("{SHORTEST} to {LONGEST} bytes\n{table}\n"))
 }
 
-/// Sends a frame of each length; says what came of the first ones that did not come back as they were.
+/// Sends a frame of each length; says what came of the first ones that did not come back as they
+/// were.
 fn there_and_back(probe: &mut Probe, round: u8) -> Result<Option<String>> {
     let lengths: Vec<_> = (SHORTEST..=LONGEST).collect();
     for lengths in lengths.chunks(WINDOW) {

@@ -46,7 +46,8 @@ pub(super) fn ping(guest: &mut Guest) -> Result<()> {
     ping_host(guest, HOST, "")
 }
 
-/// Pings the guest until it answers: a link comes up in its own time, and what is sent meanwhile is lost.
+/// Pings the guest until it answers: a link comes up in its own time, and what is sent meanwhile is
+/// lost.
 pub(super) fn settle() -> Result<()> {
     host::run(&format!("ping -q -c 1 -w 10 {GUEST}")).map(drop)
 }
@@ -81,7 +82,8 @@ pub(super) fn tcp_to_guest(guest: &mut Guest) -> Result<()> {
     iperf(guest, GUEST, "").map(|_report| ())
 }
 
-/// The best of three measurements for each direction: other work on the machine only ever takes away.
+/// The best of three measurements for each direction: other work on the machine only ever takes
+/// away.
 pub(super) fn best_tcp(guest: &mut Guest) -> Result<Throughput> {
     let mut best = tcp(guest, "")?;
     for _ in 1..3 {
@@ -213,8 +215,9 @@ pub(super) fn echo(guest: &mut Guest, length: usize) -> Result<()> {
     Ok(())
 }
 
-/// Starts the iperf3 server in the guest, for one client, in place of one that may still run. It would serve one
-/// client after another, but refuses those that come while it turns from one to the next.
+/// Starts the iperf3 server in the guest, for one client, in place of one that may still run. It
+/// would serve one client after another, but refuses those that come while it turns from one to the
+/// next.
 pub(super) fn serve(guest: &mut Guest) -> Result<()> {
     guest.expect(
         "killall -9 iperf3 2>/dev/null; while pidof iperf3; do :; done; \

@@ -46,7 +46,8 @@ pub(super) fn echo(bed: &mut Testbed) -> Result<String> {
 
 /// Where the daemon's time goes while the shortest frames come as fast as they can.
 pub(super) fn small_frames(bed: &mut Testbed) -> Result<String> {
-    // With the headers of UDP, IP and Ethernet 64 bytes; long enough for hundreds of ticks, which are few samples else.
+    // With the headers of UDP, IP and Ethernet 64 bytes; long enough for hundreds of ticks, which
+    // are few samples else.
     const OPTIONS: &str = "-b 0 -l 22 -t 8";
     const MOST_IN_USER_MODE: f64 = 0.25;
     let mut seen = Vec::new();
@@ -152,9 +153,10 @@ pub(super) fn capture(bed: &mut Testbed) -> Result<String> {
     Ok(format!("{} bytes", bytes.len()))
 }
 
-/// Gain of merging over a driver that posts one buffer for a whole frame. Linux without mergeable buffers posts
-/// 64 KB for each, so it still gets whole segments and the rates are alike; what merging saves is that memory. Frames
-/// of one MTU are the third figure. The sizes are what is judged; rates are for the reader.
+/// Gain of merging over a driver that posts one buffer for a whole frame. Linux without mergeable
+/// buffers posts 64 KB for each, so it still gets whole segments and the rates are alike; what
+/// merging saves is that memory. Frames of one MTU are the third figure. The sizes are what is
+/// judged; rates are for the reader.
 pub(super) fn merging(bed: &mut Testbed) -> Result<String> {
     const LARGE: f64 = 8192.0;
     let (with, with_len) = best_tcp_and_length(bed)?;

@@ -74,10 +74,12 @@ fn descriptors_come_with_their_message() {
     assert!(matches!(message.request, Request::SetVringKick(kick) if kick.fd.is_some()));
 }
 
-/// Each copy of a pipe's end is a sender that was lost or closed: the other end knows when the last one is gone.
+/// Each copy of a pipe's end is a sender that was lost or closed: the other end knows when the last
+/// one is gone.
 #[test]
 fn spare_descriptors_are_closed_with_the_message_that_brought_them() {
-    // The socket passes these on and refuses the message; the last row is more than a message may have at all.
+    // The socket passes these on and refuses the message; the last row is more than a message may
+    // have at all.
     for spare in [1, 2, 32, 40] {
         let (mut reader, writer) = io::pipe().unwrap();
         let (front_end, mut connection) = pair();

@@ -16,9 +16,10 @@ use crate::sys::{self, SocketKind, foreign};
 impl Session<'_> {
     /// SET_BACKEND_REQ_FD.
     ///
-    /// Nothing is read from it, since no request of the back-end asks for an answer. So its reading side is shut and
-    /// emptied: a front-end that passed its own end of the connection inside a message that waits there would never be
-    /// seen to close it. Of one that passed it as this descriptor, the connection is shut thereby, which
+    /// Nothing is read from it, since no request of the back-end asks for an answer. So its reading
+    /// side is shut and emptied: a front-end that passed its own end of the connection inside a
+    /// message that waits there would never be seen to close it. Of one that passed it as this
+    /// descriptor, the connection is shut thereby, which
     /// [`Connection::check`](crate::protocol::connection::Connection::check) finds out.
     pub(super) fn set_channel(&mut self, fd: OwnedFd) -> Result<(), SessionError> {
         if sys::unix_stream_kind(fd.as_fd()) != Some(SocketKind::Connected) {
@@ -35,7 +36,9 @@ impl Session<'_> {
 
     /// Passes on that the configuration space changed, or that the device cannot go on.
     ///
-    /// To be called when [`Interrupts::config_event`](crate::protocol::interrupts::Interrupts::config_event) is readable.
+    /// To be called when
+    /// [`Interrupts::config_event`](crate::protocol::interrupts::Interrupts::config_event) is
+    /// readable.
     ///
     /// # Errors
     /// The dirty log is gone, so the migration that it is for cannot be right.

@@ -59,11 +59,12 @@ impl Session<'_> {
         self.set_memory(self.memory.clone())
     }
 
-    /// Puts another table in the place of the one that is in use. Rings go on running; one whose place in guest memory
-    /// is another now stops for that time. The old mappings go with the last worker that used them.
+    /// Puts another table in the place of the one that is in use. Rings go on running; one whose
+    /// place in guest memory is another now stops for that time. The old mappings go with the last
+    /// worker that used them.
     pub(super) fn set_memory(&mut self, table: MemoryTable) -> Result<(), SessionError> {
-        // A front-end starts rings with logging on before it has a log for them, so one that is left from another
-        // migration is no reason to refuse.
+        // A front-end starts rings with logging on before it has a log for them, so one that is
+        // left from another migration is no reason to refuse.
         if let Some(log) = self.logging()
             && self.rings.iter().any(|ring| ring.state() == State::Running)
         {

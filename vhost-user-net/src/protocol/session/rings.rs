@@ -87,8 +87,8 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// A running ring goes on at the same position in its new place; the same place means that logging of the used
-    /// ring is switched.
+    /// A running ring goes on at the same position in its new place; the same place means that
+    /// logging of the used ring is switched.
     pub(super) fn set_addrs(&mut self, addrs: &VhostUserVringAddr) -> Result<(), SessionError> {
         let ring = addrs.index;
         let index = self.index(ring)?;
@@ -108,8 +108,8 @@ impl Session<'_> {
         self.halt(index, State::Stopped)?;
         self.rings[index].forget_kick();
         self.apply_target(index)?;
-        // A driver that begins anew begins so when the front-end has no request for it. A fault of its next life is
-        // another one, and is told again.
+        // A driver that begins anew begins so when the front-end has no request for it. A fault of
+        // its next life is another one, and is told again.
         let at_rest = self.rings.iter().all(|it| it.state() == State::Stopped);
         if at_rest && self.device.needs_reset() {
             self.deactivate();
@@ -181,8 +181,8 @@ impl Session<'_> {
             }
             Ok(cursor) => {
                 let went_on = ring.entered_running() || cursor != Cursor::default();
-                // A ring that goes on may have used buffers of which the driver was not told. A fresh one does not,
-                // and its driver may not be ready for interrupts.
+                // A ring that goes on may have used buffers of which the driver was not told. A
+                // fresh one does not, and its driver may not be ready for interrupts.
                 if went_on {
                     self.interrupt(index);
                 }

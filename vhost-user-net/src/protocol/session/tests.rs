@@ -1,4 +1,5 @@
-//! Front-ends as scripts: their order of requests, a ring that moves frames, and what they must not get away with.
+//! Front-ends as scripts: their order of requests, a ring that moves frames, and what they must not
+//! get away with.
 //!
 //! This is the scripted front-end; its stories are in the modules.
 

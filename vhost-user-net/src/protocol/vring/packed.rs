@@ -1,18 +1,19 @@
 //! Where a packed ring stands that a front-end calls fresh, though a device may have used it.
 //!
-//! The position of a packed ring is in no memory that the driver shares. A front-end whose back-end crashed can only
-//! tell where the ring began, and from there a device would find nothing, or take chains that were returned already.
-//! The lap bits of the descriptors tell more. Each side goes round the ring and writes its lap's bits; with `w` as the
-//! wrap counter of the device's lap, and `p` as its position, the slots are
+//! The position of a packed ring is in no memory that the driver shares. A front-end whose back-end
+//! crashed can only tell where the ring began, and from there a device would find nothing, or take
+//! chains that were returned already. The lap bits of the descriptors tell more. Each side goes
+//! round the ring and writes its lap's bits; with `w` as the wrap counter of the device's lap, and
+//! `p` as its position, the slots are
 //!
 //! ```text
 //!   [available in lap !w]*  [used in lap w]*  p  [available in lap w]*  [used in lap !w]*
 //! ```
 //!
-//! where the first and the last part exclude each other, as long as each chain has one descriptor. Of a longer chain
-//! only the first descriptor is overwritten; the others still look available. So a position is taken only where no
-//! such rest can lie behind it: the last descriptor of a chain has the chain's id, as the used descriptor does, and ids
-//! of chains that the device holds differ.
+//! where the first and the last part exclude each other, as long as each chain has one descriptor.
+//! Of a longer chain only the first descriptor is overwritten; the others still look available. So
+//! a position is taken only where no such rest can lie behind it: the last descriptor of a chain
+//! has the chain's id, as the used descriptor does, and ids of chains that the device holds differ.
 
 /// `VIRTQ_DESC_F_NEXT`.
 const NEXT: u16 = 1;
@@ -105,7 +106,8 @@ pub(super) fn judge(ring: &[u8]) -> Verdict {
         (Some(one), Some(other)) if one.place == other.place => return Verdict::At(one.place),
         _ => {}
     }
-    // At its start the ring has nothing of the lap that begins there but what is available, and begins with a chain.
+    // At its start the ring has nothing of the lap that begins there but what is available, and
+    // begins with a chain.
     let first = slots.first().copied();
     let begins = first.is_some_and(|slot| slot.is_used_in(false) || slot.is_available_in(true));
     if begins && !slots.iter().any(|slot| slot.is_used_in(true)) {
@@ -158,8 +160,9 @@ fn candidate(slots: &[Slot], wrap: bool) -> Option<Candidate> {
 mod tests {
     use super::*;
 
-    /// A ring as text: `U` used and `A` available in the lap whose wrap counter is 1, `u` and `a` in the other; `+` after
-    /// a letter chains it with the next one. Ids are given by digits after them.
+    /// A ring as text: `U` used and `A` available in the lap whose wrap counter is 1, `u` and `a`
+    /// in the other; `+` after a letter chains it with the next one. Ids are given by digits after
+    /// them.
     fn ring(text: &str) -> Vec<u8> {
         let mut slots: Vec<Slot> = Vec::new();
         for letter in text.chars() {

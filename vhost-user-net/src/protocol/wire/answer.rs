@@ -29,8 +29,9 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// How request `code` is refused; `None` when its answer has no room for a refusal, so that the connection has to
-    /// end. Any number but 0 refuses, where a number says whether the request was done.
+    /// How request `code` is refused; `None` when its answer has no room for a refusal, so that the
+    /// connection has to end. Any number but 0 refuses, where a number says whether the request was
+    /// done.
     #[must_use]
     pub fn refusal(code: u32) -> Option<Self> {
         match FrontendReq::try_from(code) {

@@ -1,4 +1,5 @@
-//! The check whether a driver may see a frame, and the changes that make it one which the driver takes.
+//! The check whether a driver may see a frame, and the changes that make it one which the driver
+//! takes.
 
 use super::{Arrived, RxPath};
 use crate::drop_cause::DropCause;
@@ -16,8 +17,8 @@ const SUMMED: usize = 512;
 impl RxPath {
     /// Decides whether the driver may see `frame`, and with which header.
     ///
-    /// A part that was received directly is read back from where the backend put it. The driver could change it meanwhile,
-    /// and would deceive nobody but itself.
+    /// A part that was received directly is read back from where the backend put it. The driver
+    /// could change it meanwhile, and would deceive nobody but itself.
     #[inline(always)]
     pub(super) fn check(
         &mut self,
@@ -26,7 +27,8 @@ impl RxPath {
     ) -> Result<NetHdr, DropCause> {
         let header = self.config.size.bytes();
         let frame_len = frame.len.checked_sub(header).ok_or(DropCause::TooShort)?;
-        // By value, so that it stays in registers: bytes that were stored and are loaded as words are waited for.
+        // By value, so that it stays in registers: bytes that were stored and are loaded as words
+        // are waited for.
         let raw = match self.bounce.first_chunk() {
             Some(base) if frame.direct == 0 => RawHdr::from(*base),
             _ => self.header_of(frame)?,
@@ -68,7 +70,8 @@ impl RxPath {
         }
     }
 
-    /// Decides what depends on where the packet begins; `long` is a frame above the MTU, if it has no VLAN tag.
+    /// Decides what depends on where the packet begins; `long` is a frame above the MTU, if it has
+    /// no VLAN tag.
     #[cold]
     fn look_behind_tags(
         &self,
@@ -100,8 +103,9 @@ impl RxPath {
         }
     }
 
-    /// Makes the checksum of a frame partial that is to be segmented and was verified by somebody: a driver gets none
-    /// of the former without `NEEDS_CSUM`. Its header as it is then. (NET-HDR-22, NET-HDR-23)
+    /// Makes the checksum of a frame partial that is to be segmented and was verified by somebody:
+    /// a driver gets none of the former without `NEEDS_CSUM`. Its header as it is then.
+    /// (NET-HDR-22, NET-HDR-23)
     fn begin_checksum(&mut self, frame: Arrived, raw: RawHdr) -> Result<NetHdr, DropCause> {
         let header = self.config.size.bytes();
         let frame_len = frame.len - header;
@@ -131,8 +135,8 @@ impl RxPath {
         Ok(())
     }
 
-    /// Completes the checksum of a frame for a driver that takes no partial one; its header as it is then.
-    /// (NET-HDR-20)
+    /// Completes the checksum of a frame for a driver that takes no partial one; its header as it
+    /// is then. (NET-HDR-20)
     fn complete_checksum(&mut self, frame: Arrived, raw: &RawHdr) -> Result<NetHdr, DropCause> {
         let header = self.config.size.bytes();
         let frame_len = (frame.len - header) as u32;

@@ -34,8 +34,9 @@ impl RxPath {
 
     /// Counts a frame that is not delivered, and leaves nothing of it in the driver's buffers.
     ///
-    /// The next frame is not received directly: it may be for somebody else as well, or be as much too long.
-    /// Where its chains were given back for a memory fault, others are cleared, which does no harm.
+    /// The next frame is not received directly: it may be for somebody else as well, or be as much
+    /// too long. Where its chains were given back for a memory fault, others are cleared, which
+    /// does no harm.
     #[cold]
     pub(super) fn drop_frame(&mut self, frame: Arrived, cause: DropCause) {
         self.counters.add_drop(cause);

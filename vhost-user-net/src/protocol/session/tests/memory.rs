@@ -121,8 +121,8 @@ fn written_pages_are_marked_while_logging_is_on() {
     assert!(dirty(true).is_empty());
 }
 
-/// The front-end shortens the file of its memory: its ring breaks and says so, the process and another device's
-/// front-end notice nothing, and the next front-end is served.
+/// The front-end shortens the file of its memory: its ring breaks and says so, the process and
+/// another device's front-end notice nothing, and the next front-end is served.
 #[test]
 fn memory_that_is_taken_away_ends_its_own_ring_alone() {
     let (mut device, wires) = super::device(1);

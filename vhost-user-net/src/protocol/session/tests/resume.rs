@@ -106,7 +106,8 @@ fn a_fresh_ring_is_not_interrupted_for_the_other_one_of_its_pair() {
     drop(transmit);
 }
 
-/// Sends a frame from `slot` of a packed transmit ring in the first lap, and waits until it was used.
+/// Sends a frame from `slot` of a packed transmit ring in the first lap, and waits until it was
+/// used.
 fn send_packed(guest: &mut FrontEnd, slot: u16, value: u8) {
     let desc = FrontEnd::ring(TX) + 16 * u64::from(slot);
     let frame = [&[0; HEADER][..], &[value; FRAME]].concat();
