@@ -7,6 +7,7 @@
 //! | `open` | [`TapOptions`]: by name or template, N queues; existing or created; [`Tap::from_fds`] |
 //! | `tap` | [`Tap`]: the owned descriptor, header framing, queue attach/detach, the data path |
 //! | `probe` | which offloads this kernel takes |
+//! | `gso_probe` | [`gso_report`]: which of them it does right |
 //! | `ifconfig` | the interface around the queues: MTU, MAC, addresses, up/down, carrier |
 //! | `error` | [`Error`] and [`Differences`]: what went wrong and what to do about it |
 //! | `sys` | every system call, and all of the `unsafe` |
@@ -72,6 +73,7 @@
 //! | `SIOCSIFMTU` | socket | [`Tap::set_mtu`] | net admin |
 //! | `SIOCSIFFLAGS` | socket | [`Tap::up`], [`Tap::down`] | net admin |
 //! | `SIOCSIFADDR`, `SIOCSIFNETMASK` | socket | [`Tap::set_ipv4`], [`Tap::add_ipv6`] | net admin |
+//! | `SIOCBRADDBR`, `SIOCBRADDIF` | socket | [`gso_report`], in a network namespace of its own | net admin there |
 //!
 //! Settings that hold already are not made again, so the owner of a tap that is up needs no
 //! capability. Descriptors of a macvtap's device are taken as well; it refuses `TUNATTACHFILTER`,
@@ -113,6 +115,7 @@
 //! ```
 
 mod error;
+mod gso_probe;
 mod ifconfig;
 mod name;
 mod offload;
@@ -122,6 +125,9 @@ mod sys;
 mod tap;
 
 pub use crate::error::{Differences, Error};
+pub use crate::gso_probe::{
+    GsoFault, GsoOutcome, GsoPath, GsoReport, GsoTrial, NotTried, ThisKernel, gso_report,
+};
 pub use crate::name::NameFault;
 pub use crate::offload::Offloads;
 pub use crate::open::TapOptions;

@@ -301,7 +301,7 @@ fn fits(queue: &IfReq, multi_queue: bool) -> Result<(), Error> {
     }
 }
 
-fn open_driver() -> Result<OwnedFd, Error> {
+pub(crate) fn open_driver() -> Result<OwnedFd, Error> {
     // The standard library adds O_CLOEXEC.
     let file = OpenOptions::new()
         .read(true)
@@ -331,7 +331,7 @@ fn open_first(name: IfName, flags: c_int) -> Result<Tap, Error> {
     Ok(Tap::from_parts(fd, created))
 }
 
-fn attach(fd: &OwnedFd, name: IfName, flags: c_int) -> Result<(), Refused> {
+pub(crate) fn attach(fd: &OwnedFd, name: IfName, flags: c_int) -> Result<(), Refused> {
     sys::TUNSETIFF.call(fd.as_fd(), &mut IfReq::new(name).with_flags(flags))
 }
 

@@ -15,6 +15,7 @@ use libc::{c_int, c_ulong};
 
 use crate::name::IfName;
 
+pub(crate) mod child;
 mod frames;
 mod ifreq;
 
@@ -134,6 +135,11 @@ pub(crate) const SIOCGIFMTU: Request<IfReq> = netdevice(libc::SIOCGIFMTU, "SIOCG
 pub(crate) const SIOCSIFMTU: Request<IfReq> = netdevice(libc::SIOCSIFMTU, "SIOCSIFMTU");
 pub(crate) const SIOCGIFFLAGS: Request<IfReq> = netdevice(libc::SIOCGIFFLAGS, "SIOCGIFFLAGS");
 pub(crate) const SIOCSIFFLAGS: Request<IfReq> = netdevice(libc::SIOCSIFFLAGS, "SIOCSIFFLAGS");
+
+// linux/sockios.h, which libc does not cover. The first one takes the bridge's name alone.
+pub(crate) const SIOCBRADDBR: Request<[libc::c_char; libc::IFNAMSIZ]> =
+    Request::new(0x89a0, "SIOCBRADDBR");
+pub(crate) const SIOCBRADDIF: Request<IfReq> = netdevice(0x89a2, "SIOCBRADDIF");
 
 // With `Ipv4Socket` they answer with an IPv4 address.
 const SIOCGIFADDR: Request<IfReq> = netdevice(libc::SIOCGIFADDR, "SIOCGIFADDR");

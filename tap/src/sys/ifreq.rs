@@ -45,6 +45,11 @@ impl IfReq {
         self
     }
 
+    pub(crate) fn with_index(mut self, index: c_int) -> Self {
+        self.0.ifr_ifru.ifru_ifindex = index;
+        self
+    }
+
     pub(super) fn with_ipv4(mut self, ip: Ipv4Addr) -> Self {
         // sockaddr_in: the port takes the first two bytes of the data, the address the next four.
         let mut address = zeroed_sockaddr(libc::AF_INET as u16);
