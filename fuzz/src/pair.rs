@@ -9,7 +9,8 @@ use net_queue::header::{HdrError, HdrSize, NetHdr, RawHdr, RxRules, TxRules, gso
 use net_queue::ring::{AnyRing, Cursor, RingConfig};
 use net_queue::testing::GuestRing;
 use net_queue::{
-    Budget, Engine, MAX_FRAME, Offloads, Outcome, QueueCounters, RxConfig, RxEngine, Stop, TxEngine,
+    Budget, Engine, MAX_FRAME, Offloads, Outcome, QueueCounters, RxConfig, RxEngine, Stop,
+    TxConfig, TxEngine,
 };
 
 use crate::gso::{begin_checksum, packet};
@@ -72,8 +73,7 @@ pub struct TxSide {
     pub guest: GuestRing,
     engine: TxEngine<AnyRing>,
     counters: Arc<QueueCounters>,
-    size: HdrSize,
-    rules: TxRules,
+    config: TxConfig,
     /// Chains in order, with the frame that goes out for it, if one does.
     waiting: VecDeque<(u16, Option<Vec<u8>>)>,
     /// Frames and bytes sent, chains dropped.
@@ -84,14 +84,17 @@ pub struct TxSide {
 impl TxSide {
     /// An engine on the ring of `guest`.
     pub fn new(guest: GuestRing, size: HdrSize, offloads: Offloads) -> Self {
-        let (counters, rules) = (Arc::<QueueCounters>::default(), TxRules::new(offloads));
+        let counters = Arc::<QueueCounters>::default();
+        let config = TxConfig {
+            size,
+            ..TxConfig::new(TxRules::new(offloads))
+        };
         let device = device(&guest, guest.config().cursor);
         Self {
-            engine: TxEngine::new(device, size, rules, counters.clone()),
+            engine: TxEngine::new(device, config, counters.clone()),
             guest,
             counters,
-            size,
-            rules,
+            config,
             waiting: VecDeque::new(),
             passed: (0, 0, 0),
             stop: None,
@@ -101,14 +104,15 @@ impl TxSide {
     /// The driver has added `bytes` as chain `id`.
     pub fn expect(&mut self, id: u16, bytes: &[u8]) {
         let mut bytes = bytes.to_vec();
-        let frame = header(&bytes, self.size).and_then(|(raw, _)| {
-            if NetHdr::check_tx(&raw, u32::MAX, self.rules) == Err(HdrError::GsoWithoutCsum) {
-                begin_checksum(&mut bytes, self.size.bytes());
+        let frame = header(&bytes, self.config.size).and_then(|(raw, _)| {
+            if NetHdr::check_tx(&raw, u32::MAX, self.config.rules) == Err(HdrError::GsoWithoutCsum)
+            {
+                begin_checksum(&mut bytes, self.config.size.bytes());
             }
-            let (raw, len) = header(&bytes, self.size)?;
-            let hdr = NetHdr::check_tx(&raw, len, self.rules).ok()?;
-            let raw = hdr.to_raw(self.size);
-            let whole = || [raw.as_bytes(), &bytes[self.size.bytes()..]].concat();
+            let (raw, len) = header(&bytes, self.config.size)?;
+            let hdr = NetHdr::check_tx(&raw, len, self.config.rules).ok()?;
+            let raw = hdr.to_raw(self.config.size);
+            let whole = || [raw.as_bytes(), &bytes[self.config.size.bytes()..]].concat();
             (len as usize <= MAX_FRAME).then(whole)
         });
         self.waiting.push_back((id, frame));
@@ -144,7 +148,7 @@ impl TxSide {
             Mood::Busy | Mood::Gone => assert!(sent.is_empty() && frames.is_empty()),
         }
         self.passed.0 += sent.len() as u64;
-        let bytes = |frame: &Vec<u8>| (frame.len() - self.size.bytes()) as u64;
+        let bytes = |frame: &Vec<u8>| (frame.len() - self.config.size.bytes()) as u64;
         self.passed.1 += sent.iter().map(bytes).sum::<u64>();
         self.passed.2 += (used.len() - sent.len()) as u64;
         let counters = &self.counters;
@@ -172,7 +176,7 @@ impl TxSide {
     /// Goes on with another engine.
     pub fn restart(&mut self) {
         let device = device(&self.guest, self.engine.cursor());
-        self.engine = TxEngine::new(device, self.size, self.rules, self.counters.clone());
+        self.engine = TxEngine::new(device, self.config, self.counters.clone());
     }
 }
 

@@ -11,7 +11,7 @@ use net_queue::header::{HdrSize, TxRules};
 use net_queue::ring::{AnyRing, Cursor, RingConfig, UsedElements};
 use net_queue::{
     Budget, CtrlEngine, Engine as _, GuestRam, Offloads, Outcome, QueueCounters, QueueFault,
-    RxConfig, RxEngine, Stop, TxEngine,
+    RxConfig, RxEngine, Stop, TxConfig, TxEngine,
 };
 
 use crate::arena::{Arena, END};
@@ -336,8 +336,10 @@ impl Engine {
         match setup.role {
             0 => Self::Tx(TxEngine::new(
                 ring,
-                setup.size,
-                TxRules::new(setup.offloads),
+                TxConfig {
+                    size: setup.size,
+                    ..TxConfig::new(TxRules::new(setup.offloads))
+                },
                 counters,
             )),
             1 => Self::Ctrl(CtrlEngine::new(ring, ram.clone(), counters)),

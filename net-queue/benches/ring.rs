@@ -9,7 +9,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use net_queue::header::{HDR_LEN, HdrSize, NetHdr, RawHdr, TxRules};
 use net_queue::ring::{AnyRing, Layout, RingConfig};
 use net_queue::testing::{GuestRing, LAYOUTS, NullBackend, Piece, TestMemory};
-use net_queue::{Budget, Offloads, RxConfig, RxEngine, TxEngine, Unlimited};
+use net_queue::{Budget, Offloads, RxConfig, RxEngine, TxConfig, TxEngine, Unlimited};
 
 const SIZE: u16 = 256;
 const BATCHES: [u16; 3] = [1, 32, 256];
@@ -69,7 +69,7 @@ fn tx(criterion: &mut Criterion) {
         let mut driver = Driver::new(layout, HDR_LEN + frame, false);
         let ring: AnyRing = driver.ring.device();
         let rules = TxRules::new(Offloads::CSUM);
-        let mut engine = TxEngine::new(ring, HdrSize::Base, rules, Arc::default());
+        let mut engine = TxEngine::new(ring, TxConfig::new(rules), Arc::default());
         let id = BenchmarkId::new(format!("{layout:?}/{frame}"), batch);
         group.throughput(Throughput::Elements(batch.into()));
         group.bench_function(id, |bencher| {

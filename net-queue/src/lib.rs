@@ -39,7 +39,8 @@ pub use counters::{QueueCounters, QueueStats};
 pub use drop_cause::{DropCause, QueueFault};
 pub use engine::ctrl::{self, CommandHandler, CtrlEngine};
 pub use engine::{
-    Budget, Engine, FrameFilter, Limit, Outcome, RxConfig, RxEngine, Stop, TxEngine, Unlimited,
+    Budget, Engine, FrameFilter, Limit, Outcome, RxConfig, RxEngine, Stop, TxConfig, TxEngine,
+    Unlimited,
 };
 pub use header::MAX_FRAME;
 pub use memory::dirty_log::{DirtyLog, DirtySwitch};

@@ -16,7 +16,7 @@ use net_queue::ring::{Layout, RingConfig};
 use net_queue::testing::{GuestRing, LAYOUTS, Shape, TestMemory};
 use net_queue::{
     Budget, Caps, CommandHandler, CtrlEngine, Engine, FrameBackend, Gather, LinkConfig, Offloads,
-    RecvError, Refusal, RxConfig, RxEngine, Scatter, SendError, TxEngine, Unlimited,
+    RecvError, Refusal, RxConfig, RxEngine, Scatter, SendError, TxConfig, TxEngine, Unlimited,
 };
 
 thread_local! {
@@ -125,7 +125,7 @@ fn transmit_allocates_nothing_per_frame() {
     for layout in LAYOUTS {
         let mut guest = guest(layout);
         let rules = TxRules::new(Offloads::empty());
-        let mut engine = TxEngine::new(guest.device(), HdrSize::Base, rules, Arc::default());
+        let mut engine = TxEngine::new(guest.device(), TxConfig::new(rules), Arc::default());
         let mut backend = Endless::new();
         for _ in 0..20 {
             for shape in [Shape::Direct, Shape::Indirect, Shape::Direct] {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use net_queue::header::{HdrSize, TxRules};
 use net_queue::ring::{AnyRing, Layout, RingConfig, RingError, UsedElements};
-use net_queue::{CtrlEngine, GuestRam, QueueCounters, RxConfig, RxEngine, TxEngine};
+use net_queue::{CtrlEngine, GuestRam, QueueCounters, RxConfig, RxEngine, TxConfig, TxEngine};
 
 use crate::error::ActivateError;
 use crate::features::Features;
@@ -167,8 +167,7 @@ impl QueueFactory {
         let ring = self.ring(index, &config)?;
         Ok(TxEngine::new(
             ring,
-            HdrSize::Base,
-            rules,
+            TxConfig::new(rules),
             self.counters[usize::from(index)].clone(),
         ))
     }

@@ -10,7 +10,9 @@ use std::os::unix::net::UnixDatagram;
 use net_queue::header::{HDR_LEN, HdrSize, TxRules};
 use net_queue::ring::{AnyRing, RingConfig};
 use net_queue::testing::{GuestRing, TestMemory};
-use net_queue::{Budget, FrameBackend, Offloads, RxConfig, RxEngine, TxEngine, Unlimited};
+use net_queue::{
+    Budget, FrameBackend, Offloads, RxConfig, RxEngine, TxConfig, TxEngine, Unlimited,
+};
 
 use datagram::Datagrams;
 use loopback::Loopback;
@@ -45,7 +47,7 @@ impl Queues {
             link_mtu: None,
         };
         let rules = TxRules::default();
-        let tx = TxEngine::new(tx_ring.device(), HdrSize::Base, rules, Default::default());
+        let tx = TxEngine::new(tx_ring.device(), TxConfig::new(rules), Default::default());
         let rx = RxEngine::new(
             rx_ring.device(),
             ring.size,

@@ -9,7 +9,7 @@ mod tx;
 pub use frame_filter::FrameFilter;
 pub use limit::{Limit, Unlimited};
 pub use rx::{RxConfig, RxEngine};
-pub use tx::TxEngine;
+pub use tx::{TxConfig, TxEngine};
 
 use std::io;
 

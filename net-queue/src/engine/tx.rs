@@ -1,5 +1,9 @@
 //! Transmit: from the driver's ring to the backend.
 
+mod config;
+
+pub use config::TxConfig;
+
 use std::sync::Arc;
 
 use super::limit::Limit;
@@ -107,8 +111,9 @@ struct TxPath {
 }
 
 impl<R: Ring> TxEngine<R> {
-    /// An engine on `ring` for headers of `size` under `rules`.
-    pub fn new(ring: R, size: HdrSize, rules: TxRules, counters: Arc<QueueCounters>) -> Self {
+    /// An engine on `ring` under the terms of `config`.
+    pub fn new(ring: R, config: TxConfig, counters: Arc<QueueCounters>) -> Self {
+        let TxConfig { size, rules, .. } = config;
         let mut segments = Vec::with_capacity(MAX_SEGMENTS);
         segments.push(IoVec::EMPTY);
         let buffers = TxBuffers {

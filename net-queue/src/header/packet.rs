@@ -27,18 +27,22 @@ pub const MAX_FRAME: usize = 65535 + LINK_HEADERS;
 const TAGS: [u16; 2] = [ethertype::VLAN, ethertype::SERVICE_VLAN];
 const TCP: u8 = 6;
 const UDP: u8 = 17;
-/// IPv6 extension headers in front of a transport header: hop-by-hop options, routing, destination
-/// options.
+/// IPv4's bit "more fragments", and the offset of a fragment.
+const NOT_WHOLE: u16 = 0x3fff;
+/// IPv6 extension headers in front of a transport header: hop-by-hop options, routing,
+/// destination options.
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const DESTINATION: u8 = 60;
 
+#[inline]
 fn word(bytes: &[u8], at: usize) -> Option<u16> {
     let bytes = bytes.get(at..at + 2)?;
     Some(u16::from_be_bytes([bytes[0], bytes[1]]))
 }
 
 /// Bytes of the Ethernet header and its tags, at most [`MAX_TAGS`] of them.
+#[inline]
 pub(crate) fn link_len(head: &[u8]) -> usize {
     let mut len = ETH_HDR_LEN as usize;
     while len < LINK_HEADERS && word(head, len - 2).is_some_and(|kind| TAGS.contains(&kind)) {
@@ -50,6 +54,88 @@ pub(crate) fn link_len(head: &[u8]) -> usize {
 /// Type of what follows the Ethernet header and its tags.
 pub(crate) fn ethertype(head: &[u8]) -> Option<u16> {
     word(head, link_len(head) - 2)
+}
+
+/// Version of the Internet protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// The headers of a TCP or UDP packet in its frame: where each begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Packet {
+    /// Version of its IP header.
+    pub(crate) family: Family,
+    /// Whether it is TCP; UDP if not.
+    pub(crate) tcp: bool,
+    /// Whether IPv4 says that it is a fragment: what looks like a transport header may be none
+    /// then.
+    pub(crate) fragment: bool,
+    /// Offset of the IP header: bytes of Ethernet and its tags.
+    pub(crate) ip: usize,
+    /// Offset of the transport header, behind options and extension headers.
+    pub(crate) transport: usize,
+    /// Offset behind the transport header and its options.
+    pub(crate) payload: usize,
+}
+
+impl Packet {
+    /// Finds the headers in `head`, the first bytes of a frame; all of them lie in it. No length
+    /// that they say is compared with the frame's.
+    #[inline]
+    pub(crate) fn of(head: &[u8]) -> Option<Self> {
+        let ip = link_len(head);
+        let (family, protocol, transport) = match word(head, ip - 2)? {
+            ethertype::IPV4 => ipv4(head, ip)?,
+            ethertype::IPV6 => ipv6(head, ip)?,
+            _ => return None,
+        };
+        let header = match protocol {
+            TCP => usize::from(head.get(transport + 12)? >> 4) * 4,
+            _ => 8,
+        };
+        let least = if protocol == TCP { 20 } else { 8 };
+        let payload = transport + header;
+        if header < least || payload > head.len() {
+            return None;
+        }
+        Some(Self {
+            family,
+            tcp: protocol == TCP,
+            fragment: family == Family::V4 && word(head, ip + 6)? & NOT_WHOLE != 0,
+            ip,
+            transport,
+            payload,
+        })
+    }
+
+    /// Number of its transport protocol.
+    pub(crate) fn protocol(&self) -> u8 {
+        if self.tcp { TCP } else { UDP }
+    }
+
+    /// Offset of the transport header's checksum within it.
+    pub(crate) fn csum_offset(&self) -> u16 {
+        if self.tcp { 16 } else { 6 }
+    }
+
+    /// Sum of the pseudo header of a transport header and payload of `len` bytes, from the
+    /// addresses in `head`.
+    pub(crate) fn pseudo(&self, head: &[u8], len: u32) -> Sum {
+        let addresses = match self.family {
+            Family::V4 => self.ip + 12..self.ip + 20,
+            Family::V6 => self.ip + 8..self.ip + 40,
+        };
+        let mut sum = Sum::default();
+        sum.add(head.get(addresses).unwrap_or_default());
+        sum.add(&[0, self.protocol()]);
+        sum.add(&len.to_be_bytes());
+        sum
+    }
 }
 
 /// Place of the checksum of a frame's transport header, and the start of its sum.
@@ -82,55 +168,46 @@ impl Transport {
     /// Like Linux, this does not look whether IP says that the packet is a fragment.
     pub(crate) fn of(head: &[u8], len: usize, gso_type: u8) -> Option<Self> {
         let row = Segmented::of(gso_type).ok()??;
-        let protocol = if row.tcp { TCP } else { UDP };
-        let at = link_len(head);
-        let (start, addresses) = match (ethertype(head)?, gso_type & !gso::ECN) {
-            (ethertype::IPV4, gso::TCPV6) | (ethertype::IPV6, gso::TCPV4) => return None,
-            (ethertype::IPV4, _) => ipv4(head, at, protocol)?,
-            (ethertype::IPV6, _) => ipv6(head, at, protocol)?,
-            _ => return None,
+        let packet = Packet::of(head)?;
+        let family = match gso_type & !gso::ECN {
+            gso::TCPV4 => Family::V4,
+            gso::TCPV6 => Family::V6,
+            _ => packet.family,
         };
-        let segment = len.checked_sub(start)?;
-        let (header, least) = if row.tcp {
-            (usize::from(head.get(start + 12)? >> 4) * 4, 20)
-        } else {
-            (8, 8)
-        };
+        let segment = len.checked_sub(packet.transport)?;
         // The kernel takes UDP's own length for the sum's; with another one each piece would be
         // wrong.
-        let agrees = row.tcp || usize::from(word(head, start + 4)?) == segment;
-        if !agrees || header < least || header > segment || start + header > head.len() {
+        let agrees = row.tcp || usize::from(word(head, packet.transport + 4)?) == segment;
+        if !agrees || row.tcp != packet.tcp || family != packet.family || packet.payload > len {
             return None;
         }
-        let mut sum = Sum::default();
-        sum.add(addresses);
-        sum.add(&[0, protocol]);
-        sum.add(&u32::try_from(segment).ok()?.to_be_bytes());
         Some(Self {
-            start,
-            end: start + header,
-            csum_offset: row.csum_offset,
-            pseudo: sum.partial(),
+            start: packet.transport,
+            end: packet.payload,
+            csum_offset: packet.csum_offset(),
+            pseudo: packet.pseudo(head, u32::try_from(segment).ok()?).partial(),
         })
     }
 }
 
-/// Offset of the transport header of `protocol`, and the addresses.
-fn ipv4(head: &[u8], at: usize, protocol: u8) -> Option<(usize, &[u8])> {
+/// Protocol and offset of the transport header.
+#[inline]
+fn ipv4(head: &[u8], at: usize) -> Option<(Family, u8, usize)> {
     let header = head.get(at..at + 20)?;
     let len = usize::from(header[0] & 15) * 4;
-    let usable = header[0] >> 4 == 4 && len >= 20 && header[9] == protocol;
-    usable.then_some((at + len, &header[12..20]))
+    let usable = header[0] >> 4 == 4 && len >= 20 && matches!(header[9], TCP | UDP);
+    usable.then_some((Family::V4, header[9], at + len))
 }
 
 /// The same behind extension headers.
-fn ipv6(head: &[u8], at: usize, protocol: u8) -> Option<(usize, &[u8])> {
+#[inline]
+fn ipv6(head: &[u8], at: usize) -> Option<(Family, u8, usize)> {
     let header = head.get(at..at + 40)?;
     if header[0] >> 4 != 6 {
         return None;
     }
     let (mut next, mut start) = (header[6], at + 40);
-    while next != protocol {
+    while !matches!(next, TCP | UDP) {
         let extension = head.get(start..start + 4)?;
         match next {
             HOP_BY_HOP | DESTINATION => {}
@@ -141,7 +218,7 @@ fn ipv6(head: &[u8], at: usize, protocol: u8) -> Option<(usize, &[u8])> {
         next = extension[0];
         start += (usize::from(extension[1]) + 1) * 8;
     }
-    Some((start, &header[8..40]))
+    Some((Family::V6, next, start))
 }
 
 #[cfg(test)]

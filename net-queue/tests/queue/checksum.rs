@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use net_queue::header::{HDR_LEN, HdrSize, TxRules, flags};
-use net_queue::{DropCause, Offloads, RxConfig, TxEngine};
+use net_queue::header::{HDR_LEN, TxRules, flags};
+use net_queue::{DropCause, Offloads, RxConfig, TxConfig, TxEngine};
 
 use crate::rig::{MERGE, RxRig, SINGLE, TxRig, every_ring, packet};
 
@@ -118,7 +118,7 @@ fn a_backend_that_takes_no_partial_checksum_gets_whole_ones_net_hdr_03() {
         let mut rig = TxRig::new(ring);
         let rules = TxRules::new(Offloads::CSUM).completing();
         let counters = Arc::default();
-        rig.engine = TxEngine::new(rig.guest.device(), HdrSize::Base, rules, counters);
+        rig.engine = TxEngine::new(rig.guest.device(), TxConfig::new(rules), counters);
         for (seed, len) in (0..).zip([42, 60, 61, 1514, 4084, 4085, 9001, 65_553]) {
             rig.send(&partial(len, seed), &[7, HDR_LEN, FIELD + 1]);
             assert_eq!(rig.drain(), [completed(partial(len, seed))], "{len}");

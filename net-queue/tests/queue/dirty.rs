@@ -3,10 +3,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use net_queue::header::{HdrSize, TxRules};
+use net_queue::header::TxRules;
 use net_queue::ring::AnyRing;
 use net_queue::testing::{DirtyRanges, TestMemory};
-use net_queue::{DirtyLog, DirtySwitch, Engine, TxEngine};
+use net_queue::{DirtyLog, DirtySwitch, Engine, TxConfig, TxEngine};
 
 use crate::rig::{MERGE, RxRig, TxRig, every_ring, packet};
 
@@ -127,7 +127,7 @@ fn a_transmit_queue_marks_from_the_moment_that_the_switch_is_on() {
         let ram = ram.with_dirty_switch(switch.clone());
         let ring = AnyRing::new(&ram, &rig.guest.config()).expect("the ring is mapped");
         let rules = TxRules::default();
-        rig.engine = TxEngine::new(ring, HdrSize::Base, rules, rig.counters.clone());
+        rig.engine = TxEngine::new(ring, TxConfig::new(rules), rig.counters.clone());
         for n in 0..40 {
             let on = n % 3 > 0;
             rig.send(&packet(100, n), &[12]);

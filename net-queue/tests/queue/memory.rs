@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use net_queue::header::{HdrSize, TxRules};
+use net_queue::header::TxRules;
 use net_queue::ring::{AnyRing, RingConfig, RingError};
 use net_queue::testing::{GuestRing, Piece, Shape, TestMemory};
 use net_queue::{
-    Access, AccessPlatform, DropCause, GuestRam, RamError, RxEngine, TranslateError, TxEngine,
+    Access, AccessPlatform, DropCause, GuestRam, RamError, RxEngine, TranslateError, TxConfig,
+    TxEngine,
 };
 use vm_memory::guest_memory::Result as GuestMemoryResult;
 use vm_memory::{
@@ -106,7 +107,7 @@ fn transmit_buffers_are_translated() {
                 .with_access_platform(Arc::new(iommu(&memory, step)));
             let device = AnyRing::new(&ram, &rig.guest.config()).expect("it is small");
             let rules = TxRules::default();
-            rig.engine = TxEngine::new(device, HdrSize::Base, rules, rig.counters.clone());
+            rig.engine = TxEngine::new(device, TxConfig::new(rules), rig.counters.clone());
 
             let bytes = packet(9000, 5);
             let start = 4000;

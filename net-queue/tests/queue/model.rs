@@ -3,10 +3,9 @@
 
 use std::collections::VecDeque;
 
-use net_queue::header::{HdrSize, TxRules};
 use net_queue::ring::{AnyRing, Cursor, Layout, RingConfig};
 use net_queue::testing::{Answer, Shape};
-use net_queue::{Budget, DropCause, Engine, RxEngine, Stop, TxEngine};
+use net_queue::{Budget, DropCause, Engine, RxEngine, Stop, TxConfig, TxEngine};
 use proptest::prelude::*;
 
 use crate::rig::{MERGE, PLENTY, RxRig, SINGLE, TxRig, frame, packet, ring};
@@ -265,7 +264,7 @@ proptest! {
                 TxStep::Restart => {
                     let config = RingConfig { cursor: rig.engine.cursor(), ..rig.guest.config() };
                     let device = AnyRing::new(&rig.guest.memory().ram(), &config).expect("its cursor");
-                    rig.engine = TxEngine::new(device, HdrSize::Base, TxRules::default(), rig.counters.clone());
+                    rig.engine = TxEngine::new(device, TxConfig::default(), rig.counters.clone());
                 }
                 TxStep::Send(..) | TxStep::Junk(_) => {}
             }

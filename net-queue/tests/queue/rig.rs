@@ -9,7 +9,7 @@ use net_queue::testing::{
 };
 use net_queue::{
     Budget, DropCause, Engine, FrameFilter, GuestRam, Offloads, Outcome, QueueCounters, RxConfig,
-    RxEngine, Stop, TxEngine,
+    RxEngine, Stop, TxConfig, TxEngine,
 };
 
 /// A device that stopped at `cursor` can be saved, and another one goes on there: every run of a
@@ -124,7 +124,11 @@ impl TxRig {
         let (backend, wire) = Wire::new();
         let counters = Arc::<QueueCounters>::default();
         let rules = TxRules::new(offloads);
-        let engine = TxEngine::new(guest.device(), size, rules, counters.clone());
+        let config = TxConfig {
+            size,
+            ..TxConfig::new(rules)
+        };
+        let engine = TxEngine::new(guest.device(), config, counters.clone());
         Self {
             ring: (guest.memory().clone(), guest.config()),
             guest,
@@ -141,7 +145,7 @@ impl TxRig {
         let mut rig = Self::new(RingConfig { size: 1, ..config });
         let device = AnyRing::new(&memory.ram(), &config).expect("the ring was laid out for it");
         let rules = TxRules::new(Offloads::all());
-        rig.engine = TxEngine::new(device, HdrSize::Base, rules, rig.counters.clone());
+        rig.engine = TxEngine::new(device, TxConfig::new(rules), rig.counters.clone());
         rig.ring = (memory.clone(), config);
         rig
     }

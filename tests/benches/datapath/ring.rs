@@ -5,9 +5,9 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use net_device::Layout;
-use net_device::net_queue::header::{HDR_LEN, HdrSize, NetHdr, RawHdr, RxRules, TxRules};
+use net_device::net_queue::header::{HDR_LEN, NetHdr, RawHdr, RxRules, TxRules};
 use net_device::net_queue::ring::AnyRing;
-use net_device::net_queue::{Budget, DirtySwitch, GuestRam, Stop, TxEngine, Unlimited};
+use net_device::net_queue::{Budget, DirtySwitch, GuestRam, Stop, TxConfig, TxEngine, Unlimited};
 use net_queue::testing::{LAYOUTS, NullBackend};
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
@@ -57,7 +57,7 @@ fn tx(layout: Layout, marks: Marks) -> f64 {
     let rules = TxRules::new(driver::offloads());
     let ring =
         AnyRing::new(&marks.view(&driver), &driver.ring.config()).expect("the ring is mapped");
-    let mut engine: TxEngine<AnyRing> = TxEngine::new(ring, HdrSize::Base, rules, Arc::default());
+    let mut engine: TxEngine<AnyRing> = TxEngine::new(ring, TxConfig::new(rules), Arc::default());
     per_frame(|| {
         driver.post(SIZE);
         let time = timed(|| {

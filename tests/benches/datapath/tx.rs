@@ -4,9 +4,9 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
 use net_device::Layout;
-use net_device::net_queue::header::{HdrSize, TxRules};
+use net_device::net_queue::header::TxRules;
 use net_device::net_queue::ring::AnyRing;
-use net_device::net_queue::{Engine, FrameBackend, Stop, TxEngine};
+use net_device::net_queue::{Engine, FrameBackend, Stop, TxConfig, TxEngine};
 use net_device::rate_limiter::Limiter;
 use net_device::tap::Tap;
 use net_queue::testing::LAYOUTS;
@@ -36,7 +36,7 @@ impl Tx {
         let bare = tap.try_clone().expect("a descriptor can be duplicated");
         let rules = TxRules::new(driver::offloads());
         Self {
-            engine: TxEngine::new(driver.ring.device(), HdrSize::Base, rules, Arc::default()),
+            engine: TxEngine::new(driver.ring.device(), TxConfig::new(rules), Arc::default()),
             driver,
             backend: driver::backend(tap),
             bare,

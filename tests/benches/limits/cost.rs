@@ -5,9 +5,11 @@ use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use net_device::Layout;
-use net_device::net_queue::header::{HdrSize, TxRules};
+use net_device::net_queue::header::TxRules;
 use net_device::net_queue::ring::AnyRing;
-use net_device::net_queue::{Engine, FrameBackend, QueueCounters, RxEngine, Stop, TxEngine};
+use net_device::net_queue::{
+    Engine, FrameBackend, QueueCounters, RxEngine, Stop, TxConfig, TxEngine,
+};
 use net_device::rate_limiter::{Group, Limiter, RateLimiter, RateLimiterConfig, TokenBucketConfig};
 use net_device::tap::Tap;
 
@@ -97,7 +99,7 @@ impl Tx {
         }
         let rules = TxRules::new(driver::offloads());
         Self {
-            engine: TxEngine::new(driver.ring.device(), HdrSize::Base, rules, Arc::default()),
+            engine: TxEngine::new(driver.ring.device(), TxConfig::new(rules), Arc::default()),
             driver,
             backend: backend(tap),
             limit,

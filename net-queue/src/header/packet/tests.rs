@@ -135,3 +135,52 @@ fn cut_heads_are_survived() {
     }
     assert_eq!((link_len(&frame), ethertype(&frame)), (26, Some(0x86dd)));
 }
+
+#[test]
+fn packets_are_found_whatever_they_are_wanted_for() {
+    for tags in 0..=MAX_TAGS {
+        let (v4, v6) = (link(tags, 0x0800), link(tags, 0x86dd));
+        let ip = v4.len();
+        let found = Packet::of(&[&v4[..], &ipv4(7, 6), &tcp(8), b"x"].concat()).expect("TCP");
+        let expected = Packet {
+            family: Family::V4,
+            tcp: true,
+            fragment: false,
+            ip,
+            transport: ip + 28,
+            payload: ip + 28 + 32,
+        };
+        assert_eq!(
+            found,
+            Packet {
+                fragment: true,
+                ..expected
+            },
+            "bytes of 1 in the helper"
+        );
+        let mut whole = ipv4(7, 6);
+        whole[6..8].copy_from_slice(&[0x40, 0]);
+        let found = Packet::of(&[&v4[..], &whole, &tcp(8)].concat()).expect("TCP");
+        assert_eq!(found, expected);
+        assert_eq!((found.csum_offset(), found.protocol()), (16, 6));
+        let found = Packet::of(&[&v6[..], &ipv6(17), &udp()].concat()).expect("UDP");
+        let expected = Packet {
+            family: Family::V6,
+            tcp: false,
+            fragment: false,
+            ip,
+            transport: ip + 40,
+            payload: ip + 48,
+        };
+        assert_eq!(found, expected);
+        assert_eq!((found.csum_offset(), found.protocol()), (6, 17));
+    }
+    let icmp = [&link(0, 0x0800)[..], &ipv4(5, 1), &[0; 40]].concat();
+    assert_eq!(Packet::of(&icmp), None);
+    let arp = [&link(0, 0x0806)[..], &[0; 46]].concat();
+    assert_eq!(Packet::of(&arp), None);
+    for len in 0..54 {
+        let whole = [&link(0, 0x0800)[..], &ipv4(5, 6), &tcp(5)].concat();
+        assert_eq!(Packet::of(&whole[..len]), None, "{len}");
+    }
+}

@@ -4,14 +4,14 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use net_queue::header::{HdrSize, TxRules};
+use net_queue::header::TxRules;
 use net_queue::ring::{AnyRing, Chain, Layout, Ring, RingConfig, UsedElements};
 use net_queue::testing::{
     DirtyRanges, GuestRing, PackedFields, Piece, ScriptedBackend, SplitFields, TestMemory, Wire,
 };
 use net_queue::{
     Budget, Caps, Engine, FrameBackend, Gather, LinkConfig, QueueFault, RecvError, Scatter,
-    SendError, Stop, TxEngine, Unlimited,
+    SendError, Stop, TxConfig, TxEngine, Unlimited,
 };
 
 use crate::pieces::{take, try_take};
@@ -290,7 +290,7 @@ fn in_order_overflow_under_a_running_engine() {
         let ram = memory.ram().with_dirty_log(Some(marks.clone()));
         let device = AnyRing::new(&ram, &config).expect("the ring was laid out for it");
         let rules = TxRules::default();
-        let mut engine = TxEngine::new(device, HdrSize::Base, rules, Arc::default());
+        let mut engine = TxEngine::new(device, TxConfig::new(rules), Arc::default());
         let mut backend = Meddling {
             inner: Wire::new().0,
             memory: memory.clone(),

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use net_queue::header::{HdrSize, flags, gso};
+use net_queue::header::{flags, gso};
 use net_queue::testing::{DirtyRanges, GuestRing, Piece, ScriptedLimit, Shape, TestMemory, Wire};
 use net_queue::{
-    Budget, DropCause, Engine, Offloads, QueueCounters, RxConfig, RxEngine, Stop, TxEngine,
+    Budget, DropCause, Engine, Offloads, QueueCounters, RxConfig, RxEngine, Stop, TxConfig,
+    TxEngine,
 };
 
 use crate::rig::{
@@ -279,7 +280,7 @@ fn broken_transmit_queue_leaves_receive_alone() {
         let mut guest = GuestRing::new(rx.guest.memory(), ring(layout, 16));
         let rules = net_queue::header::TxRules::new(Offloads::empty());
         let counters = Arc::default();
-        let mut tx = TxEngine::new(guest.device(), HdrSize::Base, rules, counters);
+        let mut tx = TxEngine::new(guest.device(), TxConfig::new(rules), counters);
         let pieces = vec![rx.rooms(&[1])[0]; 16];
         guest.add_with(Shape::Direct, &pieces, |_, desc| {
             desc.flags |= 1;
