@@ -126,8 +126,15 @@ class Words(Workspace):
         self.assertEqual(self.problems(lib=text), 3)
 
     def test_names_that_have_a_standard_term(self):
-        text = "struct Live;\nconst PLACE: u8 = 0;\nfn rouse() {}\n"
-        self.assertEqual(self.problems(lib=text, bell=""), 4)
+        text = "struct Live;\nconst PLACE: u8 = 0;\nfn rouse() {}\nfn wake(&mut self) {}\nstruct Budget;\n"
+        self.assertEqual(self.problems(lib=text, bell=""), 6)
+        self.assertEqual(self.problems(lib="fn wake(&self) {}\n", bell="", engine__mod="struct Budget;"), 1)
+
+    def test_what_is_not_said_with_not(self):
+        text = "// A tag is no id.\nlet said = \"that is no event\";\n"
+        self.assertEqual(self.problems(lib=text), 2)
+        text = "// There is no id, and it is no longer one.\n"
+        self.assertEqual(self.problems(lib=text), 0)
 
     def test_comments_that_are_too_wide(self):
         wide = " ".join(["word"] * 20)

@@ -14,6 +14,9 @@ from pathlib import Path
 # A comment that documents an item opens with a noun phrase, or a verb with its object.
 OPENER = re.compile(r"^\s*//[/!]\s+(?:- )?((?:What|Who|Whose|Whom|Whoever)\b.*|See the module's text.*)$")
 
+# "A tag is no id" means that it is not one; "there is no id" is something else.
+IS_NO = re.compile(r"(?<![Tt]here )(?<![Ii]f )\b(?:is|are|was|were|be) no (?!more\b|longer\b)\w+")
+
 # Columns of a line of comment. Tables, drawings (which have gaps) and single words that are longer are let pass.
 WIDTH = 100
 COMMENT = re.compile(r"^\s*//[/!]?\s{1,2}(?!\|)(?!.*\S {2,}\S)\S+\s+\S")
@@ -46,12 +49,24 @@ TYPES = {
     "Contradiction": "ConflictingLimits",
     "Health": "DeviceStatus",
     "Saved": "DeviceState",
+    "Slot": "WorkerHandle or Descriptor",
+    "Budget": "DirectionLimit or LevelLimit",
 }
+# Of the names above, those that mean what they say in these folders: what an engine's call may do.
+ALLOWED = {"Budget": {"engine"}}
 CONSTANTS = {"COPIED": "COPYBREAK", "PLACE": "START_OFFSET"}
 FUNCTIONS = {
+    "rest": "prepare_sleep",
     "rouse": "after_wakeup",
+    "restart": "reset_wait",
+    "note": "on_event",
+    "arm": "enable_notification",
     "disarm": "disable_notification",
+    "settle": "drain",
     "abandon": "discard",
+    "follow": "apply_policy",
+    "feed": "apply_active_pairs",
+    "place": "resume_from",
     "accept_again_and_again": "accept_loop",
     "converse_to_the_end": "session_loop",
     "tell_ring": "update_ring",
@@ -79,6 +94,8 @@ DEFINITIONS = [
     (re.compile(rf"\b(?:struct|enum|trait|type|union)\s+({one_of(TYPES)})\b"), TYPES),
     (re.compile(rf"\b(?:const|static)\s+({one_of(CONSTANTS)})\b"), CONSTANTS),
     (re.compile(rf"\bfn\s+({one_of(FUNCTIONS)})\b"), FUNCTIONS),
+    # A `Waker` is woken, as in std; a queue is marked.
+    (re.compile(r"\bfn\s+(wake)\(&mut self\b"), {"wake": "mark_ready"}),
 ]
 
 
@@ -93,10 +110,13 @@ def problems(folder):
         for number, line in enumerate(path.read_text().splitlines(), 1):
             if opener := OPENER.match(line):
                 yield f"{path}:{number}: opens with no noun or verb: {opener.group(1)[:60]}"
+            if phrase := IS_NO.search(line):
+                yield f"{path}:{number}: \"{phrase.group(0)}\" is said with \"not\""
             if len(line) > WIDTH and COMMENT.match(line):
                 yield f"{path}:{number}: a comment of {len(line)} columns, of which {WIDTH} are to be had"
             for pattern, terms in DEFINITIONS:
-                if name := pattern.search(line):
+                name = pattern.search(line)
+                if name and not ALLOWED.get(name.group(1), set()) & set(path.parts):
                     yield f"{path}:{number}: {name.group(1)} is {terms[name.group(1)]}"
 
 

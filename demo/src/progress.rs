@@ -49,7 +49,7 @@ impl Progress {
         } else {
             ("", "\n")
         };
-        // Progress that cannot be shown is no reason to stop.
+        // Progress that cannot be shown is not a reason to stop.
         let _ = write!(io::stderr(), "{before}  {seconds:4.1} s  {}{after}", text());
         let _ = io::stderr().flush();
     }

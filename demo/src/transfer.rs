@@ -38,7 +38,7 @@ pub(super) fn upload(
     )?;
     let moved = sink.finish(PATIENCE)?;
     guest.remove(stream.socket);
-    settle(direction, stream.bytes, moved)
+    compare(direction, stream.bytes, moved)
 }
 
 /// Receives in the guest what the kernel's end sends for `time`.
@@ -54,10 +54,10 @@ pub(super) fn download(
     let moved = guest.run("data", PATIENCE, |guest| stream.receive(guest, progress))?;
     let sent = source.finish(PATIENCE)?.bytes;
     guest.remove(stream.socket);
-    settle(direction, sent, moved)
+    compare(direction, sent, moved)
 }
 
-fn settle(direction: Direction, sent: u64, moved: Moved) -> Result<Moved, DemoError> {
+fn compare(direction: Direction, sent: u64, moved: Moved) -> Result<Moved, DemoError> {
     if let Some(offset) = moved.damage {
         let source = Mismatch { offset };
         return Err(DemoError::Damaged { direction, source });

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 const TUN: &str = "/dev/net/tun";
 
-/// Why there can be no tap.
+/// Reason why no tap can be had.
 #[derive(Debug, Error)]
 pub enum TapError {
     /// The kernel has no tap.

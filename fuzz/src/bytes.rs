@@ -35,7 +35,7 @@ impl<'a> Bytes<'a> {
     }
 
     /// Everything that is left.
-    pub const fn rest(self) -> &'a [u8] {
+    pub const fn remaining(self) -> &'a [u8] {
         self.0
     }
 }

@@ -102,7 +102,7 @@ fn run(input: &[u8]) {
     let mut input = Bytes::new(input);
     let mut script = Script::default();
     for _ in 0..MAX_STEPS {
-        if input.rest().is_empty() {
+        if input.remaining().is_empty() {
             break;
         }
         let step = Step::ALL[usize::from(input.u8()) % Step::ALL.len()];

@@ -40,7 +40,7 @@ const TAKE: u8 = 3;
 const GIVE_BACK: u8 = 4;
 const PUBLISH: u8 = 5;
 const UNDO: u8 = 6;
-const RESTART: u8 = 7;
+const RESUME: u8 = 7;
 const WORD: u8 = 8;
 const BACK: u8 = 9;
 const STEPS: u8 = 10;
@@ -83,13 +83,13 @@ pub fn exercise(mut input: Bytes<'_>, setup: Setup, layout: Layout) {
         ..RingConfig::default()
     });
     for _ in 0..MAX_STEPS {
-        if input.rest().is_empty() {
+        if input.remaining().is_empty() {
             break;
         }
         world.step(&mut input);
         world.check();
     }
-    world.restart();
+    world.resume_at_cursor();
 }
 
 /// Counts a chain's pieces, and adds up its room.
@@ -193,7 +193,7 @@ impl World {
                     self.undo();
                 }
             }
-            RESTART => self.restart(),
+            RESUME => self.resume_at_cursor(),
             WORD => {
                 self.clean = false;
                 self.write_word(input.u16(), input.u16());
@@ -355,7 +355,7 @@ impl World {
     }
 
     /// Where `cursor` stands, in units of two laps (packed) or of the index (split).
-    fn place(&self, slot: u16, wrap: bool) -> u32 {
+    fn position(&self, slot: u16, wrap: bool) -> u32 {
         match self.config.layout {
             Layout::Split => slot.into(),
             Layout::Packed => u32::from(slot) + u32::from(self.config.size) * u32::from(!wrap),
@@ -375,12 +375,12 @@ impl World {
 
     fn avail(&self) -> u32 {
         let cursor = self.ring.cursor();
-        self.place(cursor.avail, cursor.avail_wrap)
+        self.position(cursor.avail, cursor.avail_wrap)
     }
 
     fn used(&self) -> u32 {
         let cursor = self.ring.cursor();
-        self.place(cursor.used.expect("a ring knows it"), cursor.used_wrap)
+        self.position(cursor.used.expect("a ring knows it"), cursor.used_wrap)
     }
 
     /// Takes one chain, if there is one and the script may go on.
@@ -450,7 +450,7 @@ impl World {
 
     /// Gives back what is held as if it had never been taken, and goes on with another ring at the
     /// cursor.
-    fn restart(&mut self) {
+    fn resume_at_cursor(&mut self) {
         while !self.held.is_empty() {
             self.undo();
         }
@@ -537,7 +537,7 @@ fn longest_chains(of: u16) -> Vec<u8> {
         .op(TAKE, &[63], &[])
         .op(GIVE_BACK, &[63], &[0])
         .op(PUBLISH, &[], &[])
-        .op(RESTART, &[], &[])
+        .op(RESUME, &[], &[])
         .0
 }
 
@@ -562,7 +562,7 @@ fn list_into_what_is_held() -> Vec<u8> {
         .op(TAKE, &[0], &[])
         .op(LIST, &[6], &[0])
         .op(TAKE, &[0], &[])
-        .op(RESTART, &[], &[])
+        .op(RESUME, &[], &[])
         .0
 }
 
@@ -576,7 +576,7 @@ fn many_laps() -> Vec<u8> {
             let script = script.op(UNDO, &[0], &[]).op(TAKE, &[0], &[]);
             script.op(GIVE_BACK, &[ALL], &[2]).op(PUBLISH, &[], &[])
         })
-        .op(RESTART, &[], &[])
+        .op(RESUME, &[], &[])
         .0
 }
 

@@ -165,7 +165,7 @@ impl TxSide {
     }
 
     /// Asks for kicks or not.
-    pub fn arm(&mut self, on: bool) {
+    pub fn set_notification(&mut self, on: bool) {
         if on {
             self.engine.enable_notification();
         } else {
@@ -174,7 +174,7 @@ impl TxSide {
     }
 
     /// Goes on with another engine.
-    pub fn restart(&mut self) {
+    pub fn resume_at_cursor(&mut self) {
         let device = device(&self.guest, self.engine.cursor());
         self.engine = TxEngine::new(device, self.config, self.counters.clone());
     }
@@ -299,7 +299,7 @@ impl RxSide {
     }
 
     /// Asks for kicks or not.
-    pub fn arm(&mut self, on: bool) {
+    pub fn set_notification(&mut self, on: bool) {
         if on {
             self.engine.enable_notification();
         } else {
@@ -308,7 +308,7 @@ impl RxSide {
     }
 
     /// Stops as for a snapshot, and goes on with another engine.
-    pub fn restart(&mut self, gate: &mut Gate) {
+    pub fn resume_at_cursor(&mut self, gate: &mut Gate) {
         self.engine.drain(gate, None, 0);
         let cursor = self.engine.cursor();
         assert!(at_rest(cursor), "a chain was kept");

@@ -162,12 +162,12 @@ pub fn exercise(mut input: Bytes<'_>, setup: Setup, arena: &Arena, driver: &mut 
     let clean = !table.iter().any(Desc::touches_ring);
     let mut world = World::new(setup, arena, driver, clean);
     for _ in 0..MAX_STEPS {
-        if input.rest().is_empty() {
+        if input.remaining().is_empty() {
             break;
         }
         world.step(&mut input);
     }
-    world.restart();
+    world.resume_at_cursor();
 }
 
 /// An engine between a driver and its ports.
@@ -216,10 +216,10 @@ impl<'a, D: Driver> World<'a, D> {
             }
             5 => {
                 let on = input.u8() & 1 == 0;
-                let ((), silent) = self.arena.watch(|| self.engine.arm(on));
+                let ((), silent) = self.arena.watch(|| self.engine.set_notification(on));
                 assert!(silent.is_empty(), "unmarked write to {silent:x?}");
             }
-            6 => self.restart(),
+            6 => self.resume_at_cursor(),
             _ => self
                 .engine
                 .set_offloads(Offloads::from_bits_truncate(input.u8().into())),
@@ -281,7 +281,7 @@ impl<'a, D: Driver> World<'a, D> {
     }
 
     /// Stops as for a snapshot, and goes on with a new engine at the cursor.
-    fn restart(&mut self) {
+    fn resume_at_cursor(&mut self) {
         let gate = &mut self.gate;
         let ((), silent) = self.arena.watch(|| self.engine.drain(gate));
         assert!(silent.is_empty(), "unmarked write to {silent:x?}");
@@ -411,7 +411,7 @@ impl Engine {
         }
     }
 
-    fn arm(&mut self, on: bool) {
+    fn set_notification(&mut self, on: bool) {
         match self {
             Self::Tx(engine) if on => drop(engine.enable_notification()),
             Self::Tx(engine) => engine.disable_notification(),

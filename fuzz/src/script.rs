@@ -46,12 +46,12 @@ impl Script {
     }
 
     /// Asks for kicks.
-    pub fn arm(self) -> Self {
+    pub fn enable_notification(self) -> Self {
         self.step(5, &[0])
     }
 
     /// Stops and goes on at the cursor.
-    pub fn restart(self) -> Self {
+    pub fn resume_at_cursor(self) -> Self {
         self.step(6, &[])
     }
 
@@ -109,8 +109,12 @@ fn tx(bits: u8) -> Vec<u8> {
         desc(0xbf0, 1000, 0, 0),
         desc(0x1800, 12, Desc::WRITE, 0),
     ];
-    let script = Script::new(bits, 0, &descs).post(0).post(1).arm().run();
-    script.restart().post(3).post(0).run().0
+    let script = Script::new(bits, 0, &descs)
+        .post(0)
+        .post(1)
+        .enable_notification()
+        .run();
+    script.resume_at_cursor().post(3).post(0).run().0
 }
 
 /// The same on a ring with `VIRTIO_F_IN_ORDER`.
@@ -152,9 +156,15 @@ fn rx(bits: u8) -> Vec<u8> {
         desc(0x1900, 600, Desc::WRITE, 0),
     ];
     let script = Script::new(bits, 0, &descs).deliver(60).run();
-    let script = script.post(0).post(1).run().deliver(2000).run().arm();
+    let script = script
+        .post(0)
+        .post(1)
+        .run()
+        .deliver(2000)
+        .run()
+        .enable_notification();
     script
-        .restart()
+        .resume_at_cursor()
         .post(0)
         .post(0)
         .run()
@@ -172,7 +182,15 @@ fn ctrl() -> Vec<u8> {
         desc(0x980, 1, Desc::WRITE, 0),
     ];
     let script = Script::new(CTRL, 0, &descs).write(0x900, [0, 0, 1, 0, 0, 0, 0, 0]);
-    script.post(0).run().post(1).run().post(2).run().restart().0
+    script
+        .post(0)
+        .run()
+        .post(1)
+        .run()
+        .post(2)
+        .run()
+        .resume_at_cursor()
+        .0
 }
 
 fn looped() -> Vec<u8> {

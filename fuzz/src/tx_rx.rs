@@ -41,7 +41,7 @@ fn run(input: &[u8]) {
     let mut input = Bytes::new(input);
     let mut world = World::take(&mut input);
     for _ in 0..MAX_STEPS {
-        if input.rest().is_empty() {
+        if input.remaining().is_empty() {
             break;
         }
         world.step(&mut input);
@@ -137,7 +137,7 @@ impl World {
                 self.port.mood = moods[usize::from(input.u8() % 4)];
             }
             8 => self.quiet(input.u8()),
-            9 => self.restart(),
+            9 => self.resume_at_cursor(),
             10 => {
                 let spoil = Spoil::take(input);
                 if input.u8() & 1 == 0 {
@@ -263,13 +263,13 @@ impl World {
             self.tx.guest.ask(when);
             self.rx.guest.ask(when);
         }
-        self.tx.arm(bits & 4 != 0);
-        self.rx.arm(bits & 8 != 0);
+        self.tx.set_notification(bits & 4 != 0);
+        self.rx.set_notification(bits & 8 != 0);
     }
 
-    fn restart(&mut self) {
-        self.tx.restart();
-        self.rx.restart(&mut self.gate);
+    fn resume_at_cursor(&mut self) {
+        self.tx.resume_at_cursor();
+        self.rx.resume_at_cursor(&mut self.gate);
     }
 
     /// Where (2), bytes, and whether at once or during the backend's next call.
@@ -297,7 +297,7 @@ impl World {
             self.tx.is_done();
             self.rx.is_done(&self.port);
         }
-        self.restart();
+        self.resume_at_cursor();
         self.run(PLENTY, PLENTY);
     }
 }

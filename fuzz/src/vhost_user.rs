@@ -86,7 +86,7 @@ fn serve(device: &mut NetDevice, wires: &[Wire], input: &[u8]) {
     let mut input = Bytes::new(input);
     let mut cut = None;
     for _ in 0..MAX_STEPS {
-        if input.rest().is_empty() {
+        if input.remaining().is_empty() {
             break;
         }
         match input.u8() % STEPS {

@@ -241,10 +241,10 @@ pub(crate) fn features_of(table: &[(Features, Offloads)], can: Offloads) -> Feat
 /// register takes them (`driver_feature_select` and `driver_feature` of PCI, `DriverFeaturesSel`
 /// and `DriverFeatures` of MMIO).
 ///
-/// One word alone is no set that could be judged, so a transport collects them here and hands all
-/// of them to [`ack_features`](crate::VirtioDevice::ack_features) when the driver sets FEATURES_OK,
-/// which stays clear if that fails. Words may come in any order and more than once; at a reset of
-/// the device a transport starts over.
+/// One word alone is not a set that could be judged, so a transport collects them here and hands
+/// all of them to [`ack_features`](crate::VirtioDevice::ack_features) when the driver sets
+/// FEATURES_OK, which stays clear if that fails. Words may come in any order and more than once; at
+/// a reset of the device a transport starts over.
 ///
 /// ```
 /// # use net_device::features::FeatureWords;
@@ -374,9 +374,9 @@ impl Features {
     /// Checks the mask of a GUEST_OFFLOADS_SET command against `self`, the accepted set.
     ///
     /// # Errors
-    /// A bit that was not accepted or is no receive offload, or a segmentation offload without its
-    /// prerequisite (VirtIO 1.4 §5.1.9.5.9, NET-CVQ-20). The wire bits of the known offloads are
-    /// the feature bits.
+    /// A bit that was not accepted or is not a receive offload, or a segmentation offload without
+    /// its prerequisite (VirtIO 1.4 §5.1.9.5.9, NET-CVQ-20). The wire bits of the known offloads
+    /// are the feature bits.
     pub fn check_guest_offloads(self, mask: u64) -> Result<Offloads, FeatureError> {
         let switchable = self & features_of(RX_OFFLOADS, Offloads::all());
         let extra = mask & !switchable.bits();

@@ -20,22 +20,22 @@ pub const LOG_INTERVAL_NS: u64 = 10_000_000_000;
 
 const LEVELS: usize = Level::Trace as usize;
 
-/// Limits the log lines of one source. Each level has its own budget, so that chatter does not hide
+/// Limits the log lines of one source. Each level has its own limit, so that chatter does not hide
 /// an error.
 #[derive(Debug, Default)]
 pub struct LogLimit {
-    levels: [Mutex<Budget>; LEVELS],
+    levels: [Mutex<LevelLimit>; LEVELS],
     withheld: AtomicU64,
 }
 
 #[derive(Debug)]
-struct Budget {
+struct LevelLimit {
     bucket: TokenBucket,
     /// Since the last line that passed.
     withheld: u64,
 }
 
-impl Default for Budget {
+impl Default for LevelLimit {
     fn default() -> Self {
         // One token in an interval, which is neither zero nor too long.
         let rate = Rate::new(1, LOG_INTERVAL_NS, Quantity::Operations).ok();
@@ -51,12 +51,12 @@ impl LogLimit {
     /// Decides on a line of `level` at `now_ns`: `Some` if it may be written, with the number of
     /// lines of this level that were withheld before it.
     pub fn admit(&self, now_ns: u64, level: Level) -> Option<u64> {
-        let budget = &self.levels[level as usize - 1];
-        let mut budget = budget.lock().unwrap_or_else(PoisonError::into_inner);
-        if budget.bucket.take(now_ns, 1).is_ok() {
-            return Some(std::mem::take(&mut budget.withheld));
+        let limit = &self.levels[level as usize - 1];
+        let mut limit = limit.lock().unwrap_or_else(PoisonError::into_inner);
+        if limit.bucket.take(now_ns, 1).is_ok() {
+            return Some(std::mem::take(&mut limit.withheld));
         }
-        budget.withheld = budget.withheld.saturating_add(1);
+        limit.withheld = limit.withheld.saturating_add(1);
         self.withheld.fetch_add(1, Ordering::Relaxed);
         None
     }

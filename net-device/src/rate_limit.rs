@@ -38,7 +38,7 @@ impl LimitTimer {
     }
 
     /// Expires at `deadline`, on the clock of [`now_ns`]; at once when it was woken since `asked`.
-    fn arm(&self, deadline: u64, asked: Asked) {
+    fn set_deadline(&self, deadline: u64, asked: Asked) {
         let timer = self.timer.lock().unwrap_or_else(PoisonError::into_inner);
         let woken = self.wakes.load(Ordering::SeqCst) != asked.wakes;
         let wait = if woken {
@@ -99,7 +99,7 @@ impl QueueLimit {
     pub(crate) fn wait_until(&self, deadline: u64, asked: Asked) {
         self.timer
             .iter()
-            .for_each(|timer| timer.arm(deadline, asked));
+            .for_each(|timer| timer.set_deadline(deadline, asked));
     }
 
     /// Says that no frame waits for the limit: what is held of a shared one serves others.

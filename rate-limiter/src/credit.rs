@@ -9,7 +9,7 @@ mod tests;
 /// Tokens that can be taken without a look at the buckets.
 ///
 /// A take is then two subtractions, whatever the number of buckets. Whoever does anything else to
-/// the buckets must [`settle`](Self::settle) before.
+/// the buckets must [`close`](Self::close) it before.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Credit {
     left: Tokens,
@@ -50,7 +50,7 @@ impl Credit {
 
     /// Ends the credit: what each bucket is to be charged, if anything.
     #[inline]
-    pub(crate) fn settle(&mut self) -> Option<[u64; KINDS]> {
+    pub(crate) fn close(&mut self) -> Option<[u64; KINDS]> {
         let Self { left, granted } = std::mem::take(self);
         let (bytes, ops) = (granted.bytes - left.bytes, granted.ops - left.ops);
         (bytes | ops != 0).then(|| costs(bytes, ops))

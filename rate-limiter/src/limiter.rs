@@ -96,7 +96,7 @@ impl RateLimiter {
     /// [`ConfigError`] when `config` is not valid; the limits stay as they were.
     pub fn update(&mut self, now_ns: u64, config: &RateLimiterConfig) -> Result<(), ConfigError> {
         let limits = config.limits()?;
-        self.settle();
+        self.charge_credit();
         for (bucket, limit) in self.buckets.iter_mut().zip(limits) {
             match (bucket.as_mut(), limit) {
                 (
@@ -117,7 +117,7 @@ impl RateLimiter {
 
     /// How full the buckets are, to be saved.
     pub fn levels(&mut self, now_ns: u64) -> Levels {
-        self.settle();
+        self.charge_credit();
         let level = |bucket: &mut Option<TokenBucket>| bucket.as_mut().map(|b| b.level(now_ns));
         Levels::from_array(self.buckets.each_mut().map(level))
     }
@@ -125,7 +125,7 @@ impl RateLimiter {
     /// Takes over saved levels; a bucket without one stays as it is, a level without a bucket is
     /// ignored.
     pub fn restore(&mut self, now_ns: u64, levels: &Levels) {
-        self.settle();
+        self.charge_credit();
         for (bucket, level) in self.buckets.iter_mut().zip(levels.to_array()) {
             if let (Some(bucket), Some(level)) = (bucket, level) {
                 bucket.restore(now_ns, &level);
@@ -136,15 +136,15 @@ impl RateLimiter {
     /// The buckets that there are, each with its cost.
     #[inline]
     fn limited(&mut self, bytes: u64, ops: u64) -> impl Iterator<Item = (&mut TokenBucket, u64)> {
-        self.settle();
+        self.charge_credit();
         let pairs = self.buckets.iter_mut().zip(costs(bytes, ops));
         pairs.filter_map(|(bucket, cost)| Some((bucket.as_mut()?, cost)))
     }
 
     /// Charges the buckets for what was taken on credit, at the time that all of them saw last.
     #[inline]
-    fn settle(&mut self) {
-        let Some(costs) = self.credit.settle() else {
+    fn charge_credit(&mut self) {
+        let Some(costs) = self.credit.close() else {
             return;
         };
         for (bucket, cost) in self.buckets.iter_mut().zip(costs) {

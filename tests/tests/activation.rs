@@ -129,7 +129,7 @@ fn features_in_words_make_one_set_net_feat_02() {
         rig.send(0, &frame(60, 1));
         assert_eq!(body(&rig.networks[0].wait_sent(1)[0]), body(&frame(60, 1)));
     }
-    // Half a set is no set, and one that goes beyond is none either.
+    // Half a set is not a set, nor is one that goes beyond.
     let mut rig = Rig::new(Rig::config(1));
     let mut words = FeatureWords::default();
     words.write(0, FeatureWords::word(rig.device.features(), 0));

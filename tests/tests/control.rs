@@ -172,7 +172,7 @@ fn vlans_pass_when_they_are_in_the_table_net_cvq_16() {
     assert_eq!(
         rig.sees(&[priority, tagged(0, 1)]).len(),
         2,
-        "priorities are no ids"
+        "priorities are not ids"
     );
     assert_eq!(rig.command(2, 1, &100u16.to_le_bytes()), OK);
     assert_eq!(count(&mut rig), 2);

@@ -63,7 +63,7 @@ fn an_observer_hears_of_each_step_before_the_call_returns() {
         assert_eq!(recorder.take(), [DeviceEvent::Activated]);
         rig.send(0, &frame(60, 1));
         rig.wait_used(1, 1);
-        assert_eq!(recorder.take(), [], "frames are no events");
+        assert_eq!(recorder.take(), [], "frames are not events");
         pause(&mut rig);
         pause(&mut rig);
         let snapshot = rig.device.snapshot().expect("it is paused");

@@ -40,7 +40,7 @@ impl Phy {
         self.fault.get_mut().take().map_or(Ok(()), Err)
     }
 
-    fn note<T>(&self, outcome: Result<T, DriverError>) -> Option<T> {
+    fn keep_fault<T>(&self, outcome: Result<T, DriverError>) -> Option<T> {
         outcome
             .map_err(|error| {
                 self.fault.borrow_mut().get_or_insert(error);
@@ -49,7 +49,7 @@ impl Phy {
     }
 
     fn tx_token(&self) -> Option<TxFrame<'_>> {
-        let buf = self.note(self.driver.borrow_mut().tx_buffer())??;
+        let buf = self.keep_fault(self.driver.borrow_mut().tx_buffer())??;
         Some(TxFrame {
             phy: self,
             buf: Some(buf),
@@ -65,7 +65,7 @@ impl Device for Phy {
         let phy = &*self;
         // The stack may want to answer, so a frame waits until there is a buffer to answer with.
         let tx = phy.tx_token()?;
-        let frame = phy.note(phy.driver.borrow_mut().receive())??;
+        let frame = phy.keep_fault(phy.driver.borrow_mut().receive())??;
         let rx = RxFrame {
             phy,
             frame: Some(frame),
@@ -100,7 +100,8 @@ impl RxToken for RxFrame<'_> {
 impl Drop for RxFrame<'_> {
     fn drop(&mut self) {
         if let Some(frame) = self.frame.take() {
-            self.phy.note(self.phy.driver.borrow_mut().recycle(frame));
+            self.phy
+                .keep_fault(self.phy.driver.borrow_mut().recycle(frame));
         }
     }
 }
@@ -116,12 +117,12 @@ impl TxToken for TxFrame<'_> {
         let start = self.phy.driver.borrow().header_len();
         let fits = self.buf.take().filter(|buf| start + len <= buf.len());
         let Some(mut buf) = fits else {
-            self.phy.note::<()>(Err(DriverError::Length(len)));
+            self.phy.keep_fault::<()>(Err(DriverError::Length(len)));
             return f(&mut vec![0; len]);
         };
         let result = f(&mut buf[start..start + len]);
         self.phy
-            .note(self.phy.driver.borrow_mut().transmit(buf, len));
+            .keep_fault(self.phy.driver.borrow_mut().transmit(buf, len));
         result
     }
 }

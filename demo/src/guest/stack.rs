@@ -19,7 +19,7 @@ use super::transport::SharedDevice;
 /// Frames that one step receives at most, so that the application runs between them.
 const STEP_FRAMES: usize = 64;
 
-/// How long a lost doorbell may stay lost; see [`Guest::rest`].
+/// How long a lost doorbell may stay lost; see [`Guest::wait_for_activity`].
 const RESCUE: Duration = Duration::from_millis(1);
 
 /// The address of a guest whose device gives none: locally administered.
@@ -189,7 +189,7 @@ impl Guest {
     ///
     /// # Errors
     /// When the driver stopped or the host does not let the guest sleep.
-    pub fn rest(&mut self, at_most: Duration) -> Result<(), GuestError> {
+    pub fn wait_for_activity(&mut self, at_most: Duration) -> Result<(), GuestError> {
         let now = self.now();
         let driver = self.phy.driver();
         if driver.interrupt().acknowledge().config()
@@ -245,7 +245,7 @@ impl Guest {
                     if left.is_zero() {
                         return Err(GuestError::Stalled { awaited, patience }.into());
                     }
-                    self.rest(left)?;
+                    self.wait_for_activity(left)?;
                 }
             }
         }

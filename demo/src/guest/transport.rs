@@ -76,7 +76,7 @@ impl DeviceTransport {
     }
 
     /// Notes what went wrong and returns whether all is well.
-    fn note(&self, outcome: Result<(), TransportError>) -> bool {
+    fn report(&self, outcome: Result<(), TransportError>) -> bool {
         outcome.map_err(|error| self.lines.fail(error)).is_ok()
     }
 }
@@ -145,11 +145,11 @@ impl Transport for DeviceTransport {
         }
         let raised = status.difference(self.status);
         self.status = status;
-        if raised.contains(DeviceStatus::FEATURES_OK) && !self.note(self.accept_features()) {
+        if raised.contains(DeviceStatus::FEATURES_OK) && !self.report(self.accept_features()) {
             self.status.remove(DeviceStatus::FEATURES_OK);
         }
         if raised.contains(DeviceStatus::DRIVER_OK)
-            && (!self.status.contains(DeviceStatus::FEATURES_OK) || !self.note(self.activate()))
+            && (!self.status.contains(DeviceStatus::FEATURES_OK) || !self.report(self.activate()))
         {
             self.status.remove(DeviceStatus::DRIVER_OK);
         }

@@ -62,7 +62,8 @@ impl HaltedQueues {
         Ok(true)
     }
 
-    /// Stops a queue that stands still; returns where it stood, or `None` if it is no such queue.
+    /// Stops a queue that stands still; returns where it stood, or `None` if it is not such a
+    /// queue.
     pub(super) fn stop(&mut self, index: u16) -> Option<Cursor> {
         let queue = self.queues.get_mut(&index)?;
         std::mem::take(&mut queue.started).then_some(queue.config.cursor)

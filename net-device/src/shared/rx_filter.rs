@@ -23,7 +23,7 @@ pub(crate) const VLAN_WORDS: usize = 4096 / 64;
 
 /// First bytes of a frame that a VLAN tag may need; fewer are a frame without tag.
 const TAGGED_LEN: usize = 16;
-/// EtherType of a VLAN tag (802.1Q). Service tags (802.1ad) are no VLANs of the guest.
+/// EtherType of a VLAN tag (802.1Q). Service tags (802.1ad) are not VLANs of the guest.
 const ETH_P_8021Q: u16 = 0x8100;
 
 bitflags! {

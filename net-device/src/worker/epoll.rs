@@ -35,7 +35,7 @@ impl BusyPoll {
     }
 
     /// Frames passed, so more may follow.
-    pub(crate) fn restart(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.until = None;
     }
 

@@ -112,18 +112,18 @@ trait Drive: Send + Sync {
     fn backend_failed(&self, error: &std::io::Error);
 }
 
-/// The place of a worker between its device and a VMM's event loop.
+/// A worker between its device and a VMM's event loop.
 #[derive(Debug)]
 pub(crate) struct LoopWorker<W> {
     name: String,
     kind: ThreadKind,
     /// Tells the loop that the worker came or went.
     owner: EventFd,
-    place: Mutex<Place<W>>,
+    state: Mutex<LoopState<W>>,
 }
 
 #[derive(Debug)]
-struct Place<W> {
+struct LoopState<W> {
     worker: Option<Box<W>>,
     /// A run has begun.
     begun: bool,
@@ -138,7 +138,7 @@ impl<W: Worker> LoopWorker<W> {
             name,
             kind,
             owner: EventFd::new(EFD_NONBLOCK).map_err(SpawnError::Thread)?,
-            place: Mutex::new(Place {
+            state: Mutex::new(LoopState {
                 worker: None,
                 begun: false,
                 sources_changed: true,
@@ -152,8 +152,8 @@ impl<W: Worker> LoopWorker<W> {
         EventWorker(self.clone())
     }
 
-    fn place(&self) -> MutexGuard<'_, Place<W>> {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, LoopState<W>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lost(&self) -> WorkerLost {
@@ -167,13 +167,13 @@ impl<W: Worker> LoopWorker<W> {
 
     /// Lets the event loop run `work`.
     pub(crate) fn start(&self, work: Box<W>) -> Result<(), WorkerLost> {
-        let mut place = self.place();
-        if place.lost {
+        let mut state = self.lock();
+        if state.lost {
             return Err(self.lost());
         }
-        place.worker = Some(work);
-        place.sources_changed = true;
-        drop(place);
+        state.worker = Some(work);
+        state.sources_changed = true;
+        drop(state);
         // The counter cannot be full: it is read at each event.
         let _ = self.owner.write(1);
         Ok(())
@@ -181,10 +181,10 @@ impl<W: Worker> LoopWorker<W> {
 
     /// Takes the work back. To be called once for each start.
     pub(crate) fn stop(&self) -> Result<Box<W>, WorkerLost> {
-        let work = self.within(|place| {
-            let mut work = place.worker.take()?;
-            place.sources_changed = true;
-            if std::mem::take(&mut place.begun) {
+        let work = self.within(|state| {
+            let mut work = state.worker.take()?;
+            state.sources_changed = true;
+            if std::mem::take(&mut state.begun) {
                 work.end();
             }
             Some(work)
@@ -193,17 +193,17 @@ impl<W: Worker> LoopWorker<W> {
         work.flatten().ok_or_else(|| self.lost())
     }
 
-    /// Calls `work` with the worker's place. A panic loses the worker, as in a thread of its own,
+    /// Calls `work` with the worker's state. A panic loses the worker, as in a thread of its own,
     /// and does not reach the VMM's event loop.
-    fn within<T>(&self, work: impl FnOnce(&mut Place<W>) -> T) -> Option<T> {
-        let mut place = self.place();
-        let shared = place.worker.as_ref().map(|work| work.shared().clone());
-        let done = catch_unwind(AssertUnwindSafe(|| work(&mut place)));
+    fn within<T>(&self, work: impl FnOnce(&mut LoopState<W>) -> T) -> Option<T> {
+        let mut state = self.lock();
+        let shared = state.worker.as_ref().map(|work| work.shared().clone());
+        let done = catch_unwind(AssertUnwindSafe(|| work(&mut state)));
         if done.is_err() {
-            place.lost = true;
-            place.worker = None;
+            state.lost = true;
+            state.worker = None;
         }
-        drop(place);
+        drop(state);
         if let (Err(_), Some(shared)) = (&done, shared) {
             shared.worker_panicked(&self.name);
         }
@@ -222,7 +222,7 @@ impl<W: Worker> Drive for LoopWorker<W> {
 
     fn sources(&self, each: &mut dyn FnMut(Source, BorrowedFd<'_>)) {
         each(Source::Owner, crate::fd::of(&self.owner));
-        if let Some(work) = &self.place().worker {
+        if let Some(work) = &self.lock().worker {
             // Nothing fails: `each` takes what it is given.
             let _ = work.sources(&mut |fd, source| {
                 each(source, fd);
@@ -235,23 +235,23 @@ impl<W: Worker> Drive for LoopWorker<W> {
         if event.source == Source::Owner {
             let _ = self.owner.read();
         } else {
-            self.within(|place| {
-                let work = place.worker.iter_mut();
+            self.within(|state| {
+                let work = state.worker.iter_mut();
                 work.for_each(|work| work.on_event(event));
             });
         }
     }
 
     fn turn(&self) -> Turn {
-        let turn = self.within(|place| {
-            let sources_changed = std::mem::take(&mut place.sources_changed);
-            let Some(work) = &mut place.worker else {
+        let turn = self.within(|state| {
+            let sources_changed = std::mem::take(&mut state.sources_changed);
+            let Some(work) = &mut state.worker else {
                 return Turn {
                     sources_changed,
                     ..Turn::default()
                 };
             };
-            if std::mem::replace(&mut place.begun, true) {
+            if std::mem::replace(&mut state.begun, true) {
                 work.after_wakeup();
             } else {
                 work.begin();
@@ -265,8 +265,8 @@ impl<W: Worker> Drive for LoopWorker<W> {
     }
 
     fn backend_failed(&self, error: &std::io::Error) {
-        self.within(|place| {
-            let work = place.worker.iter_mut();
+        self.within(|state| {
+            let work = state.worker.iter_mut();
             work.for_each(|work| work.backend_failed(error));
         });
     }

@@ -15,9 +15,9 @@ pub(crate) struct Patience {
 }
 
 impl Patience {
-    /// Notes what is `missing` after the queue has run, and whether the driver got any frame
+    /// Records what is `missing` after the queue has run, and whether the driver got any frame
     /// meanwhile.
-    pub(crate) fn note(&mut self, missing: Option<usize>, progress: bool) {
+    pub(crate) fn update(&mut self, missing: Option<usize>, progress: bool) {
         if missing.is_some() && (progress || missing != self.missing) {
             self.until = now_ns().saturating_add(PATIENCE_NS);
         }

@@ -121,9 +121,9 @@ impl PairWorker {
             rx.discard(backend)
         };
         drop(inside);
-        self.patience.note(rx.engine.missing(), done.frames > 0);
+        self.patience.update(rx.engine.missing(), done.frames > 0);
         if done.frames > 0 {
-            self.busy_poll.restart();
+            self.busy_poll.reset();
         }
         if done.interrupt {
             shared.trigger(InterruptSource::Queue(rx.index));
@@ -149,7 +149,7 @@ impl PairWorker {
             tx.engine.discard(DropCause::LinkDown, BUDGET)
         };
         if done.frames > 0 {
-            self.busy_poll.restart();
+            self.busy_poll.reset();
         }
         if done.interrupt {
             self.shared.trigger(InterruptSource::Queue(tx.index));
@@ -240,8 +240,8 @@ impl Worker for PairWorker {
         // From now on, until another run begins, this is the timer that it waits for.
         self.shared
             .set_rx_timer(self.pair, self.resources.rx_limit.timer.clone());
-        self.rx.iter_mut().for_each(WorkerQueue::restart);
-        self.tx.iter_mut().for_each(WorkerQueue::restart);
+        self.rx.iter_mut().for_each(WorkerQueue::reset_wait);
+        self.tx.iter_mut().for_each(WorkerQueue::reset_wait);
         self.link_up = self.shared.space.passes_frames();
         let first = |index: u16, first: &mut bool| std::mem::take(first).then_some(index);
         let (rx, tx) = (self.rx.as_mut(), self.tx.as_mut());
@@ -277,8 +277,8 @@ impl Worker for PairWorker {
         match event.source {
             // Any event ends the wait for the driver.
             Source::Owner | Source::CtrlKick | Source::RxKick | Source::TxKick => {}
-            Source::RxTimer => self.rx.iter_mut().for_each(|rx| rx.wake(Wait::Timer)),
-            Source::TxTimer => self.tx.iter_mut().for_each(|tx| tx.wake(Wait::Timer)),
+            Source::RxTimer => self.rx.iter_mut().for_each(|rx| rx.mark_ready(Wait::Timer)),
+            Source::TxTimer => self.tx.iter_mut().for_each(|tx| tx.mark_ready(Wait::Timer)),
             Source::Backend => {
                 // A queue that waits for its driver would not try the backend.
                 if event.error
@@ -289,10 +289,10 @@ impl Worker for PairWorker {
                 }
                 let (rx, tx) = (self.rx.as_mut(), self.tx.as_mut());
                 if event.readable {
-                    rx.into_iter().for_each(|rx| rx.wake(Wait::Backend));
+                    rx.into_iter().for_each(|rx| rx.mark_ready(Wait::Backend));
                 }
                 if event.writable {
-                    tx.into_iter().for_each(|tx| tx.wake(Wait::Backend));
+                    tx.into_iter().for_each(|tx| tx.mark_ready(Wait::Backend));
                 }
             }
         }

@@ -58,7 +58,7 @@ pub struct Event {
 
 impl Event {
     /// The event that `epoll_wait` reports as `events`, for a descriptor that was registered with
-    /// the number of its source as data; `None` for a number that is no source's.
+    /// the number of its source as data; `None` for a number that is not a source's.
     #[must_use]
     pub fn from_epoll(events: u32, source: u64) -> Option<Self> {
         let events = Events::from_bits_truncate(events);

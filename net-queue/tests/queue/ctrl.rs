@@ -235,8 +235,8 @@ fn vlan(id: u8) -> Vec<u8> {
     vec![2, 0, id, 0]
 }
 
-/// NET-CVQ-04, NET-CVQ-05: what is no command reaches no executor; what an executor refuses has its
-/// cause, too.
+/// NET-CVQ-04, NET-CVQ-05: what is not a command reaches no executor; what an executor refuses has
+/// its cause, too.
 #[test]
 fn refusals_are_counted_by_cause() {
     every_layout(|layout| {

@@ -178,7 +178,7 @@ impl RxModel {
         slots + last - 1 < self.size
     }
 
-    fn restart(&mut self) {
+    fn resume(&mut self) {
         if std::mem::take(&mut self.held) {
             self.waiting.pop_front();
             self.dropped += 1;
@@ -215,7 +215,7 @@ fn rx_run(rig: &mut RxRig, model: &mut RxModel) {
 
 fn restart_rx(rig: &mut RxRig, model: &mut RxModel) {
     rig.engine.drain(&mut rig.limit, None, 0);
-    model.restart();
+    model.resume();
     let config = RingConfig {
         cursor: rig.engine.cursor(),
         ..rig.guest.config()

@@ -1,4 +1,4 @@
-//! VLAN tags are no part of the packet: neither of what the MTU bounds nor of the longest one that
+//! VLAN tags are not part of the packet: neither of what the MTU bounds nor of the longest one that
 //! IP knows.
 
 use net_queue::header::HDR_LEN;

@@ -31,8 +31,8 @@ fn credit_is_what_the_poorest_bucket_has() {
     assert!(credit.take(40, 1) && credit.take(30, 1));
     assert!(!credit.take(1, 0) && !credit.take(0, 1));
     assert!(credit.take(0, 0));
-    assert_eq!(credit.settle(), Some([70, 2, 70]));
-    assert_eq!(credit.settle(), None, "it is ended");
+    assert_eq!(credit.close(), Some([70, 2, 70]));
+    assert_eq!(credit.close(), None, "it is ended");
     assert!(!credit.take(1, 0));
 }
 
@@ -41,9 +41,9 @@ fn a_settled_credit_names_what_was_taken_if_anything() {
     for (bytes, ops) in [(1, 0), (0, 1), (1, 1), (3, 1)] {
         let mut credit = Credit::of([Some(10), Some(10), None]);
         assert!(credit.take(bytes, ops));
-        assert_eq!(credit.settle(), Some([bytes, ops, bytes]));
+        assert_eq!(credit.close(), Some([bytes, ops, bytes]));
     }
-    assert_eq!(Credit::of([Some(10), None, None]).settle(), None);
+    assert_eq!(Credit::of([Some(10), None, None]).close(), None);
 }
 
 #[test]

@@ -81,7 +81,7 @@ impl Member {
     /// [`idle`](Self::idle).
     #[inline]
     pub fn deadline(&mut self, now_ns: u64, bytes: u64, ops: u64) -> Option<Deadline> {
-        self.settle(now_ns);
+        self.charge_credit(now_ns);
         let costs = costs(bytes, ops);
         if self.covers(&costs) {
             None
@@ -92,7 +92,7 @@ impl Member {
 
     /// Takes `bytes` and `ops` at once; what is missing becomes debt of the groups.
     pub fn force(&mut self, now_ns: u64, bytes: u64, ops: u64) {
-        self.settle(now_ns);
+        self.charge_credit(now_ns);
         let costs = costs(bytes, ops);
         for stage in &mut self.stages {
             stage.force(self.last_ns, &costs);
@@ -102,7 +102,7 @@ impl Member {
 
     /// Gives back what was taken but not used. A small part stays for this member's next frame.
     pub fn refund(&mut self, bytes: u64, ops: u64) {
-        self.settle(0);
+        self.charge_credit(0);
         let costs = costs(bytes, ops);
         for stage in &mut self.stages {
             stage.refund(self.last_ns, &costs);
@@ -112,7 +112,7 @@ impl Member {
     /// Gives back everything held: this member has nothing to send. A place in the queue lapses
     /// when others wait behind it.
     pub fn idle(&mut self, now_ns: u64) {
-        self.settle(now_ns);
+        self.charge_credit(now_ns);
         self.unblock();
         for stage in &mut self.stages {
             stage.release(self.last_ns);
@@ -121,7 +121,7 @@ impl Member {
 
     #[inline(never)]
     fn take_from_holdings(&mut self, now_ns: u64, costs: &[u64; KINDS]) -> Result<(), Deadline> {
-        self.settle(now_ns);
+        self.charge_credit(now_ns);
         self.waiter.catch_up();
         if self.covers(costs) {
             self.spend(costs);
@@ -142,8 +142,8 @@ impl Member {
 
     /// Charges the holdings for what was taken on credit up to the last call, and moves to
     /// `now_ns`.
-    fn settle(&mut self, now_ns: u64) {
-        if let Some(costs) = self.credit.settle() {
+    fn charge_credit(&mut self, now_ns: u64) {
+        if let Some(costs) = self.credit.close() {
             self.spend(&costs);
         }
         self.last_ns = self.last_ns.max(now_ns);

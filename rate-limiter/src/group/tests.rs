@@ -258,7 +258,7 @@ fn an_update_that_was_seen_is_no_news() {
             node.leave(&waiter);
             assert_eq!(node.members(), 0);
             node.replace(0, None, &Levels::default());
-            assert!(!waiter.is_outdated(), "it is no member");
+            assert!(!waiter.is_outdated(), "it is not a member");
         },
         1,
     );

@@ -143,7 +143,7 @@ pub(crate) fn read(fd: RawFd, piece: &libc::iovec) -> isize {
 #[inline]
 pub(crate) fn copy_out(piece: &libc::iovec, dst: &mut [u8]) {
     let len = piece.iov_len.min(dst.len());
-    // SAFETY: both sides have so many bytes, and `dst` is no part of a driver.
+    // SAFETY: both sides have so many bytes, and `dst` belongs to no driver.
     unsafe { ptr::copy_nonoverlapping(piece.iov_base.cast(), dst.as_mut_ptr(), len) };
 }
 
@@ -151,7 +151,7 @@ pub(crate) fn copy_out(piece: &libc::iovec, dst: &mut [u8]) {
 #[inline]
 pub(crate) fn copy_in(piece: &libc::iovec, src: &[u8]) {
     let len = piece.iov_len.min(src.len());
-    // SAFETY: both sides have so many bytes, and `src` is no part of a driver.
+    // SAFETY: both sides have so many bytes, and `src` belongs to no driver.
     unsafe { ptr::copy_nonoverlapping(src.as_ptr(), piece.iov_base.cast(), len) };
 }
 

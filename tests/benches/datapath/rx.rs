@@ -63,7 +63,7 @@ impl Rx {
         }
     }
 
-    fn feed(&self) {
+    fn send_batch(&self) {
         for _ in 0..self.batch {
             self.sender.send(&self.frame);
         }
@@ -98,7 +98,7 @@ impl Rx {
     }
 
     fn cost(&mut self) -> Cost {
-        self.feed();
+        self.send_batch();
         let cost = Cost::of(u32::from(self.batch), || self.step());
         self.recycle();
         cost
@@ -107,14 +107,14 @@ impl Rx {
 
 impl Paired for Rx {
     fn device(&mut self) -> u64 {
-        self.feed();
+        self.send_batch();
         let time = timed(|| self.step());
         self.recycle();
         time
     }
 
     fn bare(&mut self) -> u64 {
-        self.feed();
+        self.send_batch();
         let fd = self.bare.as_fd().as_raw_fd();
         let driver = self.whole.as_mut().unwrap_or(&mut self.driver);
         let len = self.frame.len() as isize;

@@ -6,7 +6,7 @@
 //! the burst is spent, and fails beyond 2 %.
 //!
 //! ```text
-//!   case      what is measured: words choose           bed      daemon, guest, control socket
+//!   case      what is measured: words choose           testbed  daemon, guest, control socket
 //!   traffic   what iperf3 offers                       meter    the tap's counter over a time
 //!   report    the table                                cost     the engines with a limit against without
 //! ```
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     let selection = match Selection::of(&words) {
         Ok(selection) => selection,
         Err(word) => {
-            eprintln!("limits: {word} is no word of this benchmark");
+            eprintln!("limits: {word} is not a word of this benchmark");
             return ExitCode::FAILURE;
         }
     };

@@ -16,7 +16,7 @@ pub(crate) struct Row {
     /// Bits per second of frames.
     pub(crate) measured: f64,
     /// How often the limiter said no: without that, the sender was slower than the limit.
-    pub(crate) refusals: u64,
+    pub(crate) throttled: u64,
     /// Traffic through each queue.
     pub(crate) packets: Vec<u64>,
 }
@@ -28,7 +28,7 @@ impl Row {
             "not all queues were used"
         } else if error.abs() <= TOLERANCE {
             ""
-        } else if self.refusals == 0 {
+        } else if self.throttled == 0 {
             "the sender was slower than the limit"
         } else {
             "beyond 2 %"
@@ -54,7 +54,7 @@ impl Report {
         if self.rows.is_empty() {
             println!(
                 "{:<5} {:<3} {:>5} {:>12} {:>14} {:>8} {:>9}  packets by queue",
-                "proto", "dir", "pairs", "asked bit/s", "measured bit/s", "error %", "refusals"
+                "proto", "dir", "pairs", "asked bit/s", "measured bit/s", "error %", "throttled"
             );
         }
         let asked = case.limit.bits();
@@ -68,7 +68,7 @@ impl Report {
             case.pairs,
             row.measured,
             error * 100.0,
-            row.refusals,
+            row.throttled,
             row.packets
         );
         self.rows.push(json!({

@@ -43,40 +43,41 @@ pub(crate) fn measure(
         machine: Machine::UserMode,
         options: OPTIONS[usize::from(pairs) - 1],
     };
-    let mut bed = Testbed::open(assets, setup)?;
+    let mut testbed = Testbed::open(assets, setup)?;
     if pairs > 1 {
-        bed.guest
+        testbed
+            .guest
             .expect(&format!("ethtool -L {NIC} combined {pairs}"))?;
     }
     for case in cases {
-        let row = one(&mut bed, case).map_err(|error| bed.explain(&error))?;
+        let row = one(&mut testbed, case).map_err(|error| testbed.explain(&error))?;
         report.add(case, &row);
     }
-    bed.close()
+    testbed.close()
 }
 
-fn one(bed: &mut Testbed, case: &Case) -> Result<Row> {
-    let mut control = Control::connect(bed)?;
+fn one(testbed: &mut Testbed, case: &Case) -> Result<Row> {
+    let mut control = Control::connect(testbed)?;
     // iperf3's own messages take the same way, so there is no limit while it starts and ends.
     control.ask("limits rx=off tx=off")?;
-    let traffic = Traffic::start(&mut bed.guest, case)?;
+    let traffic = Traffic::start(&mut testbed.guest, case)?;
     let Case {
         direction, limit, ..
     } = case;
     control.ask(&format!("limits {direction}={limit}bit"))?;
     sleep(WARM_UP);
-    let (refusals, packets) = (
-        control.refusals(*direction)?,
-        packets(&mut bed.guest, case)?,
+    let (throttled, packets) = (
+        control.throttled(*direction)?,
+        packets(&mut testbed.guest, case)?,
     );
     let rate = Meter::open(TAP, *direction)?.rate(WINDOW)?;
     let row = Row {
         measured: rate,
-        refusals: control.refusals(*direction)? - refusals,
-        packets: packets_since(&packets, &self::packets(&mut bed.guest, case)?),
+        throttled: control.throttled(*direction)? - throttled,
+        packets: packets_since(&packets, &self::packets(&mut testbed.guest, case)?),
     };
     control.ask("limits rx=off tx=off")?;
-    traffic.stop(&mut bed.guest)?;
+    traffic.stop(&mut testbed.guest)?;
     Ok(row)
 }
 
@@ -104,8 +105,8 @@ fn packets_since(before: &[u64], after: &[u64]) -> Vec<u64> {
 struct Control(BufReader<UnixStream>);
 
 impl Control {
-    fn connect(bed: &Testbed) -> Result<Self> {
-        let path = bed.folder().join("control.sock");
+    fn connect(testbed: &Testbed) -> Result<Self> {
+        let path = testbed.folder().join("control.sock");
         let socket = UnixStream::connect(path).map_err(Error::io("connecting to the daemon"))?;
         Ok(Self(BufReader::new(socket)))
     }
@@ -129,7 +130,7 @@ impl Control {
     }
 
     /// How often the limiter of this direction said no so far.
-    fn refusals(&mut self, direction: Direction) -> Result<u64> {
+    fn throttled(&mut self, direction: Direction) -> Result<u64> {
         let counters = self.ask("counters")?;
         let name = format!("{direction}_limited ");
         let mut lines = counters.lines();

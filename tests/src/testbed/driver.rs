@@ -333,7 +333,7 @@ impl Rig {
         self.raw_command(&[&[class, command], data].concat())
     }
 
-    /// The same for bytes that may be no command.
+    /// The same for bytes that may not be a command.
     pub fn raw_command(&mut self, bytes: &[u8]) -> u8 {
         let pieces = [self.memory.filled(bytes), self.memory.room(1)];
         let used = self.control(&pieces);

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use epoll::{ControlOptions, Event, Events};
 use net_device::{EventWorker, Source, WorkerEvent, now_ns};
 
-/// A thread of the test, which is no thread of the device. It ends when this is dropped.
+/// A thread of the test, which is not one of the device's. It ends when this is dropped.
 #[derive(Debug)]
 pub struct EventLoop {
     ends: Arc<AtomicBool>,

@@ -185,7 +185,7 @@ impl FrameBackend for Observed {
 struct Steered(Arc<Shared>, Wire);
 
 impl Steered {
-    fn note<T>(&self, list: &Mutex<Vec<T>>, value: T) -> io::Result<()> {
+    fn record<T>(&self, list: &Mutex<Vec<T>>, value: T) -> io::Result<()> {
         if self.0.refuse.load(Ordering::Acquire) {
             return Err(io::Error::other("as the test asked for"));
         }
@@ -198,7 +198,7 @@ impl Steered {
 
 impl PortControl for Steered {
     fn attach(&self, on: bool) -> io::Result<()> {
-        self.note(&self.0.attached, on)?;
+        self.record(&self.0.attached, on)?;
         if on && self.0.greeting.load(Ordering::Acquire) {
             self.1.inject(crate::testbed::frame(60, 0));
             // A worker that looks too early shall have its chance to.
@@ -210,6 +210,6 @@ impl PortControl for Steered {
     }
 
     fn set_offloads(&self, rx: Offloads) -> io::Result<()> {
-        self.note(&self.0.offloads, rx)
+        self.record(&self.0.offloads, rx)
     }
 }

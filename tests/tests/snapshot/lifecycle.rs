@@ -196,7 +196,7 @@ fn an_activation_that_fails_can_be_repeated() {
         let mut setups = rig.setups();
         setups[1].kick = kick;
         rig.try_activate(setups).expect("nothing runs yet");
-        assert!(rig.device.resume().is_err(), "that is no event");
+        assert!(rig.device.resume().is_err(), "that is not an event");
         assert_eq!(rig.networks[0].wire.take_sent().len(), 0);
         // Nothing moved, so the state is what it was.
         let file = crate::file(&mut rig);

@@ -359,7 +359,7 @@ impl Vring {
             return Ok(base);
         }
         let size = self.size.ok_or(RingError::Unknown("size"))?;
-        let mut ring = vec![0; usize::from(size) * packed::SLOT];
+        let mut ring = vec![0; usize::from(size) * packed::DESCRIPTOR_LEN];
         memory
             .read(desc, &mut ring)
             .ok_or(RingError::Address(desc))?;

@@ -14,7 +14,7 @@ use vm_memory::{
     MmapRegion,
 };
 
-/// Leaves `region` out of core dumps of this process, which the guest's memory is no part of.
+/// Leaves `region` out of core dumps of this process, which the guest's memory does not belong in.
 ///
 /// # Errors
 /// The kernel's error.

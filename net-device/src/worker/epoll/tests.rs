@@ -14,7 +14,7 @@ fn ask(poll: &mut BusyPoll, now: u64) -> (bool, bool) {
 fn without_a_limit_a_worker_sleeps_at_once_and_reads_no_clock() {
     let mut poll = BusyPoll::new(0);
     assert_eq!(ask(&mut poll, 5), (false, false));
-    poll.restart();
+    poll.reset();
     assert_eq!(ask(&mut poll, 6), (false, false));
 }
 
@@ -33,7 +33,7 @@ fn frames_start_the_time_again() {
     let mut poll = BusyPoll::new(50);
     assert!(ask(&mut poll, 0).0);
     assert!(!ask(&mut poll, 50_000).0);
-    poll.restart();
+    poll.reset();
     assert!(ask(&mut poll, 60_000).0);
     assert!(ask(&mut poll, 109_999).0);
     assert!(!ask(&mut poll, 110_000).0);

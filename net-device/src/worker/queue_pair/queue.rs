@@ -84,7 +84,7 @@ impl<E: Engine> WorkerQueue<E> {
     }
 
     /// After a stop the driver may have done anything, except with a queue that is broken for good.
-    pub(super) fn restart(&mut self) {
+    pub(super) fn reset_wait(&mut self) {
         self.engine.disable_notification();
         if self.wait != Wait::Halted {
             self.wait = Wait::Ready;
@@ -148,7 +148,7 @@ impl<E> WorkerQueue<E> {
         self.interrupt_first
     }
 
-    pub(super) fn wake(&mut self, on: Wait) {
+    pub(super) fn mark_ready(&mut self, on: Wait) {
         if self.wait == on {
             self.wait = Wait::Ready;
         }

@@ -210,7 +210,7 @@ pub(super) fn guest_link(bed: &mut Testbed) -> Result<String> {
         // Meanwhile frames arrive at the tap.
         let _unanswered = host::run(&format!("ping -q -c 5 -i 0.01 -W 1 {GUEST}"));
         bed.guest.expect(&format!("ip link set {NIC} up"))?;
-        traffic::settle()?;
+        traffic::await_link()?;
         traffic::ping(&mut bed.guest)?;
     }
     Ok(format!(
@@ -230,7 +230,7 @@ pub(super) fn tap_link(bed: &mut Testbed) -> Result<String> {
             reply.output
         );
         host::run(&format!("ip link set {TAP} up"))?;
-        traffic::settle()?;
+        traffic::await_link()?;
         traffic::ping(&mut bed.guest)?;
     }
     bed.daemon.expect_alive()?;

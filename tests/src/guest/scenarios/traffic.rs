@@ -48,7 +48,7 @@ pub(super) fn ping(guest: &mut Guest) -> Result<()> {
 
 /// Pings the guest until it answers: a link comes up in its own time, and what is sent meanwhile is
 /// lost.
-pub(super) fn settle() -> Result<()> {
+pub(super) fn await_link() -> Result<()> {
     host::run(&format!("ping -q -c 1 -w 10 {GUEST}")).map(drop)
 }
 

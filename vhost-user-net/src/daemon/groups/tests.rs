@@ -2,19 +2,19 @@
 
 use super::*;
 
-fn place(text: &str) -> Membership {
+fn membership(text: &str) -> Membership {
     text.parse().unwrap()
 }
 
 fn formed(texts: &[&str]) -> Result<Vec<Option<Arc<Shared>>>, GroupError> {
-    let places: Vec<_> = texts.iter().map(|text| place(text)).collect();
-    form(&places.iter().map(Some).collect::<Vec<_>>())
+    let memberships: Vec<_> = texts.iter().map(|text| membership(text)).collect();
+    form(&memberships.iter().map(Some).collect::<Vec<_>>())
 }
 
 #[test]
 fn a_place_has_a_name_and_perhaps_limits() {
-    assert_eq!(place("tenant").limits, None);
-    let full = place("tenant:tx=1Gbit,rx=8Mbit,rx-pps=20kpps,burst=1MB");
+    assert_eq!(membership("tenant").limits, None);
+    let full = membership("tenant:tx=1Gbit,rx=8Mbit,rx-pps=20kpps,burst=1MB");
     assert_eq!(full.name, "tenant");
     let limits = Limits::default().with("tx=1Gbit rx=8Mbit rx-pps=20kpps burst=1MB");
     assert_eq!(full.limits, Some(limits.unwrap()));
@@ -48,8 +48,8 @@ fn devices_of_one_name_share_one_budget() {
 
 #[test]
 fn who_is_in_no_group_has_none() {
-    let places = [None, Some(&place("a:tx=1MB"))].map(|place| place.cloned());
-    let groups = form(&places.each_ref().map(Option::as_ref)).unwrap();
+    let memberships = [None, Some(&membership("a:tx=1MB"))].map(|membership| membership.cloned());
+    let groups = form(&memberships.each_ref().map(Option::as_ref)).unwrap();
     assert!(groups[0].is_none() && groups[1].is_some());
 }
 

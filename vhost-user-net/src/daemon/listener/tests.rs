@@ -3,7 +3,7 @@
 use super::*;
 
 /// A folder and a path in it.
-fn place() -> (tempfile::TempDir, PathBuf) {
+fn socket_path() -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("net.sock");
     (directory, path)
@@ -20,7 +20,7 @@ fn mode_and_group(path: &Path) -> (u32, u32) {
 
 #[test]
 fn a_socket_that_was_left_over_is_replaced_and_removed_at_the_end() {
-    let (_directory, path) = place();
+    let (_directory, path) = socket_path();
     drop(UnixListener::bind(&path).unwrap());
     assert!(path.exists());
     let bound = bind(&path).unwrap();
@@ -31,7 +31,7 @@ fn a_socket_that_was_left_over_is_replaced_and_removed_at_the_end() {
 
 #[test]
 fn a_socket_that_serves_is_left_alone() {
-    let (_directory, path) = place();
+    let (_directory, path) = socket_path();
     let _running = UnixListener::bind(&path).unwrap();
     assert!(matches!(bind(&path), Err(ListenError::InUse(_))));
     assert!(UnixStream::connect(&path).is_ok());
@@ -39,7 +39,7 @@ fn a_socket_that_serves_is_left_alone() {
 
 #[test]
 fn a_socket_whose_backlog_is_full_serves() {
-    let (_directory, path) = place();
+    let (_directory, path) = socket_path();
     let _running = bind(&path).unwrap();
     let mut waiting = Vec::new();
     while let Ok(socket) = sys::connect(&path) {
@@ -61,7 +61,7 @@ fn what_is_no_socket_is_left_alone() {
 
 #[test]
 fn a_path_that_was_taken_over_is_left_to_the_other_daemon() {
-    let (_directory, path) = place();
+    let (_directory, path) = socket_path();
     let first = bind(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
     let second = bind(&path).unwrap();
@@ -73,7 +73,7 @@ fn a_path_that_was_taken_over_is_left_to_the_other_daemon() {
 
 #[test]
 fn a_path_that_is_no_socket_any_more_is_left_alone() {
-    let (_directory, path) = place();
+    let (_directory, path) = socket_path();
     let bound = bind(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, "mine").unwrap();
@@ -83,7 +83,7 @@ fn a_path_that_is_no_socket_any_more_is_left_alone() {
 
 #[test]
 fn a_socket_has_the_mode_and_the_group_that_are_asked_for() {
-    let (_directory, path) = place();
+    let (_directory, path) = socket_path();
     // A group that anybody may give to a file of their own.
     let (_, own) = mode_and_group(path.parent().unwrap());
     let group = Some(own.to_string());
@@ -106,7 +106,7 @@ fn a_socket_has_the_mode_and_the_group_that_are_asked_for() {
 
 #[test]
 fn a_group_that_does_not_exist_leaves_no_socket_behind() {
-    let (_directory, path) = place();
+    let (_directory, path) = socket_path();
     let access = Access {
         mode: None,
         group: Some("no-such-group".into()),
@@ -126,14 +126,14 @@ fn groups_have_names() {
 
 #[test]
 fn an_inherited_socket_keeps_its_path() {
-    let (_directory, path) = place();
+    let (_directory, path) = socket_path();
     drop(BoundListener::inherited(UnixListener::bind(&path).unwrap()).unwrap());
     assert!(path.exists());
 }
 
 #[test]
 fn nobody_is_accepted_during_a_pause() {
-    let (_directory, path) = place();
+    let (_directory, path) = socket_path();
     let mut bound = bind(&path).unwrap();
     let _client = UnixStream::connect(&path).unwrap();
     bound.paused_until = Some(Instant::now() + Duration::from_secs(50));

@@ -64,7 +64,7 @@ impl Session<'_> {
     /// worker that used them.
     pub(super) fn set_memory(&mut self, table: MemoryTable) -> Result<(), SessionError> {
         // A front-end starts rings with logging on before it has a log for them, so one that is
-        // left from another migration is no reason to refuse.
+        // left from another migration is not a reason to refuse.
         if let Some(log) = self.logging()
             && self.rings.iter().any(|ring| ring.state() == State::Running)
         {

@@ -22,17 +22,17 @@ const AVAIL: u16 = 1 << 7;
 /// `VIRTQ_DESC_F_USED`.
 const USED: u16 = 1 << 15;
 /// Bytes of a descriptor.
-pub(super) const SLOT: usize = 16;
+pub(super) const DESCRIPTOR_LEN: usize = 16;
 
 /// The fields of a descriptor that count here.
 #[derive(Clone, Copy, Debug)]
-struct Slot {
+struct Descriptor {
     id: u16,
     flags: u16,
 }
 
-impl Slot {
-    fn from_bytes(bytes: &[u8; SLOT]) -> Self {
+impl Descriptor {
+    fn from_bytes(bytes: &[u8; DESCRIPTOR_LEN]) -> Self {
         let word = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
         Self {
             id: word(12),
@@ -91,8 +91,8 @@ struct Candidate {
 
 /// Looks at the descriptors of a ring.
 pub(super) fn judge(ring: &[u8]) -> Verdict {
-    let (slots, _) = ring.as_chunks::<SLOT>();
-    let slots: Vec<_> = slots.iter().map(Slot::from_bytes).collect();
+    let (slots, _) = ring.as_chunks::<DESCRIPTOR_LEN>();
+    let slots: Vec<_> = slots.iter().map(Descriptor::from_bytes).collect();
     let candidates: Vec<_> = [true, false]
         .into_iter()
         .filter_map(|wrap| candidate(&slots, wrap))
@@ -118,8 +118,8 @@ pub(super) fn judge(ring: &[u8]) -> Verdict {
 }
 
 /// The place of a device in a lap of `wrap`, if the ring can be one where a device is.
-fn candidate(slots: &[Slot], wrap: bool) -> Option<Candidate> {
-    let count = |from: usize, is: &dyn Fn(Slot) -> bool| {
+fn candidate(slots: &[Descriptor], wrap: bool) -> Option<Candidate> {
+    let count = |from: usize, is: &dyn Fn(Descriptor) -> bool| {
         let rest = slots[from..].iter();
         from + rest.take_while(|slot| is(**slot)).count()
     };
@@ -164,9 +164,9 @@ mod tests {
     /// in the other; `+` after a letter chains it with the next one. Ids are given by digits after
     /// them.
     fn ring(text: &str) -> Vec<u8> {
-        let mut slots: Vec<Slot> = Vec::new();
+        let mut slots: Vec<Descriptor> = Vec::new();
         for letter in text.chars() {
-            let bits = |flags| Slot { id: 0, flags };
+            let bits = |flags| Descriptor { id: 0, flags };
             match letter {
                 'U' => slots.push(bits(AVAIL | USED)),
                 'u' => slots.push(bits(0)),
@@ -177,7 +177,7 @@ mod tests {
             }
         }
         let bytes = slots.iter().flat_map(|slot| {
-            let mut bytes = [0; SLOT];
+            let mut bytes = [0; DESCRIPTOR_LEN];
             bytes[12..14].copy_from_slice(&slot.id.to_le_bytes());
             bytes[14..].copy_from_slice(&slot.flags.to_le_bytes());
             bytes
