@@ -124,6 +124,8 @@ class Words(Workspace):
     def test_openers_without_a_noun(self):
         text = "//! What is here.\n/// Whose it is.\n/// See the module's text.\nstruct A;\n"
         self.assertEqual(self.problems(lib=text), 3)
+        text = "//! How it works.\n\n/// Whether it is.\n/// Where it lies, or\n/// How.\nstruct A;\n"
+        self.assertEqual(self.problems(lib=text), 2)
 
     def test_names_that_have_a_standard_term(self):
         text = "struct Live;\nconst PLACE: u8 = 0;\nfn rouse() {}\nfn wake(&mut self) {}\nstruct Budget;\n"

@@ -13,6 +13,8 @@ from pathlib import Path
 
 # A comment that documents an item opens with a noun phrase, or a verb with its object.
 OPENER = re.compile(r"^\s*//[/!]\s+(?:- )?((?:What|Who|Whose|Whom|Whoever)\b.*|See the module's text.*)$")
+# Nor does its first sentence open with a conjunction. Further on such a sentence may be a whole one.
+CONJUNCTION = re.compile(r"^\s*//[/!]\s+(?:- )?((?:Whether|How|Where|Why)\b.*)$")
 
 # "A tag is no id" means that it is not one; "there is no id" is something else.
 IS_NO = re.compile(r"(?<![Tt]here )(?<![Ii]f )\b(?:is|are|was|were|be) no (?!more\b|longer\b)\w+")
@@ -107,8 +109,11 @@ def problems(folder):
         # Traits of a snapshot are called so by what they are.
         if path.name in FILES and "snapshot" not in path.parts:
             yield f"{path}: a file of this kind is called {FILES[path.name]}"
+        before = ""
         for number, line in enumerate(path.read_text().splitlines(), 1):
-            if opener := OPENER.match(line):
+            first = not before.lstrip().startswith(("///", "//!"))
+            before = line
+            if opener := OPENER.match(line) or (first and CONJUNCTION.match(line)):
                 yield f"{path}:{number}: opens with no noun or verb: {opener.group(1)[:60]}"
             if phrase := IS_NO.search(line):
                 yield f"{path}:{number}: \"{phrase.group(0)}\" is said with \"not\""

@@ -8,7 +8,7 @@ use super::direction::Direction;
 use super::tun::TapError;
 use super::{guest, host, netns, pattern};
 
-/// Why the demonstration did not come to its end.
+/// Reason why the demonstration did not come to its end.
 #[derive(Debug, Error)]
 pub enum DemoError {
     /// No private network namespace.
@@ -34,7 +34,7 @@ pub enum DemoError {
     Damaged {
         /// Which one.
         direction: Direction,
-        /// Where.
+        /// Place of the damage.
         #[source]
         source: pattern::Mismatch,
     },

@@ -18,9 +18,9 @@ pub enum HostError {
     /// No listening socket.
     #[error("cannot listen on {address}")]
     Listen {
-        /// Where.
+        /// Address that was to be bound.
         address: Ipv4Addr,
-        /// Why.
+        /// Cause.
         #[source]
         source: io::Error,
     },
@@ -45,7 +45,7 @@ pub(super) struct Moved {
     pub(super) bytes: u64,
     /// From the first byte to the end.
     pub(super) time: Duration,
-    /// Where the stream was damaged.
+    /// Place where the stream was damaged.
     pub(super) damage: Option<u64>,
 }
 

@@ -15,7 +15,7 @@ impl Latency {
         (!samples.is_empty()).then_some(Self { sorted: samples })
     }
 
-    /// How many samples there are.
+    /// Number of samples.
     pub(super) fn count(&self) -> usize {
         self.sorted.len()
     }

@@ -9,7 +9,7 @@ use rustix::process::{getegid, geteuid};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use thiserror::Error;
 
-/// How the network was made private.
+/// Namespaces that make the network private.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Namespace {
     /// In a user namespace of its own, as anyone may where user namespaces are permitted.
@@ -18,7 +18,7 @@ pub(super) enum Namespace {
     Network,
 }
 
-/// Why there is no private network.
+/// Reason why there is no private network.
 #[derive(Debug, Error)]
 pub enum NetnsError {
     /// Neither kind of namespace is permitted.
@@ -36,7 +36,7 @@ pub enum NetnsError {
     Map {
         /// The file that was written.
         path: &'static str,
-        /// Why.
+        /// Cause.
         #[source]
         source: io::Error,
     },

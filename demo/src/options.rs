@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// How much to measure.
+/// Amount of measuring.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
     /// Seconds of TCP in each direction (1 to 5)

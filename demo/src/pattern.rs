@@ -16,7 +16,7 @@ static STREAM: LazyLock<Vec<u8>> = LazyLock::new(|| {
     (0..PERIOD + RUN).map(byte).collect()
 });
 
-/// Where a stream is not what it must be.
+/// Place where a stream is not what it must be.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("at byte {offset}")]
 pub struct Mismatch {

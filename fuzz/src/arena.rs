@@ -116,7 +116,7 @@ impl Arena {
         (result, silent.collect())
     }
 
-    /// Whether the device has marked any byte since the last [`watch`](Self::watch) began.
+    /// Returns whether the device has marked any byte since the last [`watch`](Self::watch) began.
     pub fn was_written(&self) -> bool {
         self.log.marks().contains(&true)
     }

@@ -50,7 +50,7 @@ pub const MODE: u8 = 0xa0;
 const IN_ORDER: u8 = 1;
 const PER_BATCH: u8 = 2;
 
-/// Whether the input wants this instead of an engine.
+/// Returns whether the input wants this instead of an engine.
 pub fn asked(setup: &Setup) -> bool {
     setup.mode & 0xf0 == MODE
 }
@@ -125,7 +125,8 @@ struct World {
     held: VecDeque<Held>,
     /// Units that were given back and not published.
     given_back: u32,
-    /// Where the driver goes on: an index (split), a slot and the lap's wrap counter (packed).
+    /// Position at which the driver goes on: an index (split), a slot and the lap's wrap counter
+    /// (packed).
     next: u16,
     wrap: bool,
     /// Units that the driver made available and was not told of.
@@ -354,7 +355,7 @@ impl World {
         self.memory.store(place, value);
     }
 
-    /// Where `cursor` stands, in units of two laps (packed) or of the index (split).
+    /// Position of `cursor`, in units of two laps (packed) or of the index (split).
     fn position(&self, slot: u16, wrap: bool) -> u32 {
         match self.config.layout {
             Layout::Split => slot.into(),

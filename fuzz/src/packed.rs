@@ -45,7 +45,7 @@ struct PackedDriver {
     setup: Setup,
     /// Chains are copied from here into the ring.
     table: [Desc; SIZE as usize],
-    /// Where the next descriptor goes.
+    /// Slot of the next descriptor.
     slot: u16,
     wrap: bool,
     /// Descriptors put and not used.

@@ -29,7 +29,7 @@ pub enum Mood {
 
 /// Checks each frame that it is sent and delivers those it was given.
 pub struct Port {
-    /// Whether frames pass.
+    /// Answer of the backend to frames.
     pub mood: Mood,
     /// Frames to deliver, header first.
     pub frames: VecDeque<Vec<u8>>,
@@ -37,7 +37,7 @@ pub struct Port {
     pub calls: u32,
     /// Frames sent, header first, when it keeps them.
     pub sent: Vec<Vec<u8>>,
-    /// Whether it does.
+    /// True if it does.
     pub keeps: bool,
     /// Action of the driver during the next call.
     pub meanwhile: Option<Box<dyn FnOnce() + Send>>,
@@ -127,7 +127,7 @@ impl FrameBackend for Port {
 /// Lets a number of frames pass.
 #[derive(Debug, Default)]
 pub struct Gate {
-    /// How many more.
+    /// Number of frames that may still pass.
     pub left: u32,
 }
 

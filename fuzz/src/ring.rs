@@ -29,7 +29,7 @@ const MAX_STEPS: usize = 64;
 
 /// The driver's side of a layout.
 pub trait Driver {
-    /// Where the ring is and how it was negotiated.
+    /// Addresses of the ring and what was negotiated for it.
     fn config(&self) -> RingConfig;
 
     /// Writes descriptor `index` of the table that [`post`](Self::post) refers to.
@@ -41,8 +41,8 @@ pub trait Driver {
     /// Lengths in what the device used between two cursors.
     fn used(&mut self, arena: &Arena, from: Cursor, to: Cursor) -> Vec<u32>;
 
-    /// Whether a device at `cursor` has taken all there is: all that was posted when the ring is
-    /// `clean`, else all that the ring shows.
+    /// Returns whether a device at `cursor` has taken all there is: all that was posted when the
+    /// ring is `clean`, else all that the ring shows.
     fn drained(&self, arena: &Arena, cursor: Cursor, clean: bool) -> bool;
 }
 
@@ -77,7 +77,7 @@ impl Desc {
         bytes
     }
 
-    /// Whether the device may write, or find what to write, where the ring is.
+    /// Returns whether the device may write, or find what to write, where the ring is.
     fn touches_ring(&self) -> bool {
         self.flags & (Self::WRITE | Self::INDIRECT) != 0 && self.addr < RING_END
     }
@@ -126,7 +126,7 @@ pub struct Setup {
     size: HdrSize,
     offloads: Offloads,
     mtu: Option<u16>,
-    /// Where the ring starts.
+    /// Slot or index at which the ring starts.
     pub start: u16,
     /// `VIRTIO_F_IN_ORDER` in bit 0; [`laps`](crate::laps) for more.
     pub mode: u8,

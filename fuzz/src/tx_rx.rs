@@ -272,7 +272,7 @@ impl World {
         self.rx.resume_at_cursor(&mut self.gate);
     }
 
-    /// Where (2), bytes, and whether at once or during the backend's next call.
+    /// Place (2), bytes, and whether at once or during the backend's next call.
     fn overwrite(&mut self, input: &mut Bytes<'_>) {
         let (place, at, bytes, later) = (input.u8(), input.u8(), input.array::<4>(), input.u8());
         let ring = [&self.tx.guest, &self.rx.guest][usize::from(place & 1)].config();

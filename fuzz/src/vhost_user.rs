@@ -213,7 +213,7 @@ const NO_FD: u8 = 0;
 const ONE_FILE: u8 = 1;
 const ONE_EVENT: u8 = 1 | 1 << 3;
 
-/// Where the front-end has its memory.
+/// Address of the memory in the front-end.
 const USER: u64 = 0x7f00_0000_0000;
 
 /// A message whose payload is `words`.

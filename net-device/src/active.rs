@@ -37,7 +37,7 @@ pub(crate) struct DetachedResources {
 }
 
 impl DetachedResources {
-    /// Whether every backend takes frames with a partial checksum.
+    /// Returns whether every backend takes frames with a partial checksum.
     pub(crate) fn accept_partial_checksums(&self) -> bool {
         let mut caps = self.pairs.iter().map(|pair| pair.backend.caps());
         caps.all(|caps| caps.tx.contains(Offloads::CSUM))

@@ -66,11 +66,11 @@ pub struct NetConfig {
     pub queue_pairs: u16,
     /// Descriptors of each queue: a power of two up to [`MAX_QUEUE_SIZE`].
     pub queue_size: u16,
-    /// Whether guest addresses are translated by a virtual IOMMU.
+    /// True if guest addresses are translated by a virtual IOMMU.
     pub iommu: bool,
     /// Consequence for a worker that makes a system call it should not.
     pub seccomp: SeccompAction,
-    /// Whether a device puts the process's handler for SIGSEGV and SIGBUS in place, by which guest
+    /// True if a device puts the process's handler for SIGSEGV and SIGBUS in place, by which guest
     /// memory that is out of reach costs a frame or a queue instead of the process (see
     /// [`net_queue::guard`]). A VMM that has handlers of its own and calls
     /// [`net_queue::guard::recover`] in them switches this off.
@@ -243,7 +243,7 @@ impl NetConfigBuilder {
         self
     }
 
-    /// Whether the device handles faults on guest memory; on by default.
+    /// Lets the device handle faults on guest memory; on by default.
     pub fn memory_fault_handler(mut self, on: bool) -> Self {
         self.0.memory_fault_handler = on;
         self
@@ -279,7 +279,7 @@ impl NetConfigBuilder {
         self
     }
 
-    /// Whether there is a virtual IOMMU.
+    /// Says that guest addresses are translated by a virtual IOMMU.
     pub fn iommu(mut self, iommu: bool) -> Self {
         self.0.iommu = iommu;
         self

@@ -53,7 +53,7 @@ pub struct NetDevice {
     /// One for each queue; the control queue's is the last.
     counters: Arc<[Arc<QueueCounters>]>,
     platform: Option<Arc<dyn AccessPlatform>>,
-    /// Whether anybody wants to know of writes to guest memory: the VMM's, over all activations.
+    /// True if anybody wants to know of writes to guest memory: the VMM's, over all activations.
     dirty_switch: DirtySwitch,
     /// The VMM's memory map, where it gave one to be read again.
     memory: Option<MemoryMap>,

@@ -82,7 +82,7 @@ pub enum ActivateError {
     Ring {
         /// Which queue.
         index: u16,
-        /// Why.
+        /// Cause.
         #[source]
         source: RingError,
     },
@@ -91,7 +91,7 @@ pub enum ActivateError {
     Kick {
         /// Which queue.
         index: u16,
-        /// Why.
+        /// Cause.
         #[source]
         source: io::Error,
     },
@@ -103,7 +103,7 @@ pub enum ActivateError {
     Spawn {
         /// Which queue.
         index: u16,
-        /// Why.
+        /// Cause.
         #[source]
         source: SpawnError,
     },

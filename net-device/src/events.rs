@@ -21,7 +21,7 @@ pub enum DeviceEvent {
     Restored,
     /// The link went up or down: set by the VMM, or lost with its port.
     Link {
-        /// Whether frames can pass.
+        /// True if frames can pass.
         up: bool,
     },
     /// The device cannot go on until it is reset: DEVICE_NEEDS_RESET is shown from now on

@@ -92,7 +92,7 @@ use Features as F;
 struct Prerequisite {
     feature: Features,
     any_of: Features,
-    /// Whether the specification lists it. If so a driver that ignores it is refused; if not, the
+    /// True if the specification lists it. If so a driver that ignores it is refused; if not, the
     /// feature is only not offered without it, and harmless when accepted alone.
     listed: bool,
 }

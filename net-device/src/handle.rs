@@ -24,7 +24,7 @@ pub struct DeviceHandle {
 }
 
 impl DeviceHandle {
-    /// Whether DEVICE_NEEDS_RESET is to be shown, see
+    /// Returns whether DEVICE_NEEDS_RESET is to be shown, see
     /// [`VirtioDevice::needs_reset`](crate::VirtioDevice::needs_reset).
     #[must_use]
     pub fn needs_reset(&self) -> bool {
@@ -50,7 +50,7 @@ impl DeviceHandle {
         self.space.generation()
     }
 
-    /// Whether the link is shown to be up.
+    /// Returns whether the link is shown to be up.
     #[must_use]
     pub fn is_link_up(&self) -> bool {
         self.space.is_link_up()

@@ -84,7 +84,7 @@ impl Lifecycle {
         row.map(|(_, _, to)| *to)
     }
 
-    /// Whether a driver has activated the device and nothing has ended that.
+    /// Returns whether a driver has activated the device and nothing has ended that.
     #[must_use]
     pub fn is_active(self) -> bool {
         matches!(self, Running | Paused)

@@ -157,7 +157,7 @@ impl DirectionLimit<'_> {
         (0..queues).map(one).collect()
     }
 
-    /// How limiters that were made from this come to follow `next`.
+    /// Steps by which limiters that were made from this follow `next`.
     pub(crate) fn change(&self, next: &Self, queues: usize) -> Result<Change, LimitError> {
         if self.is_limited() && next.is_limited() {
             Ok(Change::Update(next.config.unwrap_or_default()))

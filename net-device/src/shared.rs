@@ -216,8 +216,8 @@ impl Shared {
         Ok(done?)
     }
 
-    /// How many ports VQ_PAIRS_SET with this number would switch: 0 for one that is refused, or in
-    /// force already.
+    /// Number of ports that VQ_PAIRS_SET with this number would switch: 0 for one that is refused,
+    /// or in force already.
     pub(crate) fn ports_to_switch(&self, pairs: u16) -> u64 {
         let steering = lock(&self.steering);
         if steering.can_activate_pairs(pairs) {

@@ -27,7 +27,7 @@ pub(crate) struct DeviceState {
     pub(crate) offloads: Offloads,
     pub(crate) tables: FilterTables,
     pub(crate) pairs: Option<u16>,
-    /// Where every running queue stood.
+    /// Position of every queue that ran.
     pub(crate) rings: Vec<(u16, RingConfig)>,
     /// Levels of every queue's limit.
     pub(crate) limits: Vec<(u16, Levels)>,

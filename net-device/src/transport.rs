@@ -52,9 +52,9 @@ pub struct QueueSetup {
     pub index: u16,
     /// Number of descriptors.
     pub size: u16,
-    /// Where it lies.
+    /// Addresses of its parts.
     pub addrs: RingAddrs,
-    /// Where to go on; the default for a fresh queue.
+    /// Position to go on at; the default for a fresh queue.
     pub cursor: Cursor,
     /// Readable when the driver kicks.
     pub kick: OwnedFd,
@@ -98,7 +98,7 @@ pub struct Activation {
     /// Guest memory, resolved. When it changes, see
     /// [`NetDevice::set_memory`](crate::NetDevice::set_memory).
     pub memory: GuestRam,
-    /// How to interrupt the guest.
+    /// Path of interrupts to the guest.
     pub interrupt: Arc<dyn Interrupt>,
     /// The queues that the driver enabled.
     pub queues: Vec<QueueSetup>,
@@ -147,8 +147,8 @@ pub trait VirtioDevice: Send {
     /// reads the register, and only then.
     fn config_generation(&self) -> u32;
 
-    /// Whether DEVICE_NEEDS_RESET is to be shown in the device status (DEV-LIFE-04). Only a reset
-    /// changes that, and not even a reset once a worker is lost.
+    /// Returns whether DEVICE_NEEDS_RESET is to be shown in the device status (DEV-LIFE-04). Only a
+    /// reset changes that, and not even a reset once a worker is lost.
     fn needs_reset(&self) -> bool;
 
     /// DRIVER_OK: starts the workers. When it fails, nothing has been started.

@@ -12,7 +12,7 @@ use net_queue::{Gather, MemoryFault, Scatter, guard};
 
 /// Names the scene that a child process plays.
 const SCENE: &str = "GUARD_TEST_SCENE";
-/// How the program's own handler ends the process.
+/// Exit status by which the program's own handler ends the process.
 const OWN: c_int = 42;
 
 /// Every length around the steps of the copy loops, at every alignment of either side.

@@ -85,7 +85,7 @@ impl Limiter {
         Ok(())
     }
 
-    /// How full the buckets are, to be saved; of a shared limit, those of its innermost group, to
+    /// Fill level of the buckets, to be saved; of a shared limit, those of its innermost group, to
     /// which this member gives back what it holds. Saving all members saves the same levels.
     pub fn levels(&mut self, now_ns: u64) -> Levels {
         match self {

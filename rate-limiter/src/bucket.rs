@@ -130,7 +130,7 @@ impl TokenBucket {
         self.set_level(&level);
     }
 
-    /// How full the bucket is.
+    /// Fill level of the bucket.
     pub fn level(&mut self, now_ns: u64) -> Level {
         self.refill(now_ns);
         Level::from_parts(self.level, self.period, self.one_time_burst)

@@ -56,7 +56,7 @@ pub struct RateLimiterConfig {
     pub peak_bandwidth: Option<TokenBucketConfig>,
 }
 
-/// Why a configuration was refused.
+/// Reason why a configuration was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {

@@ -91,7 +91,7 @@ impl Group {
         Ok(())
     }
 
-    /// How full the buckets are. What members hold counts as used, so let them be
+    /// Fill level of the buckets. What members hold counts as used, so let them be
     /// [`idle`](Member::idle) first.
     #[must_use]
     pub fn levels(&self, now_ns: u64) -> Levels {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[cfg(test)]
 mod tests;
 
-/// How full one bucket is.
+/// Fill level of one bucket.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Level {
@@ -20,7 +20,7 @@ pub struct Level {
     pub one_time_burst: u64,
 }
 
-/// How full the buckets of a limiter are; `None` where there is no limit.
+/// Fill level of the buckets of a limiter; `None` where there is no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Levels {
@@ -45,7 +45,7 @@ impl Level {
         }
     }
 
-    /// How many `1 / period` of a token the level is.
+    /// Level in units of `1 / period` of a token.
     pub(crate) fn parts(&self, period: u64) -> i128 {
         let product = u128::from(self.fraction) * u128::from(period);
         let rest = (product >> 64) + u128::from(product as u64 != 0);

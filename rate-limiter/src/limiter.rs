@@ -29,7 +29,7 @@ impl RateLimiter {
         })
     }
 
-    /// Whether nothing is limited.
+    /// Returns whether nothing is limited.
     #[must_use]
     pub fn is_unlimited(&self) -> bool {
         self.buckets.iter().all(Option::is_none)
@@ -115,7 +115,7 @@ impl RateLimiter {
         Ok(())
     }
 
-    /// How full the buckets are, to be saved.
+    /// Fill level of the buckets, to be saved.
     pub fn levels(&mut self, now_ns: u64) -> Levels {
         self.charge_credit();
         let level = |bucket: &mut Option<TokenBucket>| bucket.as_mut().map(|b| b.level(now_ns));

@@ -31,7 +31,7 @@ pub struct Rate {
     quantity: Quantity,
 }
 
-/// Why a rate was refused.
+/// Reason why a rate was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RateError {

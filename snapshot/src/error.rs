@@ -1,4 +1,4 @@
-//! Why a snapshot is refused, and why a step of a migration failed.
+//! Errors of snapshots, and of the steps of a migration.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use crate::format::{HEADER_LEN, MAX_PAYLOAD_LEN};
 /// Any error of a device, carried through the traits as a cause.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why bytes are not a snapshot that this build can use, or why a state cannot be written.
+/// Reason why bytes are not a snapshot that this build can use, or why a state cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
     /// The input ends inside the header.
@@ -55,7 +55,7 @@ pub enum SnapshotError {
     /// Bytes follow the snapshot.
     #[error("length: {count} bytes after the payload")]
     TrailingBytes {
-        /// How many.
+        /// Number of them.
         count: usize,
     },
     /// Header or payload were damaged.
@@ -77,7 +77,7 @@ pub enum SnapshotError {
     /// The payload parses but goes on after the state.
     #[error("payload: {count} bytes are not part of the state")]
     Unconsumed {
-        /// How many.
+        /// Number of them.
         count: usize,
     },
     /// A list in the state is longer than a device can have.

@@ -5,7 +5,7 @@ use std::{fmt, io};
 use crate::name::NameFault;
 use crate::sys::{MAX_QUEUES, Refused};
 
-/// Why a tap could not be opened, checked or configured.
+/// Reason why a tap could not be opened, checked or configured.
 ///
 /// The data path ([`Tap::read`](crate::Tap::read) and its kin) returns [`io::Error`] instead.
 #[derive(Debug, thiserror::Error)]
@@ -142,7 +142,7 @@ impl From<Refused> for Error {
 }
 
 bitflags::bitflags! {
-    /// How an interface differs from what was requested; its `Display` spells all of them out.
+    /// Differences of an interface from what was requested; its `Display` spells all of them out.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Differences: u8 {
         /// It belongs to another driver than tun, e.g. an Ethernet card or a bridge.

@@ -1,4 +1,4 @@
-//! How this kernel cuts frames that are larger than a segment, by trial.
+//! Trial of the way in which this kernel cuts frames that are larger than a segment, by trial.
 //!
 //! A tap that takes an offload need not do it right: there are kernels that refuse such frames when
 //! they come, change them or lose them.

@@ -187,7 +187,7 @@ impl Tap {
         Local::find(self)?.set_flag(libc::IFF_UP, false)
     }
 
-    /// Whether the interface is administratively up.
+    /// Returns whether the interface is administratively up.
     ///
     /// # Errors
     ///
@@ -197,7 +197,7 @@ impl Tap {
         Ok(flags & libc::IFF_UP != 0)
     }
 
-    /// Whether the interface is up and has a carrier.
+    /// Returns whether the interface is up and has a carrier.
     ///
     /// # Errors
     ///
@@ -220,7 +220,7 @@ impl Tap {
     }
 }
 
-/// Whether the interface has this address; `false` when the kernel does not say.
+/// Returns whether the interface has this address; `false` when the kernel does not say.
 fn has_ipv6(index: u32, address: Ipv6Addr) -> bool {
     // The thread's namespace, which may be another one than the process'.
     let Ok(table) = std::fs::read_to_string("/proc/thread-self/net/if_inet6") else {

@@ -16,7 +16,7 @@
 //!
 //! # Frames
 //!
-//! Whether opened here or handed in, a `Tap` starts in the same state: no packet information, a
+//! Opened here or handed in, a `Tap` starts in the same state: no packet information, a
 //! little-endian virtio-net header of [`VNET_HEADER_LEN`] bytes before every frame, no offloads,
 //! non-blocking, close-on-exec. One read or write moves exactly one frame:
 //!

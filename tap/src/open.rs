@@ -16,7 +16,7 @@ use crate::tap::{Driver, Identity, Tap};
 /// Interface flags of every tap of this crate; `IFF_MULTI_QUEUE` comes on top.
 const KIND: c_int = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
 
-/// How to open a tap interface.
+/// Options for opening a tap interface.
 ///
 /// MTU, MAC and addresses are applied only when opening creates the interface. One that existed
 /// before keeps its own.

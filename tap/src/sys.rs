@@ -218,7 +218,7 @@ impl Ipv4Socket {
         })
     }
 
-    /// Whether an interface is up and has its carrier.
+    /// Returns whether an interface is up and has its carrier.
     pub(crate) fn link(&self, name: IfName) -> Result<bool, Refused> {
         let mut value = EthtoolValue {
             cmd: ETHTOOL_GLINK,

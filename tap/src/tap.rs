@@ -102,7 +102,7 @@ impl Tap {
         Ok(Self::from_parts(fd, self.created).of(self.driver))
     }
 
-    /// Whether opening this tap created its interface; false for descriptors handed in.
+    /// Returns whether opening this tap created its interface; false for descriptors handed in.
     pub fn was_created(&self) -> bool {
         self.created
     }
@@ -204,7 +204,8 @@ impl Tap {
         self.set_queue(false)
     }
 
-    /// Whether this queue receives flows. Of a macvtap's queue this is not known, and taken to be.
+    /// Returns whether this queue receives flows. Of a macvtap's queue this is not known, and taken
+    /// to be.
     ///
     /// # Errors
     ///

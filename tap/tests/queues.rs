@@ -188,7 +188,7 @@ fn an_existing_interface_loses_the_offloads_of_its_last_user() {
     });
 }
 
-/// Whether the kernel leaves the checksum of a datagram to the reader of the tap.
+/// Returns whether the kernel leaves the checksum of a datagram to the reader of the tap.
 fn needs_checksum(tap: &Tap) -> bool {
     let socket = UdpSocket::bind((ADDRESS, 0)).unwrap();
     socket.set_broadcast(true).unwrap();

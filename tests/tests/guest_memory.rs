@@ -122,7 +122,7 @@ fn logging_is_on_unless_the_vmm_switches_it_off_and_stays_so_over_a_reset() {
     }
 }
 
-/// Where a region is plugged in.
+/// Address at which a region is plugged in.
 const PLUGGED: u64 = 0x2_0000_0000;
 
 #[test]

@@ -49,7 +49,7 @@ fn post(rig: &mut Rig, bytes: &[u8]) -> u64 {
     pieces[1].addr
 }
 
-/// How often the link was told about queues and offloads.
+/// Number of times that the link was told about queues and offloads.
 fn requests(rig: &Rig) -> usize {
     let each =
         |network: &tests::testbed::Network| network.attachments().len() + network.offloads().len();

@@ -45,7 +45,7 @@ fn wait_used(rig: &mut Rig, pairs: u16, count: usize) {
     });
 }
 
-/// How many frames left, once nothing moves any more.
+/// Number of frames that left, once nothing moves any more.
 fn settled(rig: &mut Rig) -> usize {
     pause(rig);
     let sent = rig.networks.iter().map(|it| it.wire.take_sent().len());

@@ -22,7 +22,7 @@ pub const SIZE: usize = 128 << 20;
 
 static ARENA: LazyLock<Result<Arena, ArenaError>> = LazyLock::new(Arena::map);
 
-/// Why there is no guest memory.
+/// Reason why there is no guest memory.
 #[derive(Debug, Error)]
 pub enum ArenaError {
     /// The host refused the mapping.

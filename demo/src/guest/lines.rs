@@ -13,7 +13,7 @@ use super::transport_error::TransportError;
 pub(super) struct Lines {
     bells: Vec<Doorbell>,
     pub(super) interrupt: Arc<GuestInterrupt>,
-    /// Why the device did not come up: the driver crate does not read the status back.
+    /// Reason why the device did not come up: the driver crate does not read the status back.
     failure: Mutex<Option<TransportError>>,
 }
 

@@ -19,7 +19,7 @@ use super::transport::SharedDevice;
 /// Frames that one step receives at most, so that the application runs between them.
 const STEP_FRAMES: usize = 64;
 
-/// How long a lost doorbell may stay lost; see [`Guest::wait_for_activity`].
+/// Longest time that a lost doorbell may stay lost; see [`Guest::wait_for_activity`].
 const RESCUE: Duration = Duration::from_millis(1);
 
 /// The address of a guest whose device gives none: locally administered.
@@ -59,7 +59,7 @@ pub enum GuestError {
     Stalled {
         /// Event that did not happen.
         awaited: &'static str,
-        /// How long the guest waited.
+        /// Time that the guest waited.
         patience: Duration,
     },
 }

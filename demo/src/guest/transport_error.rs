@@ -8,7 +8,7 @@ use virtio_queue::Error as QueueError;
 
 use super::arena::ArenaError;
 
-/// Why the device did not come up.
+/// Reason why the device did not come up.
 #[derive(Debug, Error)]
 pub enum TransportError {
     /// The device refused the features.
@@ -16,7 +16,7 @@ pub enum TransportError {
     Features {
         /// Features that the driver asked for.
         features: u64,
-        /// Why.
+        /// Cause.
         #[source]
         source: FeatureError,
     },

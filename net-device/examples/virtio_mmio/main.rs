@@ -26,7 +26,7 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 const MIB: u64 = 1 << 20;
-/// Where the guest's memory starts, and where more of it is plugged.
+/// Start of the guest's memory, and of what is plugged.
 const BOOT: u64 = 0x1000_0000;
 const PLUGGED: u64 = 0x8000_0000;
 
@@ -76,7 +76,7 @@ fn new_device(memory: Arc<GuestMemoryMmap>) -> Outcome<(VirtioMmio, UnixDatagram
     Ok((VirtioMmio::new(device, memory)?, network))
 }
 
-/// How long to wait for what has to come.
+/// Longest wait for what has to come.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Moves a frame of each length in each direction, byte by byte the same.

@@ -10,7 +10,7 @@ use crate::error::ActivateError;
 /// memory.
 #[derive(Clone, Copy, Debug)]
 struct HaltedQueue {
-    /// Where it lies and stands.
+    /// Addresses and position.
     config: RingConfig,
     /// The VMM has started it and not stopped it since.
     started: bool,
@@ -76,8 +76,8 @@ impl HaltedQueues {
     }
 }
 
-/// Whether a ring that starts at `cursor` has not been used yet. A split ring's used index may be
-/// left to be read.
+/// Returns whether a ring that starts at `cursor` has not been used yet. A split ring's used index
+/// may be left to be read.
 fn is_fresh(cursor: &Cursor) -> bool {
     let used = cursor.used.or(Some(0));
     Cursor { used, ..*cursor } == Cursor::default()

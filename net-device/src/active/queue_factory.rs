@@ -22,7 +22,7 @@ pub(crate) enum QueueRole {
     Ctrl,
 }
 
-/// How the device was configured and negotiated, as far as queues depend on it.
+/// Configuration and what was negotiated, as far as queues depend on it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NegotiatedConfig {
     pub(crate) features: Features,
@@ -32,7 +32,7 @@ pub(crate) struct NegotiatedConfig {
     pub(crate) link_mtu: Option<u16>,
     pub(crate) max_queue_size: u16,
     pub(crate) poll_us: u16,
-    /// Whether every backend takes frames with a partial checksum.
+    /// True if every backend takes frames with a partial checksum.
     pub(crate) partial_checksums: bool,
 }
 
@@ -43,7 +43,7 @@ pub(crate) struct QueueFactory {
     pub(crate) ram: GuestRam,
     /// One for each queue; the control queue's is the last.
     pub(crate) counters: Arc<[Arc<QueueCounters>]>,
-    /// How many pairs the device has.
+    /// Number of the device's pairs.
     pub(crate) pairs: u16,
 }
 

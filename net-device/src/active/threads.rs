@@ -1,4 +1,4 @@
-//! Where the workers of a device run: in threads made for them or beforehand, or in a VMM's event
+//! Homes of a device's workers: threads made for them or beforehand, or in a VMM's event
 //! loop.
 
 use crate::error::SpawnError;

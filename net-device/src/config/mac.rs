@@ -32,12 +32,12 @@ impl MacAddr {
         self.0
     }
 
-    /// Whether it means a group of stations, broadcast included.
+    /// Returns whether it means a group of stations, broadcast included.
     pub const fn is_group(self) -> bool {
         self.0[0] & 1 != 0
     }
 
-    /// Whether a station can have it: no group and not zero.
+    /// Returns whether a station can have it: no group and not zero.
     pub fn is_station(self) -> bool {
         !self.is_group() && self.0 != [0; 6]
     }

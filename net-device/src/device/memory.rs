@@ -114,7 +114,7 @@ impl NetDevice {
         })
     }
 
-    /// Whether what the device writes is marked.
+    /// Returns whether what the device writes is marked.
     #[must_use]
     pub fn is_dirty_logging(&self) -> bool {
         self.dirty_switch.is_on()

@@ -25,7 +25,7 @@ fn used_up() -> (Group, QueueLimit) {
     (group, limit)
 }
 
-/// Whether the timer expires long before the hour is over.
+/// Returns whether the timer expires long before the hour is over.
 fn expires(limit: &QueueLimit) -> bool {
     let poller = Poller::new().expect("an epoll descriptor");
     let timer = limit.timer.as_ref().expect("it can say no");

@@ -27,7 +27,7 @@ pub enum ThreadKind {
     Control,
 }
 
-/// Why a filter is not in force.
+/// Reason why a filter is not in force.
 #[derive(Debug, Error)]
 pub enum SeccompError {
     /// The list did not become a program: a fault of this crate.

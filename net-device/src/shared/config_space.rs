@@ -113,12 +113,12 @@ impl ConfigSpace {
         self.lock().status
     }
 
-    /// Whether the link is shown to be up, to a driver that can see it.
+    /// Returns whether the link is shown to be up, to a driver that can see it.
     pub(crate) fn is_link_up(&self) -> bool {
         self.status().contains(LinkStatus::LINK_UP)
     }
 
-    /// Whether frames may pass: whether the link was last set up, not down.
+    /// Returns whether frames may pass: whether the link was last set up, not down.
     pub(crate) fn passes_frames(&self) -> bool {
         self.lock().passes
     }

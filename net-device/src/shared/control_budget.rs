@@ -1,4 +1,4 @@
-//! How much host work the commands of one driver may cause.
+//! Limit of the host work that the commands of one driver cause.
 
 use std::sync::{Mutex, PoisonError};
 

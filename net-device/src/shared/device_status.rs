@@ -7,7 +7,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::events::{DeviceEvent, Events};
 
-/// Whether the device needs a reset, and whom to tell that a worker died.
+/// Device status: the need of a reset, and whom to tell that a worker died.
 #[derive(Debug)]
 pub(crate) struct DeviceStatus {
     events: Arc<Events>,

@@ -1,4 +1,4 @@
-//! How who changed the policy finds out that nobody acts on the old one any more.
+//! Epochs of the readers of a policy, by which its writer knows that none acts on the old one.
 
 use std::sync::atomic::Ordering;
 

@@ -109,7 +109,7 @@ impl Default for FilterTables {
     }
 }
 
-/// Why the driver does not see a frame.
+/// Reason for which the driver does not see a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FilterDrop {
     /// Its VLAN is not in the table (NET-CVQ-16).
@@ -243,7 +243,7 @@ impl FrameFilter for RxFilter {
     }
 }
 
-/// Where the table keeps an id below 4096.
+/// Word and bit of the table for an id below 4096.
 fn vlan_bit(id: u16) -> (usize, u64) {
     (usize::from(id / 64) % VLAN_WORDS, 1 << (id % 64))
 }

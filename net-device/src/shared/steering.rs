@@ -63,7 +63,7 @@ impl Steering {
         }
     }
 
-    /// Whether all of these pairs are set up.
+    /// Returns whether all of these pairs are set up.
     pub(super) fn can_activate_pairs(&self, pairs: u16) -> bool {
         let count = usize::from(pairs);
         let up = |queues: &[bool]| {

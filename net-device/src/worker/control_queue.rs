@@ -203,8 +203,8 @@ impl CommandHandler for Commands<'_> {
 }
 
 impl Commands<'_> {
-    /// Whether there is such a command for this driver: one that was not negotiated does not exist
-    /// (NET-CVQ-04, NET-FEAT-13).
+    /// Returns whether there is such a command for this driver: one that was not negotiated does
+    /// not exist (NET-CVQ-04, NET-FEAT-13).
     fn was_negotiated(&self, command: &Command<'_>) -> bool {
         let negotiated = self.shared.features;
         negotiated.contains(Features::required_by(command))

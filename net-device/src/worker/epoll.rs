@@ -17,7 +17,7 @@ pub(crate) struct Poller {
     epoll: OwnedFd,
 }
 
-/// How long a worker that has run out of work looks for more before it sleeps. Once that is over,
+/// Time that a worker that has run out of work looks for more before it sleeps. Once that is over,
 /// only frames start it again: an event that brings none does not.
 #[derive(Debug)]
 pub(crate) struct BusyPoll {
@@ -39,7 +39,7 @@ impl BusyPoll {
         self.until = None;
     }
 
-    /// Whether to look for events instead of sleeping until there is one; `now` is asked only where
+    /// Decides to look for events instead of sleeping until there is one; `now` is asked only where
     /// it matters.
     pub(crate) fn looks(&mut self, now: impl FnOnce() -> u64) -> bool {
         if self.limit_ns == 0 {

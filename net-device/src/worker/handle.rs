@@ -8,7 +8,7 @@ use crate::worker::event_loop::{EventWorker, LoopWorker};
 use crate::worker::thread::WorkerThread;
 use crate::worker::turn::Worker;
 
-/// Where a worker runs.
+/// Home of a worker.
 #[derive(Debug)]
 pub(crate) enum Home<W: Worker> {
     Thread(WorkerThread<W>),

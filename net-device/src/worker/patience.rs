@@ -1,8 +1,8 @@
-//! How long a frame waits for buffers that the driver may never post.
+//! Time that a frame waits for buffers that the driver may never post.
 
 use crate::clock::now_ns;
 
-/// How long a received frame waits for more buffers while the driver posts none (ns). Longer than
+/// Time that a received frame waits for more buffers while the driver posts none (ns). Longer than
 /// any driver takes that has some; with fewer than the frame needs it would stop reception for
 /// ever.
 const PATIENCE_NS: u64 = 1_000_000_000;

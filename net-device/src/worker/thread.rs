@@ -45,7 +45,7 @@ impl<F: Fn(&ThreadInfo<'_>) -> io::Result<()> + Send + Sync> ThreadHook for F {
     }
 }
 
-/// How the threads of a device are made.
+/// Instructions for making the threads of a device.
 #[derive(Clone, Default)]
 pub(crate) struct ThreadSetup {
     pub(crate) seccomp: SeccompAction,

@@ -38,7 +38,7 @@ impl TxRules {
         }
     }
 
-    /// Whether the engine is to complete partial checksums.
+    /// Returns whether the engine is to complete partial checksums.
     pub(crate) const fn completes(self) -> bool {
         self.completes
     }

@@ -82,7 +82,7 @@ pub(crate) struct Segmented {
     l4_len: u16,
     /// Offset of the checksum in that header.
     pub(crate) csum_offset: u16,
-    /// Whether it is TCP, for which alone the ECN bit means something; UDP if not.
+    /// True if it is TCP, for which alone the ECN bit means something; UDP if not.
     pub(crate) tcp: bool,
     /// Most segments that the frame may become.
     most: u32,

@@ -70,9 +70,9 @@ pub(crate) enum Family {
 pub(crate) struct Packet {
     /// Version of its IP header.
     pub(crate) family: Family,
-    /// Whether it is TCP; UDP if not.
+    /// True if it is TCP; UDP if not.
     pub(crate) tcp: bool,
-    /// Whether IPv4 says that it is a fragment: what looks like a transport header may be none
+    /// True if IPv4 says that it is a fragment: what looks like a transport header may be none
     /// then.
     pub(crate) fragment: bool,
     /// Offset of the IP header: bytes of Ethernet and its tags.

@@ -13,7 +13,7 @@ pub trait DirtyLog: Send + Sync {
     fn mark(&self, gpa: u64, len: u64);
 }
 
-/// Whether writes to guest memory are told to its [`DirtyLog`]. Clones share one state; it begins
+/// Switch for telling guest memory's [`DirtyLog`] of writes. Clones share one state; it begins
 /// on.
 ///
 /// Memory whose regions carry bitmaps has a log all the time, while somebody reads it only during a
@@ -44,7 +44,7 @@ impl DirtySwitch {
         self.0.store(on, Ordering::SeqCst);
     }
 
-    /// Whether marks are made.
+    /// Returns whether marks are made.
     #[inline]
     #[must_use]
     pub fn is_on(&self) -> bool {

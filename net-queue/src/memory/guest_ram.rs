@@ -40,7 +40,7 @@ pub trait AccessPlatform: Send + Sync {
     fn translate(&self, iova: u64, len: u64, access: Access) -> Result<(u64, u64), TranslateError>;
 }
 
-/// Why guest memory cannot be used.
+/// Reason why guest memory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RamError {
     /// There is no region at all.
@@ -64,7 +64,7 @@ pub struct BadAddress {
     pub len: u64,
 }
 
-/// Why guest memory was not read.
+/// Reason why guest memory was not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
@@ -126,7 +126,7 @@ struct Inner {
 #[derive(Clone)]
 pub struct GuestRam {
     inner: Arc<Inner>,
-    /// Whether `inner` has a dirty log, and its switch: known without looking there.
+    /// True if `inner` has a dirty log: known without looking there, as is its switch.
     tracks: bool,
     switch: DirtySwitch,
 }
@@ -246,7 +246,7 @@ impl GuestRam {
         Self::of(inner)
     }
 
-    /// Whether anyone wants to know of writes now.
+    /// Returns whether anyone wants to know of writes now.
     #[inline]
     pub(crate) fn tracks_writes(&self) -> bool {
         self.tracks && self.switch.is_on()

@@ -141,7 +141,7 @@ impl IoVec {
         self.0.iov_len
     }
 
-    /// Whether it covers no byte.
+    /// Returns whether it covers no byte.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.iov_len == 0
@@ -301,7 +301,7 @@ impl<'a> Gather<'a> {
         self.len
     }
 
-    /// Whether there is no byte at all.
+    /// Returns whether there is no byte at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
@@ -391,7 +391,7 @@ impl<'a> Scatter<'a> {
         self.len
     }
 
-    /// Whether there is no room at all.
+    /// Returns whether there is no room at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0

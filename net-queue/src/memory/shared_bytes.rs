@@ -44,7 +44,7 @@ impl SharedBytes {
         self.slice.len()
     }
 
-    /// Whether there is no byte at all.
+    /// Returns whether there is no byte at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -85,7 +85,7 @@ impl Position {
         }
     }
 
-    /// Whether a descriptor with these flags was made available in this lap (VQ-PKD-03).
+    /// Returns whether a descriptor with these flags was made available in this lap (VQ-PKD-03).
     #[inline]
     fn is_available(self, flags: u16) -> bool {
         (flags & AVAIL != 0) == self.wrap && (flags & USED != 0) != self.wrap
@@ -235,7 +235,7 @@ impl PackedRing {
         Ok(Some(popped))
     }
 
-    /// Whether an access to the ring has failed: then nothing of it means anything.
+    /// Returns whether an access to the ring has failed: then nothing of it means anything.
     #[inline]
     fn faulted(&self) -> bool {
         self.desc.faulted() | self.driver.faulted() | self.device.faulted()
@@ -270,7 +270,7 @@ impl PackedRing {
         }
     }
 
-    /// Whether the driver wants to know of the last `added` slots (VQ-NTF-07, VQ-PKD-18).
+    /// Returns whether the driver wants to know of the last `added` slots (VQ-NTF-07, VQ-PKD-18).
     fn wants_interrupt(&self, added: u16) -> bool {
         // The driver sets the offset before the flags that make it count.
         match self.driver.load16(EVENT_FLAGS, Ordering::Acquire) & 3 {

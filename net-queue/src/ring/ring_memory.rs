@@ -130,8 +130,8 @@ impl Area {
         self.faulted.set(true);
     }
 
-    /// Whether an access has failed since the area was found: what was loaded since then means
-    /// nothing.
+    /// Returns whether an access has failed since the area was found: what was loaded since then
+    /// means nothing.
     #[inline]
     pub(crate) fn faulted(&self) -> bool {
         self.faulted.get()

@@ -199,7 +199,7 @@ impl SplitRing {
         Ok(Some(popped))
     }
 
-    /// Whether an access to the ring has failed: then nothing of it means anything.
+    /// Returns whether an access to the ring has failed: then nothing of it means anything.
     #[inline]
     fn faulted(&self) -> bool {
         self.desc.faulted() | self.avail.faulted() | self.used.faulted()

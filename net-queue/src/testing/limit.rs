@@ -13,7 +13,7 @@ pub enum LimitCall {
         now: u64,
         /// Bytes asked for.
         bytes: u64,
-        /// Whether the frame might pass.
+        /// True if the frame might pass.
         granted: bool,
     },
     /// `force`.

@@ -227,8 +227,8 @@ impl TestMemory {
         }
     }
 
-    /// Whether the page of `addr` was written since [`TestMemory::clean`], by the device or by the
-    /// test.
+    /// Returns whether the page of `addr` was written since [`TestMemory::clean`], by the device or
+    /// by the test.
     #[must_use]
     pub fn is_dirty(&self, addr: u64) -> bool {
         let found = self.mmap.to_region_addr(GuestAddress(addr));

@@ -197,7 +197,7 @@ impl PackedSide {
         }
     }
 
-    /// Whether the last `added` slots include the one that `event` names.
+    /// Returns whether the last `added` slots include the one that `event` names.
     fn passed(&self, event: u16, added: u16) -> bool {
         let mut slot = i32::from(event & 0x7fff);
         let size = i32::from(self.size);

@@ -69,7 +69,7 @@ impl Iommu {
     }
 }
 
-/// Where the scattered buffer pages are seen by the device.
+/// Address at which the device sees the scattered buffer pages.
 const IOVA: u64 = 0x7000_0000;
 
 /// An IOMMU that maps rings to themselves and buffers to every third page.

@@ -27,7 +27,7 @@ impl Holding {
         }
     }
 
-    /// Whether the allowance pays `cost`.
+    /// Returns whether the allowance pays `cost`.
     #[inline]
     pub(super) fn covers(&self, cost: u64) -> bool {
         self.timeline

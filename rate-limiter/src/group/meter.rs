@@ -255,9 +255,9 @@ impl Meter {
         start.saturating_add(early).saturating_sub(self.burst_ns)
     }
 
-    /// Whether a member may use a reservation that did not conform at first: when it does by now,
-    /// or when returns of others have made the bucket hold all that is reserved. If not, when to
-    /// try again.
+    /// Returns whether a member may use a reservation that did not conform at first: when it does
+    /// by now, or when returns of others have made the bucket hold all that is reserved. If not,
+    /// when to try again.
     ///
     /// While the clock stands, a reservation of almost the whole burst does not wait for what each
     /// of `members` may have in advance or as a fraction of a nanosecond. None waits for ever for a
@@ -299,7 +299,7 @@ impl Meter {
         Ok((now < last).then(|| again.min(last)))
     }
 
-    /// Whether all that is reserved could be used at once.
+    /// Returns whether all that is reserved could be used at once.
     pub(super) fn holds_all(&self, now: u64) -> bool {
         self.tat.load(SeqCst) <= self.clock(now).saturating_add(self.burst_ns)
     }

@@ -125,7 +125,7 @@ impl Node {
     }
 }
 
-/// How to reach a member.
+/// Contact of a member.
 pub(super) struct Waiter {
     /// Meters of one of its nodes were replaced.
     outdated: AtomicBool,
@@ -147,7 +147,7 @@ impl Waiter {
         self.outdated.store(true, SeqCst);
     }
 
-    /// Whether some node may have a new generation.
+    /// Returns whether some node may have a new generation.
     #[inline]
     pub(super) fn is_outdated(&self) -> bool {
         self.outdated.load(SeqCst)

@@ -17,7 +17,7 @@ pub struct LimiterState {
     pub peak_bandwidth: Option<BucketState>,
 }
 
-/// How full one token bucket is. Its size and rate are configuration, not state.
+/// Fill level of one token bucket. Its size and rate are configuration, not state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Versionize)]
 pub struct BucketState {
     /// Whole tokens, rounded down; below zero is debt still to be served.

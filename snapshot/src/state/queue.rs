@@ -20,7 +20,7 @@ pub enum QueueLayout {
     Packed,
 }
 
-/// Where a queue lies and how far the device has come in it.
+/// Addresses of a queue and the device's position in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Versionize)]
 pub struct QueueState {
     /// Index among the queues of the device.

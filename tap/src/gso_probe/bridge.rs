@@ -69,7 +69,8 @@ impl GsoPath for ThisKernel {
             errno: error.raw_os_error().unwrap_or(libc::EAGAIN),
         })?;
         let outcome = result.recv_timeout(LIMIT).map_err(|_| NotTried::TimedOut)?;
-        // It has nothing left to do. It cannot have panicked either, or there would be no outcome.
+        // It has nothing left to do. It cannot have panicked either, or there would not be an
+        // outcome.
         let _ = thread.join();
         outcome
     }

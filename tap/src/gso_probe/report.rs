@@ -79,7 +79,7 @@ pub enum GsoTrial {
     NotTried(NotTried),
 }
 
-/// How a kernel cuts frames that are larger than a segment: its tap takes them, and they leave by
+/// Result of the trial of a kernel's segmentation: its tap takes them, and they leave by
 /// an interface that takes only small ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GsoReport(Result<Vec<Judgement>, NotTried>);
@@ -166,7 +166,7 @@ fn fault(row: &Row, outcome: &GsoOutcome) -> Option<GsoFault> {
     })
 }
 
-/// Whether a frame that came, header first, is the expected one with nothing left to do.
+/// Returns whether a frame that came, header first, is the expected one with nothing left to do.
 fn is_whole(came: &[u8], expected: &[u8]) -> bool {
     // Flags and kind of segments: no checksum is missing (1), nothing is to be cut.
     let undone = |header: &[u8]| header[0] & 1 != 0 || header[1] != 0;

@@ -32,8 +32,9 @@ struct Task<'a, T> {
 ///
 /// # Safety
 ///
-/// `run` neither allocates, nor panics, nor takes a lock: the child is no thread that the C library
-/// or an allocator knows. The calling thread ends after this call without needing its signals.
+/// `run` neither allocates, nor panics, nor takes a lock: the child is not a thread that the C
+/// library or an allocator knows. The calling thread ends after this call without needing its
+/// signals.
 pub(crate) unsafe fn run_in_new_network<T: Send>(
     job: &mut T,
     run: fn(&mut T),

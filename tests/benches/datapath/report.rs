@@ -63,7 +63,7 @@ pub(crate) fn layout_name(layout: Layout) -> &'static str {
 }
 
 impl Report {
-    /// Whether nothing was measured.
+    /// Returns whether nothing was measured.
     pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }

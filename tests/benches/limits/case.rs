@@ -118,12 +118,12 @@ impl Selection {
         Ok(chosen)
     }
 
-    /// Whether the paired measurements of cost are chosen.
+    /// Returns whether the paired measurements of cost are chosen.
     pub(crate) fn cost(&self) -> bool {
         self.cost || !self.narrows()
     }
 
-    /// Whether rows of rates are chosen.
+    /// Returns whether rows of rates are chosen.
     pub(crate) fn is_rate(&self) -> bool {
         !self.cost || self.narrows()
     }

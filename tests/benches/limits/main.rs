@@ -1,4 +1,4 @@
-//! How exactly the daemon keeps its rate limits, with a real guest, and what a limit costs.
+//! Exactness of the daemon's rate limits, with a real guest, and the cost of a limit.
 //!
 //! The daemon and user-mode Linux run in private namespaces. iperf3 offers more than the limit,
 //! which is changed from row to row at the control socket, and what counts is what the tap counts:

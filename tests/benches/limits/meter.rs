@@ -10,7 +10,7 @@ use crate::case::Direction;
 
 /// Between two looks for the next frame: far less than a window.
 const LOOK: Duration = Duration::from_micros(100);
-/// How long the next frame may take.
+/// Longest time that the next frame may take.
 const STALL: Duration = Duration::from_secs(10);
 
 /// A counter of the tap, seen from the process's own network namespace.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::case::Case;
 
-/// How far a rate may be from the limit, as a share of it.
+/// Largest distance of a rate from the limit, as a share of it.
 const TOLERANCE: f64 = 0.02;
 
 /// Outcome of one case.
@@ -15,14 +15,15 @@ const TOLERANCE: f64 = 0.02;
 pub(crate) struct Row {
     /// Bits per second of frames.
     pub(crate) measured: f64,
-    /// How often the limiter said no: without that, the sender was slower than the limit.
+    /// Number of times that the limiter said no: without that, the sender was slower than the
+    /// limit.
     pub(crate) throttled: u64,
     /// Traffic through each queue.
     pub(crate) packets: Vec<u64>,
 }
 
 impl Row {
-    /// Why it is not what it was to be.
+    /// Reason for a failure of the row.
     fn fault(&self, error: f64) -> &'static str {
         if self.packets.contains(&0) {
             "not all queues were used"
@@ -44,7 +45,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Whether something was measured and all of it was good.
+    /// Returns whether something was measured and all of it was good.
     pub(crate) fn is_good(&self) -> bool {
         self.failed == 0 && !self.rows.is_empty()
     }

@@ -129,7 +129,7 @@ impl Control {
         }
     }
 
-    /// How often the limiter of this direction said no so far.
+    /// Number of times that the limiter of this direction said no so far.
     fn throttled(&mut self, direction: Direction) -> Result<u64> {
         let counters = self.ask("counters")?;
         let name = format!("{direction}_limited ");

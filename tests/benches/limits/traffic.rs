@@ -9,7 +9,7 @@ use crate::case::{Case, Direction, Limit, Proto};
 
 /// Far longer than a row takes.
 const SECONDS: u32 = 300;
-/// How long it may take to flow.
+/// Longest time that it may take to flow.
 const LIMIT: Duration = Duration::from_secs(30);
 /// Connections: enough that there is always a frame for a single queue, and some for each of two.
 const FLOWS: [u32; 2] = [4, 8];

@@ -12,7 +12,7 @@ use super::{Error, Process, Result};
 /// Overrides the daemon's binary.
 pub const DAEMON: &str = "LINUX_GUEST_DAEMON";
 
-/// How long the daemon may take to listen or to end.
+/// Longest time that the daemon may take to listen or to end.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// In `/proc/net/unix`: the flag of a socket that listens.
@@ -60,7 +60,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Whether it runs.
+    /// Returns whether it runs.
     #[must_use]
     pub fn is_running(&mut self) -> bool {
         self.process.is_running()
@@ -112,7 +112,8 @@ impl Daemon {
     }
 }
 
-/// Where cargo builds; taken from the program that runs: this program is in its `PROFILE/deps`.
+/// Folder in which cargo builds; taken from the program that runs: this program is in its
+/// `PROFILE/deps`.
 #[must_use]
 pub fn target_folder() -> PathBuf {
     let from_program = || Some(env::current_exe().ok()?.ancestors().nth(3)?.to_path_buf());

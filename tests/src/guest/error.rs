@@ -7,7 +7,7 @@ use std::time::Duration;
 /// The outcome of anything done to a guest or around it.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a check failed. The messages carry the end of the output of the program concerned.
+/// Reason why a check failed. The messages carry the end of the output of the program concerned.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file or a pipe could not be used.
@@ -26,7 +26,7 @@ pub enum Error {
         program: String,
         /// Event that was waited for.
         what: String,
-        /// How long.
+        /// Limit of the wait.
         limit: Duration,
         /// The end of its output.
         tail: String,
@@ -38,7 +38,7 @@ pub enum Error {
         program: String,
         /// Event that was waited for.
         what: String,
-        /// How it ended.
+        /// Status with which it ended.
         status: ExitStatus,
         /// The end of its output.
         tail: String,

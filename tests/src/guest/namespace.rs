@@ -10,7 +10,7 @@ use super::{Error, Result, host, processors};
 /// Set for the process that runs inside.
 const INSIDE: &str = "LINUX_GUEST_INSIDE";
 
-/// Whether this process is the one inside.
+/// Returns whether this process is the one inside.
 #[must_use]
 pub fn is_inside() -> bool {
     env::var_os(INSIDE).is_some()

@@ -9,7 +9,7 @@ const PROGRAMS: &str = include_str!("../../guest/packages.txt");
 
 const SEARCH: &[&str] = &["/usr/bin", "/usr/sbin", "/bin", "/sbin"];
 
-/// Where a program of one of the packages is.
+/// Path of a program of one of the packages.
 ///
 /// # Errors
 /// [`Error::Missing`] when no package has brought it.

@@ -19,7 +19,7 @@ const HEADER_LEN: usize = tap::VNET_HEADER_LEN as usize;
 /// Bytes of addresses and type.
 const ETHERNET_LEN: usize = 14;
 
-/// How long a frame may take there and back.
+/// Longest time that a frame may take there and back.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// The far end of the wire.

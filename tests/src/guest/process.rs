@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use super::{Error, Result};
 
-/// How much of the output is kept for error messages, in bytes.
+/// Length of the output that is kept for error messages, in bytes.
 const TAIL_BYTES: usize = 4096;
 
-/// How often a condition that brings no event of its own is looked at again.
+/// Interval after which a condition that brings no event of its own is looked at again.
 const TICK: Duration = Duration::from_millis(10);
 
-/// How long the kernel may take to end a program and to close its pipes.
+/// Longest time that the kernel may take to end a program and to close its pipes.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 enum Event {
@@ -167,7 +167,7 @@ impl Process {
         String::from_utf8_lossy(&std::mem::take(&mut self.unread)).into_owned()
     }
 
-    /// Whether a text is in what was not read yet.
+    /// Returns whether a text is in what was not read yet.
     #[must_use]
     pub fn has_printed(&self, text: &str) -> bool {
         String::from_utf8_lossy(&self.unread).contains(text)
@@ -180,7 +180,7 @@ impl Process {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Whether the program runs, as far as is known.
+    /// Returns whether the program runs, as far as is known.
     #[must_use]
     pub fn is_running(&mut self) -> bool {
         while let Ok(event) = self.events.try_recv() {

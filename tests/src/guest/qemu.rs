@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::kernel::Kernel;
 use super::{Guest, Result, packages, processors};
 
-/// How long a boot may take; five to seven seconds are usual on an idle machine.
+/// Longest time that a boot may take; five to seven seconds are usual on an idle machine.
 const BOOT_LIMIT: Duration = Duration::from_secs(120);
 
 /// Boots a guest with a network device behind each socket.

@@ -8,7 +8,7 @@ use super::{Error, Process, Result};
 /// Line that `tests/guest/init` prints when its shell reads commands.
 const READY: &str = "guest is ready";
 
-/// How long a command may take that needs no traffic.
+/// Longest time that a command may take that needs no traffic.
 const COMMAND_LIMIT: Duration = Duration::from_secs(20);
 
 /// A booted guest.

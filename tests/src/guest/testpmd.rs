@@ -10,7 +10,7 @@ use super::{Process, Result, processors};
 /// Longest frame that the driver is set up for, in bytes without the check sequence.
 pub const LONGEST: usize = 9014;
 
-/// How long it may take to negotiate or to end; a second is usual.
+/// Longest time that it may take to negotiate or to end; a second is usual.
 const LIMIT: Duration = Duration::from_secs(30);
 
 const NEGOTIATED: &str = "features after negotiate = ";

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::kernel::Kernel;
 use super::{Guest, Result, processors};
 
-/// How long a boot may take; one second is usual.
+/// Longest time that a boot may take; one second is usual.
 const BOOT_LIMIT: Duration = Duration::from_secs(30);
 
 /// Boots a guest with a network device behind each socket. `folder` takes the guest's memory

@@ -7,7 +7,7 @@ use std::time::Duration;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-/// How long a test waits for what should happen at once. It only ends a test that would hang.
+/// Longest wait of a test for what should happen at once. It only ends a test that would hang.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Rung when something happened that a test may be waiting for. One thread waits at a time.

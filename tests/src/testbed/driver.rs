@@ -217,7 +217,7 @@ impl Rig {
         2 * self.pairs()
     }
 
-    /// How a ring of `size` is to be run under what was negotiated.
+    /// Configuration of a ring of `size` under what was negotiated.
     #[must_use]
     pub fn ring_config(&self, size: u16) -> RingConfig {
         let packed = self.accepted().contains(Features::VIRTIO_F_RING_PACKED);

@@ -1,4 +1,4 @@
-//! How a test with a hostile driver ends.
+//! End of a test with a hostile driver.
 
 use net_device::{Snapshottable, VirtioDevice};
 

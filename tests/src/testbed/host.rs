@@ -12,7 +12,7 @@ const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 /// The guest's UDP port in both directions.
 const PORT: u16 = 4000;
-/// How long a datagram that was sent is waited for. It only ends a test that would hang.
+/// Longest wait for a datagram that was sent. It only ends a test that would hang.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Keeps interfaces made from here on free of the frames that the kernel sends by itself.

@@ -83,7 +83,7 @@ impl Network {
         self.shared.bell.wait_until(what, done);
     }
 
-    /// How often the device asked for a frame.
+    /// Number of times that the device asked for a frame.
     #[must_use]
     pub fn receives(&self) -> u64 {
         self.shared.receives.load(Ordering::Acquire)
@@ -94,17 +94,17 @@ impl Network {
         self.shared.panic.store(true, Ordering::Release);
     }
 
-    /// Whether the frame at the head of the line comes again and again.
+    /// Lets the frame at the head of the line come again and again.
     pub fn set_endless(&self, on: bool) {
         self.shared.endless.store(on, Ordering::Release);
     }
 
-    /// Whether a frame is there the moment that the link lets frames in.
+    /// Has a frame there the moment that the link lets frames in.
     pub fn set_greeting(&self, on: bool) {
         self.shared.greeting.store(on, Ordering::Release);
     }
 
-    /// Whether the link refuses to be changed.
+    /// Makes the link refuse to be changed.
     pub fn set_refusing(&self, on: bool) {
         self.shared.refuse.store(on, Ordering::Release);
     }
@@ -116,7 +116,7 @@ impl Network {
         attached.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether the link lets frames in.
+    /// Returns whether the link lets frames in.
     #[must_use]
     pub fn is_attached(&self) -> bool {
         self.attachments().last() == Some(&true)

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-/// How long the kernel may take to forget a thread.
+/// Longest time that the kernel may take to forget a thread.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// One thread of this process.
@@ -22,7 +22,7 @@ impl Thread {
         status_field(&format!("/proc/self/task/{}/status", self.id), field)
     }
 
-    /// How often it went to sleep by itself.
+    /// Number of times that it went to sleep by itself.
     #[must_use]
     pub fn sleeps(&self) -> u64 {
         self.number("voluntary_ctxt_switches")
@@ -103,7 +103,7 @@ pub fn await_threads(prefix: &str, count: usize) {
     }
 }
 
-/// How many descriptors are open.
+/// Number of open descriptors.
 #[must_use]
 pub fn open_fds() -> usize {
     // One of them is that of the directory itself, each time.

@@ -19,7 +19,7 @@ pub struct Queue {
     pub used: Vec<Used>,
 }
 
-/// Whether a wait for used chains relies on interrupts.
+/// Use of interrupts by a wait for used chains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interrupting {
     /// It does: the driver asks for them and looks only then.

@@ -80,7 +80,8 @@ impl CommandLine {
     }
 }
 
-/// Whether `options` begin with one of the task that serves, and not with the name of a task.
+/// Returns whether `options` begin with one of the task that serves, and not with the name of a
+/// task.
 fn serves_without_saying(options: &[OsString]) -> bool {
     let general = ["-h", "--help", "-V", "--version"];
     let mut options = options.iter().filter_map(|option| option.to_str());
@@ -299,7 +300,7 @@ impl ServeArgs {
     }
 }
 
-/// Where what is served, for the line that the daemon starts with.
+/// Socket and tap, for the line that the daemon starts with.
 impl fmt::Display for ServeArgs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "queue pairs: {}, ", self.queue_pairs)?;

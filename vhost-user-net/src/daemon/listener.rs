@@ -109,7 +109,7 @@ pub struct BoundListener {
     listener: UnixListener,
     /// The end of a pause after an attempt for which there was no descriptor.
     paused_until: Option<Instant>,
-    /// Whether such an attempt was the last one.
+    /// True if such an attempt was the last one.
     short: bool,
     /// For lines that who connects can cause.
     log: Box<LogLimit>,
@@ -230,7 +230,7 @@ impl BoundListener {
 }
 
 impl OwnPath {
-    /// Whether the path still is what this process made: another daemon may have it by now.
+    /// Returns whether the path still is what this process made: another daemon may have it by now.
     fn is_there(&self) -> bool {
         let found = std::fs::symlink_metadata(&self.path);
         found.is_ok_and(|found| (found.dev(), found.ino()) == self.identity)

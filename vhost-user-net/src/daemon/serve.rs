@@ -1,4 +1,4 @@
-//! Where front-ends come from, and one conversation after the other with them.
+//! Sources of front-ends, and one conversation after the other with them.
 //!
 //! The thread of a device has one wait, for everything that can happen to it: a signal to end, a
 //! front-end, the device, an operator. Nothing else in this crate blocks, so SIGTERM is answered at

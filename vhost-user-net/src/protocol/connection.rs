@@ -69,7 +69,7 @@ impl Connection {
         })
     }
 
-    /// Whether one of the ends has a path, by which both are told from a pair of sockets.
+    /// Returns whether one of the ends has a path, by which both are told from a pair of sockets.
     #[must_use]
     pub fn has_name(&self) -> bool {
         let ends = [self.socket.local_addr(), self.socket.peer_addr()];
@@ -106,8 +106,9 @@ impl Connection {
         self.flush()
     }
 
-    /// Whether replies can still be sent. A front-end that passed its own end of the socket as one
-    /// that the back-end shuts has shut this end as well, and would never be seen to close it.
+    /// Returns whether replies can still be sent. A front-end that passed its own end of the socket
+    /// as one that the back-end shuts has shut this end as well, and would never be seen to close
+    /// it.
     ///
     /// # Errors
     /// The connection is over.

@@ -50,13 +50,13 @@ impl DirtyBitmap {
         })
     }
 
-    /// Whether a mark was lost, since the memory of the bitmap is not there any more.
+    /// Returns whether a mark was lost, since the memory of the bitmap is not there any more.
     #[must_use]
     pub fn is_lost(&self) -> bool {
         self.lost.load(Ordering::Acquire)
     }
 
-    /// Whether each page before `end` has a bit.
+    /// Returns whether each page before `end` has a bit.
     #[must_use]
     pub fn covers(&self, end: u64) -> bool {
         end.div_ceil(8 * PAGE) <= self.bytes.len() as u64
@@ -93,7 +93,7 @@ pub struct UsedRing {
     pub gpa: u64,
     /// Length in bytes.
     pub len: u64,
-    /// Where its first byte is marked; need not be guest memory.
+    /// Address whose mark is for its first byte; need not be guest memory.
     pub log_addr: u64,
 }
 

@@ -1,5 +1,5 @@
-//! How the device's workers reach the front-end: one event descriptor for each ring, swapped while
-//! they run.
+//! Way from the device's workers to the front-end: one event descriptor for each ring, swapped
+//! while they run.
 //!
 //! A worker writes to descriptors that cannot block, and nothing else: whatever takes more than
 //! that is left to the thread that serves the connection, which [`Interrupts::config_event`] wakes.

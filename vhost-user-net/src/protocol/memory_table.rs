@@ -48,9 +48,9 @@ pub enum MapError {
     /// More than one front-end may have of the address space.
     #[error("{len:#x} bytes are mapped for one front-end, at most {max:#x} can be")]
     TooMuch {
-        /// How many bytes that would be.
+        /// Bytes that it would have.
         len: u64,
-        /// How many there may be.
+        /// Largest number.
         max: u64,
     },
     /// Touching what lies beyond the end would kill the process.
@@ -156,7 +156,8 @@ impl Region {
         })
     }
 
-    /// Whether both mean the same region: what a file offset says about it is not part of its name.
+    /// Returns whether both mean the same region: what a file offset says about it is not part of
+    /// its name.
     fn is(&self, asked: &VhostUserMemoryRegion) -> bool {
         let (gpa, size, user_addr) = (asked.guest_phys_addr, asked.memory_size, asked.user_addr);
         (self.gpa, self.size, self.user_addr) == (gpa, size, user_addr)
@@ -185,7 +186,7 @@ impl MemoryTable {
         Self::sorted(table.regions)
     }
 
-    /// Whether one more region is within [`MAX_MEMORY`].
+    /// Checks that one more region is within [`MAX_MEMORY`].
     fn check_room(&self, asked: &VhostUserMemoryRegion) -> Result<(), MemoryError> {
         let mapped: u64 = self.regions.iter().map(|region| region.size).sum();
         let (gpa, len, max) = (
@@ -231,7 +232,7 @@ impl MemoryTable {
         Ok(Self { regions })
     }
 
-    /// Whether the table is empty.
+    /// Returns whether the table is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.regions.is_empty()
@@ -284,10 +285,10 @@ impl MemoryTable {
         memory.read(gpa, bytes).ok()
     }
 
-    /// Whether the packed ring at `desc` has never been round: user-mode Linux says that such a
-    /// ring starts at 0, which for every other front-end is the start of the second lap. After a
-    /// lap the first descriptor has been used, and its two lap bits are not both clear, nor as the
-    /// driver sets them in the first lap. VirtIO 1.4 §2.8.1.
+    /// Returns whether the packed ring at `desc` has never been round: user-mode Linux says that
+    /// such a ring starts at 0, which for every other front-end is the start of the second lap.
+    /// After a lap the first descriptor has been used, and its two lap bits are not both clear, nor
+    /// as the driver sets them in the first lap. VirtIO 1.4 §2.8.1.
     #[must_use]
     pub fn is_unused_packed_ring(&self, desc: u64) -> bool {
         const FLAGS: u64 = 14;

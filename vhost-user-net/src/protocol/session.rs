@@ -110,8 +110,8 @@ pub enum SessionError {
 }
 
 impl SessionError {
-    /// Whether a front-end that asked for no answer may go on: what it asked has no effect, and it
-    /// need not know.
+    /// Returns whether a front-end that asked for no answer may go on: what it asked has no effect,
+    /// and it need not know.
     #[must_use]
     pub fn is_harmless(&self) -> bool {
         matches!(self, Self::ReadOnly)
@@ -174,7 +174,7 @@ impl<'a> Session<'a> {
         self.device.features() | TRANSPORT_FEATURES.bits()
     }
 
-    /// Whether a request that is refused may be answered with the refusal.
+    /// Returns whether a request that is refused may be answered with the refusal.
     #[must_use]
     pub fn answers_refusals(&self) -> bool {
         self.protocol.contains(VhostUserProtocolFeatures::REPLY_ACK)
@@ -195,7 +195,7 @@ impl<'a> Session<'a> {
     /// Does what a request asks.
     ///
     /// # Errors
-    /// Why it is refused.
+    /// The reason for a refusal.
     pub fn handle(&mut self, request: Request) -> Result<Answer, SessionError> {
         match request {
             Request::GetFeatures => return Ok(Answer::Number(self.offered_features())),

@@ -28,7 +28,7 @@ mod tests;
 
 use packed::{Place, Verdict};
 
-/// Why what a front-end says about a ring is refused.
+/// Reason for refusing what a front-end says about a ring.
 #[derive(Debug, thiserror::Error)]
 pub enum RingError {
     /// The ring is at work, and this cannot change under it.
@@ -84,12 +84,12 @@ pub enum State {
 pub struct Gate {
     /// Features are accepted and there is memory to find the ring in.
     pub open: bool,
-    /// Whether a ring runs about which no SET_VRING_ENABLE came: with
+    /// True if a ring runs about which no SET_VRING_ENABLE came: with
     /// VHOST_USER_F_PROTOCOL_FEATURES it does not.
     pub enabled_by_default: bool,
 }
 
-/// Where the parts of a ring are, in the front-end's address space.
+/// Addresses of the parts of a ring, in the front-end's address space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct UserAddrs {
     desc: u64,
@@ -104,7 +104,7 @@ pub struct Vring {
     max_size: u16,
     size: Option<u16>,
     addrs: Option<UserAddrs>,
-    /// Where writes to the used ring are to be marked as well.
+    /// Address under which writes to the used ring are marked as well.
     used_log: Option<u64>,
     base: u32,
     /// The base is where the device stopped the ring, in this session.
@@ -246,7 +246,7 @@ impl Vring {
         self.kick = None;
     }
 
-    /// Where the ring starts, or did stop.
+    /// Position at which the ring starts, or did stop.
     #[must_use]
     pub fn base(&self) -> u32 {
         self.base
@@ -258,7 +258,7 @@ impl Vring {
         self.is_base_known = true;
     }
 
-    /// Where the ring is for the device.
+    /// Addresses of the ring for the device.
     ///
     /// # Errors
     /// An address is unknown, or in no region of `memory`.
@@ -308,7 +308,7 @@ impl Vring {
         })
     }
 
-    /// Where a split ring goes on: at the used index in the ring, whatever the base.
+    /// Position at which a split ring goes on: the used index in the ring, whatever the base.
     ///
     /// A device that has stopped holds no chain, so used is where available is. A front-end that
     /// lost the device, or that restores a guest without the device's state, has no number to tell:
@@ -345,8 +345,8 @@ impl Vring {
         })
     }
 
-    /// Where a packed ring goes on: at its base, unless that is the start, which a front-end that
-    /// lost the device says as well.
+    /// Position at which a packed ring goes on: its base, unless that is the start, which a
+    /// front-end that lost the device says as well.
     fn resume_packed(
         &self,
         index: u16,

@@ -66,9 +66,9 @@ pub enum ParseError {
     Descriptors {
         /// The request.
         request: FrontendReq,
-        /// How many it has to have.
+        /// Number that it has to have.
         want: usize,
-        /// How many it has.
+        /// Number that it has.
         got: usize,
     },
     /// A field has a value without a meaning.
@@ -156,33 +156,33 @@ pub enum Request {
     ResetOwner,
     /// Back to the state before the first request, but for the memory table.
     ResetDevice,
-    /// How many queues the device has.
+    /// Number of queues.
     GetQueueNum,
     /// Replaces the memory table.
     SetMemTable(Vec<(VhostUserMemoryRegion, OwnedFd)>),
-    /// How many regions the memory table may have.
+    /// Largest number of regions in the memory table.
     GetMaxMemSlots,
     /// Adds one region.
     AddMemReg(VhostUserMemoryRegion, OwnedFd),
     /// Takes one region away.
     RemMemReg(VhostUserMemoryRegion),
-    /// Where written pages are marked.
+    /// Bitmap in which written pages are marked.
     SetLogBase(VhostUserLog, OwnedFd),
     /// A descriptor to announce marked pages by; accepted, and not used.
     SetLogFd,
     /// A ring's size.
     SetVringNum(RingValue),
-    /// Where a ring is.
+    /// Addresses of a ring.
     SetVringAddr(VhostUserVringAddr),
-    /// Where a ring starts.
+    /// Position at which a ring starts.
     SetVringBase(RingValue),
     /// Stops a ring, and asks where it stands.
     GetVringBase(u32),
-    /// How the driver says that it made buffers available. `None` would mean polling.
+    /// Event by which the driver says that it made buffers available. `None` would mean polling.
     SetVringKick(RingFd),
-    /// How the driver is told of used buffers. `None`: it polls.
+    /// Event by which the driver is told of used buffers. `None`: it polls.
     SetVringCall(RingFd),
-    /// How the front-end is told of a broken ring.
+    /// Event by which the front-end is told of a broken ring.
     SetVringErr(RingFd),
     /// Lets a ring run, or holds it.
     SetVringEnable(u32, bool),

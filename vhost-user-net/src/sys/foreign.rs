@@ -19,12 +19,12 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use rustix::fs::fcntl_get_seals;
 use rustix::net::{SendFlags, send};
 
-/// Whether `fd` is a file in tmpfs or hugetlbfs, anonymous ones (`memfd_create`) included.
+/// Returns whether `fd` is a file in tmpfs or hugetlbfs, anonymous ones (`memfd_create`) included.
 pub(crate) fn is_memory_file(fd: BorrowedFd<'_>) -> bool {
     fcntl_get_seals(fd).is_ok()
 }
 
-/// Whether `fd` is an event counter or a pipe without a name.
+/// Returns whether `fd` is an event counter or a pipe without a name.
 ///
 /// # Errors
 /// `/proc` cannot be read.
@@ -33,7 +33,7 @@ pub(crate) fn is_event(fd: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(name == b"anon_inode:[eventfd]" || name.starts_with(b"pipe:["))
 }
 
-/// Whether `fd` is a socket.
+/// Returns whether `fd` is a socket.
 ///
 /// # Errors
 /// `/proc` cannot be read.

@@ -84,7 +84,7 @@ pub struct MappedMemory {
     _mappings: Vec<Arc<FileMapping>>,
 }
 
-/// Why mapped files do not make up a guest's memory.
+/// Reason why mapped files do not make up a guest's memory.
 #[derive(Debug)]
 pub(crate) enum Misfit {
     /// The region at this guest-physical address ends beyond the last address.

@@ -71,7 +71,7 @@ impl AsFd for Termination {
     }
 }
 
-/// Whether `signal` is ignored by this process.
+/// Returns whether `signal` is ignored by this process.
 fn is_ignored(signal: libc::c_int) -> bool {
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: no new action is given, and the present one is written to `action`, of which all-zero
@@ -114,8 +114,8 @@ pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
     Ok(fcntl_dupfd_cloexec(inherited, 3)?)
 }
 
-/// Whether `error` says that the process or the host has none left of something that others may
-/// give back.
+/// Returns whether `error` says that the process or the host has none left of something that others
+/// may give back.
 pub(crate) fn is_shortage(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),

@@ -17,7 +17,7 @@ use crate::guest::transport_error::TransportError;
 /// Descriptors in each of the two queues.
 pub const QUEUE_SIZE: usize = 256;
 
-/// Why the driver gave up.
+/// Reason why the driver gave up.
 #[derive(Debug, Error)]
 pub enum DriverError {
     /// No descriptors for doorbells or the interrupt.
@@ -34,7 +34,7 @@ pub enum DriverError {
     Ring {
         /// Action that it was about to take.
         action: &'static str,
-        /// Why.
+        /// Cause.
         #[source]
         source: RingError,
     },
@@ -214,7 +214,7 @@ impl Driver {
         Ok(self.idle.len() > before)
     }
 
-    /// Whether the device holds every transmit buffer.
+    /// Returns whether the device holds every transmit buffer.
     pub fn tx_full(&self) -> bool {
         self.idle.is_empty()
     }
@@ -229,8 +229,8 @@ impl Driver {
         self.lines.ring_all();
     }
 
-    /// Whether the device has left something since the last look. Makes it safe to sleep on the
-    /// interrupt when the answer is no.
+    /// Returns whether the device has left something since the last look. Makes it safe to sleep on
+    /// the interrupt when the answer is no.
     ///
     /// # Errors
     /// When the device returned what it was not given.

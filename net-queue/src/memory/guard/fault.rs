@@ -1,6 +1,6 @@
 //! Failed accesses to guest memory.
 
-/// Whether accesses to guest memory can fail on this processor instead of ending the process.
+/// True if accesses to guest memory can fail on this processor instead of ending the process.
 pub const GUARDED: bool = cfg!(all(target_arch = "x86_64", not(miri)));
 
 /// Guest memory that cannot be accessed: not readable, not writable, or not there any more.

@@ -43,7 +43,7 @@ impl Areas {
 pub(super) trait Side: Send {
     /// Makes a chain of `slots` available; `stamp` is the address and the length of each buffer.
     fn put(&mut self, slots: &[u16], stamp: u32);
-    /// Whether the device wants to know of the slots or chains added since the last call.
+    /// Returns whether the device wants to know of the slots or chains added since the last call.
     fn wants_kick(&mut self) -> bool;
     /// The next used element: id and bytes written.
     fn used(&self) -> Option<(u16, u32)>;
@@ -169,7 +169,7 @@ impl Position {
         self.slot() | u16::from(self.wrap()) << 15
     }
 
-    /// Whether the last `added` slots before this one include the one that `event` names.
+    /// Returns whether the last `added` slots before this one include the one that `event` names.
     fn passed(self, event: u16, added: u16) -> bool {
         let new = i32::from(self.slot());
         let mut slot = i32::from(event & 0x7fff);

@@ -33,7 +33,7 @@ enum Body {
 }
 
 impl Scenario {
-    /// Whether the scenario needs the daemon.
+    /// Returns whether the scenario needs the daemon.
     #[must_use]
     pub const fn needs_daemon(&self) -> bool {
         !matches!(self.body, Body::Alone(..))
@@ -42,7 +42,7 @@ impl Scenario {
     /// Runs the scenario; the text says what was seen.
     ///
     /// # Errors
-    /// Why it failed.
+    /// The reason for a failure.
     pub fn run(&self, assets: &Assets) -> Result<String> {
         match self.body {
             Body::Alone(machine, body) => {

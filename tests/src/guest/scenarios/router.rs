@@ -22,7 +22,8 @@ const FAR: &str = "198.51.100.1";
 const LIMIT: Duration = Duration::from_secs(30);
 /// Transfers of each kind; their median counts.
 const TRANSFERS: usize = 3;
-/// How far large frames may stay behind small ones before it is a fault and not a busy machine.
+/// Least share of the rate of small frames that large ones may have before it is a fault and not a
+/// busy machine.
 const LEAST: f64 = 0.7;
 
 /// Segmentation of all kinds, of a card of the guest.

@@ -11,7 +11,7 @@ use crate::guest::error::require;
 use crate::guest::testbed::{GUEST, HOST};
 use crate::guest::{Error, Guest, Result, host};
 
-/// How long an iperf3 run may take; it measures for [`SECONDS`].
+/// Longest time that an iperf3 run may take; it measures for [`SECONDS`].
 const LIMIT: Duration = Duration::from_secs(30);
 const SECONDS: u32 = 2;
 

@@ -44,7 +44,7 @@ pub(super) fn echo(bed: &mut Testbed) -> Result<String> {
     Ok(format!("{} MiB", LENGTH >> 20))
 }
 
-/// Where the daemon's time goes while the shortest frames come as fast as they can.
+/// Division of the daemon's time while the shortest frames come as fast as they can.
 pub(super) fn small_frames(bed: &mut Testbed) -> Result<String> {
     // With the headers of UDP, IP and Ethernet 64 bytes; long enough for hundreds of ticks, which
     // are few samples else.

@@ -66,7 +66,7 @@ fn converse(script: impl FnOnce(UnixStream)) {
     });
 }
 
-/// Whether the daemon has ended the conversation, and nothing came before.
+/// Returns whether the daemon has ended the conversation, and nothing came before.
 fn is_over(socket: &mut UnixStream) -> bool {
     matches!(socket.read(&mut [0]), Ok(0) | Err(_))
 }

@@ -11,7 +11,7 @@ use crate::protocol::memory_table::MemoryTable;
 use crate::protocol::vring::{State, Vring};
 
 impl Session<'_> {
-    /// Where written pages are marked, while they are to be marked.
+    /// Bitmap in which written pages are marked, while they are to be.
     pub(super) fn logging(&self) -> Option<&DirtyBitmap> {
         self.log
             .as_ref()
@@ -102,7 +102,7 @@ impl Session<'_> {
     }
 }
 
-/// Whether `log` has a bit for each page of `table`.
+/// Checks that `log` has a bit for each page of `table`.
 fn check_log(log: &DirtyBitmap, table: &MemoryTable) -> Result<(), SessionError> {
     let end = table.end();
     if log.covers(end) {

@@ -26,7 +26,7 @@ use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryMmap};
 use super::*;
 use crate::sys::Interest;
 
-/// Where the front-end has its memory.
+/// Address of the memory in the front-end.
 const USER: u64 = 0x7f00_0000_0000;
 const MEMORY: u64 = 1 << 20;
 /// Descriptors of each ring.

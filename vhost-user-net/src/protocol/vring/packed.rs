@@ -1,4 +1,4 @@
-//! Where a packed ring stands that a front-end calls fresh, though a device may have used it.
+//! Position of a packed ring that a front-end calls fresh, though a device may have used it.
 //!
 //! The position of a packed ring is in no memory that the driver shares. A front-end whose back-end
 //! crashed can only tell where the ring began, and from there a device would find nothing, or take
@@ -58,7 +58,7 @@ impl Descriptor {
     }
 }
 
-/// Where the device stands in a packed ring.
+/// Position of the device in a packed ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) slot: u16,

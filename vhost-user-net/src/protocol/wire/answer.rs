@@ -21,7 +21,7 @@ pub enum Answer {
     Log {
         /// Its length in bytes.
         size: u64,
-        /// Where it begins in its file.
+        /// Offset in its file.
         offset: u64,
     },
     /// Bytes of the configuration space at an offset.
@@ -29,9 +29,9 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// How request `code` is refused; `None` when its answer has no room for a refusal, so that the
-    /// connection has to end. Any number but 0 refuses, where a number says whether the request was
-    /// done.
+    /// Answer that refuses request `code`; `None` when its answer has no room for a refusal, so
+    /// that the connection has to end. Any number but 0 refuses, where a number says whether the
+    /// request was done.
     #[must_use]
     pub fn refusal(code: u32) -> Option<Self> {
         match FrontendReq::try_from(code) {

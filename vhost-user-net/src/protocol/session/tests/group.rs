@@ -29,7 +29,7 @@ fn shared<const N: usize>() -> ([(NetDevice, Vec<Wire>); N], Arc<Shared>) {
     (devices, group)
 }
 
-/// How many chains the stopped transmit ring had used.
+/// Stops the transmit ring; number of chains that it had used.
 fn stop(session: &mut Session<'_>) -> u32 {
     match session.handle(Request::GetVringBase(TX)).unwrap() {
         Answer::RingBase(base) => base.value,

@@ -1,4 +1,4 @@
-//! Where rings go on, whom they interrupt, and faults that come again.
+//! Positions at which rings go on, their interrupts, and faults that come again.
 
 use super::*;
 
@@ -24,7 +24,7 @@ fn start(session: &mut Session<'_>, guest: &FrontEnd, ring: u32, base: u32) {
     all(session, [Request::SetVringEnable(ring, true)]);
 }
 
-/// Whether `event` was signalled since the last look.
+/// Returns whether `event` was signalled since the last look.
 fn signalled(mut event: &File) -> bool {
     event.read(&mut [0; 8]).is_ok()
 }
