@@ -13,7 +13,8 @@ usage() {
 usage: ./ci.sh VERB [ARGUMENT...]
 
   fmt              formatting as rustfmt wants it
-  lint             clippy without a warning, the directions of the crates, circles of files
+  lint             clippy without a warning, the directions of the crates, circles and sizes of files, language, the
+                   conformance table, modules with unsafe code, packages
   doc              documentation without a warning
   test             all of the above, every test, the fuzz corpora, and real Linux guests; names what failed at the end
   guest [PART]     real Linux guests alone; PART selects checks by name
@@ -104,6 +105,18 @@ words() {
     python3 lints/words.py tap rate-limiter snapshot net-queue net-device vhost-user-net demo tests fuzz
 }
 
+# A file is one concept, which fits 500 lines.
+file_sizes() {
+    step "sizes of files"
+    local long
+    long="$(find . -path ./target -prune -o -path ./fuzz/target -prune -o -name '*.rs' -exec awk 'END { if (NR > 500) print FILENAME ": " NR " lines" }' {} \;)"
+    [ -z "$long" ] || {
+        echo "$long" >&2
+        echo "ci.sh: a file has at most 500 lines" >&2
+        exit 1
+    }
+}
+
 # docs/conformance.md is what the code and its tests say.
 conformance() {
     step "conformance table"
@@ -145,6 +158,7 @@ lint() {
     directions
     file_cycles
     words
+    file_sizes
     conformance
     unsafe_modules
     packaging
@@ -190,7 +204,7 @@ guest() {
 # Runs every step, whatever became of those before, and tells at the end which ones failed.
 run_tests() {
     local name status failed=()
-    for name in packages fmt clippy directions file_cycles words conformance unsafe_modules packaging doc crate_tests examples device_tests corpora; do
+    for name in packages fmt clippy directions file_cycles words file_sizes conformance unsafe_modules packaging doc crate_tests examples device_tests corpora; do
         # Not `|| failed+=...`: behind that bash would let a step go on after its own failures.
         set +e
         (set -e; "$name")

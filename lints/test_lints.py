@@ -135,7 +135,7 @@ class Words(Workspace):
     def test_what_is_not_said_with_not(self):
         text = "// A tag is no id.\nlet said = \"that is no event\";\n"
         self.assertEqual(self.problems(lib=text), 2)
-        text = "// There is no id, and it is no longer one.\n"
+        text = "// There is no id, nor would there be no id, and it is no longer one.\n"
         self.assertEqual(self.problems(lib=text), 0)
 
     def test_comments_that_are_too_wide(self):

@@ -17,7 +17,7 @@ OPENER = re.compile(r"^\s*//[/!]\s+(?:- )?((?:What|Who|Whose|Whom|Whoever)\b.*|S
 CONJUNCTION = re.compile(r"^\s*//[/!]\s+(?:- )?((?:Whether|How|Where|Why)\b.*)$")
 
 # "A tag is no id" means that it is not one; "there is no id" is something else.
-IS_NO = re.compile(r"(?<![Tt]here )(?<![Ii]f )\b(?:is|are|was|were|be) no (?!more\b|longer\b)\w+")
+IS_NO = re.compile(r"\b(there (?:\w+ )?)?(?:is|are|was|were|be) no (?!more\b|longer\b)\w+", re.I)
 
 # Columns of a line of comment. Tables, drawings (which have gaps) and single words that are longer are let pass.
 WIDTH = 100
@@ -115,7 +115,7 @@ def problems(folder):
             before = line
             if opener := OPENER.match(line) or (first and CONJUNCTION.match(line)):
                 yield f"{path}:{number}: opens with no noun or verb: {opener.group(1)[:60]}"
-            if phrase := IS_NO.search(line):
+            if (phrase := IS_NO.search(line)) and not phrase.group(1):
                 yield f"{path}:{number}: \"{phrase.group(0)}\" is said with \"not\""
             if len(line) > WIDTH and COMMENT.match(line):
                 yield f"{path}:{number}: a comment of {len(line)} columns, of which {WIDTH} are to be had"

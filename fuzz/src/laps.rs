@@ -6,6 +6,9 @@
 //! Whatever it does, the device never has more than the ring outstanding, publishes exactly what it
 //! gave back, marks nothing beside the ring, and can be saved and restored.
 
+mod driver;
+mod seeds;
+
 use std::collections::VecDeque;
 use std::iter::from_fn;
 use std::sync::Arc;
@@ -17,8 +20,9 @@ use net_queue::testing::{DirtyRanges, GuestRing, PackedFields, SplitFields, Test
 use net_queue::{DropCause, GuestRam, MAX_SEGMENTS};
 
 use crate::bytes::Bytes;
-use crate::ring::{Desc, Setup};
-use crate::script::Script;
+use crate::ring::Setup;
+
+pub use seeds::seeds;
 
 /// Sizes by layout; every one is one of a packed ring.
 const SIZES: [u16; 14] = [
@@ -212,141 +216,6 @@ impl World {
         }
     }
 
-    /// Writes a list of `len` buffers where the driver stands, and shows it.
-    fn post(&mut self, len: u16, flags: u8) {
-        let write = Desc::WRITE * u16::from(flags & 1);
-        let bytes = if flags & 2 == 0 { 0 } else { u32::MAX };
-        for place in 0..len {
-            let more = Desc::NEXT * u16::from(place + 1 < len);
-            let desc = Desc {
-                addr: 0,
-                len: bytes,
-                flags: write | more,
-                next: 0,
-            };
-            self.put(place, desc);
-        }
-        self.posted(len, Some(len.into()));
-    }
-
-    /// Shows `count` chains of one buffer each, or in a split ring the chain that starts where the
-    /// driver stands.
-    fn post_again(&mut self, count: u16, flags: u8) {
-        for _ in 0..count {
-            match self.config.layout {
-                Layout::Split if flags & 4 != 0 => {
-                    // The same head once more: what it leads to is left as it is.
-                    self.clean = false;
-                    let fields = SplitFields::of(&self.config);
-                    let head = self.next % self.config.size;
-                    let head = if flags & 8 != 0 { 0 } else { head };
-                    self.memory.store(fields.avail_element(self.next), head);
-                    self.go_on(1, None);
-                }
-                _ => self.post(1, flags),
-            }
-        }
-    }
-
-    fn post_table(&mut self, entries: u16) {
-        let entries = usize::from(entries) % (2 * MAX_SEGMENTS);
-        let mut bytes = Vec::with_capacity(16 * entries);
-        for place in 1..=entries {
-            let more = Desc::NEXT * u16::from(place < entries);
-            let entry = Desc {
-                flags: more,
-                next: place as u16,
-                ..Desc::default()
-            };
-            let mut entry = entry.to_bytes();
-            if self.config.layout == Layout::Packed {
-                entry[12..].rotate_left(2);
-            }
-            bytes.extend(entry);
-        }
-        let table = self.memory.filled(&bytes);
-        self.writes += entries;
-        let desc = Desc {
-            addr: table.addr,
-            len: table.len,
-            flags: Desc::INDIRECT,
-            next: 0,
-        };
-        self.put(0, desc);
-        let most = MAX_SEGMENTS.max(self.config.size.into());
-        let fits = self.config.indirect && (1..=most).contains(&entries);
-        self.posted(1, fits.then_some(entries));
-    }
-
-    /// Writes the descriptor `place` behind where the driver stands.
-    fn put(&mut self, place: u16, desc: Desc) {
-        self.writes += 1;
-        if self.writes > MOST_WRITES {
-            self.clean = false;
-            return;
-        }
-        let size = self.config.size;
-        let at = u32::from(self.next) + u32::from(place);
-        let slot = (at % u32::from(size)) as u16;
-        match self.config.layout {
-            Layout::Split => {
-                let next = (slot + 1) % size;
-                let desc = Desc { next, ..desc };
-                let at = SplitFields::of(&self.config).desc(slot);
-                self.memory.write(at, &desc.to_bytes());
-            }
-            Layout::Packed => {
-                let wrap = self.wrap ^ (at >= size.into());
-                let lap = if wrap { 0x80 } else { 0x8000 };
-                let flags = desc.flags | lap;
-                let mut bytes = Desc { flags, ..desc }.to_bytes();
-                bytes[12..].rotate_left(2);
-                let at = PackedFields::of(&self.config).desc(slot);
-                self.memory.write(at, &bytes);
-            }
-        }
-    }
-
-    /// Makes the chain of `slots` descriptors available that was written where the driver stands.
-    fn posted(&mut self, slots: u16, pieces: Option<usize>) {
-        if self.config.layout == Layout::Split {
-            let fields = SplitFields::of(&self.config);
-            let head = self.next % self.config.size;
-            self.memory.store(fields.avail_element(self.next), head);
-            // Only single descriptors are kept apart, each at the place of its index.
-            self.clean &= self.outstanding == 0 || (self.singles && slots == 1);
-            self.singles = slots == 1;
-        }
-        self.go_on(slots, pieces);
-    }
-
-    /// Goes on behind a chain, and shows it.
-    fn go_on(&mut self, slots: u16, pieces: Option<usize>) {
-        let size = self.config.size;
-        match self.config.layout {
-            Layout::Split => {
-                self.next = self.next.wrapping_add(1);
-                self.outstanding += 1;
-            }
-            Layout::Packed => {
-                let at = u32::from(self.next) + u32::from(slots);
-                self.wrap ^= at >= size.into();
-                self.next = (at % u32::from(size)) as u16;
-                self.outstanding += u32::from(slots);
-            }
-        }
-        self.clean &= self.outstanding <= size.into();
-        self.expected.push_back(pieces);
-        self.show();
-    }
-
-    fn show(&self) {
-        if self.config.layout == Layout::Split {
-            let fields = SplitFields::of(&self.config);
-            self.memory.store(fields.avail_idx(), self.next);
-        }
-    }
-
     fn write_word(&mut self, at: u16, value: u16) {
         let place = match self.config.layout {
             Layout::Split => SplitFields::of(&self.config).avail_idx(),
@@ -488,120 +357,4 @@ impl World {
             assert!(areas.into_iter().any(inside), "{len} at {addr:#x}");
         }
     }
-}
-
-impl Script {
-    /// A script for [`exercise`] on a ring of [`SIZES`]`[size]`.
-    fn laps(bits: u8, mode: u8, size: u8) -> Self {
-        Self(vec![bits, 0, 0, 0xfe, 0xff, MODE | mode, size])
-    }
-
-    fn op(mut self, op: u8, operands: &[u16], last: &[u8]) -> Self {
-        self.0.push(op);
-        for operand in operands {
-            self.0.extend(operand.to_le_bytes());
-        }
-        self.0.extend(last);
-        self
-    }
-}
-
-const INDIRECT: u8 = 0x08;
-const EVENT_IDX: u8 = 0x04;
-const ALL: u16 = u16::MAX;
-
-/// The place of a size.
-fn size(of: u16) -> u8 {
-    let place = SIZES.iter().position(|size| *size == of);
-    place.unwrap_or_default() as u8
-}
-
-/// Inputs that make sense in either layout.
-pub fn seeds() -> Vec<crate::Seed> {
-    vec![
-        ("laps_longest_chains", longest_chains(1024)),
-        ("laps_longest_ring", longest_chains(0x8000)),
-        ("laps_before_the_publish", before_the_publish(256)),
-        ("laps_before_the_publish_512", before_the_publish(512)),
-        ("laps_list_into_what_is_held", list_into_what_is_held()),
-        ("laps_many", many_laps()),
-        ("laps_long_tables", long_tables()),
-        ("laps_index_back", index_back()),
-    ]
-}
-
-/// A list of the whole ring, and its head again and again; in order, in one batch.
-fn longest_chains(of: u16) -> Vec<u8> {
-    Script::laps(EVENT_IDX, IN_ORDER | PER_BATCH, size(of))
-        .op(LIST, &[of - 1], &[0])
-        .op(HEADS, &[63], &[0x0c])
-        .op(TAKE, &[63], &[])
-        .op(GIVE_BACK, &[63], &[0])
-        .op(PUBLISH, &[], &[])
-        .op(RESUME, &[], &[])
-        .0
-}
-
-/// The whole ring is made available again before the device gave it back, and before it published.
-fn before_the_publish(of: u16) -> Vec<u8> {
-    let script = Script::laps(0, IN_ORDER | PER_BATCH, size(of));
-    (0..3)
-        .fold(script, |script, _| {
-            let script = script.op(LIST, &[of - 1], &[0]).op(TAKE, &[0], &[]);
-            let script = script.op(LIST, &[of - 1], &[0]).op(TAKE, &[0], &[]);
-            let script = script.op(GIVE_BACK, &[0], &[0]).op(TAKE, &[9], &[]);
-            script.op(GIVE_BACK, &[9], &[0])
-        })
-        .op(PUBLISH, &[], &[])
-        .0
-}
-
-/// Three slots of seven are held; then a list of seven begins behind them.
-fn list_into_what_is_held() -> Vec<u8> {
-    Script::laps(0, 0, size(7))
-        .op(LIST, &[2], &[0])
-        .op(TAKE, &[0], &[])
-        .op(LIST, &[6], &[0])
-        .op(TAKE, &[0], &[])
-        .op(RESUME, &[], &[])
-        .0
-}
-
-fn many_laps() -> Vec<u8> {
-    let script = Script::laps(EVENT_IDX, IN_ORDER, size(7));
-    (0..5)
-        .fold(script, |script, _| {
-            let script = script.op(LIST, &[2], &[1]).op(TAKE, &[0], &[]);
-            let script = script.op(GIVE_BACK, &[0], &[1]).op(PUBLISH, &[], &[]);
-            let script = script.op(LIST, &[1], &[3]).op(TAKE, &[ALL], &[]);
-            let script = script.op(UNDO, &[0], &[]).op(TAKE, &[0], &[]);
-            script.op(GIVE_BACK, &[ALL], &[2]).op(PUBLISH, &[], &[])
-        })
-        .op(RESUME, &[], &[])
-        .0
-}
-
-/// Tables of 19, 1024 and 1025 entries in a ring of 16.
-fn long_tables() -> Vec<u8> {
-    let script = Script::laps(INDIRECT, 0, size(16));
-    [19, 1024, 1025]
-        .into_iter()
-        .fold(script, |script, entries| {
-            let script = script.op(TABLE, &[entries], &[]).op(TAKE, &[0], &[]);
-            script.op(GIVE_BACK, &[0], &[0]).op(PUBLISH, &[], &[])
-        })
-        .0
-}
-
-/// Four chains are taken; then the index (or the driver's place) goes back.
-fn index_back() -> Vec<u8> {
-    Script::laps(0, 0, size(16))
-        .op(HEADS, &[3], &[0])
-        .op(TAKE, &[1], &[])
-        .op(BACK, &[3], &[])
-        .op(TAKE, &[9], &[])
-        .op(WORD, &[2, 7], &[])
-        .op(GIVE_BACK, &[9], &[0])
-        .op(PUBLISH, &[], &[])
-        .0
 }

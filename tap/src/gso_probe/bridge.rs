@@ -69,7 +69,7 @@ impl GsoPath for ThisKernel {
             errno: error.raw_os_error().unwrap_or(libc::EAGAIN),
         })?;
         let outcome = result.recv_timeout(LIMIT).map_err(|_| NotTried::TimedOut)?;
-        // It has nothing left to do. It cannot have panicked either, or there would not be an
+        // It has nothing left to do. It cannot have panicked either, or there would be no
         // outcome.
         let _ = thread.join();
         outcome
