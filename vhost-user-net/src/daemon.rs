@@ -10,6 +10,7 @@
 //! | [`listener`] | a socket to listen at: its path, who may connect, when to accept |
 //! | [`control_socket`] | an operator's commands to the running daemon |
 //! | `event_loop` | the one wait of a device's thread |
+//! | `receiver_process` | the process that receives a front-end's messages |
 //! | [`serve`] | where the front-ends of a device come from, and the conversations with them |
 //! | [`served_devices`] | the devices of the process, each with its thread |
 //! | [`log_text`] | errors and devices in the words of the log |
@@ -23,5 +24,6 @@ pub mod groups;
 pub mod listener;
 pub mod log_text;
 pub mod rate_limits;
+mod receiver_process;
 pub mod serve;
 pub mod served_devices;

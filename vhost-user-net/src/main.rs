@@ -10,8 +10,15 @@ use clap::error::ErrorKind;
 use vhost_user_net::daemon::args::{CommandLine, ServeArgs, Task};
 use vhost_user_net::daemon::log_text::chain;
 use vhost_user_net::daemon::{device_plan, served_devices};
+use vhost_user_net::protocol::receiver;
 
 fn main() -> ExitCode {
+    if std::env::args_os().skip(1).eq([receiver::ARGUMENT]) {
+        return match receiver::run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
     let line = CommandLine::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
     let level = ["warn", "info", "debug"][usize::from(line.verbose.min(2))];
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();

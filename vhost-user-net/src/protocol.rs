@@ -1,7 +1,9 @@
 //! The vhost-user protocol: one front-end's messages, and what follows from them.
 //!
 //! ```text
-//!   front-end --- socket ---> connection   whole messages, never a wait inside
+//!   front-end --- socket ---> receiver     [a process of its own, in the daemon]
+//!                                  |
+//!                             connection   whole messages, never a wait inside
 //!                                  |
 //!                                wire      bytes and descriptors -> one checked Request
 //!                                  |
@@ -15,6 +17,7 @@
 //! | module | knows |
 //! |---|---|
 //! | [`connection`] | one socket: messages in pieces, replies that wait |
+//! | [`receiver`] | messages taken in by another process, and the descriptors that it closes |
 //! | [`wire`] | the format: every request, every field checked |
 //! | [`session`] | the features that a front-end has negotiated, and how the device follows |
 //! | [`vring`] | one ring: its parameters, and whether it runs |
@@ -26,6 +29,8 @@ pub mod connection;
 pub mod dirty_log;
 pub mod interrupts;
 pub mod memory_table;
+mod message_reader;
+pub mod receiver;
 pub mod session;
 pub mod vring;
 pub mod wire;

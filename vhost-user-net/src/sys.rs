@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -20,9 +21,9 @@ pub use self::mapping::MappedMemory;
 pub use self::process::{
     Termination, duplicate, group_id, ignore_file_size_signal, raise_open_files_limit,
 };
-pub(crate) use self::process::{is_shortage, shortage_advice};
+pub(crate) use self::process::{inherit_standard_only, is_shortage, shortage_advice};
 pub use self::socket::{SocketKind, connect, unix_stream_kind};
-pub(crate) use self::socket::{bind, listen};
+pub(crate) use self::socket::{bind, is_unix_stream_pair, listen};
 
 /// Most file descriptors that one message may carry.
 pub const MAX_FDS: usize = 32;
@@ -57,16 +58,27 @@ pub fn recv_with_fds(
         return Err(withheld(socket));
     }
     if truncated || fds.len() > MAX_FDS {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "too many file descriptors in one message",
-        ));
+        return Err(too_many_fds());
     }
     Ok(received.bytes)
 }
 
+/// The error of a message with more than [`MAX_FDS`] descriptors.
+pub(crate) fn too_many_fds() -> io::Error {
+    let what = "too many file descriptors in one message";
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+/// The error of a message whose descriptors the kernel keeps although there is room for them.
+pub(crate) fn withheld_fds() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::PermissionDenied,
+        "the kernel withheld file descriptors of a message, as a security module makes it do",
+    )
+}
+
 /// Makes a system call again when a signal interrupted it.
-fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> io::Result<T> {
+pub(crate) fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> io::Result<T> {
     loop {
         match call() {
             Err(Errno::INTR) => {}
@@ -80,10 +92,7 @@ fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> io::Result<T> {
 fn withheld(socket: BorrowedFd<'_>) -> io::Error {
     match socket.try_clone_to_owned() {
         Err(error) => error,
-        Ok(_) => io::Error::new(
-            io::ErrorKind::PermissionDenied,
-            "the kernel withheld file descriptors of a message, as a security module makes it do",
-        ),
+        Ok(_) => withheld_fds(),
     }
 }
 
@@ -114,6 +123,12 @@ pub enum Interest {
 
 /// A descriptor, and the event to wait for on it.
 pub type Wanted<'a> = (BorrowedFd<'a>, Interest);
+
+/// Milliseconds until `time`, rounded up, so that it is past when they are.
+pub(crate) fn ms_until(time: Instant) -> u16 {
+    let left = time.saturating_duration_since(Instant::now());
+    u16::try_from(left.as_micros().div_ceil(1000)).unwrap_or(u16::MAX)
+}
 
 /// Waits until one of `wanted` is ready (errors and hang-ups count), and returns for each whether
 /// it is.

@@ -60,6 +60,8 @@ pub struct ControlSocket {
     limits: Limits,
     /// Budgets that the device shares.
     group: Option<Arc<Shared>>,
+    /// A counter of the daemon's own.
+    overdue_receivers: u64,
 }
 
 impl ControlSocket {
@@ -74,6 +76,7 @@ impl ControlSocket {
             clients: VecDeque::new(),
             limits,
             group: None,
+            overdue_receivers: 0,
         })
     }
 
@@ -82,6 +85,12 @@ impl ControlSocket {
     pub fn with_group(mut self, group: Option<Arc<Shared>>) -> Self {
         self.group = group;
         self
+    }
+
+    /// Sets what `counters` prints after those of the device: connections that were ended because a
+    /// descriptor could not be closed.
+    pub(crate) fn set_overdue_receivers(&mut self, count: u64) {
+        self.overdue_receivers = count;
     }
 
     /// Events to wait for before [`ControlSocket::serve`] is called.
@@ -99,10 +108,11 @@ impl ControlSocket {
     pub fn serve(&mut self, device: &mut NetDevice) {
         self.accept(&name_of(device));
         let (limits, group) = (&mut self.limits, self.group.as_deref());
+        let own = [("overdue_receivers".to_owned(), self.overdue_receivers)];
         self.clients.retain_mut(|client| {
             // Who vanished needs no answer.
             client
-                .advance(|line| answer(line, limits, group, device))
+                .advance(|line| answer(line, limits, group, &own, device))
                 .unwrap_or(false)
         });
     }
@@ -132,6 +142,7 @@ fn answer(
     line: &str,
     limits: &mut Limits,
     group: Option<&Shared>,
+    own: &[(String, u64)],
     device: &mut NetDevice,
 ) -> String {
     let (command, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
@@ -139,8 +150,10 @@ fn answer(
         ("", _) => return String::new(),
         ("help", "") => Ok(HELP.to_owned()),
         ("counters", "") => {
-            let counters = device.counters().into_iter();
+            let counters = device.counters();
             Ok(counters
+                .iter()
+                .chain(own)
                 .map(|(name, count)| format!("{name} {count}\n"))
                 .collect())
         }

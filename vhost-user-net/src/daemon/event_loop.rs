@@ -3,10 +3,12 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use net_device::NetDevice;
 
 use crate::daemon::control_socket::ControlSocket;
+use crate::daemon::receiver_process::{LeavingReceiver, ReceiverProcess};
 use crate::sys::{self, Interest, Termination, Wanted};
 
 /// Reasons to wait no more.
@@ -27,6 +29,9 @@ pub(crate) struct EventLoop<'a> {
     /// Becomes readable when a worker of any device dies.
     worker_lost: &'a File,
     control: Option<ControlSocket>,
+    /// The receiver of the front-end that was there before.
+    leaving: Option<LeavingReceiver>,
+    overdue_receivers: u64,
 }
 
 impl<'a> EventLoop<'a> {
@@ -35,12 +40,47 @@ impl<'a> EventLoop<'a> {
             termination,
             worker_lost,
             control: None,
+            leaving: None,
+            overdue_receivers: 0,
         }
     }
 
     /// Serves the operators at `control` during waits.
     pub(crate) fn set_control(&mut self, control: Option<ControlSocket>) {
         self.control = control;
+    }
+
+    /// Has a receiver end, and waits for that beside everything else.
+    pub(crate) fn retire(&mut self, receiver: ReceiverProcess) {
+        self.leaving = Some(receiver.end());
+    }
+
+    /// Gives the receiver that was retired last a moment to end. Returns its number if it is stuck.
+    pub(crate) fn stuck_receiver(&mut self, device: &mut NetDevice) -> Result<Option<u32>, Stop> {
+        while let Some(leaving) = &self.leaving {
+            let Some(patience) = leaving.patience_ms() else {
+                return Ok(Some(leaving.id()));
+            };
+            self.wait([], Some(patience), device)?;
+        }
+        Ok(None)
+    }
+
+    /// Waits for everything but front-ends, for so long.
+    pub(crate) fn pause(&mut self, time: Duration, device: &mut NetDevice) -> Result<(), Stop> {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            self.wait([], Some(sys::ms_until(end)), device)?;
+        }
+        Ok(())
+    }
+
+    /// Counts a receiver that was not ready in time.
+    pub(crate) fn count_overdue_receiver(&mut self) {
+        self.overdue_receivers += 1;
+        if let Some(control) = &mut self.control {
+            control.set_overdue_receivers(self.overdue_receivers);
+        }
     }
 
     /// Waits once for those of `own` that are there, at most `timeout_ms`, and returns which of
@@ -54,6 +94,7 @@ impl<'a> EventLoop<'a> {
         let ends = [self.termination.as_fd(), self.worker_lost.as_fd()];
         let mut wanted = Vec::from(ends.map(|fd| (fd, Interest::Readable)));
         wanted.extend(own.iter().flatten());
+        wanted.extend(self.leaving.iter().map(LeavingReceiver::wanted));
         wanted.extend(self.control.iter().flat_map(ControlSocket::wanted));
         let pause = self.control.as_ref().and_then(ControlSocket::pause_ms);
         let timeout = timeout_ms.into_iter().chain(pause).min();
@@ -63,6 +104,9 @@ impl<'a> EventLoop<'a> {
         let mut next = || ready.next().unwrap_or(false);
         let (terminated, lost) = (next(), next());
         let own = own.map(|wanted| wanted.is_some() && next());
+        if self.leaving.is_some() && next() {
+            self.leaving.take_if(LeavingReceiver::has_ended);
+        }
         if terminated {
             return Err(Stop::Terminated);
         }

@@ -11,6 +11,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use net_device::log_limit::LogLimit;
 use net_device::{NetDevice, VirtioDevice, log_limited};
@@ -20,6 +21,7 @@ use crate::daemon::control_socket::ControlSocket;
 use crate::daemon::event_loop::{EventLoop, Stop};
 use crate::daemon::listener::{Access, BoundListener, ListenError};
 use crate::daemon::log_text::{chain, name_of};
+use crate::daemon::receiver_process::ReceiverProcess;
 use crate::protocol::connection::{Connection, ConnectionError, Message};
 use crate::protocol::session::{Session, SessionError};
 use crate::protocol::wire::Answer;
@@ -28,8 +30,8 @@ use crate::sys::{self, Interest, SocketKind, Termination};
 #[cfg(test)]
 mod tests;
 
-/// Milliseconds between two attempts to connect.
-const RECONNECT_MS: u16 = 1000;
+/// Time between two attempts to connect.
+const RECONNECT: Duration = Duration::from_secs(1);
 /// Refusals that are logged for one front-end; further ones are only answered.
 const LOGGED_REFUSALS: u32 = 8;
 
@@ -121,11 +123,21 @@ enum End {
     Short,
 }
 
+/// Place where messages are received.
+#[derive(Clone, Copy, Debug)]
+enum Receiving {
+    /// In the thread of the device, which has to close whatever comes with them.
+    Here,
+    /// In a process for each front-end.
+    Apart,
+}
+
 /// The daemon: a device, and whoever uses it.
 #[derive(Debug)]
 pub struct Server<'a> {
     device: &'a mut NetDevice,
     events: EventLoop<'a>,
+    receiving: Receiving,
     /// The device's name in messages.
     name: String,
     /// For those that a front-end can cause.
@@ -144,6 +156,7 @@ impl<'a> Server<'a> {
             log: device.log_limit(),
             device,
             events: EventLoop::new(termination, worker_lost),
+            receiving: Receiving::Here,
         }
     }
 
@@ -151,6 +164,15 @@ impl<'a> Server<'a> {
     #[must_use]
     pub fn with_control(mut self, control: Option<ControlSocket>) -> Self {
         self.events.set_control(control);
+        self
+    }
+
+    /// The same daemon, which starts the program of this process again for each front-end, to
+    /// receive its messages: see [`receiver`](crate::protocol::receiver). The program has to call
+    /// [`receiver::run`](crate::protocol::receiver::run) then.
+    #[must_use]
+    pub fn with_receivers(mut self) -> Self {
+        self.receiving = Receiving::Apart;
         self
     }
 
@@ -202,7 +224,7 @@ impl<'a> Server<'a> {
                 }
                 Err(_) => {}
             }
-            self.events.wait([], Some(RECONNECT_MS), self.device)?;
+            self.events.pause(RECONNECT, self.device)?;
         }
     }
 
@@ -231,43 +253,93 @@ impl<'a> Server<'a> {
     /// log, on one line.
     fn session_loop(&mut self, socket: UnixStream) -> Result<End, ServeError> {
         let name = &self.name;
-        let begun = Connection::new(socket).and_then(|it| {
+        if let Some(process) = self.events.stuck_receiver(self.device)? {
+            log_limited!(
+                self.log,
+                Warn,
+                "{name}: a front-end is refused: process {process}, which received the messages of \
+                 the one before, still waits to close a descriptor"
+            );
+            return Ok(End::Closed);
+        }
+        let mut receiver = None;
+        let begun = self.receiving.begin(socket, &mut receiver).and_then(|it| {
             let sockets = it.has_name();
             Ok((it, Session::with_call_sockets(self.device, sockets)?))
         });
-        let (mut connection, mut session) = match begun {
-            Ok(both) => both,
+        let end = match begun {
+            // The device lets go of the front-end's memory before the connection is shut.
+            Ok((mut connection, mut session)) => {
+                exchange(&mut self.events, name, &mut connection, &mut session)
+            }
             Err(error) => {
                 let why = chain(&error);
                 log_limited!(self.log, Warn, "{name}: no conversation: {why}");
                 let short = sys::is_shortage(&error);
-                return Ok(if short { End::Short } else { End::Closed });
+                Ok(if short { End::Short } else { End::Closed })
             }
         };
-        let interrupts = Arc::clone(session.interrupts());
-        let config_event = interrupts.config_event().as_fd();
-        let mut refusals = 0;
-        loop {
-            let own = [
-                Some((config_event, Interest::Readable)),
-                Some((connection.as_fd(), connection.interest())),
-            ];
-            let [changed, ready] = self.events.wait(own, None, session.device())?;
-            if changed && let Err(error) = session.config_changed() {
-                return Ok(ended(&self.log, name, &error));
+        // Only now, see `Connection`.
+        if let Some(receiver) = receiver {
+            self.events.retire(receiver);
+        }
+        Ok(end?)
+    }
+}
+
+impl Receiving {
+    /// A connection whose messages are received so, and the process that does it.
+    fn begin(
+        self,
+        socket: UnixStream,
+        process: &mut Option<ReceiverProcess>,
+    ) -> io::Result<Connection> {
+        match self {
+            Self::Here => Connection::new(socket),
+            Self::Apart => {
+                let (receiver, link) = ReceiverProcess::start(&socket)?;
+                *process = Some(receiver);
+                Connection::received_by(link, socket)
             }
-            if !ready {
-                continue;
+        }
+    }
+}
+
+/// The conversation of [`Server::session_loop`].
+fn exchange(
+    events: &mut EventLoop<'_>,
+    name: &str,
+    connection: &mut Connection,
+    session: &mut Session<'_>,
+) -> Result<End, Stop> {
+    let log = session.device().log_limit();
+    let interrupts = Arc::clone(session.interrupts());
+    let config_event = interrupts.config_event().as_fd();
+    let mut refusals = 0;
+    loop {
+        let own = [
+            Some((config_event, Interest::Readable)),
+            Some((connection.as_fd(), connection.interest())),
+        ];
+        let deadline = connection.deadline();
+        let [changed, ready] = events.wait(own, deadline.map(sys::ms_until), session.device())?;
+        if changed && let Err(error) = session.config_changed() {
+            return Ok(ended(&log, name, &error));
+        }
+        if !ready && deadline.is_none_or(|deadline| Instant::now() < deadline) {
+            continue;
+        }
+        match step(name, connection, session, &mut refusals) {
+            Ok(()) => {}
+            Err(Broken::Connection(ConnectionError::Closed)) => {
+                log_limited!(log, Info, "{name}: the front-end left");
+                return Ok(End::Closed);
             }
-            match step(name, &mut connection, &mut session, &mut refusals) {
-                Ok(()) => {}
-                Err(Broken::Connection(ConnectionError::Closed)) => {
-                    log_limited!(self.log, Info, "{name}: the front-end left");
-                    return Ok(End::Closed);
+            Err(error) => {
+                if let Broken::Connection(ConnectionError::Overdue) = error {
+                    events.count_overdue_receiver();
                 }
-                Err(error) => {
-                    return Ok(ended(&self.log, name, &error));
-                }
+                return Ok(ended(&log, name, &error));
             }
         }
     }

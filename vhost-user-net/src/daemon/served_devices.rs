@@ -57,6 +57,7 @@ pub fn run(plans: &[DevicePlan<'_>]) -> Result<(), Box<dyn Error>> {
             device,
             source,
             control,
+            receivers: true,
         });
     }
     Ok(serve(devices, &termination, &lost)?)
@@ -68,6 +69,8 @@ struct ServedDevice {
     device: NetDevice,
     source: Source,
     control: Option<ControlSocket>,
+    /// Each front-end's messages are received in a process of their own.
+    receivers: bool,
 }
 
 impl ServedDevice {
@@ -75,7 +78,10 @@ impl ServedDevice {
     /// have.
     fn serve(mut self, termination: &Termination, lost: &File) -> Result<(), ServeError> {
         let shutdown = ShutdownOnDrop(lost);
-        let server = Server::new(&mut self.device, termination, lost);
+        let mut server = Server::new(&mut self.device, termination, lost);
+        if self.receivers {
+            server = server.with_receivers();
+        }
         server.with_control(self.control).run(self.source)?;
         mem::forget(shutdown);
         Ok(())

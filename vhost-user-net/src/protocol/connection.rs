@@ -6,31 +6,19 @@
 //! holds up nothing but itself.
 
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
-use crate::protocol::wire::{Answer, Header, MAX_PAYLOAD, ParseError, Request};
-use crate::sys::{self, Interest, foreign};
+pub use crate::protocol::message_reader::ConnectionError;
+use crate::protocol::message_reader::{MessageReader, RawMessage};
+use crate::protocol::receiver::Link;
+use crate::protocol::wire::{Answer, Header, Request};
+use crate::sys::{Interest, foreign};
 
 #[cfg(test)]
 mod tests;
-
-/// Reasons why a connection is over.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectionError {
-    /// The front-end closed it between two messages: the normal end.
-    #[error("the front-end closed the connection")]
-    Closed,
-    /// The front-end closed it within a message.
-    #[error("the connection ended within a message")]
-    Truncated,
-    /// A malformed message.
-    #[error("malformed message")]
-    Malformed(#[from] ParseError),
-    /// The socket failed.
-    #[error("the socket failed")]
-    Socket(#[source] io::Error),
-}
 
 /// A request as it came.
 pub struct Message {
@@ -40,31 +28,48 @@ pub struct Message {
     pub request: Request,
 }
 
-/// A socket with a front-end at its other end.
+/// The way that messages come.
+#[derive(Debug)]
+enum Inbound {
+    /// Straight from the socket.
+    Socket(MessageReader),
+    /// Through a process that receives them.
+    Receiver(Link),
+}
+
+/// A socket with a front-end at its other end, which is shut when this is dropped.
 #[derive(Debug)]
 pub struct Connection {
+    // Closed before the receiver can end: then what waits in it is closed there, and not here.
     socket: UnixStream,
-    /// Header and payload of the message that is arriving: the first `filled` bytes are there.
-    inbound: Box<[u8; Header::LEN + MAX_PAYLOAD]>,
-    filled: usize,
-    /// Descriptors that came with it.
-    fds: Vec<OwnedFd>,
+    inbound: Inbound,
     /// Bytes of replies that are left to send.
     outbound: Vec<u8>,
 }
 
 impl Connection {
-    /// Takes the socket over, and makes it non-blocking.
+    /// Takes the socket over, and makes it non-blocking. Messages are received here.
     ///
     /// # Errors
     /// The socket refuses to be non-blocking.
     pub fn new(socket: UnixStream) -> io::Result<Self> {
+        Self::with(socket, Inbound::Socket(MessageReader::new()))
+    }
+
+    /// As [`Connection::new`], of a socket whose messages a process at the other end of `link`
+    /// receives.
+    ///
+    /// # Errors
+    /// As for [`Connection::new`].
+    pub fn received_by(link: Link, socket: UnixStream) -> io::Result<Self> {
+        Self::with(socket, Inbound::Receiver(link))
+    }
+
+    fn with(socket: UnixStream, inbound: Inbound) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         Ok(Self {
             socket,
-            inbound: Box::new([0; Header::LEN + MAX_PAYLOAD]),
-            filled: 0,
-            fds: Vec::new(),
+            inbound,
             outbound: Vec::new(),
         })
     }
@@ -115,40 +120,33 @@ impl Connection {
     pub fn check(&self) -> Result<(), ConnectionError> {
         // Nothing is sent, but a socket that is shut says so.
         match foreign::send_at_once(self.socket.as_fd(), &[]) {
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(Self::failed(error)),
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                Err(ConnectionError::of_socket(error))
+            }
             _ => Ok(()),
         }
     }
 
-    /// The header once it is there.
-    fn header(&self) -> Result<Option<Header>, ParseError> {
-        match self.inbound[..self.filled].first_chunk() {
-            Some(bytes) => Header::parse(bytes).map(Some),
-            None => Ok(None),
+    /// The latest time to call [`Connection::advance`], whether anything is ready or not.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        match &self.inbound {
+            Inbound::Socket(_) => None,
+            Inbound::Receiver(link) => link.deadline(),
         }
     }
 
     fn receive(&mut self) -> Result<Option<Message>, ConnectionError> {
-        loop {
-            let header = self.header()?;
-            let want = Header::LEN + header.map_or(0, |header| header.size);
-            if let Some(header) = header
-                && self.filled == want
-            {
-                self.filled = 0;
-                let fds = std::mem::take(&mut self.fds);
-                let request = Request::parse(header.code, &self.inbound[Header::LEN..want], fds)?;
-                return Ok(Some(Message { header, request }));
-            }
-            let buf = &mut self.inbound[self.filled..want];
-            match sys::recv_with_fds(self.socket.as_fd(), buf, &mut self.fds) {
-                Ok(0) if self.filled == 0 => return Err(ConnectionError::Closed),
-                Ok(0) => return Err(ConnectionError::Truncated),
-                Ok(count) => self.filled += count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-                Err(error) => return Err(Self::failed(error)),
-            }
-        }
+        let message = match &mut self.inbound {
+            Inbound::Socket(reader) => reader.read(self.socket.as_fd())?,
+            Inbound::Receiver(link) => link.read()?,
+        };
+        let parse = |message: RawMessage| {
+            let RawMessage { header, bytes, fds } = message;
+            let request = Request::parse(header.code, &bytes[Header::LEN..], fds)?;
+            Ok(Message { header, request })
+        };
+        message.map(parse).transpose()
     }
 
     fn flush(&mut self) -> Result<(), ConnectionError> {
@@ -157,23 +155,26 @@ impl Connection {
                 Ok(count) => drop(self.outbound.drain(..count)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Self::failed(error)),
+                Err(error) => return Err(ConnectionError::of_socket(error)),
             }
         }
         Ok(())
     }
+}
 
-    /// A front-end that vanished is the same as one that closed.
-    fn failed(error: io::Error) -> ConnectionError {
-        match error.kind() {
-            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => ConnectionError::Closed,
-            _ => ConnectionError::Socket(error),
-        }
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // A receiver that cannot end keeps the socket open.
+        let _ = self.socket.shutdown(Shutdown::Both);
     }
 }
 
+/// The descriptor to wait for, as [`Connection::interest`] says.
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        match &self.inbound {
+            Inbound::Receiver(link) if self.interest() == Interest::Readable => link.as_fd(),
+            _ => self.socket.as_fd(),
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
-use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Signals that come from outside and that end a process which does not care for them: each is an
@@ -100,7 +100,8 @@ pub fn raise_open_files_limit() -> io::Result<u64> {
     Ok(current.unwrap_or(u64::MAX))
 }
 
-/// An own descriptor for the file behind number `fd`, which came from the command line.
+/// An own descriptor for the file behind number `fd`, which came from the command line. Programs
+/// that this process starts inherit neither.
 ///
 /// # Errors
 /// `EBADF` when no such descriptor is open.
@@ -111,7 +112,31 @@ pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: the number is not -1. Of one that is not open the kernel says so, and nothing was
     // assumed of it.
     let inherited = unsafe { BorrowedFd::borrow_raw(fd) };
+    fcntl_setfd(inherited, FdFlags::CLOEXEC)?;
     Ok(fcntl_dupfd_cloexec(inherited, 3)?)
+}
+
+/// Keeps all descriptors that are open from programs that this process starts, but standard input,
+/// output and error. Libraries make some that would be inherited.
+///
+/// # Errors
+/// The kernel's error; those before Linux 5.11 cannot do it.
+pub(crate) fn inherit_standard_only() -> io::Result<()> {
+    let (first, last) = (3 as libc::c_uint, libc::c_uint::MAX);
+    // SAFETY: no memory is passed, and descriptors stay open until a program is started.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            first,
+            last,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Returns whether `error` says that the process or the host has none left of something that others

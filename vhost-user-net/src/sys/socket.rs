@@ -32,6 +32,12 @@ pub fn unix_stream_kind(fd: BorrowedFd<'_>) -> Option<SocketKind> {
     })
 }
 
+/// Returns whether `fd` is a Unix stream socket that has, or had, a peer. It will never listen, so
+/// nothing comes to it but from that peer.
+pub(crate) fn is_unix_stream_pair(fd: BorrowedFd<'_>) -> bool {
+    unix_stream_kind(fd) == Some(SocketKind::Connected) && net::getpeername(fd).is_ok()
+}
+
 /// A socket that neither blocks nor outlives an `exec`.
 fn socket() -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -125,6 +125,26 @@ impl Daemon {
     /// Lines so far that have `text`.
     pub(crate) fn lines_with(&self, text: &str) -> usize {
         self.log.iter().filter(|line| line.contains(text)).count()
+    }
+
+    /// Processes that it has started, and that are not gone.
+    pub(crate) fn receivers(&self) -> Vec<u32> {
+        let pid = self.id();
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        let children =
+            tasks.flat_map(|task| fs::read_to_string(task.unwrap().path().join("children")));
+        let children: Vec<_> = children.collect();
+        let numbers = children.iter().flat_map(|list| list.split_whitespace());
+        numbers.map(|number| number.parse().unwrap()).collect()
+    }
+
+    /// Waits until all that belongs to a connection is gone.
+    pub(crate) fn has_no_receiver(&self) {
+        let deadline = Instant::now() + LIMIT;
+        while !self.receivers().is_empty() {
+            assert!(Instant::now() < deadline, "a receiver does not end");
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Lets it open so many files beyond those that it has.

@@ -2,6 +2,7 @@
 //! own, without root.
 
 mod daemon;
+mod fuse;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -14,6 +15,7 @@ use vhost_user_net::sys;
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
 use crate::daemon::{BINARY, Daemon, LIMIT};
+use crate::fuse::FuseFrontEnd;
 
 const GET_QUEUE_NUM: u32 = 17;
 const SET_VRING_CALL: u32 = 13;
@@ -143,6 +145,7 @@ fn a_conversation_that_runs_out_of_descriptors_names_the_limit_and_ends_alone() 
     assert_eq!((&front_end).read(&mut [0]).unwrap_or(0), 0);
 
     // Enough for a connection, but not for a session.
+    daemon.has_no_receiver();
     daemon.allow_more_files(1);
     let next = connect(&daemon);
     daemon.log_with("no conversation");
@@ -215,4 +218,104 @@ fn more_pairs_than_messages_can_number_are_a_usage_error() {
         text.contains("129 queue pairs; vhost-user can serve 1 to 128"),
         "{text}"
     );
+}
+
+/// State of a process as the kernel's letter; `None` when there is none any more.
+fn state(process: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+/// A message with a call descriptor for the first ring.
+fn call_message() -> Vec<u8> {
+    message(SET_VRING_CALL, &0u64.to_ne_bytes())
+}
+
+#[test]
+fn a_file_that_nobody_can_close_ends_its_connection_and_nothing_else() {
+    if FuseFrontEnd::is_here() {
+        return;
+    }
+    let own = ["--control-path", "control.sock", "--tap", "vmtap0"];
+    let other = ["--and", "--socket-path", "other.sock", "--tap", "vmtap1"];
+    let mut daemon = Daemon::serve(&[own.as_slice(), &other].concat());
+    let neighbour = UnixStream::connect(daemon.path("other.sock")).unwrap();
+    assert_eq!(rings(&neighbour), 3);
+    let before = daemon.receivers();
+    let test = "a_file_that_nobody_can_close_ends_its_connection_and_nothing_else";
+    let mut front_end = FuseFrontEnd::start(test, &daemon.socket(), &call_message(), false);
+    daemon.log_with("connection ended: a descriptor that is of no use here cannot be closed");
+    front_end.is_cut_off();
+    assert_eq!(rings(&neighbour), 3);
+
+    let mut stuck = daemon.receivers();
+    stuck.retain(|process| !before.contains(process));
+    let [stuck] = stuck[..] else {
+        panic!("{stuck:?}")
+    };
+    let next = connect(&daemon);
+    daemon.log_with(&format!("a front-end is refused: process {stuck}"));
+    // It was killed a second ago, and the kernel does not let it end.
+    assert_eq!(state(stuck), Some('D'));
+    assert_eq!((&next).read(&mut [0]).unwrap_or(0), 0);
+    let operator = UnixStream::connect(daemon.path("control.sock")).unwrap();
+    operator.set_read_timeout(Some(LIMIT)).unwrap();
+    (&operator).write_all(b"counters\n").unwrap();
+    operator.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut counters = String::new();
+    (&operator).read_to_string(&mut counters).unwrap();
+    assert!(counters.contains("\noverdue_receivers 1\n"), "{counters}");
+    assert_eq!(rings(&neighbour), 3);
+
+    daemon.signal("TERM");
+    assert!(daemon.wait().success());
+    assert_eq!(state(stuck), Some('D'));
+    drop(front_end);
+}
+
+#[test]
+fn a_device_serves_again_once_what_its_last_front_end_passed_is_closed() {
+    if FuseFrontEnd::is_here() {
+        return;
+    }
+    let test = "a_device_serves_again_once_what_its_last_front_end_passed_is_closed";
+    // A whole message, a part of one, and one that is malformed.
+    for (message, end) in [
+        (&call_message()[..], "cannot be closed"),
+        (
+            &call_message()[..14],
+            "the connection ended within a message",
+        ),
+        (&[0; 12], "message version 0"),
+    ] {
+        let mut daemon = Daemon::serve(&[]);
+        let mut front_end = FuseFrontEnd::start(test, &daemon.socket(), message, false);
+        if message.len() == 14 {
+            front_end.leave();
+        }
+        daemon.log_with(end);
+        let refused = connect(&daemon);
+        daemon.log_with("a front-end is refused");
+        assert_eq!((&refused).read(&mut [0]).unwrap_or(0), 0);
+        front_end.answer();
+        daemon.has_no_receiver();
+        assert_eq!(rings(&connect(&daemon)), 3);
+    }
+}
+
+#[test]
+fn a_file_that_is_closed_in_time_is_refused_for_what_it_is() {
+    if FuseFrontEnd::is_here() {
+        return;
+    }
+    let mut daemon = Daemon::serve(&[]);
+    let test = "a_file_that_is_closed_in_time_is_refused_for_what_it_is";
+    let mut front_end = FuseFrontEnd::start(test, &daemon.socket(), &call_message(), true);
+    let line = daemon.log_with("connection ended");
+    assert!(
+        line.contains("the descriptor is neither an eventfd nor a pipe"),
+        "{line}"
+    );
+    front_end.is_cut_off();
+    assert_eq!(rings(&connect(&daemon)), 3);
 }

@@ -27,6 +27,7 @@ fn device(source: Source) -> ServedDevice {
         device: NetDevice::from_ports(NetConfig::default(), vec![port]).unwrap(),
         source,
         control: None,
+        receivers: false,
     }
 }
 
