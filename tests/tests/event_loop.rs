@@ -220,3 +220,23 @@ fn a_panic_at_an_event_does_not_reach_the_loop_either() {
     assert_eq!(pair.turn(), Turn::default());
     assert!(rig.device.pause().is_err(), "the worker is lost");
 }
+
+#[test]
+fn a_loop_that_cannot_wait_for_a_backend_fails_the_device_and_not_the_other_pair() {
+    let (_loop, mut rig) = driven(Rig::config(2), F::empty());
+    let workers = rig.device.event_workers();
+    let pair = &workers[0];
+    assert_eq!(
+        format!("{pair:?}"),
+        format!("EventWorker({:?})", pair.name())
+    );
+    pair.backend_failed(&io::Error::other("no more events"));
+    assert!(rig.device.needs_reset());
+    let reason = rig.device.handle().failure().expect("it failed");
+    assert!(reason.contains("no more events"), "{reason}");
+    rig.irq.wait_config(1);
+    rig.send(1, &frame(60, 2));
+    assert_eq!(rig.networks[1].wait_sent(1).len(), 1);
+    rig.device.reset();
+    assert!(!rig.device.needs_reset());
+}

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use net_device::{
     Activation, DeviceHandle, DeviceStats, DropCause, Features, Interrupt, InterruptSource,
-    VirtioDevice,
+    NetDevice, VirtioDevice,
 };
 use tests::testbed::{Irq, RINGS, Rig, bounded, break_ring, frame, pause, resume};
 
@@ -174,4 +174,30 @@ fn counters_are_kept_by_queue_and_their_sums_have_names() {
     ] {
         assert!(named.contains(&(name.to_owned(), count)), "{name}");
     }
+}
+
+#[test]
+fn debug_output_names_a_device_and_shows_no_guest_memory() {
+    let builder = NetDevice::builder(Rig::config(1));
+    assert!(format!("{builder:?}").starts_with("NetDeviceBuilder { config: NetConfig"));
+    let mut rig = Rig::new(Rig::config(1));
+    let id = rig.device.config().id.clone();
+    let device = |rig: &Rig| format!("{:?}", &*rig.device);
+    assert_eq!(
+        device(&rig),
+        format!("NetDevice {{ id: {id:?}, state: Inactive, .. }}")
+    );
+    rig.start(F::empty());
+    assert_eq!(
+        device(&rig),
+        format!("NetDevice {{ id: {id:?}, state: Running, .. }}")
+    );
+    let (port, _network) = tests::testbed::port(tests::testbed::all_caps());
+    assert!(format!("{port:?}").starts_with("Port { caps: Caps"));
+    let activation = format!("{:?}", rig.activation(Vec::new()));
+    assert!(
+        activation.starts_with("Activation { memory: "),
+        "{activation}"
+    );
+    assert!(activation.ends_with("queues: [], .. }"), "{activation}");
 }

@@ -8,6 +8,9 @@ use tap::Tap;
 
 use super::{Port, PortControl};
 
+#[cfg(test)]
+mod tests;
+
 /// The two crates' names for one thing; neither knows the other.
 const OFFLOADS: [(Offloads, tap::Offloads); 7] = [
     (Offloads::CSUM, tap::Offloads::CSUM),

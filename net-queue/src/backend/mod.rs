@@ -11,6 +11,9 @@ use std::os::fd::BorrowedFd;
 use crate::memory::guard::MemoryFault;
 use crate::memory::segment::{Gather, Scatter};
 
+#[cfg(test)]
+mod tests;
+
 /// Cause for which a frame was not sent.
 #[non_exhaustive]
 #[derive(Debug)]

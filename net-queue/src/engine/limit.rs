@@ -1,5 +1,8 @@
 //! The seam between the engines and whatever limits them.
 
+#[cfg(test)]
+mod tests;
+
 /// Says when the next frame may pass; the other seam of the engines.
 pub trait Limit: Send {
     /// Charges one frame of `bytes` at `now` (ns), or says at which time to ask again.

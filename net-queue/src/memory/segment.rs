@@ -19,6 +19,9 @@ use vm_memory::{GuestMemoryRegion, MemoryRegionAddress, VolatileSlice};
 
 use super::guard::{self, MemoryFault};
 
+#[cfg(test)]
+mod tests;
+
 /// The most segments that one `readv` or `writev` takes (Linux `UIO_MAXIOV`).
 pub const MAX_SEGMENTS: usize = 1024;
 

@@ -9,6 +9,9 @@ use vm_memory::VolatileMemory;
 use super::guard::{self, MemoryFault};
 use super::segment::{HostSlice, copy_from};
 
+#[cfg(test)]
+mod tests;
+
 /// A mapping that may vanish under its user, such as the dirty log of a vhost-user front-end: an
 /// access to what is gone fails instead of ending the process. Clones share it.
 #[derive(Clone)]

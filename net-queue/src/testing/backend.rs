@@ -48,6 +48,9 @@ pub struct ScriptedBackend {
     bell: UnixStream,
 }
 
+/// Sockets of Miri block, so they stay silent there: nobody waits for frames under it.
+const SILENT: bool = cfg!(miri);
+
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -58,7 +61,9 @@ impl Wire {
     pub fn new() -> (ScriptedBackend, Self) {
         let (rung, bell) = UnixStream::pair().expect("a socket pair can be made");
         for end in [&rung, &bell] {
-            end.set_nonblocking(true).expect("a socket takes flags");
+            if !SILENT {
+                end.set_nonblocking(true).expect("a socket takes flags");
+            }
         }
         let state = Arc::<Mutex<State>>::default();
         let backend = ScriptedBackend {
@@ -77,8 +82,10 @@ impl Wire {
     pub fn inject(&self, bytes: impl Into<Vec<u8>>) {
         let mut state = self.state();
         state.arriving.push_back(bytes.into());
-        // A full socket already says that frames are waiting.
-        let _ = (&*self.bell).write(&[0]);
+        if !SILENT {
+            // A full socket already says that frames are waiting.
+            let _ = (&*self.bell).write(&[0]);
+        }
     }
 
     /// Frames that arrived and were not received yet.
@@ -171,7 +178,7 @@ impl FrameBackend for ScriptedBackend {
         }
         let frame = state.arriving.pop_front();
         if state.arriving.is_empty() {
-            while matches!((&self.bell).read(&mut [0; 512]), Ok(1..)) {}
+            while !SILENT && matches!((&self.bell).read(&mut [0; 512]), Ok(1..)) {}
         }
         let frame = frame.ok_or(RecvError::WouldBlock)?;
         if answer == Answer::Refused {

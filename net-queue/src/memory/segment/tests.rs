@@ -1,0 +1,107 @@
+//! Segments as system calls see them, and copies across their borders.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+
+use super::*;
+
+/// Segments over parts of `bytes` with these lengths, one after the other.
+fn cut(bytes: &mut [u8], lens: &[usize]) -> Vec<IoVec> {
+    let whole = HostSlice::of_buffer(bytes);
+    let mut at = 0;
+    let parts = lens.iter().map(|&len| {
+        let part = whole.sub(at, len).expect("it is within");
+        at += len;
+        part.io()
+    });
+    parts.collect()
+}
+
+#[test]
+fn segments_say_their_length_and_nothing_of_their_bytes() {
+    let mut bytes = *b"secret";
+    let mut segments = cut(&mut bytes, &[6]);
+    assert_eq!(format!("{:?}", segments[0]), "IoVec(6 bytes)");
+    assert!(!segments[0].is_empty() && IoVec::EMPTY.is_empty());
+    segments[0].advance(4);
+    assert_eq!(segments[0].len(), 2);
+    segments[0].advance(3);
+    assert!(segments[0].is_empty(), "at most all of them");
+}
+
+#[test]
+fn copies_cross_segments_and_skip_what_they_are_told_to() {
+    let mut bytes: Vec<u8> = (0..10).collect();
+    let segments = cut(&mut bytes, &[3, 0, 4, 3]);
+    let gather = Gather::new(&segments, 2, 10);
+    assert_eq!((gather.len(), gather.header_len()), (10, 2));
+    assert!(!gather.is_empty() && Gather::new(&[], 0, 0).is_empty());
+    let mut copy = [0; 12];
+    assert_eq!(gather.copy_to(&mut copy), Ok(10));
+    assert_eq!(copy, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 0]);
+    let mut part = [0; 4];
+    assert_eq!(gather.copy_from_offset(5, &mut part), Ok(4));
+    assert_eq!(part, [5, 6, 7, 8]);
+    assert_eq!(gather.copy_from_offset(8, &mut part), Ok(2));
+    assert_eq!(gather.copy_from_offset(10, &mut part), Ok(0));
+
+    let mut room = Scatter::new(&segments, 10);
+    assert_eq!(room.write_at(2, &[9; 3]), Ok(3));
+    assert_eq!(room.write_at(8, &[8; 3]), Ok(2), "what finds room");
+    let mut copy = [0; 10];
+    assert_eq!(room.read_at(0, &mut copy), Ok(10));
+    assert_eq!(copy, [0, 1, 9, 9, 9, 5, 6, 7, 8, 8]);
+    assert!(!room.is_empty() && Scatter::new(&[], 0).is_empty());
+}
+
+#[test]
+fn frames_pass_descriptors_whole_in_one_segment_or_many() {
+    let (mut near, mut far) = UnixStream::pair().unwrap();
+    for lens in [&[10][..], &[3, 4, 3]] {
+        let mut bytes: Vec<u8> = (0..10).collect();
+        let segments = cut(&mut bytes, lens);
+        let gather = Gather::new(&segments, 2, 10);
+        assert_eq!(gather.write_to(&near).unwrap(), 10);
+        let mut came = [0; 10];
+        far.read_exact(&mut came).unwrap();
+        assert_eq!(came.as_slice(), (0..10).collect::<Vec<u8>>());
+
+        far.write_all(&[7; 10]).unwrap();
+        let mut room = Scatter::new(&segments, 10);
+        assert_eq!(room.read_from(&near).unwrap(), 10);
+        assert_eq!(room.read_at(0, &mut came), Ok(10));
+        assert_eq!(came, [7; 10]);
+    }
+    near.flush().unwrap();
+}
+
+#[test]
+fn errors_of_the_system_calls_are_handed_on() {
+    let nowhere = File::open("/dev/null").unwrap();
+    let sent = Gather::with_bytes(&[0; 4], 2, |frame| frame.write_to(&nowhere));
+    assert_eq!(sent.unwrap_err().raw_os_error(), Some(libc::EBADF));
+    let sink = File::options().write(true).open("/dev/null").unwrap();
+    let came = Scatter::with_bytes(&mut [0; 4], |room| room.read_from(&sink));
+    assert_eq!(came.unwrap_err().raw_os_error(), Some(libc::EBADF));
+}
+
+#[test]
+fn a_range_beyond_its_memory_is_no_segment() {
+    let mut bytes = [0; 8];
+    let slice = HostSlice::of_buffer(&mut bytes);
+    assert_eq!(slice.sub(0, 8).map(|part| part.len()), Some(8));
+    for (offset, len) in [(0, 9), (8, 1), (9, 0), (usize::MAX, 2)] {
+        assert!(slice.sub(offset, len).is_none(), "{offset} {len}");
+    }
+}
+
+#[test]
+fn a_header_is_put_in_front_whether_it_fits_the_first_segment_or_not() {
+    for lens in [&[8, 2][..], &[1, 0, 9], &[3, 3, 4]] {
+        let mut bytes = [0; 10];
+        let segments = cut(&mut bytes, lens);
+        put_front(&segments, &[1, 2, 3, 4]).unwrap();
+        assert_eq!(bytes, [1, 2, 3, 4, 0, 0, 0, 0, 0, 0]);
+    }
+}
