@@ -59,6 +59,8 @@ impl DeviceStats {
                 self.control.refusals(*cause),
             ));
         }
+        all.push(("ctrl_kicks".to_owned(), self.control.kicks));
+        all.push(("ctrl_interrupts".to_owned(), self.control.interrupts));
         all.push(("ctrl_limited".to_owned(), self.control.limited));
         all.push(("log_withheld".to_owned(), self.log_withheld));
         all

@@ -10,7 +10,10 @@ use crate::refusal::Refusal;
 pub struct QueueCounters {
     frames: AtomicU64,
     bytes: AtomicU64,
+    batches: AtomicU64,
+    kicks: AtomicU64,
     interrupts: AtomicU64,
+    interrupts_suppressed: AtomicU64,
     limited: AtomicU64,
     drops: [AtomicU64; DropCause::COUNT],
     refusals: [AtomicU64; Refusal::COUNT],
@@ -30,7 +33,10 @@ impl QueueCounters {
         QueueStats {
             frames: self.frames(),
             bytes: self.bytes(),
+            batches: self.batches(),
+            kicks: self.kicks(),
             interrupts: self.interrupts(),
+            interrupts_suppressed: self.interrupts_suppressed(),
             limited: self.limited(),
             drops: self.drops.each_ref().map(|drops| drops.load(Relaxed)),
             refusals: self.refusals.each_ref().map(|count| count.load(Relaxed)),
@@ -49,10 +55,29 @@ impl QueueCounters {
         self.bytes.load(Relaxed)
     }
 
+    /// Batches in which a frame passed or a command was answered.
+    #[must_use]
+    pub fn batches(&self) -> u64 {
+        self.batches.load(Relaxed)
+    }
+
+    /// Notifications of the driver that were seen; several that come before the worker looks are
+    /// one.
+    #[must_use]
+    pub fn kicks(&self) -> u64 {
+        self.kicks.load(Relaxed)
+    }
+
     /// Batches after which the driver asked for an interrupt.
     #[must_use]
     pub fn interrupts(&self) -> u64 {
         self.interrupts.load(Relaxed)
+    }
+
+    /// Batches in which something passed, and after which the driver asked for no interrupt.
+    #[must_use]
+    pub fn interrupts_suppressed(&self) -> u64 {
+        self.interrupts_suppressed.load(Relaxed)
     }
 
     /// Number of times that the rate limiter stopped the queue.
@@ -87,8 +112,21 @@ impl QueueCounters {
         }
     }
 
-    pub(crate) fn add_interrupt(&self) {
-        add(&self.interrupts, 1);
+    /// Counts that a batch of `frames` was shown to the driver. `interrupt` says whether it asks
+    /// for one, as it may for chains that were given back unused as well.
+    #[inline]
+    pub(crate) fn add_published(&self, frames: u64, interrupt: bool) {
+        let passed = u64::from(frames > 0);
+        add(&self.batches, passed);
+        if interrupt {
+            add(&self.interrupts, 1);
+        } else {
+            add(&self.interrupts_suppressed, passed);
+        }
+    }
+
+    pub(crate) fn add_kick(&self) {
+        add(&self.kicks, 1);
     }
 
     pub(crate) fn add_limited(&self) {
@@ -112,8 +150,14 @@ pub struct QueueStats {
     pub frames: u64,
     /// Bytes of these frames, headers not counted, or of these commands.
     pub bytes: u64,
+    /// Batches in which a frame passed or a command was answered.
+    pub batches: u64,
+    /// Notifications of the driver that were seen.
+    pub kicks: u64,
     /// Batches after which the driver asked for an interrupt.
     pub interrupts: u64,
+    /// Batches in which something passed, and after which the driver asked for no interrupt.
+    pub interrupts_suppressed: u64,
     /// Number of times that the rate limiter stopped the queue.
     pub limited: u64,
     drops: [u64; DropCause::COUNT],
@@ -150,7 +194,10 @@ impl QueueStats {
         let whole = [
             ("frames", self.frames),
             ("bytes", self.bytes),
+            ("batches", self.batches),
+            ("kicks", self.kicks),
             ("interrupts", self.interrupts),
+            ("interrupts_suppressed", self.interrupts_suppressed),
             ("limited", self.limited),
         ];
         let drops = DropCause::all().map(|cause| (cause.name(), self.drops(cause)));
@@ -165,7 +212,10 @@ impl Default for QueueStats {
         Self {
             frames: 0,
             bytes: 0,
+            batches: 0,
+            kicks: 0,
             interrupts: 0,
+            interrupts_suppressed: 0,
             limited: 0,
             drops: [0; DropCause::COUNT],
             refusals: [0; Refusal::COUNT],
@@ -177,7 +227,10 @@ impl std::ops::AddAssign<&Self> for QueueStats {
     fn add_assign(&mut self, other: &Self) {
         self.frames += other.frames;
         self.bytes += other.bytes;
+        self.batches += other.batches;
+        self.kicks += other.kicks;
         self.interrupts += other.interrupts;
+        self.interrupts_suppressed += other.interrupts_suppressed;
         self.limited += other.limited;
         for (sum, count) in self.drops.iter_mut().zip(other.drops) {
             *sum += count;

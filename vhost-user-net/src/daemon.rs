@@ -9,6 +9,8 @@
 //! | [`device_plan`] | the devices that a command line describes |
 //! | [`listener`] | a socket to listen at: its path, who may connect, when to accept |
 //! | [`control_socket`] | an operator's commands to the running daemon |
+//! | [`metrics`] | counters and states in Prometheus' text format |
+//! | [`metrics_socket`] | the endpoint that gives them to who asks |
 //! | `event_loop` | the one wait of a device's thread |
 //! | `receiver_process` | the process that receives a front-end's messages |
 //! | [`serve`] | where the front-ends of a device come from, and the conversations with them |
@@ -23,6 +25,8 @@ mod event_loop;
 pub mod groups;
 pub mod listener;
 pub mod log_text;
+pub mod metrics;
+pub mod metrics_socket;
 pub mod rate_limits;
 mod receiver_process;
 pub mod serve;

@@ -23,7 +23,7 @@ pub use self::process::{
 };
 pub(crate) use self::process::{inherit_standard_only, is_shortage, shortage_advice};
 pub use self::socket::{SocketKind, connect, unix_stream_kind};
-pub(crate) use self::socket::{bind, is_unix_stream_pair, listen};
+pub(crate) use self::socket::{accept, bind, is_unix_stream_pair, listen};
 
 /// Most file descriptors that one message may carry.
 pub const MAX_FDS: usize = 32;

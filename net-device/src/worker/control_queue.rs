@@ -136,7 +136,10 @@ impl Worker for CtrlWorker {
         turn
     }
 
-    fn on_event(&mut self, _event: Event) {
+    fn on_event(&mut self, event: Event) {
+        if event.source == Source::CtrlKick {
+            self.queue.engine.count_kick();
+        }
         self.kicked = true;
     }
 

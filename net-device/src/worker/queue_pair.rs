@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use net_queue::{DropCause, FrameBackend, FrameFilter, LinkConfig, Stop};
+use net_queue::{DropCause, Engine, FrameBackend, FrameFilter, LinkConfig, Stop};
 
 use crate::clock::now_ns;
 use crate::error::ActivateError;
@@ -276,7 +276,9 @@ impl Worker for PairWorker {
     fn on_event(&mut self, event: Event) {
         match event.source {
             // Any event ends the wait for the driver.
-            Source::Owner | Source::CtrlKick | Source::RxKick | Source::TxKick => {}
+            Source::Owner | Source::CtrlKick => {}
+            Source::RxKick => self.rx.iter().for_each(|rx| rx.engine.count_kick()),
+            Source::TxKick => self.tx.iter().for_each(|tx| tx.engine.count_kick()),
             Source::RxTimer => self.rx.iter_mut().for_each(|rx| rx.mark_ready(Wait::Timer)),
             Source::TxTimer => self.tx.iter_mut().for_each(|tx| tx.mark_ready(Wait::Timer)),
             Source::Backend => {

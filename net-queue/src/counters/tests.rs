@@ -5,7 +5,7 @@ fn every_value_has_a_name_of_its_own() {
     let stats = QueueStats::default();
     let names: std::collections::BTreeSet<_> = stats.iter().map(|(name, _)| name).collect();
     assert_eq!(names.len(), stats.iter().count());
-    assert_eq!(names.len(), 4 + DropCause::COUNT + Refusal::COUNT);
+    assert_eq!(names.len(), 7 + DropCause::COUNT + Refusal::COUNT);
 }
 
 #[test]
@@ -13,10 +13,13 @@ fn values_are_those_that_were_counted_and_sums_add_each() {
     let queues = [1, 10].map(|scale| {
         let queue = QueueCounters::default();
         queue.add_batch(scale, 100 * scale);
+        queue.add_published(scale, false);
+        queue.add_kick();
         for _ in 0..scale {
             queue.add_limited();
         }
-        queue.add_interrupt();
+        queue.add_published(0, true);
+        queue.add_published(0, false);
         queue.add_drop(DropCause::Mtu);
         queue.add_refusal(Refusal::Host);
         queue
@@ -28,7 +31,10 @@ fn values_are_those_that_were_counted_and_sums_add_each() {
         [
             ("frames", 11),
             ("bytes", 1100),
+            ("batches", 2),
+            ("kicks", 2),
             ("interrupts", 2),
+            ("interrupts_suppressed", 2),
             ("limited", 11),
             ("drop_mtu", 2),
             ("refused_host", 2),

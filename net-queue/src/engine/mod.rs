@@ -50,6 +50,9 @@ pub trait Engine {
 
     /// Fault that stopped this queue, if any.
     fn fault(&self) -> Option<QueueFault>;
+
+    /// Counts a notification of the driver: the engine does not see it come.
+    fn count_kick(&self);
 }
 
 /// Bound of the work of one call.

@@ -175,9 +175,7 @@ impl<R: Ring> TxEngine<R> {
             }
         };
         let interrupt = self.ring.publish();
-        if interrupt {
-            self.path.counters.add_interrupt();
-        }
+        self.path.counters.add_published(0, interrupt);
         Outcome {
             stop,
             frames: 0,
@@ -203,6 +201,10 @@ impl<R: Ring> Engine for TxEngine<R> {
 
     fn fault(&self) -> Option<QueueFault> {
         self.path.fault
+    }
+
+    fn count_kick(&self) {
+        self.path.counters.add_kick();
     }
 }
 
@@ -275,9 +277,7 @@ where
         };
         path.counters.add_batch(frames, bytes);
         let interrupt = ring.publish();
-        if interrupt {
-            path.counters.add_interrupt();
-        }
+        path.counters.add_published(frames, interrupt);
         Outcome {
             stop,
             frames,

@@ -14,6 +14,7 @@ use net_device::{Features, LimitScope, MacAddr, NetConfig, TapConfig};
 
 use crate::daemon::groups::Membership;
 use crate::daemon::listener::Access;
+use crate::daemon::metrics_socket::MetricsAddress;
 use crate::daemon::rate_limits::Limits;
 use crate::protocol::wire::MAX_RINGS;
 
@@ -213,6 +214,11 @@ pub struct ServeArgs {
     /// Socket for commands to the running daemon: line by line, "help" lists them
     #[arg(long, value_name = "PATH")]
     pub control_path: Option<PathBuf>,
+
+    /// Serve the counters of all devices for Prometheus at a socket, or at an address such as
+    /// 127.0.0.1:9101, which whoever reaches it can read; for one device of the process
+    #[arg(long, value_name = "unix:PATH|ADDRESS")]
+    pub metrics: Option<MetricsAddress>,
 
     /// Rate limits.
     #[command(flatten)]

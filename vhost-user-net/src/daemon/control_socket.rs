@@ -120,7 +120,8 @@ impl ControlSocket {
     fn accept(&mut self, name: &str) {
         let Some(bound) = &mut self.bound else { return };
         let client = bound.accept(name);
-        match client.and_then(|socket| socket.map(Client::new).transpose()) {
+        match client.and_then(|socket| socket.map(|socket| Client::new(socket.into())).transpose())
+        {
             Ok(None) => {}
             Ok(Some(client)) => {
                 if self.clients.len() >= MAX_CLIENTS {

@@ -26,6 +26,9 @@ pub enum PlanError {
     /// One of their groups cannot be.
     #[error(transparent)]
     Group(#[from] GroupError),
+    /// An option of the process that several devices give.
+    #[error("{0} is an option of the process; give it at one device")]
+    Repeated(&'static str),
 }
 
 /// Failures to open what an option names.
@@ -58,6 +61,9 @@ pub struct DevicePlan<'a> {
 /// # Errors
 /// A device or a group cannot be.
 pub fn plan<'a>(all: &[&'a ServeArgs]) -> Result<Vec<DevicePlan<'a>>, PlanError> {
+    if all.iter().filter(|args| args.metrics.is_some()).count() > 1 {
+        return Err(PlanError::Repeated("--metrics"));
+    }
     let places: Vec<_> = all.iter().map(|args| args.group.as_ref()).collect();
     let groups = groups::form(&places)?;
     let numbered = all.iter().zip(groups).enumerate();

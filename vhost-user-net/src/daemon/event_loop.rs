@@ -1,4 +1,5 @@
-//! The one wait of a device's thread: the end, an operator, and whatever else the caller waits for.
+//! The one wait of a device's thread: the end, an operator, who reads metrics, and whatever else
+//! the caller waits for.
 
 use std::fs::File;
 use std::io;
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 use net_device::NetDevice;
 
 use crate::daemon::control_socket::ControlSocket;
+use crate::daemon::metrics_socket::MetricsSocket;
 use crate::daemon::receiver_process::{LeavingReceiver, ReceiverProcess};
 use crate::sys::{self, Interest, Termination, Wanted};
 
@@ -32,6 +34,7 @@ pub(crate) struct EventLoop<'a> {
     /// The receiver of the front-end that was there before.
     leaving: Option<LeavingReceiver>,
     overdue_receivers: u64,
+    metrics: Option<MetricsSocket>,
 }
 
 impl<'a> EventLoop<'a> {
@@ -42,6 +45,7 @@ impl<'a> EventLoop<'a> {
             control: None,
             leaving: None,
             overdue_receivers: 0,
+            metrics: None,
         }
     }
 
@@ -83,6 +87,11 @@ impl<'a> EventLoop<'a> {
         }
     }
 
+    /// Serves the metrics of all devices during waits.
+    pub(crate) fn set_metrics(&mut self, metrics: Option<MetricsSocket>) {
+        self.metrics = metrics;
+    }
+
     /// Waits once for those of `own` that are there, at most `timeout_ms`, and returns which of
     /// them are ready. An operator who asks for something meanwhile is answered, about `device`.
     pub(crate) fn wait<const N: usize>(
@@ -96,11 +105,15 @@ impl<'a> EventLoop<'a> {
         wanted.extend(own.iter().flatten());
         wanted.extend(self.leaving.iter().map(LeavingReceiver::wanted));
         wanted.extend(self.control.iter().flat_map(ControlSocket::wanted));
+        let before_metrics = wanted.len();
+        wanted.extend(self.metrics.iter().flat_map(MetricsSocket::wanted));
         let pause = self.control.as_ref().and_then(ControlSocket::pause_ms);
-        let timeout = timeout_ms.into_iter().chain(pause).min();
-        let mut ready = sys::wait(&wanted, timeout)
-            .map_err(Stop::System)?
-            .into_iter();
+        let deadline = self.metrics.as_ref().and_then(MetricsSocket::timeout_ms);
+        let timeout = timeout_ms.into_iter().chain(pause).chain(deadline).min();
+        let mut ready = sys::wait(&wanted, timeout).map_err(Stop::System)?;
+        let time_is_up = !ready.contains(&true);
+        let metrics = ready.split_off(before_metrics);
+        let mut ready = ready.into_iter();
         let mut next = || ready.next().unwrap_or(false);
         let (terminated, lost) = (next(), next());
         let own = own.map(|wanted| wanted.is_some() && next());
@@ -117,6 +130,11 @@ impl<'a> EventLoop<'a> {
             && ready.any(|ready| ready)
         {
             control.serve(device);
+        }
+        if let Some(endpoint) = &mut self.metrics
+            && (time_is_up || metrics.contains(&true))
+        {
+            endpoint.serve();
         }
         Ok(own)
     }

@@ -6,9 +6,9 @@
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -106,7 +106,7 @@ pub struct BoundListener {
     // First, so that it goes while the socket still keeps the inode from being that of another
     // file.
     _path: Option<OwnPath>,
-    listener: UnixListener,
+    listener: OwnedFd,
     /// The end of a pause after an attempt for which there was no descriptor.
     paused_until: Option<Instant>,
     /// True if such an attempt was the last one.
@@ -150,7 +150,7 @@ impl BoundListener {
         if !own.is_there() {
             return Err(ListenError::InUse(path.to_owned()));
         }
-        Ok(Self::new(listener, Some(own)))
+        Ok(Self::new(listener.into(), Some(own)))
     }
 
     /// Takes over a listening socket that was inherited, whose path is somebody else's affair.
@@ -160,10 +160,15 @@ impl BoundListener {
     pub fn inherited(listener: UnixListener) -> io::Result<Self> {
         // A client may be gone between the wait and the accept, which then must not block.
         listener.set_nonblocking(true)?;
-        Ok(Self::new(listener, None))
+        Ok(Self::without_path(listener.into()))
     }
 
-    fn new(listener: UnixListener, path: Option<OwnPath>) -> Self {
+    /// Takes a listening socket that does not block and has no path to look after.
+    pub(crate) fn without_path(listener: OwnedFd) -> Self {
+        Self::new(listener, None)
+    }
+
+    fn new(listener: OwnedFd, path: Option<OwnPath>) -> Self {
         Self {
             _path: path,
             listener,
@@ -197,12 +202,12 @@ impl BoundListener {
     ///
     /// # Errors
     /// The socket cannot be used any more.
-    pub(crate) fn accept(&mut self, name: &str) -> io::Result<Option<UnixStream>> {
+    pub(crate) fn accept(&mut self, name: &str) -> io::Result<Option<OwnedFd>> {
         if self.pause_ms().is_some() {
             return Ok(None);
         }
-        match self.listener.accept() {
-            Ok((socket, _)) => {
+        match sys::accept(self.listener.as_fd()) {
+            Ok(socket) => {
                 (self.paused_until, self.short) = (None, false);
                 Ok(Some(socket))
             }
@@ -290,10 +295,16 @@ fn claim(path: &Path) -> Result<(), ListenError> {
     Ok(())
 }
 
-/// Errors that say nothing about the socket.
+/// Errors that say nothing about the socket. Of a connection that waits to be accepted, the kernel
+/// tells what has become of it.
 pub(crate) fn is_transient(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted
+        io::ErrorKind::WouldBlock
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::NetworkDown
     )
 }

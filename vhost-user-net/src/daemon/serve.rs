@@ -21,6 +21,8 @@ use crate::daemon::control_socket::ControlSocket;
 use crate::daemon::event_loop::{EventLoop, Stop};
 use crate::daemon::listener::{Access, BoundListener, ListenError};
 use crate::daemon::log_text::{chain, name_of};
+use crate::daemon::metrics::FrontEnds;
+use crate::daemon::metrics_socket::MetricsSocket;
 use crate::daemon::receiver_process::ReceiverProcess;
 use crate::protocol::connection::{Connection, ConnectionError, Message};
 use crate::protocol::session::{Session, SessionError};
@@ -142,6 +144,7 @@ pub struct Server<'a> {
     name: String,
     /// For those that a front-end can cause.
     log: Arc<LogLimit>,
+    front_ends: Arc<FrontEnds>,
 }
 
 impl<'a> Server<'a> {
@@ -154,6 +157,7 @@ impl<'a> Server<'a> {
         Self {
             name: name_of(device),
             log: device.log_limit(),
+            front_ends: Arc::default(),
             device,
             events: EventLoop::new(termination, worker_lost),
             receiving: Receiving::Here,
@@ -173,6 +177,20 @@ impl<'a> Server<'a> {
     #[must_use]
     pub fn with_receivers(mut self) -> Self {
         self.receiving = Receiving::Apart;
+        self
+    }
+
+    /// The same daemon, which serves the metrics of the process besides.
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: Option<MetricsSocket>) -> Self {
+        self.events.set_metrics(metrics);
+        self
+    }
+
+    /// The same daemon, which counts its front-ends at `front_ends`.
+    #[must_use]
+    pub fn counting(mut self, front_ends: Arc<FrontEnds>) -> Self {
+        self.front_ends = front_ends;
         self
     }
 
@@ -199,7 +217,7 @@ impl<'a> Server<'a> {
             let Some(socket) = bound.accept(&self.name)? else {
                 continue;
             };
-            if self.converse(socket)? == End::Short {
+            if self.converse(socket.into())? == End::Short {
                 bound.pause();
             }
         }
@@ -231,7 +249,9 @@ impl<'a> Server<'a> {
     /// Serves one front-end, and says what the device has moved and dropped until then.
     fn converse(&mut self, socket: UnixStream) -> Result<End, ServeError> {
         log_limited!(self.log, Info, "{}: a front-end is there", self.name);
+        self.front_ends.begin();
         let end = self.session_loop(socket);
+        self.front_ends.end();
         let counters = self.device.counters();
         let counted = counters.iter().filter(|(_, count)| *count > 0);
         let list: Vec<_> = counted

@@ -9,6 +9,7 @@ use std::error::Error;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::{mem, thread};
 
 use log::{debug, warn};
@@ -17,6 +18,9 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::daemon::control_socket::ControlSocket;
 use crate::daemon::device_plan::DevicePlan;
+use crate::daemon::log_text::name_of;
+use crate::daemon::metrics::{FrontEnds, Reported};
+use crate::daemon::metrics_socket::MetricsSocket;
 use crate::daemon::serve::{ServeError, Server, Source};
 use crate::protocol::interrupts::signal;
 use crate::sys::{self, Termination};
@@ -44,6 +48,8 @@ pub fn run(plans: &[DevicePlan<'_>]) -> Result<(), Box<dyn Error>> {
     for plan in plans {
         sockets.extend(plan.sockets()?.map(|sockets| (plan, sockets)));
     }
+    let metrics = plans.iter().find_map(|plan| plan.args.metrics.as_ref());
+    let metrics = metrics.map(MetricsSocket::listen).transpose()?;
     let mut devices = Vec::new();
     for (plan, (source, control)) in sockets {
         let device = plan.device(&exit)?;
@@ -58,9 +64,42 @@ pub fn run(plans: &[DevicePlan<'_>]) -> Result<(), Box<dyn Error>> {
             source,
             control,
             receivers: true,
+            front_ends: Arc::default(),
+            metrics: None,
         });
     }
+    if let Some(metrics) = metrics {
+        let _ = writeln!(
+            io::stderr(),
+            "vhost-user-net: metrics at {}",
+            metrics.address()
+        );
+        assign(metrics, &mut devices);
+    }
     Ok(serve(devices, &termination, &lost)?)
+}
+
+/// Has the metrics of all `devices` served by the thread of one of them: one that may have more
+/// than one front-end, since its thread lives as long as the process.
+fn assign(metrics: MetricsSocket, devices: &mut [ServedDevice]) {
+    let mut reported: Vec<Reported> = Vec::new();
+    for device in devices.iter() {
+        let mut name = name_of(&device.device);
+        if reported.iter().any(|other| other.name == name) {
+            // Queues of one tap may have been given to several devices.
+            name = format!("{name}/{}", device.device.config().id);
+        }
+        reported.push(Reported {
+            name,
+            device: device.device.handle(),
+            front_ends: device.front_ends.clone(),
+        });
+    }
+    let stays = |device: &ServedDevice| !matches!(device.source, Source::Connected(_));
+    let place = devices.iter().position(stays).unwrap_or(0);
+    if let Some(device) = devices.get_mut(place) {
+        device.metrics = Some(metrics.reporting(reported));
+    }
 }
 
 /// A device, where its front-ends come from, and its operator.
@@ -71,6 +110,9 @@ struct ServedDevice {
     control: Option<ControlSocket>,
     /// Each front-end's messages are received in a process of their own.
     receivers: bool,
+    front_ends: Arc<FrontEnds>,
+    /// Of all devices.
+    metrics: Option<MetricsSocket>,
 }
 
 impl ServedDevice {
@@ -78,11 +120,14 @@ impl ServedDevice {
     /// have.
     fn serve(mut self, termination: &Termination, lost: &File) -> Result<(), ServeError> {
         let shutdown = ShutdownOnDrop(lost);
-        let mut server = Server::new(&mut self.device, termination, lost);
+        let mut server = Server::new(&mut self.device, termination, lost)
+            .with_control(self.control)
+            .with_metrics(self.metrics)
+            .counting(self.front_ends);
         if self.receivers {
             server = server.with_receivers();
         }
-        server.with_control(self.control).run(self.source)?;
+        server.run(self.source)?;
         mem::forget(shutdown);
         Ok(())
     }

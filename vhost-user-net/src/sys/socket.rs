@@ -103,3 +103,11 @@ pub(crate) fn listen(socket: OwnedFd) -> io::Result<UnixListener> {
     net::listen(&socket, BACKLOG)?;
     Ok(socket.into())
 }
+
+/// Accepts one connection from a listening socket. The new socket blocks, whatever the other does.
+///
+/// # Errors
+/// The kernel's error.
+pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    Ok(net::accept_with(listener, SocketFlags::CLOEXEC)?)
+}

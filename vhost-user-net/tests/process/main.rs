@@ -319,3 +319,40 @@ fn a_file_that_is_closed_in_time_is_refused_for_what_it_is() {
     front_end.is_cut_off();
     assert_eq!(rings(&connect(&daemon)), 3);
 }
+
+/// Scrapes the metrics of a daemon that serves them at a path.
+fn metrics(daemon: &Daemon) -> String {
+    let mut scraper = UnixStream::connect(daemon.path("metrics.sock")).unwrap();
+    scraper.set_read_timeout(Some(LIMIT)).unwrap();
+    scraper
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        .unwrap();
+    let mut told = String::new();
+    scraper.read_to_string(&mut told).unwrap();
+    told
+}
+
+#[test]
+fn metrics_tell_of_every_device_whoever_is_connected() {
+    let options = "--tap vmtap0 --metrics unix:metrics.sock \
+                   --and --socket-path other.sock --tap vmtap1";
+    let mut daemon = Daemon::serve(&options.split_whitespace().collect::<Vec<_>>());
+    daemon.log_with("metrics at unix:metrics.sock");
+    let connected = |tap: &str, there: u8| {
+        format!("vhost_user_net_front_end_connected{{device=\"{tap}\"}} {there}\n")
+    };
+    let told = metrics(&daemon);
+    assert!(told.contains(&connected("vmtap0", 0)) && told.contains(&connected("vmtap1", 0)));
+    let other = UnixStream::connect(daemon.path("other.sock")).unwrap();
+    assert_eq!(rings(&other), 3);
+    let told = metrics(&daemon);
+    assert!(told.contains(&connected("vmtap0", 0)) && told.contains(&connected("vmtap1", 1)));
+    // Its own thread is the one that serves them.
+    let front_end = connect(&daemon);
+    assert_eq!(rings(&front_end), 3);
+    let told = metrics(&daemon);
+    assert!(told.contains(&connected("vmtap0", 1)) && told.contains(&connected("vmtap1", 1)));
+    daemon.signal("TERM");
+    assert!(daemon.wait().success());
+    assert!(!daemon.path("metrics.sock").exists());
+}

@@ -159,9 +159,7 @@ impl<R: Ring> CtrlEngine<R> {
             frames += u64::from(written > 0);
         }
         let interrupt = self.ring.publish();
-        if interrupt {
-            self.counters.add_interrupt();
-        }
+        self.counters.add_published(frames, interrupt);
         Outcome {
             stop,
             frames,
@@ -242,5 +240,9 @@ impl<R: Ring> Engine for CtrlEngine<R> {
 
     fn fault(&self) -> Option<QueueFault> {
         self.fault
+    }
+
+    fn count_kick(&self) {
+        self.counters.add_kick();
     }
 }

@@ -144,6 +144,10 @@ impl<R: Ring> Engine for RxEngine<R> {
     fn fault(&self) -> Option<QueueFault> {
         self.path.fault()
     }
+
+    fn count_kick(&self) {
+        self.path.count_kick();
+    }
 }
 
 /// One call of [`RxEngine::run`].

@@ -423,9 +423,11 @@ impl RxPath {
     pub(super) fn publish<R: Ring>(&self, ring: &mut R, frames: u64, bytes: u64) -> bool {
         self.counters.add_batch(frames, bytes);
         let interrupt = ring.publish();
-        if interrupt {
-            self.counters.add_interrupt();
-        }
+        self.counters.add_published(frames, interrupt);
         interrupt
+    }
+
+    pub(super) fn count_kick(&self) {
+        self.counters.add_kick();
     }
 }

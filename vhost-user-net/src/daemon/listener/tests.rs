@@ -1,5 +1,7 @@
 //! Sockets that are left over, taken, taken over, or for some users only.
 
+use std::os::unix::net::UnixStream;
+
 use super::*;
 
 /// A folder and a path in it.

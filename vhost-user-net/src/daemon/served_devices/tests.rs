@@ -28,6 +28,8 @@ fn device(source: Source) -> ServedDevice {
         source,
         control: None,
         receivers: false,
+        front_ends: Arc::default(),
+        metrics: None,
     }
 }
 

@@ -1,0 +1,295 @@
+//! Counters and states of all devices of the process, in Prometheus' text format.
+//!
+//! The format is a dozen rules, which are all here: a crate for it would bring a registry of its
+//! own, while every value is read from the devices' counters at the moment it is asked for.
+
+use std::fmt::{self, Write};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use net_device::net_queue::Refusal;
+use net_device::{DeviceHandle, DeviceStats, DropCause, QueueStats};
+
+#[cfg(test)]
+mod tests;
+
+/// Media type of the format.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Front-ends that a device has had. Counted by the thread that serves them, read by any.
+#[derive(Debug, Default)]
+pub struct FrontEnds {
+    connected: AtomicBool,
+    total: AtomicU64,
+}
+
+impl FrontEnds {
+    pub(crate) fn begin(&self) {
+        self.total.fetch_add(1, Ordering::Relaxed);
+        self.connected.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn end(&self) {
+        self.connected.store(false, Ordering::Relaxed);
+    }
+
+    /// Returns true while one is connected.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    /// Front-ends so far, with the one that is there.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
+    }
+}
+
+/// A device as it is reported.
+#[derive(Clone, Debug)]
+pub struct Reported {
+    /// Its name, which no other device of the process has.
+    pub name: String,
+    /// Its counters and its state.
+    pub device: DeviceHandle,
+    /// Its front-ends.
+    pub front_ends: Arc<FrontEnds>,
+}
+
+/// Kinds of metrics.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Counter,
+    Gauge,
+}
+
+/// Name of a metric without its prefix, its help, and its value for one queue.
+type QueueMetric = (&'static str, &'static str, fn(&QueueStats) -> u64);
+
+/// Counters that each queue of a pair has.
+const QUEUE: [QueueMetric; 7] = [
+    ("frames", "Frames that passed.", |queue| queue.frames),
+    (
+        "bytes",
+        "Bytes of the frames that passed, virtio-net headers not counted.",
+        |queue| queue.bytes,
+    ),
+    (
+        "batches",
+        "Batches in which a frame passed; frames by batches is their mean size.",
+        |queue| queue.batches,
+    ),
+    (
+        "kicks",
+        "Notifications of the driver that were seen; several in a row are one.",
+        |queue| queue.kicks,
+    ),
+    (
+        "interrupts",
+        "Batches after which the driver was interrupted.",
+        |queue| queue.interrupts,
+    ),
+    (
+        "interrupts_suppressed",
+        "Batches after which the driver wished no interrupt.",
+        |queue| queue.interrupts_suppressed,
+    ),
+    (
+        "rate_limited",
+        "Times that a rate limit stopped the queue.",
+        |queue| queue.limited,
+    ),
+];
+
+/// Counters of the control queue.
+const CONTROL: [QueueMetric; 4] = [
+    ("control_commands", "Control commands.", |queue| {
+        queue.frames
+    }),
+    (
+        "control_kicks",
+        "Notifications of the driver for its control queue.",
+        |queue| queue.kicks,
+    ),
+    (
+        "control_interrupts",
+        "Interrupts for the control queue.",
+        |queue| queue.interrupts,
+    ),
+    (
+        "control_rate_limited",
+        "Times that the limit for control commands stopped the control queue.",
+        |queue| queue.limited,
+    ),
+];
+
+/// Causes of drops as label values.
+static DROPS: LazyLock<Vec<(DropCause, &str)>> = LazyLock::new(|| {
+    let named = DropCause::all().map(|cause| (cause, cause.name()));
+    named
+        .map(|(cause, name)| (cause, name.trim_start_matches("drop_")))
+        .collect()
+});
+
+/// All metrics of `devices`, as one page.
+#[must_use]
+pub fn page(devices: &[Reported]) -> String {
+    let stats: Vec<_> = devices.iter().map(|it| (it, it.device.stats())).collect();
+    let mut page = Page(String::new());
+    page.family("info", Kind::Gauge, "Version of the daemon.");
+    page.sample("info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+    states(&mut page, devices);
+    for (name, help, value) in QUEUE {
+        let name = format!("{name}_total");
+        page.family(&name, Kind::Counter, help);
+        for_each_queue(&stats, |labels, queue| {
+            page.sample(&name, labels, value(queue));
+        });
+    }
+    let help = "Frames and chains that were dropped, by cause.";
+    page.family("drops_total", Kind::Counter, help);
+    for_each_queue(&stats, |&[device, direction, queue], counted| {
+        for &(cause, name) in &*DROPS {
+            let labels = [device, direction, queue, ("cause", name)];
+            page.sample("drops_total", &labels, counted.drops(cause));
+        }
+    });
+    control(&mut page, &stats);
+    page.0
+}
+
+/// Calls `report` with the labels and the counters of each queue.
+fn for_each_queue(
+    devices: &[(&Reported, DeviceStats)],
+    mut report: impl FnMut(&[(&str, &str); 3], &QueueStats),
+) {
+    for (device, stats) in devices {
+        for (direction, queues) in [("rx", &stats.rx), ("tx", &stats.tx)] {
+            for (number, queue) in queues.iter().enumerate() {
+                let labels = [
+                    ("device", device.name.as_str()),
+                    ("direction", direction),
+                    ("queue", &number.to_string()),
+                ];
+                report(&labels, queue);
+            }
+        }
+    }
+}
+
+fn states(page: &mut Page, devices: &[Reported]) {
+    type State = (&'static str, Kind, &'static str, fn(&Reported) -> u64);
+    let states: [State; 4] = [
+        (
+            "link_up",
+            Kind::Gauge,
+            "Whether the driver is shown a link that is up.",
+            |it| it.device.is_link_up().into(),
+        ),
+        (
+            "needs_reset",
+            Kind::Gauge,
+            "Whether the device has failed and waits for the driver to reset it.",
+            |it| it.device.needs_reset().into(),
+        ),
+        (
+            "front_end_connected",
+            Kind::Gauge,
+            "Whether a front-end is connected.",
+            |it| it.front_ends.is_connected().into(),
+        ),
+        (
+            "front_ends_total",
+            Kind::Counter,
+            "Front-ends that have connected.",
+            |it| it.front_ends.total(),
+        ),
+    ];
+    for (name, kind, help, value) in states {
+        page.family(name, kind, help);
+        for device in devices {
+            page.sample(name, &[("device", &device.name)], value(device));
+        }
+    }
+}
+
+/// The control queues, and what is left of the devices.
+fn control(page: &mut Page, devices: &[(&Reported, DeviceStats)]) {
+    for (name, help, value) in CONTROL {
+        let name = format!("{name}_total");
+        page.family(&name, Kind::Counter, help);
+        for (device, stats) in devices {
+            page.sample(&name, &[("device", &device.name)], value(&stats.control));
+        }
+    }
+    let help = "Control commands that were answered with an error, by cause.";
+    page.family("control_refused_total", Kind::Counter, help);
+    for (device, stats) in devices {
+        for cause in Refusal::ALL {
+            let name = cause.name().trim_start_matches("refused_");
+            let labels = [("device", device.name.as_str()), ("cause", name)];
+            let count = stats.control.refusals(*cause);
+            page.sample("control_refused_total", &labels, count);
+        }
+    }
+    let help = "Chains of the control queue that were of no use, by cause.";
+    page.family("control_drops_total", Kind::Counter, help);
+    for (device, stats) in devices {
+        for &(cause, name) in &*DROPS {
+            let labels = [("device", device.name.as_str()), ("cause", name)];
+            page.sample("control_drops_total", &labels, stats.control.drops(cause));
+        }
+    }
+    let help = "Lines of the log that were withheld.";
+    page.family("log_withheld_total", Kind::Counter, help);
+    for (device, stats) in devices {
+        let labels = [("device", device.name.as_str())];
+        page.sample("log_withheld_total", &labels, stats.log_withheld);
+    }
+}
+
+/// A page that is being written.
+struct Page(String);
+
+impl Page {
+    fn family(&mut self, name: &str, kind: Kind, help: &str) {
+        let kind = match kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+        };
+        self.write(format_args!("# HELP vhost_user_net_{name} {help}\n"));
+        self.write(format_args!("# TYPE vhost_user_net_{name} {kind}\n"));
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
+        self.write(format_args!("vhost_user_net_{name}"));
+        for (number, (label, text)) in labels.iter().enumerate() {
+            let begin = if number == 0 { '{' } else { ',' };
+            self.write(format_args!("{begin}{label}=\"{}\"", Escaped(text)));
+        }
+        self.write(format_args!("}} {value}\n"));
+    }
+
+    fn write(&mut self, text: fmt::Arguments<'_>) {
+        // Writing to a string does not fail.
+        let _ = self.0.write_fmt(text);
+    }
+}
+
+/// A label's value, as it stands between its quotes.
+struct Escaped<'a>(&'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for letter in self.0.chars() {
+            match letter {
+                '\\' => f.write_str("\\\\")?,
+                '"' => f.write_str("\\\"")?,
+                '\n' => f.write_str("\\n")?,
+                other => f.write_char(other)?,
+            }
+        }
+        Ok(())
+    }
+}
