@@ -5,6 +5,8 @@
 //! | [`args`] | the command line |
 //! | [`rate_limits`] | rate limits as words |
 //! | [`groups`] | budgets that devices share |
+//! | [`inherited`] | descriptors that were handed over, by number or by name |
+//! | [`exit_status`] | the status that the process ends with |
 //! | [`capture`] | frames to a file |
 //! | [`device_plan`] | the devices that a command line describes |
 //! | [`listener`] | a socket to listen at: its path, who may connect, when to accept |
@@ -22,7 +24,9 @@ pub mod capture;
 pub mod control_socket;
 pub mod device_plan;
 mod event_loop;
+pub mod exit_status;
 pub mod groups;
+pub mod inherited;
 pub mod listener;
 pub mod log_text;
 pub mod metrics;

@@ -9,7 +9,7 @@ use clap::CommandFactory;
 use clap::error::ErrorKind;
 use vhost_user_net::daemon::args::{CommandLine, ServeArgs, Task};
 use vhost_user_net::daemon::log_text::chain;
-use vhost_user_net::daemon::{device_plan, served_devices};
+use vhost_user_net::daemon::{device_plan, exit_status, served_devices};
 use vhost_user_net::protocol::receiver;
 
 fn main() -> ExitCode {
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(io::stderr(), "vhost-user-net: {}", chain(error.as_ref()));
-            ExitCode::FAILURE
+            ExitCode::from(exit_status::of(error.as_ref()))
         }
     }
 }

@@ -13,6 +13,7 @@ use net_device::rate_limiter::{RateError, TokenBucketConfig};
 use net_device::{Features, LimitScope, MacAddr, NetConfig, TapConfig};
 
 use crate::daemon::groups::Membership;
+use crate::daemon::inherited::Inherited;
 use crate::daemon::listener::Access;
 use crate::daemon::metrics_socket::MetricsAddress;
 use crate::daemon::rate_limits::Limits;
@@ -158,9 +159,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "GROUP", conflicts_with_all = ["fd", "client"])]
     pub socket_group: Option<String>,
 
-    /// Inherited socket, listening or connected
-    #[arg(long, value_name = "N")]
-    pub fd: Option<i32>,
+    /// Inherited socket, listening or connected: its number, or the name that the service manager
+    /// gives it (FileDescriptorName= of a unit)
+    #[arg(long, value_name = "N|NAME")]
+    pub fd: Option<Inherited>,
 
     /// Print what this back-end is, as JSON, and exit
     #[arg(long)]
@@ -174,9 +176,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "NAME", required_unless_present_any = ["tap_fd", "print_capabilities"])]
     pub tap: Option<String>,
 
-    /// Inherited taps, one for each queue pair
-    #[arg(long, value_name = "N", value_delimiter = ',', conflicts_with_all = ["tap", "tap_addr", "host_mac"])]
-    pub tap_fd: Vec<i32>,
+    /// Inherited taps, one for each queue pair: numbers, or a name that the service manager gives
+    /// them
+    #[arg(long, value_name = "N|NAME", value_delimiter = ',', conflicts_with_all = ["tap", "tap_addr", "host_mac"])]
+    pub tap_fd: Vec<Inherited>,
 
     /// Address of the host's end, for a tap that is created
     #[arg(long, value_name = "CIDR")]
@@ -310,10 +313,11 @@ impl ServeArgs {
 impl fmt::Display for ServeArgs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "queue pairs: {}, ", self.queue_pairs)?;
-        match (&self.socket_path, self.fd) {
+        match (&self.socket_path, &self.fd) {
             (Some(path), _) if self.client => write!(f, "for the front-end at {}", path.display()),
             (Some(path), _) => write!(f, "at {}", path.display()),
-            (None, fd) => write!(f, "on descriptor {}", fd.unwrap_or(-1)),
+            (None, Some(fd)) => write!(f, "on descriptor {fd}"),
+            (None, None) => f.write_str("to nobody"),
         }
     }
 }

@@ -86,10 +86,10 @@ impl DevicePlan<'_> {
     /// Opens what has no effect on the network.
     pub(super) fn sockets(&self) -> Result<Option<(Source, Option<ControlSocket>)>, ServeError> {
         let args = self.args;
-        let source = match (&args.socket_path, args.fd) {
+        let source = match (&args.socket_path, &args.fd) {
             (Some(path), _) if args.client => Source::Client(path.clone()),
             (Some(path), _) => Source::listen(path, &args.access())?,
-            (None, Some(fd)) => Source::inherit(fd)?,
+            (None, Some(fd)) => Source::inherit(fd.one()?)?,
             (None, None) => return Ok(None),
         };
         let control = args.control_path.as_ref();
@@ -123,9 +123,13 @@ fn open(args: &ServeArgs, device: NetDeviceBuilder<'_>) -> Result<NetDevice, Box
     if args.tap_fd.is_empty() {
         return Ok(device.build_on_tap(&args.tap())?);
     }
-    let own = args.tap_fd.iter().map(|fd| {
-        let failed = |source| OpenError::TapDescriptor { fd: *fd, source };
-        sys::duplicate(*fd).map_err(failed)
+    let mut numbers = Vec::new();
+    for fd in &args.tap_fd {
+        numbers.extend(fd.all()?);
+    }
+    let own = numbers.into_iter().map(|fd| {
+        let failed = |source| OpenError::TapDescriptor { fd, source };
+        sys::duplicate(fd).map_err(failed)
     });
     let own = own.collect::<Result<Vec<_>, _>>()?;
     let borrowed: Vec<_> = own.iter().map(AsFd::as_fd).collect();

@@ -19,6 +19,7 @@ use vhost::vhost_user::message::FrontendReq;
 
 use crate::daemon::control_socket::ControlSocket;
 use crate::daemon::event_loop::{EventLoop, Stop};
+use crate::daemon::inherited::InheritError;
 use crate::daemon::listener::{Access, BoundListener, ListenError};
 use crate::daemon::log_text::{chain, name_of};
 use crate::daemon::metrics::FrontEnds;
@@ -46,6 +47,9 @@ pub enum ServeError {
     /// The descriptor is nothing to serve on.
     #[error("descriptor {0} is not a unix stream socket; pass a listening or a connected one")]
     Descriptor(i32),
+    /// A descriptor that has a name is not there.
+    #[error(transparent)]
+    Inherit(#[from] InheritError),
     /// A signal ends the process. [`Server::run`] does not return it.
     #[error("the process is to end")]
     Terminated,

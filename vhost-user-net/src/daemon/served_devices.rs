@@ -14,6 +14,7 @@ use std::{mem, thread};
 
 use log::{debug, warn};
 use net_device::NetDevice;
+use sd_notify::NotifyState;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::daemon::control_socket::ControlSocket;
@@ -76,7 +77,17 @@ pub fn run(plans: &[DevicePlan<'_>]) -> Result<(), Box<dyn Error>> {
         );
         assign(metrics, &mut devices);
     }
-    Ok(serve(devices, &termination, &lost)?)
+    notify(NotifyState::Ready);
+    let end = serve(devices, &termination, &lost);
+    notify(NotifyState::Stopping);
+    Ok(end?)
+}
+
+/// Tells the service manager, if there is one that wants to know (`NOTIFY_SOCKET`).
+fn notify(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        warn!("the service manager cannot be told: {error}");
+    }
 }
 
 /// Has the metrics of all `devices` served by the thread of one of them: one that may have more

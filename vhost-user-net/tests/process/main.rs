@@ -3,6 +3,7 @@
 
 mod daemon;
 mod fuse;
+mod service;
 
 use std::fs;
 use std::io::{Read, Write};

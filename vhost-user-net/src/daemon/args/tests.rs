@@ -62,7 +62,12 @@ fn control_commands_are_limited_unless_told_otherwise() {
 #[test]
 fn descriptors_are_listed() {
     let args = serve("--fd 7 --tap-fd 3,4 --queue-pairs 2");
-    assert_eq!((args.fd, &args.tap_fd[..]), (Some(7), &[3, 4][..]));
+    let expected = [3, 4].map(Inherited::Number);
+    assert_eq!(args.fd, Some(Inherited::Number(7)));
+    assert_eq!(args.tap_fd, expected);
+    let args = serve("--fd net --tap-fd taps --queue-pairs 2");
+    assert_eq!(args.fd, Some(Inherited::Name("net".into())));
+    assert_eq!(args.tap_fd, [Inherited::Name("taps".into())]);
 }
 
 #[test]
@@ -100,12 +105,13 @@ fn one_process_serves_several_devices() {
     assert_eq!(line.verbose, 2);
     let Task::Serve(first) = line.task;
     let group = |args: &ServeArgs| args.group.as_ref().map(|group| group.name.clone());
-    assert_eq!((first.fd, group(&first)), (Some(3), Some("a".into())));
+    let fd = |args: &ServeArgs| args.fd.as_ref().and_then(|fd| fd.one().ok());
+    assert_eq!((fd(&first), group(&first)), (Some(3), Some("a".into())));
     let [second, third] = &line.others[..] else {
         panic!("{:?}", line.others)
     };
-    assert_eq!((second.fd, group(second)), (Some(4), Some("a".into())));
-    assert_eq!((third.fd, group(third)), (Some(5), None));
+    assert_eq!((fd(second), group(second)), (Some(4), Some("a".into())));
+    assert_eq!((fd(third), group(third)), (Some(5), None));
 }
 
 #[test]
