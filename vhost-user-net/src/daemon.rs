@@ -3,6 +3,7 @@
 //! | module | knows |
 //! |---|---|
 //! | [`args`] | the command line |
+//! | [`config_file`] | the same options from a file |
 //! | [`rate_limits`] | rate limits as words |
 //! | [`groups`] | budgets that devices share |
 //! | [`inherited`] | descriptors that were handed over, by number or by name |
@@ -17,10 +18,12 @@
 //! | `receiver_process` | the process that receives a front-end's messages |
 //! | [`serve`] | where the front-ends of a device come from, and the conversations with them |
 //! | [`served_devices`] | the devices of the process, each with its thread |
+//! | [`log_format`] | the log as text or as JSON |
 //! | [`log_text`] | errors and devices in the words of the log |
 
 pub mod args;
 pub mod capture;
+pub mod config_file;
 pub mod control_socket;
 pub mod device_plan;
 mod event_loop;
@@ -28,6 +31,7 @@ pub mod exit_status;
 pub mod groups;
 pub mod inherited;
 pub mod listener;
+pub mod log_format;
 pub mod log_text;
 pub mod metrics;
 pub mod metrics_socket;

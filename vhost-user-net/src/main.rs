@@ -7,7 +7,9 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 use clap::error::ErrorKind;
+use log::Level;
 use vhost_user_net::daemon::args::{CommandLine, ServeArgs, Task};
+use vhost_user_net::daemon::log_format::{self, announce};
 use vhost_user_net::daemon::log_text::chain;
 use vhost_user_net::daemon::{device_plan, exit_status, served_devices};
 use vhost_user_net::protocol::receiver;
@@ -20,14 +22,14 @@ fn main() -> ExitCode {
         };
     }
     let line = CommandLine::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
-    let level = ["warn", "info", "debug"][usize::from(line.verbose.min(2))];
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
     let Task::Serve(first) = &line.task;
     let all: Vec<_> = iter::once(&**first).chain(&line.others).collect();
+    let format = all.iter().find_map(|args| args.log_format);
+    log_format::begin(format.unwrap_or_default(), line.verbose);
     match serve(&all) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "vhost-user-net: {}", chain(error.as_ref()));
+            announce(Level::Error, format_args!("{}", chain(error.as_ref())));
             ExitCode::from(exit_status::of(error.as_ref()))
         }
     }

@@ -2,19 +2,25 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{
+    Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand,
+};
 use net_device::config::{Cidr, CidrParseError, ConfigError};
 use net_device::features::OPTIONAL;
 use net_device::rate_limiter::{RateError, TokenBucketConfig};
 use net_device::{Features, LimitScope, MacAddr, NetConfig, TapConfig};
 
+use crate::daemon::config_file;
 use crate::daemon::groups::Membership;
 use crate::daemon::inherited::Inherited;
 use crate::daemon::listener::Access;
+use crate::daemon::log_format::LogFormat;
+use crate::daemon::log_text::chain;
 use crate::daemon::metrics_socket::MetricsAddress;
 use crate::daemon::rate_limits::Limits;
 use crate::protocol::wire::MAX_RINGS;
@@ -62,6 +68,19 @@ impl CommandLine {
     /// They make no sense, or ask for help.
     pub fn read(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let words: Vec<_> = words.into_iter().collect();
+        let line = Self::read_plain(&words)?;
+        let Task::Serve(first) = &line.task;
+        if line.others.iter().any(|other| other.config.is_some()) {
+            return Err(refusal("--config has to stand before the first --and"));
+        }
+        match &first.config {
+            Some(path) => Self::read_plain(&with_file(&words, path)?),
+            None => Ok(line),
+        }
+    }
+
+    /// Parses `words` as they are.
+    fn read_plain(words: &[OsString]) -> Result<Self, clap::Error> {
         let mut devices = words.split(|word| word == AND);
         let first = devices.next().unwrap_or_default();
         let (program, options) = first.split_at(first.len().min(1));
@@ -80,6 +99,47 @@ impl CommandLine {
         }
         Ok(line)
     }
+}
+
+/// A refusal of the command line as a whole.
+fn refusal(text: impl fmt::Display) -> clap::Error {
+    CommandLine::command().error(ErrorKind::ValueValidation, text)
+}
+
+/// The command line `words`, with the options of the file at `path` instead of its name.
+fn with_file(words: &[OsString], path: &Path) -> Result<Vec<OsString>, clap::Error> {
+    let (first, others) = match words.iter().position(|word| word == AND) {
+        Some(at) => words.split_at(at),
+        None => (words, &[][..]),
+    };
+    let mut rest = first.iter().skip(1).cloned();
+    let mut given: Vec<OsString> = Vec::new();
+    while let Some(word) = rest.next() {
+        if word == "--config" {
+            rest.next();
+        } else if !config_file::names(&word, "config") {
+            given.push(word);
+        }
+    }
+    // The word for the task comes before all options but for those of the log's level.
+    let is_option = |word: &&OsString| word.to_str().is_some_and(is_verbosity);
+    let task = given.iter().take_while(is_option).count();
+    if given.get(task).is_some_and(|word| word == SERVE) {
+        given.remove(task);
+    }
+    let devices = config_file::read(path, &given).map_err(|error| refusal(chain(&error)))?;
+    let mut all = Vec::from([first[0].clone(), SERVE.into()]);
+    for (number, device) in devices.into_iter().enumerate() {
+        if number > 0 {
+            all.push(AND.into());
+        }
+        all.extend(device);
+        if number == 0 {
+            all.append(&mut given);
+        }
+    }
+    all.extend_from_slice(others);
+    Ok(all)
 }
 
 /// Returns whether `options` begin with one of the task that serves, and not with the name of a
@@ -146,8 +206,13 @@ fn mode(text: &str) -> Result<u32, String> {
 /// Options of one device.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
+    /// Take options from a file in TOML, under the same names without dashes; those of the command
+    /// line go before. Each [[device]] in it is a device of its own
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
     /// Socket to listen at
-    #[arg(long, value_name = "PATH", required_unless_present_any = ["fd", "print_capabilities"], conflicts_with = "fd")]
+    #[arg(long, value_name = "PATH", required_unless_present_any = ["fd", "config", "print_capabilities"], conflicts_with = "fd")]
     pub socket_path: Option<PathBuf>,
 
     /// Permissions of the socket, such as 0660; without them those that the umask leaves
@@ -173,7 +238,7 @@ pub struct ServeArgs {
     pub client: bool,
 
     /// Tap to open, or to create; a name, or a template such as vmtap%d
-    #[arg(long, value_name = "NAME", required_unless_present_any = ["tap_fd", "print_capabilities"])]
+    #[arg(long, value_name = "NAME", required_unless_present_any = ["tap_fd", "config", "print_capabilities"])]
     pub tap: Option<String>,
 
     /// Inherited taps, one for each queue pair: numbers, or a name that the service manager gives
@@ -222,6 +287,10 @@ pub struct ServeArgs {
     /// 127.0.0.1:9101, which whoever reaches it can read; for one device of the process
     #[arg(long, value_name = "unix:PATH|ADDRESS")]
     pub metrics: Option<MetricsAddress>,
+
+    /// Write the log as text, or as JSON; for one device of the process
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    pub log_format: Option<LogFormat>,
 
     /// Rate limits.
     #[command(flatten)]

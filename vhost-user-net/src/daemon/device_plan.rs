@@ -61,8 +61,12 @@ pub struct DevicePlan<'a> {
 /// # Errors
 /// A device or a group cannot be.
 pub fn plan<'a>(all: &[&'a ServeArgs]) -> Result<Vec<DevicePlan<'a>>, PlanError> {
-    if all.iter().filter(|args| args.metrics.is_some()).count() > 1 {
+    let times = |is_there: fn(&ServeArgs) -> bool| all.iter().filter(|it| is_there(it)).count();
+    if times(|args| args.metrics.is_some()) > 1 {
         return Err(PlanError::Repeated("--metrics"));
+    }
+    if times(|args| args.log_format.is_some()) > 1 {
+        return Err(PlanError::Repeated("--log-format"));
     }
     let places: Vec<_> = all.iter().map(|args| args.group.as_ref()).collect();
     let groups = groups::form(&places)?;

@@ -7,18 +7,18 @@
 
 use std::error::Error;
 use std::fs::File;
-use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::{mem, thread};
 
-use log::{debug, warn};
+use log::{Level, debug, warn};
 use net_device::NetDevice;
 use sd_notify::NotifyState;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::daemon::control_socket::ControlSocket;
 use crate::daemon::device_plan::DevicePlan;
+use crate::daemon::log_format::announce;
 use crate::daemon::log_text::name_of;
 use crate::daemon::metrics::{FrontEnds, Reported};
 use crate::daemon::metrics_socket::MetricsSocket;
@@ -59,7 +59,7 @@ pub fn run(plans: &[DevicePlan<'_>]) -> Result<(), Box<dyn Error>> {
             || "an unnamed tap".into(),
             |host| format!("tap {}", host.name),
         );
-        let _ = writeln!(io::stderr(), "vhost-user-net: {tap}, {}", plan.args);
+        announce(Level::Info, format_args!("{tap}, {}", plan.args));
         devices.push(ServedDevice {
             device,
             source,
@@ -70,10 +70,9 @@ pub fn run(plans: &[DevicePlan<'_>]) -> Result<(), Box<dyn Error>> {
         });
     }
     if let Some(metrics) = metrics {
-        let _ = writeln!(
-            io::stderr(),
-            "vhost-user-net: metrics at {}",
-            metrics.address()
+        announce(
+            Level::Info,
+            format_args!("metrics at {}", metrics.address()),
         );
         assign(metrics, &mut devices);
     }

@@ -5,7 +5,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::daemon::{BINARY, LIMIT};
+use crate::daemon::{BINARY, Daemon, LIMIT};
 use crate::rings;
 
 /// Starts a daemon whose third descriptor is `listener`, passed as a service manager does.
@@ -100,4 +100,28 @@ fn the_file_for_management_software_says_what_the_program_says() {
     let printed = String::from_utf8(output.unwrap().stdout).unwrap();
     assert!(printed.contains("\"type\": \"net\"") && json.contains("\"type\": \"net\","));
     assert!(json.contains("\"binary\": \"/usr/bin/vhost-user-net\""));
+}
+
+#[test]
+fn options_come_from_a_file_and_every_line_of_the_log_is_an_object() {
+    let mut daemon = Daemon::prepare();
+    let text = "tap = 'vmtap0'\nqueue-pairs = 2\nlog-format = 'json'\nverbose = 1\n";
+    std::fs::write(daemon.path("net.toml"), text).unwrap();
+    daemon.start("", &["--tap", "vmtap7", "--config", "net.toml"]);
+    let object = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
+    let line = object(&daemon.log_with("tap vmtap7"));
+    assert_eq!(line["message"], "tap vmtap7, queue pairs: 2, at net.sock");
+    assert_eq!(
+        (&line["level"], &line["target"]),
+        (&"info".into(), &"vhost-user-net".into())
+    );
+    assert!(line["time"].as_str().unwrap().ends_with('Z'));
+    let front_end = UnixStream::connect(daemon.socket()).unwrap();
+    front_end.set_read_timeout(Some(LIMIT)).unwrap();
+    assert_eq!(rings(&front_end), 5);
+    drop(front_end);
+    let line = object(&daemon.log_with("the front-end left"));
+    assert_eq!(line["message"], "vmtap7: the front-end left");
+    daemon.signal("TERM");
+    assert!(daemon.wait().success());
 }

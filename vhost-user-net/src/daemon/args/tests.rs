@@ -1,8 +1,5 @@
 //! The command line, right and wrong.
 
-use clap::CommandFactory;
-use clap::error::ErrorKind;
-
 use super::*;
 
 fn parse(words: &str) -> Result<CommandLine, clap::Error> {
@@ -232,5 +229,44 @@ fn a_device_that_cannot_be_is_refused() {
             serve(&format!("--fd 3 --tap t {words}")).device().is_err(),
             "{words}"
         );
+    }
+}
+
+#[test]
+fn a_file_gives_the_options_that_the_command_line_does_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("net.toml");
+    let read = |text: &str, words: &str| {
+        std::fs::write(&path, text).unwrap();
+        parse(&words.replace("FILE", path.to_str().unwrap()))
+    };
+    let one = "fd = 3\ntap = 't'\nmtu = 9000\nrx-rate = '1Gbit'\nno-mq = true\nverbose = 1\n";
+    for words in [
+        "serve --config FILE --mtu 1500",
+        "--config=FILE --mtu=1500",
+        "--mtu 1500 --config FILE",
+        "-v serve --mtu 1500 --config FILE",
+    ] {
+        let line = read(one, words).unwrap();
+        let Task::Serve(args) = line.task;
+        assert_eq!((args.mtu, args.tap.as_deref()), (Some(1500), Some("t")));
+        assert!(args.limits.rx().unwrap().is_some() && !args.without.0.is_empty());
+        assert!(line.verbose > 0);
+    }
+    let two = "queue-size = 64\nlog-format = 'json'\n[[device]]\nfd = 3\ntap = 't'\n\
+               [[device]]\nfd = 4\ntap = 'u'\n";
+    let line = read(two, "serve --config FILE --and --fd 5 --tap v").unwrap();
+    let Task::Serve(first) = line.task;
+    assert_eq!(first.log_format, Some(LogFormat::Json));
+    let sizes = line.others.iter().map(|args| args.queue_size);
+    assert_eq!(sizes.collect::<Vec<_>>(), [64, 32768]);
+    for (text, words) in [
+        (one, "serve --fd 3 --tap t --and --config FILE"),
+        ("taps = 't'", "serve --config FILE"),
+        ("tap = 't'", "serve --config FILE"),
+        ("tap = ", "serve --config FILE --fd 3"),
+        (one, "serve --config nothing"),
+    ] {
+        assert_eq!(read(text, words).unwrap_err().exit_code(), 2, "{text}");
     }
 }

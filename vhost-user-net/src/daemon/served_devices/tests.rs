@@ -1,5 +1,6 @@
 //! Devices that share a process, to its end.
 
+use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 
 use net_device::net_queue::Offloads;
@@ -67,7 +68,7 @@ fn a_device_whose_front_end_is_gone_leaves_the_others_alone() {
         last.write_all(&[17, 1, 0].map(u32::to_ne_bytes).concat())
             .unwrap();
         let mut answer = [0; 20];
-        io::Read::read_exact(&mut last, &mut answer).unwrap();
+        last.read_exact(&mut answer).unwrap();
         assert!(!daemon.is_finished());
         drop(last);
         daemon.join().unwrap().unwrap();
