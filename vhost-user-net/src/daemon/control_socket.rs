@@ -11,6 +11,7 @@
 //! | `group` | prints the name and the limits of the group that the device shares |
 //! | `group rx=1Gbit tx=off` | changes those that are named, at once and for all devices of the group |
 //! | `counters` | prints what the device has moved and dropped since the start, a name and a number each |
+//! | `json` and one of these | answers in one line of JSON: `{"ok": …}` or `{"error": "…"}` |
 //! | `help` | prints this list |
 //!
 //! It is served in the daemon's one wait and never blocks: lines have a largest length, only so
@@ -25,6 +26,7 @@ use std::sync::Arc;
 
 use log::warn;
 use net_device::{NetDevice, VirtioDevice, log_limited};
+use serde_json::{Value, json};
 
 use crate::daemon::groups::Shared;
 use crate::daemon::listener::{Access, BoundListener, ListenError, is_transient};
@@ -40,6 +42,9 @@ const MAX_LINE: usize = 512;
 /// Clients at a time. One more takes the place of the first: who forgot to leave locks nobody out.
 const MAX_CLIENTS: usize = 8;
 
+/// Word before a command that is to be answered in JSON.
+const JSON: &str = "json ";
+
 const HELP: &str = "\
 limits                 print the rate limits
 limits NAME=RATE ...   change them: rx and tx (such as 1Gbit or 100MB), rx-pps and tx-pps (such as 20kpps),
@@ -47,6 +52,7 @@ limits NAME=RATE ...   change them: rx and tx (such as 1Gbit or 100MB), rx-pps a
 group                  print the name and the rate limits of the device's group
 group NAME=RATE ...    change them for all its devices, in the words of limits
 counters               print what was moved and dropped since the start
+json COMMAND           answer in one line of JSON: {\"ok\": ...} or {\"error\": \"...\"}
 help                   print this
 ";
 
@@ -138,6 +144,16 @@ impl ControlSocket {
     }
 }
 
+/// Outcome of a command, before it is put into words.
+enum Reply {
+    /// Nothing to tell.
+    Done,
+    Text(&'static str),
+    Counters(Vec<(String, u64)>),
+    /// The words of limits, behind the name of their group if they are of one.
+    Limits(String),
+}
+
 /// Returns the answer to one line.
 fn answer(
     line: &str,
@@ -146,30 +162,82 @@ fn answer(
     own: &[(String, u64)],
     device: &mut NetDevice,
 ) -> String {
+    let (json, line) = match line.strip_prefix(JSON) {
+        Some(rest) => (true, rest.trim()),
+        None => (false, line),
+    };
+    let done = match (line, json) {
+        ("", false) => return String::new(),
+        _ => execute(line, limits, group, own, device),
+    };
+    match (done, json) {
+        (Ok(reply), false) => reply.text() + "ok\n",
+        (Err(error), false) => format!("error: {}\n", chain(error.as_ref())),
+        (Ok(reply), true) => format!("{}\n", json!({ "ok": reply.json() })),
+        (Err(error), true) => format!("{}\n", json!({ "error": chain(error.as_ref()) })),
+    }
+}
+
+fn execute(
+    line: &str,
+    limits: &mut Limits,
+    group: Option<&Shared>,
+    own: &[(String, u64)],
+    device: &mut NetDevice,
+) -> Result<Reply, Box<dyn std::error::Error>> {
     let (command, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-    let done = match (command, rest) {
-        ("", _) => return String::new(),
-        ("help", "") => Ok(HELP.to_owned()),
+    match (command, rest) {
+        ("help", "") => Ok(Reply::Text(HELP)),
         ("counters", "") => {
-            let counters = device.counters();
-            Ok(counters
-                .iter()
-                .chain(own)
-                .map(|(name, count)| format!("{name} {count}\n"))
-                .collect())
+            let mut counters = device.counters();
+            counters.extend_from_slice(own);
+            Ok(Reply::Counters(counters))
         }
-        ("limits", "") => Ok(format!("{limits}\n")),
-        ("limits", changes) => change(changes, limits, device).map(|()| String::new()),
+        ("limits", "") => Ok(Reply::Limits(limits.to_string())),
+        ("limits", changes) => change(changes, limits, device).map(|()| Reply::Done),
         ("group", changes) => match group {
-            Some(group) if changes.is_empty() => Ok(format!("{group}\n")),
-            Some(group) => change_group(changes, group, device).map(|()| String::new()),
+            Some(group) if changes.is_empty() => Ok(Reply::Limits(group.to_string())),
+            Some(group) => change_group(changes, group, device).map(|()| Reply::Done),
             None => Err("the device is in no group; it would need --group".into()),
         },
         _ => Err(format!("{line:?} is not a command; try help").into()),
-    };
-    match done {
-        Ok(text) => text + "ok\n",
-        Err(error) => format!("error: {}\n", chain(error.as_ref())),
+    }
+}
+
+impl Reply {
+    /// Lines of text.
+    fn text(&self) -> String {
+        match self {
+            Self::Done => String::new(),
+            Self::Text(text) => (*text).to_owned(),
+            Self::Counters(all) => {
+                let lines = all.iter().map(|(name, count)| format!("{name} {count}\n"));
+                lines.collect()
+            }
+            Self::Limits(words) => format!("{words}\n"),
+        }
+    }
+
+    /// A value of JSON: objects by name, where a limit that is off is null.
+    fn json(&self) -> Value {
+        match self {
+            Self::Done => Value::Null,
+            Self::Text(text) => (*text).into(),
+            Self::Counters(all) => {
+                let all = all.iter();
+                all.map(|(name, count)| (name.clone(), Value::from(*count)))
+                    .collect()
+            }
+            Self::Limits(words) => {
+                let words = words.split_whitespace();
+                let pairs = words.map(|word| match word.split_once('=') {
+                    Some((name, "off")) => (name.to_owned(), Value::Null),
+                    Some((name, limit)) => (name.to_owned(), Value::from(limit)),
+                    None => ("name".to_owned(), Value::from(word)),
+                });
+                pairs.collect()
+            }
+        }
     }
 }
 

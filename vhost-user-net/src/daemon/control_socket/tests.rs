@@ -301,3 +301,28 @@ fn a_daemon_listens_to_its_operator_without_a_front_end_and_with_one() {
     ask_daemon(Source::Connected(back_end));
     drop(front_end);
 }
+
+#[test]
+fn json_answers_are_one_line_each() {
+    let mut bench = Bench::new();
+    let mut tell = |line: &str| {
+        let told = bench.tell(format!("json {line}\n").as_bytes());
+        assert_eq!(told.lines().count(), 1, "{told}");
+        serde_json::from_str::<Value>(&told).unwrap()
+    };
+    assert_eq!(tell("limits rx=8Mbit"), json!({ "ok": null }));
+    let limits = json!({
+        "rx": "1000000B", "tx": null, "rx-pps": null, "tx-pps": null, "burst": null,
+    });
+    assert_eq!(tell("limits"), json!({ "ok": limits }));
+    assert_eq!(tell("counters")["ok"]["tx_frames"], 0);
+    assert!(
+        tell("help")["ok"]
+            .as_str()
+            .unwrap()
+            .contains("json COMMAND")
+    );
+    for wrong in ["", "\"", "limits rx=x", "group", "json limits"] {
+        assert!(tell(wrong)["error"].is_string(), "{wrong}");
+    }
+}
