@@ -43,7 +43,7 @@ const MAX_LINE: usize = 512;
 const MAX_CLIENTS: usize = 8;
 
 /// Word before a command that is to be answered in JSON.
-const JSON: &str = "json ";
+const JSON: &str = "json";
 
 const HELP: &str = "\
 limits                 print the rate limits
@@ -162,9 +162,10 @@ fn answer(
     own: &[(String, u64)],
     device: &mut NetDevice,
 ) -> String {
-    let (json, line) = match line.strip_prefix(JSON) {
-        Some(rest) => (true, rest.trim()),
-        None => (false, line),
+    let (json, line) = match line.split_once(char::is_whitespace) {
+        Some((JSON, rest)) => (true, rest.trim()),
+        None if line == JSON => (true, ""),
+        _ => (false, line),
     };
     let done = match (line, json) {
         ("", false) => return String::new(),
