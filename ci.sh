@@ -24,6 +24,8 @@ usage: ./ci.sh VERB [ARGUMENT...]
                    and behind datapath and limits words that choose rows
   asan [TEST...]   tests of net-queue and net-device under AddressSanitizer; TEST selects them by name; needs nightly
   tsan [TEST...]   the same under ThreadSanitizer
+  miri [TEST...]   unit tests of net-queue's unsafe modules, interpreted by Miri; TEST selects others by name; needs
+                   nightly with miri and rust-src
   deny [CHECK...]  dependencies: advisories, licences, sources (deny.toml); needs cargo-deny
   semver [REV]     public interfaces of the crates against a revision (default: the last tag); needs cargo-semver-checks
   targets          cargo check with the oldest Rust that is declared, and for the other targets of Linux, as far as they
@@ -253,6 +255,14 @@ tsan() {
         RUSTFLAGS="--cfg sanitized -Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" sanitized tsan "$@"
 }
 
+# What these modules do with pointers, with Miri's portable accesses to guest memory in place of the guarded ones.
+# Tests that make system calls which Miri lacks are left out where they are written.
+miri() {
+    [ $# -gt 0 ] || set -- memory:: backend:: limit::
+    step miri
+    MIRIFLAGS="-Zmiri-disable-isolation" cargo +nightly miri test -q -p virtio-net-queue --lib -- "$@"
+}
+
 needs_cargo_fuzz() {
     command -v cargo-fuzz >/dev/null || {
         echo "ci.sh: cargo-fuzz is missing, install it: cargo install cargo-fuzz" >&2
@@ -419,7 +429,7 @@ mutants() {
 verb="${1:-}"
 [ $# -eq 0 ] || shift
 case "$verb" in
-    fmt | lint | doc | guest | fuzz | corpus | bench | asan | tsan | coverage | deny | semver | targets | mutants) "$verb" "$@" ;;
+    fmt | lint | doc | guest | fuzz | corpus | bench | asan | tsan | miri | coverage | deny | semver | targets | mutants) "$verb" "$@" ;;
     test) run_tests ;;
     all)
         run_tests

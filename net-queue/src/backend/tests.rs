@@ -1,4 +1,4 @@
-//! What backends have from the trait, and how errors of system calls are understood.
+//! Defaults of the trait, and the meaning of errors of system calls.
 
 use std::io::ErrorKind;
 
