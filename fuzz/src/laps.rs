@@ -14,10 +14,11 @@ use std::iter::from_fn;
 use std::sync::Arc;
 
 use net_queue::ring::{
-    AnyRing, BufferSink, Chain, Cursor, Layout, PoppedChain, Ring, RingConfig, UsedElements,
+    AnyRing, BufferRules, Buffers, Chain, Cursor, Direction, Layout, PoppedChain, Ring, RingConfig,
+    UsedElements,
 };
 use net_queue::testing::{DirtyRanges, GuestRing, PackedFields, SplitFields, TestMemory};
-use net_queue::{DropCause, GuestRam, MAX_SEGMENTS};
+use net_queue::{DropCause, GuestRam, IoVec, MAX_SEGMENTS};
 
 use crate::bytes::Bytes;
 use crate::ring::Setup;
@@ -96,20 +97,15 @@ pub fn exercise(mut input: Bytes<'_>, setup: Setup, layout: Layout) {
     world.resume_at_cursor();
 }
 
-/// Counts a chain's pieces, and adds up its room.
-#[derive(Debug, Default)]
-struct Seen {
-    pieces: usize,
-    room: u64,
-}
+/// Buffers of any direction, however many.
+const RULES: BufferRules = BufferRules {
+    direction: Direction::ReadableThenWritable,
+    most_segments: usize::MAX,
+};
 
-impl BufferSink for Seen {
-    fn buffer(&mut self, _: &GuestRam, _: u64, len: u32, writable: bool) -> Result<(), DropCause> {
-        self.pieces += 1;
-        self.room += if writable { len.into() } else { 0 };
-        Ok(())
-    }
-}
+/// Length of the longer ones of a list's buffers. A chain counts up to `u32::MAX` bytes, which 64
+/// of them are more than.
+const LONG: u32 = 64 << 20;
 
 /// A chain that the device has.
 struct Held {
@@ -258,36 +254,45 @@ impl World {
         if self.pieces > MOST_PIECES {
             return None;
         }
-        let (before, mut seen) = (self.avail(), Seen::default());
-        let popped = self.ring.pop(&mut seen);
-        self.pieces += 1 + seen.pieces;
+        let (before, mut segments) = (self.avail(), Vec::new());
+        let popped = self.ring.pop(&mut segments, RULES);
+        self.pieces += 1 + segments.len();
         let most = usize::from(self.config.size) + MAX_SEGMENTS.max(self.config.size.into());
-        assert!(seen.pieces <= most, "a chain without an end");
+        assert!(segments.len() <= most, "a chain without an end");
         if !self.clean {
-            let PoppedChain { chain, .. } = popped.ok()??;
-            self.hold(chain, before, &seen);
+            let PoppedChain { chain, content, .. } = popped?;
+            self.hold(chain, before, content, &segments);
             return Some(());
         }
-        let popped = popped.expect("the driver keeps to the rules");
+        let fault = self.ring.fault();
+        assert_eq!(fault, None, "the driver keeps to the rules");
         let Some(pieces) = self.expected.pop_front() else {
             assert!(popped.is_none(), "a chain that nobody made available");
             return None;
         };
         let PoppedChain { chain, content, .. } = popped.expect("a chain was made available");
-        let found = content.is_ok().then_some(seen.pieces);
+        let found = content.is_ok().then_some(segments.len());
         assert_eq!(found, pieces, "{:?}", self.config);
-        self.hold(chain, before, &seen);
+        self.hold(chain, before, content, &segments);
         Some(())
     }
 
-    fn hold(&mut self, chain: Chain, before: u32, seen: &Seen) {
+    fn hold(
+        &mut self,
+        chain: Chain,
+        before: u32,
+        content: Result<Buffers, DropCause>,
+        segments: &[IoVec],
+    ) {
+        let written = content.map_or(segments, |buffers| &segments[buffers.readable()..]);
+        let room: u64 = written.iter().map(|segment| segment.len() as u64).sum();
         let units = self.distance(before, self.avail());
         assert!(units > 0, "a chain that takes nothing");
         self.held.push_back(Held {
             chain,
             units,
-            pieces: seen.pieces,
-            room: seen.room.min(u32::MAX.into()) as u32,
+            pieces: segments.len(),
+            room: room.min(u32::MAX.into()) as u32,
         });
     }
 

@@ -323,6 +323,5 @@ fn engine(
     config: RxConfig,
     counters: &Arc<QueueCounters>,
 ) -> RxEngine<AnyRing> {
-    let ram = guest.memory().ram();
-    RxEngine::new(device, guest.config().size, ram, config, counters.clone())
+    RxEngine::new(device, guest.config().size, config, counters.clone())
 }

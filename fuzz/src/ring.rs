@@ -342,7 +342,7 @@ impl Engine {
                 },
                 counters,
             )),
-            1 => Self::Ctrl(CtrlEngine::new(ring, ram.clone(), counters)),
+            1 => Self::Ctrl(CtrlEngine::new(ring, counters)),
             _ => {
                 let rx = RxConfig {
                     size: setup.size,
@@ -352,7 +352,7 @@ impl Engine {
                     link_mtu: setup.mtu,
                 };
                 let shared = counters.clone();
-                let engine = RxEngine::new(ring, config.size, ram.clone(), rx, shared);
+                let engine = RxEngine::new(ring, config.size, rx, shared);
                 Self::Rx(Box::new(engine), counters)
             }
         }

@@ -96,8 +96,7 @@ fn rx(criterion: &mut Criterion) {
             mtu: Some(1500),
             link_mtu: Some(1500),
         };
-        let ram = driver.ring.memory().ram();
-        let mut engine = RxEngine::new(ring, SIZE, ram, config, Arc::default());
+        let mut engine = RxEngine::new(ring, SIZE, config, Arc::default());
         let id = BenchmarkId::new(format!("{layout:?}/{frame}"), batch);
         group.throughput(Throughput::Elements(batch.into()));
         group.bench_function(id, |bencher| {

@@ -138,3 +138,9 @@ pub enum QueueFault {
     #[error("ring memory cannot be accessed")]
     MemoryFault,
 }
+
+impl From<MemoryFault> for QueueFault {
+    fn from(_: MemoryFault) -> Self {
+        Self::MemoryFault
+    }
+}

@@ -158,8 +158,7 @@ fn receive_allocates_nothing_per_frame() {
             mtu: None,
             link_mtu: Some(1500),
         };
-        let ram = guest.memory().ram();
-        let mut engine = RxEngine::new(guest.device(), 256, ram, config, Arc::default());
+        let mut engine = RxEngine::new(guest.device(), 256, config, Arc::default());
         let mut backend = Endless::new();
         for round in 0..100 {
             while guest.free() >= 2 {
@@ -194,8 +193,7 @@ impl CommandHandler for Obedient {
 fn control_allocates_for_the_longest_command_once() {
     for layout in LAYOUTS {
         let mut guest = guest(layout);
-        let ram = guest.memory().ram();
-        let mut engine = CtrlEngine::new(guest.device(), ram, Arc::default());
+        let mut engine = CtrlEngine::new(guest.device(), Arc::default());
         // A VLAN, and much behind it.
         let mut command = [0; 1000];
         command[0] = 2;

@@ -4,18 +4,19 @@ use net_queue::MAX_SEGMENTS;
 use net_queue::ring::Layout;
 use net_queue::testing::{PackedFields, SplitFields};
 
-use super::{MOST_WRITES, World};
+use super::{LONG, MOST_WRITES, World};
 use crate::ring::Desc;
 
 impl World {
     /// Writes a list of `len` buffers where the driver stands, and shows it.
     pub(super) fn post(&mut self, len: u16, flags: u8) {
         let write = Desc::WRITE * u16::from(flags & 1);
-        let bytes = if flags & 2 == 0 { 0 } else { u32::MAX };
+        let bytes = if flags & 2 == 0 { 1 } else { LONG };
+        let (addr, _) = self.memory.regions()[2];
         for place in 0..len {
             let more = Desc::NEXT * u16::from(place + 1 < len);
             let desc = Desc {
-                addr: 0,
+                addr,
                 len: bytes,
                 flags: write | more,
                 next: 0,
@@ -47,12 +48,14 @@ impl World {
     pub(super) fn post_table(&mut self, entries: u16) {
         let entries = usize::from(entries) % (2 * MAX_SEGMENTS);
         let mut bytes = Vec::with_capacity(16 * entries);
+        let (addr, _) = self.memory.regions()[2];
         for place in 1..=entries {
             let more = Desc::NEXT * u16::from(place < entries);
             let entry = Desc {
+                addr,
+                len: 1,
                 flags: more,
                 next: place as u16,
-                ..Desc::default()
             };
             let mut entry = entry.to_bytes();
             if self.config.layout == Layout::Packed {

@@ -139,7 +139,6 @@ impl QueueFactory {
         Ok(RxEngine::new(
             ring,
             config.size,
-            self.ram.clone(),
             rx,
             self.counters[usize::from(index)].clone(),
         ))
@@ -179,10 +178,6 @@ impl QueueFactory {
         config: &RingConfig,
     ) -> Result<CtrlEngine<AnyRing>, ActivateError> {
         let counters = self.counters.last().cloned().unwrap_or_default();
-        Ok(CtrlEngine::new(
-            self.ring(index, config)?,
-            self.ram.clone(),
-            counters,
-        ))
+        Ok(CtrlEngine::new(self.ring(index, config)?, counters))
     }
 }

@@ -48,13 +48,7 @@ impl Queues {
         };
         let rules = TxRules::default();
         let tx = TxEngine::new(tx_ring.device(), TxConfig::new(rules), Default::default());
-        let rx = RxEngine::new(
-            rx_ring.device(),
-            ring.size,
-            memory.ram(),
-            rx_config,
-            Default::default(),
-        );
+        let rx = RxEngine::new(rx_ring.device(), ring.size, rx_config, Default::default());
         Self {
             memory,
             tx_ring,

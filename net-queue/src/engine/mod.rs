@@ -14,7 +14,7 @@ pub use tx::{TxConfig, TxEngine};
 use std::io;
 
 use crate::drop_cause::QueueFault;
-use crate::ring::Cursor;
+use crate::ring::{Cursor, Ring};
 
 /// Reason for which an engine stopped, and with it the event that it waits for.
 ///
@@ -34,6 +34,14 @@ pub enum Stop {
     Fault(QueueFault),
     /// The backend is gone.
     Dead(io::Error),
+}
+
+impl Stop {
+    /// Reason for which `ring` had no chain.
+    #[cold]
+    fn no_chain<R: Ring>(ring: &R) -> Self {
+        ring.fault().map_or(Self::Driver, Self::Fault)
+    }
 }
 
 /// An engine as its worker sees it while it waits, whatever its direction.

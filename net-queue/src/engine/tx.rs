@@ -16,76 +16,18 @@ use crate::header::packet::{HEADERS, Transport};
 use crate::header::{HDR_LEN, HDR_MAX, HdrError, HdrSize, MAX_FRAME, NetHdr, RawHdr, TxRules, gso};
 use crate::memory::bounce_buffer::{BounceBuffer, COPYBREAK};
 use crate::memory::guard::MemoryFault;
-use crate::memory::guest_ram::GuestRam;
 use crate::memory::segment::{Gather, HostSlice, IoVec, MAX_SEGMENTS, copy_from};
-use crate::ring::walk::{Resolver, SegmentSink};
-use crate::ring::{BufferSink, Chain, Cursor, PoppedChain, Ring, RingTask};
+use crate::ring::{BufferRules, Chain, Cursor, Direction, PoppedChain, Ring, RingTask};
 
-/// Host segments of one chain. Slot 0 stays free, so that what this side has checked can stand in
-/// front of the first segment without moving any.
-#[derive(Debug)]
-struct Segments(Vec<IoVec>);
+/// Buffers of a transmit chain. One segment less than a system call takes: the header has one of
+/// its own.
+const RULES: BufferRules = BufferRules {
+    direction: Direction::Readable,
+    most_segments: MAX_SEGMENTS,
+};
 
-impl SegmentSink for Segments {
-    #[inline(always)]
-    fn push(&mut self, host: HostSlice, _gpa: u64) -> Result<(), DropCause> {
-        if self.0.len() == MAX_SEGMENTS {
-            return Err(DropCause::Segments);
-        }
-        self.0.push(host.io());
-        Ok(())
-    }
-}
-
-/// One chain's readable buffers.
-#[derive(Debug)]
-struct TxBuffers {
-    resolver: Resolver,
-    segments: Segments,
-    len: u64,
-}
-
-impl TxBuffers {
-    fn clear(&mut self) {
-        self.segments.0.truncate(1);
-        self.len = 0;
-    }
-}
-
-impl BufferSink for TxBuffers {
-    #[inline]
-    fn buffer(
-        &mut self,
-        ram: &GuestRam,
-        addr: u64,
-        len: u32,
-        writable: bool,
-    ) -> Result<(), DropCause> {
-        if writable {
-            return Err(DropCause::Direction);
-        }
-        self.len += u64::from(len);
-        if self.len > (MAX_FRAME + HDR_MAX) as u64 {
-            return Err(DropCause::TooLong);
-        }
-        self.resolver
-            .resolve(ram, addr, len, false, &mut self.segments)
-    }
-
-    /// DPDK's virtio-user fills its tables with entries that are writable, and clears that neither
-    /// for the header nor for the entry whose index is the chain's slot in the ring. They are read
-    /// like any other.
-    #[inline]
-    fn table_entry(
-        &mut self,
-        ram: &GuestRam,
-        addr: u64,
-        len: u32,
-        _writable: bool,
-    ) -> Result<(), DropCause> {
-        self.buffer(ram, addr, len, false)
-    }
-}
+/// Bytes of the longest frame with its header.
+const LONGEST: usize = MAX_FRAME + HDR_MAX;
 
 /// Moves frames from a driver's ring to a backend.
 #[derive(Debug)]
@@ -97,7 +39,11 @@ pub struct TxEngine<R> {
 /// All of an engine but its ring.
 #[derive(Debug)]
 struct TxPath {
-    buffers: TxBuffers,
+    /// Those of one chain. Slot 0 stays free, so that what this side has checked can stand in front
+    /// of the first one without moving any.
+    segments: Vec<IoVec>,
+    /// Their bytes.
+    len: usize,
     size: HdrSize,
     rules: TxRules,
     /// The checked header on its way out, and a short frame behind it.
@@ -107,7 +53,6 @@ struct TxPath {
     /// First bytes of the frame at hand that go out from the bounce buffer.
     copied: usize,
     counters: Arc<QueueCounters>,
-    fault: Option<QueueFault>,
 }
 
 impl<R: Ring> TxEngine<R> {
@@ -116,11 +61,6 @@ impl<R: Ring> TxEngine<R> {
         let TxConfig { size, rules, .. } = config;
         let mut segments = Vec::with_capacity(MAX_SEGMENTS);
         segments.push(IoVec::EMPTY);
-        let buffers = TxBuffers {
-            resolver: Resolver::default(),
-            segments: Segments(segments),
-            len: 0,
-        };
         // What this side writes into a frame it writes into a copy.
         let whole = if rules.completes() {
             HDR_MAX + MAX_FRAME
@@ -128,14 +68,14 @@ impl<R: Ring> TxEngine<R> {
             COPYBREAK
         };
         let path = TxPath {
-            buffers,
+            segments,
+            len: 0,
             size,
             rules,
             bounce: BounceBuffer::new(whole),
             whole,
             copied: 0,
             counters,
-            fault: None,
         };
         Self { ring, path }
     }
@@ -163,12 +103,11 @@ impl<R: Ring> TxEngine<R> {
     pub fn discard(&mut self, cause: DropCause, mut budget: Budget) -> Outcome {
         let stop = loop {
             match self.path.next(&mut self.ring) {
-                Ok(Some(popped)) => {
+                Some(popped) => {
                     let cause = popped.content.err().unwrap_or(cause);
                     self.path.give_back(&mut self.ring, popped.chain, cause);
                 }
-                Ok(None) => break Stop::Driver,
-                Err(fault) => break Stop::Fault(fault),
+                None => break Stop::no_chain(&self.ring),
             }
             if !budget.spend(0) {
                 break Stop::Budget;
@@ -186,13 +125,11 @@ impl<R: Ring> TxEngine<R> {
 
 impl<R: Ring> Engine for TxEngine<R> {
     fn enable_notification(&mut self) -> bool {
-        self.path.fault.is_none() && self.ring.enable_notification()
+        self.ring.enable_notification()
     }
 
     fn disable_notification(&mut self) {
-        if self.path.fault.is_none() {
-            self.ring.disable_notification();
-        }
+        self.ring.disable_notification();
     }
 
     fn cursor(&self) -> Cursor {
@@ -200,7 +137,7 @@ impl<R: Ring> Engine for TxEngine<R> {
     }
 
     fn fault(&self) -> Option<QueueFault> {
-        self.path.fault
+        self.ring.fault()
     }
 
     fn count_kick(&self) {
@@ -236,12 +173,10 @@ where
         } = self;
         let (mut frames, mut bytes) = (0, 0);
         let stop = loop {
-            let PoppedChain { chain, content } = match path.next(ring) {
-                Ok(Some(popped)) => popped,
-                Ok(None) => break Stop::Driver,
-                Err(fault) => break Stop::Fault(fault),
+            let Some(PoppedChain { chain, content }) = path.next(ring) else {
+                break Stop::no_chain(ring);
             };
-            let sent = content.and_then(|()| path.take_in());
+            let sent = content.and_then(|buffers| path.take_in(buffers.readable_len()));
             let frame_len = match sent {
                 Ok(frame_len) => frame_len,
                 Err(cause) => {
@@ -289,27 +224,27 @@ where
 impl TxPath {
     /// The next chain, its buffers at hand.
     #[inline(always)]
-    fn next<R: Ring>(&mut self, ring: &mut R) -> Result<Option<PoppedChain>, QueueFault> {
-        if let Some(fault) = self.fault {
-            return Err(fault);
-        }
-        self.buffers.clear();
-        ring.pop(&mut self.buffers)
-            .inspect_err(|fault| self.fault = Some(*fault))
+    fn next<R: Ring>(&mut self, ring: &mut R) -> Option<PoppedChain> {
+        self.segments.truncate(1);
+        ring.pop(&mut self.segments, RULES)
     }
 
-    /// Copies the header out once, and with it the rest of a short frame; checks the copy and
-    /// sanitises it. Returns the frame's bytes. (NET-TX-02, NET-TX-11)
+    /// Copies the header of a frame out once that has `len` bytes with it, and with it the rest of
+    /// a short frame; checks the copy and sanitises it. Returns the frame's bytes. (NET-TX-02,
+    /// NET-TX-11)
     #[inline]
-    fn take_in(&mut self) -> Result<u64, DropCause> {
+    fn take_in(&mut self, len: usize) -> Result<u64, DropCause> {
+        if len > LONGEST {
+            return Err(DropCause::TooLong);
+        }
         let header = self.size.bytes();
-        let len = self.buffers.len as usize;
+        self.len = len;
         let frame_len = len.checked_sub(header).ok_or(DropCause::TooShort)?;
         let copied = if len <= self.whole { len } else { header };
         self.copied = copied;
         // Slot 0 may still hold what was sent before.
         let bounce = &mut self.bounce[..copied];
-        copy_from(&self.buffers.segments.0[1..], 0, bounce)?;
+        copy_from(&self.segments[1..], 0, bounce)?;
         let mut raw = [0; HDR_LEN];
         raw.copy_from_slice(&bounce[..HDR_LEN]);
         let raw = RawHdr::from(raw);
@@ -339,7 +274,7 @@ impl TxPath {
         let head = &mut self.bounce[header..header + frame_len.min(HEADERS)];
         if self.copied == header {
             // The header itself was copied before; what was checked is what goes out.
-            copy_from(&self.buffers.segments.0[1..], header, head)?;
+            copy_from(&self.segments[1..], header, head)?;
         }
         let transport =
             Transport::of(head, frame_len, raw.gso_type()).ok_or(HdrError::GsoWithoutCsum)?;
@@ -355,8 +290,8 @@ impl TxPath {
     /// there and the rest from where the guest left it.
     #[inline]
     fn gather(&mut self) -> Gather<'_> {
-        let (header, len) = (self.size.bytes(), self.buffers.len as usize);
-        let segments = &mut self.buffers.segments.0;
+        let (header, len) = (self.size.bytes(), self.len);
+        let segments = &mut self.segments;
         if len <= self.whole {
             segments[0] = HostSlice::of_buffer(&mut self.bounce[..len]).io();
             return Gather::new(&segments[..1], header, len);

@@ -84,6 +84,12 @@ pub(super) struct Region {
 }
 
 impl Region {
+    /// A region that no address lies in.
+    pub(super) const EMPTY: Self = Self {
+        gpa: 0,
+        host: HostSlice::EMPTY,
+    };
+
     pub(super) fn new(gpa: u64, host: HostSlice) -> Self {
         Self { gpa, host }
     }
@@ -101,10 +107,10 @@ impl Region {
     }
 
     /// The `len` bytes at `gpa`, if they lie in the region.
-    #[inline]
-    fn part(&self, gpa: u64, len: usize) -> Option<HostSlice> {
-        let offset = usize::try_from(gpa.checked_sub(self.gpa)?).ok()?;
-        self.host.sub(offset, len)
+    #[inline(always)]
+    pub(super) fn part(&self, gpa: u64, len: usize) -> Option<HostSlice> {
+        // Below the region's start this is beyond the end of any.
+        self.host.sub(gpa.wrapping_sub(self.gpa) as usize, len)
     }
 }
 
@@ -144,22 +150,11 @@ impl fmt::Debug for GuestRam {
     }
 }
 
-/// The region that the last address was found in, of the memory it was found in: buffers tend to be
-/// neighbours, and what is at hand here need not be fetched from there.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Hint(Option<(GuestRam, Region)>);
-
-impl Hint {
-    /// The `len` bytes at the driver's address `addr` of `ram`, if they are known to lie there.
-    #[inline]
-    pub(crate) fn part(&self, ram: &GuestRam, addr: u64, len: usize) -> Option<HostSlice> {
-        let (known, region) = self.0.as_ref()?;
-        if Arc::ptr_eq(&known.inner, &ram.inner) {
-            region.part(addr, len)
-        } else {
-            None
-        }
-    }
+/// Contiguous guest memory: its place in this process, and where the guest sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GuestSlice {
+    pub(crate) host: HostSlice,
+    pub(crate) gpa: u64,
 }
 
 impl GuestRam {
@@ -263,21 +258,30 @@ impl GuestRam {
         }
     }
 
-    /// Tells the dirty log of a write to the first `len` bytes of `segment`: at each guest address
-    /// where they are seen, which is one unless regions share host memory.
+    /// Tells the dirty log of a write to the first `len` bytes of `segment`.
+    pub(crate) fn mark_segment(&self, segment: &IoVec, len: usize) {
+        for (gpa, len) in self.guest_ranges(segment, len) {
+            self.mark(gpa, len);
+        }
+    }
+
+    /// Guest addresses of the first `len` bytes of `segment`, with lengths: one range unless
+    /// regions share host memory.
     ///
     /// So nobody has to keep guest addresses for marks that may never be made.
-    pub(crate) fn mark_segment(&self, segment: &IoVec, len: usize) {
+    pub(crate) fn guest_ranges(
+        &self,
+        segment: &IoVec,
+        len: usize,
+    ) -> impl Iterator<Item = (u64, u64)> {
         let start = segment.addr();
         let end = start + segment.len().min(len);
-        for region in &self.inner.regions {
+        self.inner.regions.iter().filter_map(move |region| {
             let base = region.host.addr();
             let from = start.max(base);
             let to = end.min(base + region.host.len());
-            if from < to {
-                self.mark(region.gpa + (from - base) as u64, (to - from) as u64);
-            }
-        }
+            (from < to).then(|| (region.gpa + (from - base) as u64, (to - from) as u64))
+        })
     }
 
     /// Copies out what lies at the driver's address `addr`.
@@ -291,16 +295,10 @@ impl GuestRam {
             len: dst.len() as u64,
         })?;
         let mut done = 0;
-        self.resolve(
-            &mut Hint::default(),
-            addr,
-            len,
-            Access::Read,
-            &mut |host, _| {
-                done += copy_from(&[host.io()], 0, &mut dst[done..])?;
-                Ok(())
-            },
-        )
+        self.resolve(addr, len, Access::Read, &mut |host, _| {
+            done += copy_from(&[host.io()], 0, &mut dst[done..])?;
+            Ok(())
+        })
     }
 
     /// The region in which guest-physical `gpa` may lie.
@@ -310,12 +308,21 @@ impl GuestRam {
         regions.get(index.checked_sub(1)?)
     }
 
+    /// The region in which the driver's address `addr` lies, unless addresses are translated first.
+    pub(super) fn region_of(&self, addr: u64) -> Option<Region> {
+        if self.inner.platform.is_some() {
+            return None;
+        }
+        self.find(addr)
+            .filter(|region| region.from(addr).is_some())
+            .copied()
+    }
+
     /// Calls `piece(host, gpa)` for each host-contiguous part of `len` bytes at the driver's
-    /// address `addr`, which may straddle regions or pass an IOMMU. What is found leaves a `hint`.
+    /// address `addr`, which may straddle regions or pass an IOMMU.
     #[cold]
-    pub(crate) fn resolve<E: From<BadAddress>>(
+    pub(super) fn resolve<E: From<BadAddress>>(
         &self,
-        hint: &mut Hint,
         addr: u64,
         len: u32,
         access: Access,
@@ -329,9 +336,6 @@ impl GuestRam {
             let (gpa, contiguous) = self.translate(at, end - at, access).ok_or(want)?;
             let region = self.find(gpa).ok_or(want)?;
             let host = region.from(gpa).ok_or(want)?;
-            if self.inner.platform.is_none() {
-                hint.0 = Some((self.clone(), *region));
-            }
             let count = contiguous.min(end - at).min(host.len() as u64);
             let part = host.sub(0, count as usize).ok_or(want)?;
             piece(part, gpa)?;
@@ -357,26 +361,20 @@ impl GuestRam {
         addr: u64,
         len: usize,
         access: Access,
-    ) -> Result<(HostSlice, u64), BadAddress> {
+    ) -> Result<GuestSlice, BadAddress> {
         let bad = BadAddress {
             addr,
             len: len as u64,
         };
         let mut found = None;
         let size = u32::try_from(len).map_err(|_| bad)?;
-        self.resolve(
-            &mut Hint::default(),
-            addr,
-            size,
-            access,
-            &mut |host, gpa| {
-                if found.replace((host, gpa)).is_some() {
-                    Err(bad)
-                } else {
-                    Ok(())
-                }
-            },
-        )?;
+        self.resolve(addr, size, access, &mut |host, gpa| {
+            if found.replace(GuestSlice { host, gpa }).is_some() {
+                Err(bad)
+            } else {
+                Ok(())
+            }
+        })?;
         found.ok_or(bad)
     }
 }

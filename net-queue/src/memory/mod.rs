@@ -3,6 +3,7 @@
 //! ```text
 //!   raw_regions    guest memory from bare host ranges, the one entry that is unsafe to call
 //!   guest_ram      regions, addresses, writes that are marked
+//!   resolver       host memory of the buffers that a driver names
 //!   dirty_log      the log that is told of writes, and its switch
 //!   segment        host ranges, scatter lists, copies; Gather and Scatter, which backends see
 //!   shared_bytes   bytes shared with another process, such as a front-end's dirty log
@@ -15,6 +16,7 @@ pub(crate) mod dirty_log;
 pub mod guard;
 pub(crate) mod guest_ram;
 mod raw_regions;
+pub(crate) mod resolver;
 pub(crate) mod segment;
 mod shared_bytes;
 

@@ -40,6 +40,12 @@ unsafe impl Send for HostSlice {}
 unsafe impl Sync for HostSlice {}
 
 impl HostSlice {
+    /// A range of no bytes.
+    pub(super) const EMPTY: Self = Self {
+        ptr: NonNull::dangling(),
+        len: 0,
+    };
+
     /// The whole of a mapped region, or `None` when the region has no host mapping for all of it.
     ///
     /// The slice borrows from the region, which whoever keeps the result keeps in its place.
@@ -80,7 +86,7 @@ impl HostSlice {
     }
 
     /// The `len` bytes from `offset`, or `None` when they leave the range.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn sub(&self, offset: usize, len: usize) -> Option<Self> {
         if offset.checked_add(len)? > self.len {
             return None;

@@ -2,8 +2,9 @@
 
 use crate::drop_cause::QueueFault;
 use crate::memory::guest_ram::GuestRam;
+use crate::memory::segment::IoVec;
 use crate::ring::{
-    BufferSink, Chain, Cursor, Layout, PackedRing, PoppedChain, Ring, RingConfig, RingError,
+    BufferRules, Chain, Cursor, Layout, PackedRing, PoppedChain, Ring, RingConfig, RingError,
     RingTask, SplitRing,
 };
 
@@ -41,8 +42,12 @@ macro_rules! each {
 
 impl Ring for AnyRing {
     #[inline]
-    fn pop<S: BufferSink>(&mut self, sink: &mut S) -> Result<Option<PoppedChain>, QueueFault> {
-        each!(self, ring => ring.pop(sink))
+    fn pop(&mut self, segments: &mut Vec<IoVec>, rules: BufferRules) -> Option<PoppedChain> {
+        each!(self, ring => ring.pop(segments, rules))
+    }
+
+    fn fault(&self) -> Option<QueueFault> {
+        each!(self, ring => ring.fault())
     }
 
     #[inline]
@@ -70,6 +75,10 @@ impl Ring for AnyRing {
 
     fn cursor(&self) -> Cursor {
         each!(self, ring => ring.cursor())
+    }
+
+    fn memory(&self) -> &GuestRam {
+        each!(self, ring => ring.memory())
     }
 
     #[inline]

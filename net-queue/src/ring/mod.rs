@@ -5,6 +5,7 @@
 //! chain or in a [`QueueFault`] for the ring.
 
 mod any;
+mod buffers;
 mod packed;
 #[cfg(test)]
 mod race;
@@ -13,15 +14,17 @@ mod split;
 mod state;
 mod sync;
 mod used_batch;
-pub(crate) mod walk;
+mod walk;
 
 pub use any::AnyRing;
+pub use buffers::{BufferRules, Buffers, Direction};
 pub use packed::PackedRing;
 pub use split::SplitRing;
 pub use state::{Cursor, Layout, RingAddrs, RingConfig, RingError, UsedElements};
-pub use walk::BufferSink;
 
 use crate::drop_cause::{DropCause, QueueFault};
+use crate::memory::guest_ram::GuestRam;
+use crate::memory::segment::IoVec;
 
 /// A chain of buffers that the device holds.
 ///
@@ -71,20 +74,22 @@ impl Chain {
 pub struct PoppedChain {
     /// The chain.
     pub chain: Chain,
-    /// Cause for which its content cannot be used, if any.
-    pub content: Result<(), DropCause>,
+    /// Its buffers, or the cause for which they cannot be used.
+    pub content: Result<Buffers, DropCause>,
 }
 
 /// A virtqueue as the engines see it. VirtIO 1.4 §2.6.
 pub trait Ring: Send {
-    /// Takes the next available chain and hands its buffers to `sink`.
+    /// Takes the next available chain and adds its buffers to `segments`, resolved and checked by
+    /// `rules`; `None` when there is none, or the ring is broken.
     ///
-    /// A chain whose content cannot be used comes with the cause and must be given back all the
-    /// same.
-    ///
-    /// # Errors
-    /// The ring itself is broken: nothing more can be taken from it until a reset.
-    fn pop<S: BufferSink>(&mut self, sink: &mut S) -> Result<Option<PoppedChain>, QueueFault>;
+    /// A chain whose content cannot be used comes with the cause, adds no segment, and must be
+    /// given back all the same.
+    fn pop(&mut self, segments: &mut Vec<IoVec>, rules: BufferRules) -> Option<PoppedChain>;
+
+    /// Cause for which the ring is broken, if it is: nothing more can be taken from it until a
+    /// reset.
+    fn fault(&self) -> Option<QueueFault>;
 
     /// Gives back the chain that was taken last, as if it had never been taken.
     fn undo_pop(&mut self, chain: Chain);
@@ -97,7 +102,7 @@ pub trait Ring: Send {
     fn publish(&mut self) -> bool;
 
     /// Asks the driver for a notification at the next available chain; returns whether there is one
-    /// already (VQ-NTF-06).
+    /// already (VQ-NTF-06). A broken ring asks for none.
     fn enable_notification(&mut self) -> bool;
 
     /// Tells the driver that notifications are not needed for now. Only a hint: they may still
@@ -106,6 +111,9 @@ pub trait Ring: Send {
 
     /// Position of the ring, as of the last publish.
     fn cursor(&self) -> Cursor;
+
+    /// Memory in which the ring and the buffers of its chains lie.
+    fn memory(&self) -> &GuestRam;
 
     /// Lets `task` work on the ring of one layout: one that stands for several steps aside, so that
     /// the work of a batch is compiled for each.

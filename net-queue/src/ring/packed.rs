@@ -14,12 +14,15 @@
 //! (VQ-PKD-16).
 
 use crate::drop_cause::{DropCause, QueueFault};
+use crate::memory::guard::MemoryFault;
 use crate::memory::guest_ram::{Access, GuestRam};
+use crate::memory::resolver::Resolver;
+use crate::memory::segment::IoVec;
 use crate::ring::ring_memory::{Area, DESC_SIZE, Desc};
 use crate::ring::sync::{Ordering, fence};
 use crate::ring::used_batch::{Batch, Element};
-use crate::ring::walk::{BufferSink, Walk, indirect_table, no_entry};
-use crate::ring::{Chain, Cursor, PoppedChain, Ring, RingConfig, RingError};
+use crate::ring::walk::Walk;
+use crate::ring::{BufferRules, Chain, Cursor, PoppedChain, Ring, RingConfig, RingError};
 
 /// `VIRTQ_DESC_F_AVAIL`.
 const AVAIL: u16 = 1 << 7;
@@ -104,7 +107,7 @@ impl Position {
 /// A packed virtqueue over resolved memory.
 #[derive(Debug)]
 pub struct PackedRing {
-    ram: GuestRam,
+    resolver: Resolver,
     desc: Area,
     driver: Area,
     device: Area,
@@ -126,6 +129,7 @@ pub struct PackedRing {
     /// Those of `outstanding` for which used descriptors were written.
     unpublished: u16,
     batch: Batch,
+    fault: Option<QueueFault>,
 }
 
 impl PackedRing {
@@ -142,7 +146,7 @@ impl PackedRing {
         let addrs = &config.addrs;
         let (next, used) = positions(config)?;
         Ok(Self {
-            ram: ram.clone(),
+            resolver: Resolver::new(ram.clone()),
             desc: Area::find(ram, addrs.desc, 16, len, Access::Write)?,
             driver: Area::find(ram, addrs.driver, 4, EVENT_SIZE, Access::Read)?,
             device: Area::find(ram, addrs.device, 4, EVENT_SIZE, Access::Write)?,
@@ -156,83 +160,69 @@ impl PackedRing {
             first_flags: None,
             unpublished: 0,
             batch: Batch::new(config),
+            fault: None,
         })
     }
 
-    #[inline]
-    fn next_is_available(&self) -> bool {
-        // Acquire: what the driver wrote before these flags is read after them.
+    /// Returns whether there is a chain that was not taken.
+    fn next_is_available(&self) -> Result<bool, MemoryFault> {
         let flags = self
             .desc
-            .load16(self.next.offset() + FLAGS, Ordering::Acquire);
-        self.next.is_available(flags)
+            .load16(self.next.offset() + FLAGS, Ordering::Acquire)?;
+        Ok(self.next.is_available(flags))
     }
 
-    /// Hands the buffers of the list that begins at `next` to `sink`; also returns where the list
-    /// after it begins.
-    ///
-    /// A list whose content is of no use is read to its end all the same, since only its last
-    /// descriptor has the id that the driver knows it by (VQ-PKD-07).
+    /// Takes the next list. Nearly all are of one buffer.
     #[inline(always)]
-    fn walk<S: BufferSink>(&self, sink: &mut S) -> Result<(PoppedChain, Position), QueueFault> {
-        let mut content = Ok(());
-        let mut walk = Walk::new(&self.ram, sink);
-        // A driver has at most the ring outstanding, beyond what it was told is used.
-        let mut at = self.next;
-        for taken in 0..self.size - self.outstanding {
-            let desc = self.desc.desc(usize::from(at.slot)).map(Desc::packed);
-            let desc = desc
-                .filter(|desc| taken == 0 || at.is_available(desc.flags()))
-                .ok_or(QueueFault::NotAvailable)?;
-            let ends = !desc.has(Desc::NEXT);
-            if content.is_ok() {
-                content = if desc.has(Desc::INDIRECT) {
-                    self.walk_indirect(desc, ends && taken == 0, &mut walk)
-                } else {
-                    walk.buffer(desc)
-                };
-            }
-            at = at.forward(1, self.size);
-            if ends {
-                return Ok((walk.end(desc.next(), taken + 1, content), at));
-            }
+    fn take(
+        &mut self,
+        segments: &mut Vec<IoVec>,
+        rules: BufferRules,
+    ) -> Result<Option<PoppedChain>, QueueFault> {
+        let desc = self.desc.desc_by_flags(self.next.slot)?.packed();
+        if !self.next.is_available(desc.flags()) {
+            return self.none_available();
         }
-        Err(QueueFault::DescriptorLoop)
-    }
-
-    /// VirtIO 1.4 §2.8.7: every entry counts, of its flags only WRITE does. A table is a whole
-    /// list.
-    fn walk_indirect<S: BufferSink>(
-        &self,
-        desc: Desc,
-        alone: bool,
-        walk: &mut Walk<'_, S>,
-    ) -> Result<(), DropCause> {
-        if !self.indirect || !alone {
-            return Err(DropCause::IndirectTable);
-        }
-        let (table, entries) = indirect_table(&self.ram, desc, self.size)?;
-        for index in 0..entries {
-            let entry = table.desc(index).map(Desc::packed);
-            let entry = entry.ok_or_else(|| no_entry(&table))?;
-            walk.table_entry(entry)?;
-        }
-        Ok(())
-    }
-
-    /// Takes the next list; what it returns counts only if no access failed.
-    #[inline(always)]
-    fn take<S: BufferSink>(&mut self, sink: &mut S) -> Result<Option<PoppedChain>, QueueFault> {
-        if !self.next_is_available() {
-            return Ok(None);
-        }
-        if self.outstanding == self.size {
+        let most = self.size - self.outstanding;
+        if most == 0 {
             return Err(QueueFault::AvailIndex);
         }
-        let (popped, next) = self.walk(sink)?;
-        self.next = next;
-        self.outstanding += popped.chain.descriptors();
+        let mut walk = Walk::new(&mut self.resolver, segments, rules);
+        walk.descriptors = 1;
+        let popped = if desc.flags() & (Desc::NEXT | Desc::INDIRECT) == 0 {
+            walk.id = desc.next();
+            let buffer = walk.buffer(desc);
+            walk.end(buffer)
+        } else {
+            let list = List {
+                desc: &self.desc,
+                size: self.size,
+                indirect: self.indirect,
+                start: self.next,
+                most,
+            };
+            list.walk(desc, walk)?
+        };
+        let descriptors = popped.chain.descriptors();
+        self.next = self.next.forward(descriptors, self.size);
+        self.outstanding += descriptors;
         Ok(Some(popped))
+    }
+
+    /// No list is available, which counts only if all accesses to the ring have succeeded.
+    #[cold]
+    fn none_available(&self) -> Result<Option<PoppedChain>, QueueFault> {
+        if self.faulted() {
+            Err(QueueFault::MemoryFault)
+        } else {
+            Ok(None)
+        }
+    }
+
+    #[cold]
+    fn break_down(&mut self, fault: QueueFault) -> Option<PoppedChain> {
+        self.fault = Some(fault);
+        None
     }
 
     /// Returns whether an access to the ring has failed: then nothing of it means anything.
@@ -265,18 +255,25 @@ impl PackedRing {
     }
 
     fn mark_used(&self, offset: usize, len: usize) {
-        if self.ram.tracks_writes() {
-            self.ram.mark(self.desc.gpa + offset as u64, len as u64);
+        let ram = self.resolver.ram();
+        if ram.tracks_writes() {
+            ram.mark(self.desc.gpa + offset as u64, len as u64);
         }
     }
 
     /// Returns whether the driver wants to know of the last `added` slots (VQ-NTF-07, VQ-PKD-18).
     fn wants_interrupt(&self, added: u16) -> bool {
-        // The driver sets the offset before the flags that make it count.
-        match self.driver.load16(EVENT_FLAGS, Ordering::Acquire) & 3 {
+        // The driver sets the offset before the flags that make it count. One whose wish cannot be
+        // read is told; its ring is found broken when it has no more chains.
+        let Ok(flags) = self.driver.load16(EVENT_FLAGS, Ordering::Acquire) else {
+            return true;
+        };
+        match flags & 3 {
             DISABLE => false,
             AT_DESC if self.event_idx => {
-                let event = self.driver.load16(0, Ordering::Relaxed);
+                let Ok(event) = self.driver.load16(0, Ordering::Relaxed) else {
+                    return true;
+                };
                 let lap_before = (event >> 15 != 0) != self.used.wrap;
                 let lap = if lap_before { i32::from(self.size) } else { 0 };
                 let slot = i32::from(event & 0x7fff) - lap;
@@ -289,10 +286,80 @@ impl PackedRing {
 
     fn set_device_event(&self, offset: usize, value: u16) {
         self.device.store16(offset, value, Ordering::Release);
-        if self.ram.tracks_writes() {
-            self.ram.mark(self.device.gpa + offset as u64, 2);
+        let ram = self.resolver.ram();
+        if ram.tracks_writes() {
+            ram.mark(self.device.gpa + offset as u64, 2);
         }
     }
+}
+
+/// A list of descriptors that a driver made available.
+struct List<'a> {
+    desc: &'a Area,
+    /// Number of descriptors of the ring.
+    size: u16,
+    /// `VIRTIO_F_INDIRECT_DESC` was negotiated.
+    indirect: bool,
+    /// Position of its first descriptor.
+    start: Position,
+    /// Descriptors that it may have: a driver has at most the ring outstanding, beyond what it was
+    /// told is used.
+    most: u16,
+}
+
+impl List<'_> {
+    /// Walks a list that begins with `first`.
+    ///
+    /// A list whose content is of no use is read to its end all the same, since only its last
+    /// descriptor has the id that the driver knows it by (VQ-PKD-07).
+    #[inline(never)]
+    fn walk(&self, first: Desc, mut walk: Walk<'_>) -> Result<PoppedChain, QueueFault> {
+        if self.indirect && first.has(Desc::INDIRECT) && !first.has(Desc::NEXT) {
+            walk.id = first.next();
+            return Ok(walk_table(first, self.size, walk));
+        }
+        let (mut desc, mut at, mut content) = (first, self.start, Ok(()));
+        loop {
+            if desc.has(Desc::INDIRECT) {
+                // A table is a whole list.
+                content = content.and(Err(DropCause::IndirectTable));
+            } else if content.is_ok() {
+                content = walk.buffer(desc);
+            }
+            if !desc.has(Desc::NEXT) {
+                walk.id = desc.next();
+                return Ok(walk.end(content));
+            }
+            if walk.descriptors == self.most {
+                return Err(walk.broken(QueueFault::DescriptorLoop));
+            }
+            walk.descriptors += 1;
+            at = at.forward(1, self.size);
+            desc = match self.desc.desc(at.slot) {
+                Ok(next) => next.packed(),
+                Err(none) => return Err(walk.broken(none.into())),
+            };
+            if !at.is_available(desc.flags()) {
+                return Err(walk.broken(QueueFault::NotAvailable));
+            }
+        }
+    }
+}
+
+/// Walks the table that `desc` refers to, in a ring of `size`: it is the whole list. Every entry
+/// counts, of its flags only WRITE does. VirtIO 1.4 §2.8.7.
+fn walk_table(desc: Desc, size: u16, mut walk: Walk<'_>) -> PoppedChain {
+    let table = match walk.table(desc, size) {
+        Ok(table) => table,
+        Err(cause) => return walk.unusable(cause),
+    };
+    for index in 0..table.entries() {
+        let entry = table.desc(index).map_err(DropCause::from);
+        if let Err(cause) = entry.and_then(|entry| walk.table_entry(entry.packed())) {
+            return walk.unusable(cause);
+        }
+    }
+    walk.end(Ok(()))
 }
 
 /// The cursor's two positions, when they can be ones of this ring.
@@ -318,17 +385,18 @@ fn positions(config: &RingConfig) -> Result<(Position, Position), RingError> {
 
 impl Ring for PackedRing {
     #[inline(always)]
-    fn pop<S: BufferSink>(&mut self, sink: &mut S) -> Result<Option<PoppedChain>, QueueFault> {
-        let popped = self.take(sink);
-        // What tells of a chain lies in one area. The others are looked at when there is none.
-        let faulted = match popped {
-            Ok(Some(_)) => self.desc.faulted(),
-            _ => self.faulted(),
-        };
-        if faulted {
-            return Err(QueueFault::MemoryFault);
+    fn pop(&mut self, segments: &mut Vec<IoVec>, rules: BufferRules) -> Option<PoppedChain> {
+        if self.fault.is_some() {
+            return None;
         }
-        popped
+        match self.take(segments, rules) {
+            Ok(popped) => popped,
+            Err(fault) => self.break_down(fault),
+        }
+    }
+
+    fn fault(&self) -> Option<QueueFault> {
+        self.fault
     }
 
     fn undo_pop(&mut self, chain: Chain) {
@@ -364,6 +432,9 @@ impl Ring for PackedRing {
     }
 
     fn enable_notification(&mut self) -> bool {
+        if self.fault.is_some() {
+            return false;
+        }
         if self.event_idx {
             self.set_device_event(0, self.next.event());
             self.set_device_event(EVENT_FLAGS, AT_DESC);
@@ -372,10 +443,13 @@ impl Ring for PackedRing {
         }
         // The driver must see the wish before this side looks once more (VQ-NTF-06).
         fence(Ordering::SeqCst);
-        self.next_is_available() || self.faulted()
+        self.next_is_available() != Ok(false) || self.faulted()
     }
 
     fn disable_notification(&mut self) {
+        if self.fault.is_some() {
+            return;
+        }
         self.set_device_event(EVENT_FLAGS, DISABLE);
     }
 
@@ -386,5 +460,9 @@ impl Ring for PackedRing {
             avail_wrap: self.next.wrap,
             used_wrap: self.published.wrap,
         }
+    }
+
+    fn memory(&self) -> &GuestRam {
+        self.resolver.ram()
     }
 }

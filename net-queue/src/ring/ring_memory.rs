@@ -2,9 +2,8 @@
 //!
 //! The driver writes these words while the device reads them, so every access is an atomic or
 //! volatile one of the width the specification gives it, and a value is loaded once and then used
-//! from a local copy. Memory that the guest was promised may be out of reach all the same: an
-//! access that fails is remembered by its area, and the ring looks there before it trusts what it
-//! loaded.
+//! from a local copy. Memory that the guest was promised may be out of reach all the same: a load
+//! that fails says so, a store that fails is remembered by its area.
 #![allow(unsafe_code)]
 #![cfg_attr(
     test,
@@ -14,7 +13,7 @@
 use std::cell::Cell;
 
 use crate::memory::guard::MemoryFault;
-use crate::memory::guest_ram::{Access, GuestRam};
+use crate::memory::guest_ram::{Access, GuestRam, GuestSlice};
 use crate::memory::segment::{HostSlice, copy_from};
 use crate::ring::RingError;
 use crate::ring::sync::{Ordering, words};
@@ -80,6 +79,59 @@ impl Desc {
     }
 }
 
+/// Reason why there is no descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoDesc {
+    /// It would lie beyond its table.
+    Beyond,
+    /// It cannot be read.
+    Fault(MemoryFault),
+}
+
+/// A table of descriptors that one of a ring refers to. It may start at any address (VQ-SPL-08).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DescTable(HostSlice);
+
+impl DescTable {
+    /// Stands for `host`, which the caller keeps mapped (see the invariant of `memory::segment`).
+    pub(crate) fn new(host: HostSlice) -> Self {
+        Self(host)
+    }
+
+    /// Number of its entries, which is that of a ring at most.
+    pub(crate) fn entries(&self) -> u16 {
+        (self.0.len() / DESC_SIZE) as u16
+    }
+
+    /// Copies out entry `index`.
+    #[inline(always)]
+    pub(crate) fn desc(&self, index: u16) -> Result<Desc, NoDesc> {
+        let offset = usize::from(index) * DESC_SIZE;
+        let slice = self.0.sub(offset, DESC_SIZE).ok_or(NoDesc::Beyond)?;
+        let ptr = slice.as_ptr().cast::<u64>();
+        if !ptr.is_aligned() {
+            return unaligned_desc(slice);
+        }
+        // SAFETY: sixteen mapped, aligned bytes, read by atomics only.
+        let words = unsafe { words::load64x2(ptr) };
+        let (addr, rest) = words.map_err(NoDesc::Fault)?;
+        Ok(Desc::from_words(addr, rest))
+    }
+}
+
+#[cold]
+fn unaligned_desc(slice: HostSlice) -> Result<Desc, NoDesc> {
+    let mut bytes = [0u8; DESC_SIZE];
+    copy_from(&[slice.io()], 0, &mut bytes).map_err(NoDesc::Fault)?;
+    let (addr, rest) = bytes.split_at(8);
+    let word = |half: &[u8]| {
+        half.iter()
+            .rev()
+            .fold(0u64, |word, byte| word << 8 | u64::from(*byte))
+    };
+    Ok(Desc::from_words(word(addr).to_le(), word(rest).to_le()))
+}
+
 /// A part of a ring in guest memory, and where the guest sees it (for the dirty log).
 #[derive(Debug)]
 pub(crate) struct Area {
@@ -90,15 +142,6 @@ pub(crate) struct Area {
 }
 
 impl Area {
-    /// Stands for `host`, which the caller keeps mapped (see the invariant of `memory::segment`).
-    pub(crate) fn new(host: HostSlice, gpa: u64) -> Self {
-        Self {
-            host,
-            gpa,
-            faulted: Cell::new(false),
-        }
-    }
-
     /// Finds `len` bytes of a ring at `addr`, which must be a multiple of `align` for guest and
     /// host.
     pub(crate) fn find(
@@ -108,13 +151,17 @@ impl Area {
         len: usize,
         access: Access,
     ) -> Result<Self, RingError> {
-        let (host, gpa) = ram.contiguous(addr, len, access)?;
+        let GuestSlice { host, gpa } = ram.contiguous(addr, len, access)?;
         // An IOMMU or an odd mapping could put an aligned address at an unaligned place.
         let places = addr | host.as_ptr().addr() as u64;
         if !places.is_multiple_of(align) {
             return Err(RingError::Alignment { addr, align });
         }
-        Ok(Self::new(host, gpa))
+        Ok(Self {
+            host,
+            gpa,
+            faulted: Cell::new(false),
+        })
     }
 
     /// The address of `T` at `offset`, if that lies in the area and is aligned.
@@ -126,31 +173,28 @@ impl Area {
 
     /// Remembers that the area cannot be accessed.
     #[cold]
-    fn fault(&self, _: MemoryFault) {
+    fn fault(&self, fault: MemoryFault) -> MemoryFault {
         self.faulted.set(true);
+        fault
     }
 
-    /// Returns whether an access has failed since the area was found: what was loaded since then
-    /// means nothing.
+    /// Returns whether an access has failed since the area was found.
     #[inline]
     pub(crate) fn faulted(&self) -> bool {
         self.faulted.get()
     }
 
-    /// Loads the little-endian word at `offset`; 0 beyond the area, which no caller asks for, and
-    /// after a fault.
+    /// Loads the little-endian word at `offset`.
+    ///
+    /// # Errors
+    /// It cannot be read, or lies beyond the area, which no caller asks for.
     #[inline(always)]
-    pub(crate) fn load16(&self, offset: usize, order: Ordering) -> u16 {
-        let Some(ptr) = self.word::<u16>(offset) else {
-            return 0;
-        };
+    pub(crate) fn load16(&self, offset: usize, order: Ordering) -> Result<u16, MemoryFault> {
+        let ptr = self.word::<u16>(offset).ok_or(MemoryFault)?;
         // SAFETY: two mapped, aligned bytes, only ever accessed by atomics in this process.
         match unsafe { words::load16(ptr, order) } {
-            Ok(value) => u16::from_le(value),
-            Err(fault) => {
-                self.fault(fault);
-                0
-            }
+            Ok(value) => Ok(u16::from_le(value)),
+            Err(fault) => Err(self.fault(fault)),
         }
     }
 
@@ -190,40 +234,21 @@ impl Area {
         }
     }
 
-    /// Copies out descriptor `index` of a ring's table, or `None` beyond the area and after a
-    /// fault.
+    /// Copies out descriptor `index` of a ring.
     #[inline(always)]
-    pub(crate) fn desc(&self, index: usize) -> Option<Desc> {
-        let offset = index * DESC_SIZE;
-        let slice = self.host.sub(offset, DESC_SIZE)?;
-        let ptr = slice.as_ptr().cast::<u64>();
-        if !ptr.is_aligned() {
-            return self.unaligned_desc(slice);
-        }
-        // SAFETY: sixteen mapped, aligned bytes, read by atomics only.
-        match unsafe { words::load64x2(ptr) } {
-            Ok((addr, rest)) => Some(Desc::from_words(addr, rest)),
-            Err(fault) => {
-                self.fault(fault);
-                None
-            }
-        }
+    pub(crate) fn desc(&self, index: u16) -> Result<Desc, NoDesc> {
+        DescTable(self.host).desc(index)
     }
 
-    /// An indirect table may start at any address (VQ-SPL-08).
-    #[cold]
-    fn unaligned_desc(&self, slice: HostSlice) -> Option<Desc> {
-        let mut bytes = [0u8; DESC_SIZE];
-        if let Err(fault) = copy_from(&[slice.io()], 0, &mut bytes) {
-            self.fault(fault);
-            return None;
-        }
-        let (addr, rest) = bytes.split_at(8);
-        let word = |half: &[u8]| {
-            half.iter()
-                .rev()
-                .fold(0u64, |word, byte| word << 8 | u64::from(*byte))
-        };
-        Some(Desc::from_words(word(addr).to_le(), word(rest).to_le()))
+    /// Copies out descriptor `index` of a packed ring, its flags first: what the driver wrote
+    /// before them is seen.
+    #[inline(always)]
+    pub(crate) fn desc_by_flags(&self, index: u16) -> Result<Desc, NoDesc> {
+        let offset = usize::from(index) * DESC_SIZE;
+        let ptr = self.word::<[u64; 2]>(offset).ok_or(NoDesc::Beyond)?;
+        // SAFETY: sixteen mapped, aligned bytes, read by atomics only.
+        let words = unsafe { words::load64x2_acquire(ptr.cast()) };
+        let (addr, rest) = words.map_err(NoDesc::Fault)?;
+        Ok(Desc::from_words(addr, rest))
     }
 }

@@ -2,11 +2,13 @@
 
 use crate::drop_cause::{DropCause, QueueFault};
 use crate::memory::guest_ram::{Access, GuestRam};
-use crate::ring::ring_memory::{Area, DESC_SIZE, Desc};
+use crate::memory::resolver::Resolver;
+use crate::memory::segment::IoVec;
+use crate::ring::ring_memory::{Area, DESC_SIZE, Desc, NoDesc};
 use crate::ring::sync::{Ordering, fence};
 use crate::ring::used_batch::{Batch, Element};
-use crate::ring::walk::{BufferSink, Walk, indirect_table, no_entry};
-use crate::ring::{Chain, Cursor, PoppedChain, Ring, RingConfig, RingError};
+use crate::ring::walk::Walk;
+use crate::ring::{BufferRules, Chain, Cursor, PoppedChain, Ring, RingConfig, RingError};
 
 /// Offset of `idx` in both the available and the used ring.
 const IDX: usize = 2;
@@ -19,18 +21,10 @@ const NO_INTERRUPT: u16 = 1;
 /// `VIRTQ_USED_F_NO_NOTIFY`.
 const NO_NOTIFY: u16 = 1;
 
-/// Outcome of a walk over a table that ends early.
-enum Unusable {
-    /// This chain's content is of no use.
-    Content(DropCause),
-    /// The ring is broken.
-    Ring(QueueFault),
-}
-
 /// A split virtqueue over resolved memory.
 #[derive(Debug)]
 pub struct SplitRing {
-    ram: GuestRam,
+    resolver: Resolver,
     desc: Area,
     avail: Area,
     used: Area,
@@ -46,6 +40,7 @@ pub struct SplitRing {
     /// Used index as the driver sees it.
     published: u16,
     batch: Batch,
+    fault: Option<QueueFault>,
 }
 
 impl SplitRing {
@@ -68,13 +63,12 @@ impl SplitRing {
         let used = Area::find(ram, addrs.device, 4, len, Access::Write)?;
 
         let next_avail = config.cursor.avail;
-        let next_used = config
-            .cursor
-            .used
-            .unwrap_or_else(|| used.load16(IDX, Ordering::Acquire));
-        if used.faulted() {
-            return Err(RingError::MemoryFault(addrs.device));
-        }
+        let next_used = match config.cursor.used {
+            Some(index) => index,
+            None => used
+                .load16(IDX, Ordering::Acquire)
+                .map_err(|_| RingError::MemoryFault(addrs.device))?,
+        };
         if next_avail.wrapping_sub(next_used) > size {
             return Err(RingError::Cursor {
                 avail: next_avail,
@@ -83,7 +77,7 @@ impl SplitRing {
             });
         }
         Ok(Self {
-            ram: ram.clone(),
+            resolver: Resolver::new(ram.clone()),
             desc,
             avail,
             used,
@@ -95,6 +89,7 @@ impl SplitRing {
             next_used,
             published: next_used,
             batch: Batch::new(config),
+            fault: None,
         })
     }
 
@@ -111,12 +106,14 @@ impl SplitRing {
     }
 
     /// Looks whether the driver made more available. VirtIO 1.4 §2.7.6 (VQ-SPL-11).
-    #[inline]
     fn refresh(&mut self) -> Result<bool, QueueFault> {
-        if self.seen_avail != self.next_avail {
-            return Ok(true);
+        if self.fault.is_some() {
+            return Ok(false);
         }
-        let idx = self.avail.load16(IDX, Ordering::Acquire);
+        let idx = self.avail.load16(IDX, Ordering::Acquire)?;
+        if self.faulted() {
+            return Err(QueueFault::MemoryFault);
+        }
         // A driver has at most the ring outstanding, beyond what it was told is used; nor does it
         // take back what was taken. So what was taken and not published is never more than the
         // ring, whatever the driver writes.
@@ -128,79 +125,46 @@ impl SplitRing {
         Ok(idx != self.next_avail)
     }
 
-    /// Hands the buffers of the chain at `head` to `sink`.
+    /// Takes the next chain. Nearly all are of one buffer.
     #[inline(always)]
-    fn walk<S: BufferSink>(&self, head: u16, sink: &mut S) -> Result<PoppedChain, QueueFault> {
-        let mut walk = Walk::new(&self.ram, sink);
-        let mut index = head;
-        // A chain cannot be longer than the table; one that is runs in a circle (VQ-SPL-10).
-        for descriptors in 1..=self.size {
-            let Some(desc) = self.desc.desc(usize::from(index)) else {
-                return Err(QueueFault::DescriptorIndex);
-            };
-            if desc.has(Desc::INDIRECT) {
-                return match self.walk_indirect(desc, &mut walk) {
-                    Ok(()) => Ok(walk.end(head, descriptors, Ok(()))),
-                    Err(Unusable::Content(cause)) => Ok(walk.end(head, descriptors, Err(cause))),
-                    Err(Unusable::Ring(fault)) => Err(fault),
-                };
-            }
-            let buffer = walk.buffer(desc);
-            if buffer.is_err() || !desc.has(Desc::NEXT) {
-                return Ok(walk.end(head, descriptors, buffer));
-            }
-            index = desc.next();
-        }
-        Err(QueueFault::DescriptorLoop)
-    }
-
-    /// VirtIO 1.4 §2.7.5.3: a table ends the chain; WRITE on the descriptor that refers to it means
-    /// nothing.
-    fn walk_indirect<S: BufferSink>(
-        &self,
-        desc: Desc,
-        walk: &mut Walk<'_, S>,
-    ) -> Result<(), Unusable> {
-        if !self.indirect || desc.has(Desc::NEXT) {
-            return Err(Unusable::Content(DropCause::IndirectTable));
-        }
-        let (table, entries) =
-            indirect_table(&self.ram, desc, self.size).map_err(Unusable::Content)?;
-        let mut index = 0;
-        for _ in 0..entries {
-            let entry = table.desc(index).filter(|entry| !entry.has(Desc::INDIRECT));
-            let Some(entry) = entry else {
-                return Err(Unusable::Content(no_entry(&table)));
-            };
-            let buffer = walk.buffer(entry);
-            if buffer.is_err() || !entry.has(Desc::NEXT) {
-                return buffer.map_err(Unusable::Content);
-            }
-            index = usize::from(entry.next());
-        }
-        Err(Unusable::Ring(QueueFault::DescriptorLoop))
-    }
-
-    /// Takes the next chain; what it returns counts only if no access failed.
-    #[inline(always)]
-    fn take<S: BufferSink>(&mut self, sink: &mut S) -> Result<Option<PoppedChain>, QueueFault> {
-        if !self.refresh()? {
+    fn take(
+        &mut self,
+        segments: &mut Vec<IoVec>,
+        rules: BufferRules,
+    ) -> Result<Option<PoppedChain>, QueueFault> {
+        if self.seen_avail == self.next_avail && !self.refresh()? {
             return Ok(None);
         }
-        let head = self.avail.load16(
-            ELEMENTS + self.slot(self.next_avail) * AVAIL_ELEMENT,
-            Ordering::Relaxed,
-        );
-        if head >= self.size {
-            return Err(QueueFault::DescriptorIndex);
-        }
-        let popped = self.walk(head, sink)?;
+        let element = ELEMENTS + self.slot(self.next_avail) * AVAIL_ELEMENT;
+        let head = self.avail.load16(element, Ordering::Relaxed)?;
+        let desc = self.desc.desc(head)?;
+        let mut walk = Walk::new(&mut self.resolver, segments, rules);
+        walk.id = head;
+        walk.descriptors = 1;
+        let popped = if desc.flags() & (Desc::NEXT | Desc::INDIRECT) == 0 {
+            let buffer = walk.buffer(desc);
+            walk.end(buffer)
+        } else {
+            let table = Table {
+                desc: &self.desc,
+                size: self.size,
+                indirect: self.indirect,
+            };
+            table.walk(desc, walk)?
+        };
         self.next_avail = self.next_avail.wrapping_add(1);
         Ok(Some(popped))
     }
 
+    /// Ends the use of the ring: there is nothing to be taken any more.
+    #[cold]
+    fn break_down(&mut self, fault: QueueFault) -> Option<PoppedChain> {
+        self.fault = Some(fault);
+        self.seen_avail = self.next_avail;
+        None
+    }
+
     /// Returns whether an access to the ring has failed: then nothing of it means anything.
-    #[inline]
     fn faulted(&self) -> bool {
         self.desc.faulted() | self.avail.faulted() | self.used.faulted()
     }
@@ -222,29 +186,105 @@ impl SplitRing {
     }
 
     fn mark_used(&self, offset: usize, len: usize) {
-        if self.ram.tracks_writes() {
-            self.ram.mark(self.used.gpa + offset as u64, len as u64);
+        let ram = self.resolver.ram();
+        if ram.tracks_writes() {
+            ram.mark(self.used.gpa + offset as u64, len as u64);
+        }
+    }
+}
+
+/// The descriptor table of a ring.
+struct Table<'a> {
+    desc: &'a Area,
+    /// Number of its descriptors.
+    size: u16,
+    /// `VIRTIO_F_INDIRECT_DESC` was negotiated.
+    indirect: bool,
+}
+
+impl Table<'_> {
+    /// Walks the rest of a chain that begins with `desc`.
+    #[inline(never)]
+    fn walk(&self, mut desc: Desc, mut walk: Walk<'_>) -> Result<PoppedChain, QueueFault> {
+        loop {
+            if desc.has(Desc::INDIRECT) {
+                return if self.indirect && !desc.has(Desc::NEXT) {
+                    walk_table(desc, self.size, walk)
+                } else {
+                    Ok(walk.unusable(DropCause::IndirectTable))
+                };
+            }
+            let buffer = walk.buffer(desc);
+            if buffer.is_err() || !desc.has(Desc::NEXT) {
+                return Ok(walk.end(buffer));
+            }
+            // A chain cannot be longer than the table; one that is runs in a circle (VQ-SPL-10).
+            if walk.descriptors == self.size {
+                return Err(walk.broken(QueueFault::DescriptorLoop));
+            }
+            walk.descriptors += 1;
+            desc = match self.desc.desc(desc.next()) {
+                Ok(next) => next,
+                Err(none) => return Err(walk.broken(none.into())),
+            };
+        }
+    }
+}
+
+/// Walks the table that `desc` refers to, in a ring of `size`: it ends the chain. WRITE on the
+/// descriptor itself means nothing. VirtIO 1.4 §2.7.5.3.
+fn walk_table(desc: Desc, size: u16, mut walk: Walk<'_>) -> Result<PoppedChain, QueueFault> {
+    let table = match walk.table(desc, size) {
+        Ok(table) => table,
+        Err(cause) => return Ok(walk.unusable(cause)),
+    };
+    let mut index = 0;
+    for _ in 0..table.entries() {
+        let entry = match table.desc(index) {
+            Ok(entry) if entry.has(Desc::INDIRECT) => Err(DropCause::IndirectTable),
+            entry => entry.map_err(DropCause::from),
+        };
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(cause) => return Ok(walk.unusable(cause)),
+        };
+        let buffer = walk.buffer(entry);
+        if buffer.is_err() || !entry.has(Desc::NEXT) {
+            return Ok(walk.end(buffer));
+        }
+        index = entry.next();
+    }
+    Err(walk.broken(QueueFault::DescriptorLoop))
+}
+
+/// For a descriptor of the ring itself.
+impl From<NoDesc> for QueueFault {
+    fn from(none: NoDesc) -> Self {
+        match none {
+            NoDesc::Beyond => Self::DescriptorIndex,
+            NoDesc::Fault(fault) => fault.into(),
         }
     }
 }
 
 impl Ring for SplitRing {
     #[inline(always)]
-    fn pop<S: BufferSink>(&mut self, sink: &mut S) -> Result<Option<PoppedChain>, QueueFault> {
-        let popped = self.take(sink);
-        // What tells of a chain lies in two areas. The third is looked at when there is none.
-        let faulted = match popped {
-            Ok(Some(_)) => self.desc.faulted() | self.avail.faulted(),
-            _ => self.faulted(),
-        };
-        if faulted {
-            return Err(QueueFault::MemoryFault);
+    fn pop(&mut self, segments: &mut Vec<IoVec>, rules: BufferRules) -> Option<PoppedChain> {
+        match self.take(segments, rules) {
+            Ok(popped) => popped,
+            Err(fault) => self.break_down(fault),
         }
-        popped
+    }
+
+    fn fault(&self) -> Option<QueueFault> {
+        self.fault
     }
 
     fn undo_pop(&mut self, _chain: Chain) {
         self.next_avail = self.next_avail.wrapping_sub(1);
+        if self.fault.is_some() {
+            self.seen_avail = self.next_avail;
+        }
     }
 
     #[inline]
@@ -268,15 +308,23 @@ impl Ring for SplitRing {
         // The driver must see the index before this side looks whether it wants to be told
         // (VQ-SPL-21).
         fence(Ordering::SeqCst);
+        // A driver whose wish cannot be read is told; its ring is found broken at the next look for
+        // chains.
         if !self.event_idx {
-            return self.avail.load16(0, Ordering::Relaxed) & NO_INTERRUPT == 0;
+            let flags = self.avail.load16(0, Ordering::Relaxed);
+            return flags.map_or(true, |flags| flags & NO_INTERRUPT == 0);
         }
         let event = self.avail.load16(self.after_avail(), Ordering::Relaxed);
         // An element was placed at the index the driver named (VQ-NTF-02).
-        new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
+        event.map_or(true, |event| {
+            new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
+        })
     }
 
     fn enable_notification(&mut self) -> bool {
+        if self.fault.is_some() {
+            return false;
+        }
         if self.event_idx {
             self.set_avail_event(self.next_avail);
         } else {
@@ -285,14 +333,17 @@ impl Ring for SplitRing {
         }
         // The driver must see the wish before this side looks once more (VQ-NTF-06).
         fence(Ordering::SeqCst);
-        self.avail.load16(IDX, Ordering::Acquire) != self.next_avail || self.faulted()
+        self.avail.load16(IDX, Ordering::Acquire) != Ok(self.next_avail) || self.faulted()
     }
 
     fn disable_notification(&mut self) {
+        if self.fault.is_some() {
+            return;
+        }
         if !self.event_idx {
             self.used.store16(0, NO_NOTIFY, Ordering::Relaxed);
             self.mark_used(0, 2);
-        } else if self.avail.load16(IDX, Ordering::Relaxed) == self.next_avail {
+        } else if self.avail.load16(IDX, Ordering::Relaxed) == Ok(self.next_avail) {
             // Or else the driver is past the event index that it was given, and this simply stays
             // behind (VQ-NTF-04).
             self.set_avail_event(self.next_avail.wrapping_sub(1));
@@ -305,5 +356,9 @@ impl Ring for SplitRing {
             used: Some(self.published),
             ..Cursor::default()
         }
+    }
+
+    fn memory(&self) -> &GuestRam {
+        self.resolver.ram()
     }
 }

@@ -1,99 +1,154 @@
 //! The walk over a chain's buffers, and the rules that hold for a buffer in any layout.
 
-use crate::drop_cause::DropCause;
-use crate::memory::guard::MemoryFault;
-use crate::memory::guest_ram::{Access, BadAddress, GuestRam, Hint};
-use crate::memory::segment::{HostSlice, MAX_SEGMENTS};
-use crate::ring::ring_memory::{Area, DESC_SIZE, Desc};
-use crate::ring::{Chain, PoppedChain};
-
-/// Receiver of the buffers of a chain, in order.
-pub trait BufferSink {
-    /// Takes one buffer of the chain, which may be empty.
-    ///
-    /// # Errors
-    /// The chain is of no use because of this buffer; the ring stops walking it.
-    fn buffer(
-        &mut self,
-        ram: &GuestRam,
-        addr: u64,
-        len: u32,
-        writable: bool,
-    ) -> Result<(), DropCause>;
-
-    /// Takes an entry of a table of a packed ring.
-    ///
-    /// # Errors
-    /// As for [`BufferSink::buffer`].
-    #[inline]
-    fn table_entry(
-        &mut self,
-        ram: &GuestRam,
-        addr: u64,
-        len: u32,
-        writable: bool,
-    ) -> Result<(), DropCause> {
-        self.buffer(ram, addr, len, writable)
-    }
-}
+use crate::drop_cause::{DropCause, QueueFault};
+use crate::memory::guest_ram::{Access, BadAddress};
+use crate::memory::resolver::Resolver;
+use crate::memory::segment::{IoVec, MAX_SEGMENTS};
+use crate::ring::ring_memory::{DESC_SIZE, Desc, DescTable, NoDesc};
+use crate::ring::{BufferRules, Buffers, Chain, Direction, PoppedChain};
 
 /// A chain while it is walked.
-pub(super) struct Walk<'a, S> {
-    ram: &'a GuestRam,
-    sink: &'a mut S,
+///
+/// It moves by value, so that it stays in registers.
+pub(super) struct Walk<'a> {
+    resolver: &'a mut Resolver,
+    segments: &'a mut Vec<IoVec>,
+    rules: BufferRules,
+    /// Index or id by which the driver knows the chain.
+    pub(super) id: u16,
+    /// Descriptors of the ring that were walked.
+    pub(super) descriptors: u16,
+    /// Length of `segments` at the chain's head, and behind its readable buffers.
+    start: usize,
+    readable_end: usize,
+    readable_len: u64,
     writable_len: u64,
 }
 
-impl<'a, S: BufferSink> Walk<'a, S> {
-    /// At the head of a chain whose buffers lie in `ram` and go to `sink`.
-    #[inline]
-    pub(super) fn new(ram: &'a GuestRam, sink: &'a mut S) -> Self {
+impl<'a> Walk<'a> {
+    /// At the head of a chain whose buffers are found by `resolver` and added to `segments`.
+    #[inline(always)]
+    pub(super) fn new(
+        resolver: &'a mut Resolver,
+        segments: &'a mut Vec<IoVec>,
+        rules: BufferRules,
+    ) -> Self {
+        let start = segments.len();
         Self {
-            ram,
-            sink,
+            resolver,
+            segments,
+            rules,
+            id: 0,
+            descriptors: 0,
+            start,
+            readable_end: start,
+            readable_len: 0,
             writable_len: 0,
         }
     }
 
-    /// Hands over one buffer.
-    #[inline]
+    /// Adds one buffer.
+    #[inline(always)]
     pub(super) fn buffer(&mut self, desc: Desc) -> Result<(), DropCause> {
         let writable = desc.has(Desc::WRITE);
-        if writable {
-            self.writable_len += u64::from(desc.len());
-        }
-        self.sink.buffer(self.ram, desc.addr, desc.len(), writable)
-    }
-
-    /// Hands over an entry of a packed ring's table.
-    #[inline]
-    pub(super) fn table_entry(&mut self, desc: Desc) -> Result<(), DropCause> {
-        let writable = desc.has(Desc::WRITE);
-        if writable {
-            self.writable_len += u64::from(desc.len());
-        }
-        self.sink
-            .table_entry(self.ram, desc.addr, desc.len(), writable)
-    }
-
-    /// The chain, known as `id`, with what became of its content. Nobody knows the length of one
-    /// that cannot be used.
-    #[inline]
-    pub(super) fn end(
-        self,
-        id: u16,
-        descriptors: u16,
-        content: Result<(), DropCause>,
-    ) -> PoppedChain {
-        let writable_len = if content.is_ok() {
-            self.writable_len
-        } else {
-            u64::MAX
+        let allowed = match self.rules.direction {
+            Direction::Readable => !writable,
+            Direction::Writable => writable,
+            Direction::ReadableThenWritable => writable || self.writable_len == 0,
         };
-        PoppedChain {
-            chain: Chain::new(id, descriptors, writable_len),
-            content,
+        if !allowed {
+            return Err(DropCause::Direction);
         }
+        if writable {
+            self.add(desc, Access::Write)
+        } else {
+            self.add(desc, Access::Read)
+        }
+    }
+
+    /// Adds an entry of a packed ring's table. See [`Direction::Readable`].
+    #[inline(always)]
+    pub(super) fn table_entry(&mut self, entry: Desc) -> Result<(), DropCause> {
+        if self.rules.direction == Direction::Readable {
+            self.add(entry, Access::Read)
+        } else {
+            self.buffer(entry)
+        }
+    }
+
+    /// Adds a buffer of a direction that is allowed. An empty one has no address worth looking at
+    /// (NET-TX-03).
+    #[inline(always)]
+    fn add(&mut self, desc: Desc, access: Access) -> Result<(), DropCause> {
+        let len = desc.len();
+        if len == 0 {
+            return Ok(());
+        }
+        let (segments, most) = (&mut *self.segments, self.rules.most_segments);
+        self.resolver.resolve(desc.addr, len, access, |host| {
+            if segments.len() == most {
+                return Err(DropCause::Segments);
+            }
+            segments.push(host.io());
+            Ok(())
+        })?;
+        match access {
+            Access::Write => self.writable_len += u64::from(len),
+            Access::Read => {
+                self.readable_len += u64::from(len);
+                self.readable_end = self.segments.len();
+            }
+        }
+        Ok(())
+    }
+
+    /// The table that `desc`, in a ring of `size`, refers to. VirtIO 1.4 §2.7.5.3 (VQ-SPL-09).
+    ///
+    /// A driver must not make a chain longer than the ring; but Linux builds tables of as many
+    /// entries as a frame has fragments, whatever the ring's size. So the bound is what a system
+    /// call takes, or the ring where that is more.
+    pub(super) fn table(&self, desc: Desc, size: u16) -> Result<DescTable, DropCause> {
+        let len = desc.len() as usize;
+        let entries = len / DESC_SIZE;
+        let most = usize::from(size).max(MAX_SEGMENTS);
+        if entries == 0 || !len.is_multiple_of(DESC_SIZE) || entries > most {
+            return Err(DropCause::IndirectTable);
+        }
+        let host = self.resolver.contiguous(desc.addr, len)?;
+        Ok(DescTable::new(host))
+    }
+
+    /// The chain, with its buffers or the cause for which they cannot be used.
+    #[inline(always)]
+    pub(super) fn end(self, content: Result<(), DropCause>) -> PoppedChain {
+        match content {
+            Ok(()) => PoppedChain {
+                chain: Chain::new(self.id, self.descriptors, self.writable_len),
+                content: Ok(Buffers::new(
+                    self.readable_end - self.start,
+                    self.segments.len() - self.readable_end,
+                    self.readable_len,
+                )),
+            },
+            Err(cause) => self.unusable(cause),
+        }
+    }
+
+    /// The chain, with the cause for which it cannot be used: nobody knows its length then.
+    #[cold]
+    pub(super) fn unusable(self, cause: DropCause) -> PoppedChain {
+        self.segments.truncate(self.start);
+        PoppedChain {
+            chain: Chain::new(self.id, self.descriptors, u64::MAX),
+            content: Err(cause),
+        }
+    }
+
+    /// Ends the walk of a chain that shows the ring to be broken.
+    #[cold]
+    pub(super) fn broken(self, fault: QueueFault) -> QueueFault {
+        self.segments.truncate(self.start);
+        fault
     }
 }
 
@@ -103,79 +158,12 @@ impl From<BadAddress> for DropCause {
     }
 }
 
-/// Finds the table that `desc`, in a ring of `size`, refers to. VirtIO 1.4 §2.7.5.3 (VQ-SPL-09).
-///
-/// A driver must not make a chain longer than the ring; but Linux builds tables of as many entries
-/// as a frame has fragments, whatever the ring's size. So the bound is what a system call takes, or
-/// the ring where that is more.
-pub(super) fn indirect_table(
-    ram: &GuestRam,
-    desc: Desc,
-    size: u16,
-) -> Result<(Area, usize), DropCause> {
-    let len = desc.len() as usize;
-    let entries = len / DESC_SIZE;
-    let most = usize::from(size).max(MAX_SEGMENTS);
-    if entries == 0 || !len.is_multiple_of(DESC_SIZE) || entries > most {
-        return Err(DropCause::IndirectTable);
-    }
-    let (host, gpa) = ram.contiguous(desc.addr, len, Access::Read)?;
-    Ok((Area::new(host, gpa), entries))
-}
-
-/// Cause for which `table` has no entry where one was looked for.
-#[cold]
-pub(super) fn no_entry(table: &Area) -> DropCause {
-    if table.faulted() {
-        MemoryFault.into()
-    } else {
-        DropCause::IndirectTable
-    }
-}
-
-/// Keeper of the host addresses of buffers.
-pub(crate) trait SegmentSink {
-    /// Takes the next host-contiguous segment, which lies at guest-physical `gpa`.
-    fn push(&mut self, host: HostSlice, gpa: u64) -> Result<(), DropCause>;
-}
-
-impl<F: FnMut(HostSlice, u64) -> Result<(), DropCause>> SegmentSink for F {
-    fn push(&mut self, host: HostSlice, gpa: u64) -> Result<(), DropCause> {
-        self(host, gpa)
-    }
-}
-
-/// Finds buffers, with the region of the last one as a hint.
-#[derive(Debug, Default)]
-pub(crate) struct Resolver {
-    hint: Hint,
-}
-
-impl Resolver {
-    /// Resolves one buffer and hands its segments to `segments`.
-    #[inline]
-    pub(crate) fn resolve<P: SegmentSink>(
-        &mut self,
-        ram: &GuestRam,
-        addr: u64,
-        len: u32,
-        writable: bool,
-        segments: &mut P,
-    ) -> Result<(), DropCause> {
-        // An empty buffer has no address worth looking at (NET-TX-03).
-        if len == 0 {
-            return Ok(());
+/// For an entry of an indirect table.
+impl From<NoDesc> for DropCause {
+    fn from(none: NoDesc) -> Self {
+        match none {
+            NoDesc::Beyond => Self::IndirectTable,
+            NoDesc::Fault(fault) => fault.into(),
         }
-        if let Some(host) = self.hint.part(ram, addr, len as usize) {
-            return segments.push(host, addr);
-        }
-        let access = if writable {
-            Access::Write
-        } else {
-            Access::Read
-        };
-        ram.resolve(&mut self.hint, addr, len, access, &mut |host, gpa| {
-            segments.push(host, gpa)
-        })
     }
 }

@@ -22,6 +22,7 @@ mod null;
 mod packed;
 mod random;
 mod split;
+mod taken;
 #[cfg(feature = "weak-memory")]
 pub mod weak_memory;
 
@@ -36,6 +37,7 @@ pub use null::NullBackend;
 pub use packed::PackedFields;
 pub use random::Random;
 pub use split::SplitFields;
+pub use taken::TakenChain;
 
 use crate::ring::Layout;
 

@@ -99,6 +99,16 @@ pub(crate) fn load64x2(ptr: *const u64) -> Result<(u64, u64), MemoryFault> {
     Ok((load(ptr), high))
 }
 
+/// The same, the last two bytes first, by an acquire load.
+#[cfg(test)]
+pub(crate) fn load64x2_acquire(ptr: *const u64) -> Result<(u64, u64), MemoryFault> {
+    let flags = load16(ptr.cast::<u16>().wrapping_add(7), Ordering::Acquire)?;
+    let (low, high) = load64x2(ptr)?;
+    let mut bytes = high.to_ne_bytes();
+    bytes[6..].copy_from_slice(&flags.to_ne_bytes());
+    Ok((low, u64::from_ne_bytes(bytes)))
+}
+
 /// Orders this thread's accesses before and after it; `order` is sequential consistency.
 ///
 /// # Panics

@@ -56,8 +56,9 @@ impl CtrlRig {
         let guest = GuestRing::new(memory, config);
         let marks = Arc::new(DirtyRanges::default());
         let ram = guest.memory().ram().with_dirty_log(Some(marks.clone()));
+        let device = AnyRing::new(&ram, &guest.config()).expect("the ring was laid out for it");
         let counters = Arc::<QueueCounters>::default();
-        let engine = CtrlEngine::new(guest.device(), ram, counters.clone());
+        let engine = CtrlEngine::new(device, counters.clone());
         Self {
             guest,
             engine,
@@ -150,7 +151,10 @@ fn answer_goes_to_the_first_writable_byte() {
                     .iter()
                     .find(|piece| piece.len > 0)
                     .expect("an answer");
-                assert_eq!(rig.marks.take(), [(first.addr, 1)]);
+                let (buffers, _) = rig.guest.memory().regions()[2];
+                let mut marks = rig.marks.take();
+                marks.retain(|(addr, _)| *addr >= buffers);
+                assert_eq!(marks, [(first.addr, 1)]);
             }
         }
     });
@@ -179,7 +183,7 @@ fn command_that_has_to_wait_stays_in_the_ring() {
         };
         let ram = rig.guest.memory().ram();
         let ring = AnyRing::new(&ram, &next).expect("it is where it was");
-        rig.engine = CtrlEngine::new(ring, ram, rig.counters.clone());
+        rig.engine = CtrlEngine::new(ring, rig.counters.clone());
         rig.executor.allowed = None;
         assert!(matches!(rig.run(), Stop::Driver));
         assert_eq!(rig.guest.poll_all().len(), 2);

@@ -160,7 +160,7 @@ fn untranslated_buffers_are_refused() {
         let device = AnyRing::new(&ram, &guest.config()).expect("the ring is mapped");
         let counters = Arc::<net_queue::QueueCounters>::default();
         let mut rig = RxRig::new(ring(layout, 16), MERGE);
-        rig.engine = RxEngine::new(device, 16, ram, MERGE, counters.clone());
+        rig.engine = RxEngine::new(device, 16, MERGE, counters.clone());
         rig.guest = guest;
         let bad = [
             (IOVA + 7 * PAGE, 2 * PAGE),

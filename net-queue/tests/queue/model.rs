@@ -223,7 +223,7 @@ fn restart_rx(rig: &mut RxRig, model: &mut RxModel) {
     let ram = rig.guest.memory().ram();
     let device = AnyRing::new(&ram, &config).expect("a settled cursor");
     let rx = if model.merge { MERGE } else { SINGLE };
-    rig.engine = RxEngine::new(device, config.size, ram, rx, rig.counters.clone());
+    rig.engine = RxEngine::new(device, config.size, rx, rig.counters.clone());
 }
 
 impl RxRig {

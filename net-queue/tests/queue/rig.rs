@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use net_queue::header::{HDR_LEN, HdrSize, TxRules};
-use net_queue::ring::{AnyRing, BufferSink, Cursor, Layout, Ring, RingConfig, UsedElements};
+use net_queue::ring::{AnyRing, Cursor, Layout, Ring, RingConfig, UsedElements};
 use net_queue::testing::{
-    GuestRing, LAYOUTS, Piece, Random, ScriptedBackend, ScriptedLimit, TestMemory, Used, Wire,
+    GuestRing, LAYOUTS, Piece, Random, ScriptedBackend, ScriptedLimit, TakenChain, TestMemory,
+    Used, Wire,
 };
 use net_queue::{
     Budget, DropCause, Engine, FrameFilter, GuestRam, Offloads, Outcome, QueueCounters, RxConfig,
@@ -20,18 +21,9 @@ pub(crate) fn restores(memory: &TestMemory, config: RingConfig, cursor: Cursor) 
     let mut next = AnyRing::new(&memory.ram(), &config)
         .unwrap_or_else(|error| panic!("a snapshot that does not restore: {error}: {cursor:?}"));
     assert_eq!(next.cursor(), cursor);
-    let chains = std::iter::from_fn(|| next.pop(&mut Nothing).ok().flatten());
+    let chains = std::iter::from_fn(|| TakenChain::next(&mut next));
     let taken = chains.map(drop).take(usize::from(config.size) + 1).count();
     assert!(taken <= config.size.into(), "more than the ring holds");
-}
-
-/// Looks at no piece.
-struct Nothing;
-
-impl BufferSink for Nothing {
-    fn buffer(&mut self, _: &GuestRam, _: u64, _: u32, _: bool) -> Result<(), DropCause> {
-        Ok(())
-    }
 }
 
 /// More than any test needs.
@@ -231,7 +223,7 @@ impl RxRig {
         let (backend, wire) = Wire::new();
         let counters = Arc::<QueueCounters>::default();
         let device = AnyRing::new(&ram, &guest.config()).expect("the ring was laid out for it");
-        let engine = RxEngine::new(device, ring.size, ram, config, counters.clone());
+        let engine = RxEngine::new(device, ring.size, config, counters.clone());
         Self {
             guest,
             engine,

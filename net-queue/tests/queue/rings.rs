@@ -4,7 +4,7 @@ use net_queue::ring::{AnyRing, Cursor, Layout, Ring, RingConfig, RingError};
 use net_queue::testing::{GuestRing, Interrupts, LAYOUTS, Piece, Shape, TestMemory};
 use net_queue::{DropCause, MAX_SEGMENTS};
 
-use crate::pieces::take;
+use crate::pieces::{filled, take};
 use crate::rig::{RxRig, SINGLE, TxRig, every_layout, every_ring, frame, packet, ring};
 
 /// Sizes that are fine for `layout`.
@@ -64,7 +64,7 @@ fn chains_of_varied_length_cross_the_end() {
                 let id = guest.add_as(shape, &pieces);
                 guest.publish();
                 let (chain, taken) = take(&mut device).expect("a chain");
-                assert_eq!(taken, pieces);
+                assert_eq!(taken, filled(&pieces));
                 device.push_used(chain, 0);
                 device.publish();
                 assert_eq!(guest.poll().expect("the chain").id, id);
@@ -86,9 +86,9 @@ fn undone_chain_is_taken_again() {
             guest.publish();
             for _ in 0..3 {
                 let (one, pieces) = take(&mut device).expect("the first");
-                assert_eq!(pieces, first);
+                assert_eq!(pieces, filled(&first));
                 let (two, pieces) = take(&mut device).expect("the second");
-                assert_eq!(pieces, second);
+                assert_eq!(pieces, filled(&second));
                 device.undo_pop(two);
                 device.undo_pop(one);
             }
@@ -98,7 +98,7 @@ fn undone_chain_is_taken_again() {
             device.undo_pop(two);
             device.publish();
             let (two, pieces) = take(&mut device).expect("the second");
-            assert_eq!(pieces, second);
+            assert_eq!(pieces, filled(&second));
             device.push_used(two, 0);
             device.publish();
             assert_eq!(guest.poll_all().len(), 2);
@@ -148,7 +148,7 @@ fn ring_goes_on_from_its_cursor() {
             };
             device = AnyRing::new(&guest.memory().ram(), &config).expect("its own cursor");
             let (chain, taken) = take(&mut device).expect("a chain");
-            assert_eq!(taken, pieces);
+            assert_eq!(taken, filled(&pieces));
             device.push_used(chain, 0);
             device.publish();
             assert_eq!(guest.poll_all().len(), 1);

@@ -14,7 +14,7 @@ fn successor(rig: &mut RxRig, config: RxConfig) -> RxEngine<AnyRing> {
     };
     let ram = rig.guest.memory().ram();
     let device = AnyRing::new(&ram, &ring).expect("a settled cursor fits the ring");
-    RxEngine::new(device, ring.size, ram, config, rig.counters.clone())
+    RxEngine::new(device, ring.size, config, rig.counters.clone())
 }
 
 #[test]

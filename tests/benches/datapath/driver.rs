@@ -111,7 +111,7 @@ impl DriverRing {
             link_mtu: Some(1500),
         };
         let ring = AnyRing::new(&ram, &self.ring.config()).expect("the ring is mapped");
-        RxEngine::new(ring, SIZE, ram, config, counters)
+        RxEngine::new(ring, SIZE, config, counters)
     }
 
     /// Takes `count` used chains, which must be all.

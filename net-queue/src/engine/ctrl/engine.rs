@@ -7,11 +7,9 @@ use crate::counters::QueueCounters;
 use crate::drop_cause::{DropCause, QueueFault};
 use crate::engine::{Engine, Outcome, Stop};
 use crate::memory::guard::MemoryFault;
-use crate::memory::guest_ram::GuestRam;
-use crate::memory::segment::{HostSlice, IoVec, MAX_SEGMENTS, copy_from, copy_into};
+use crate::memory::segment::{IoVec, MAX_SEGMENTS, copy_from, copy_into};
 use crate::refusal::Refusal;
-use crate::ring::walk::Resolver;
-use crate::ring::{BufferSink, Cursor, PoppedChain, Ring};
+use crate::ring::{BufferRules, Buffers, Cursor, Direction, PoppedChain, Ring};
 
 /// The longest command that is read, in bytes.
 ///
@@ -39,82 +37,30 @@ pub trait CommandHandler {
     fn execute(&mut self, command: Command<'_>) -> Result<(), Refusal>;
 }
 
-/// One chain: what the driver wrote, then where the answer goes.
-#[derive(Debug, Default)]
-struct CtrlBuffers {
-    resolver: Resolver,
-    readable: Vec<IoVec>,
-    writable: Vec<IoVec>,
-    /// Address of the byte that the ack goes to.
-    ack_at: Option<u64>,
-    len: u64,
-}
-
-impl CtrlBuffers {
-    fn clear(&mut self) {
-        self.readable.clear();
-        self.writable.clear();
-        self.ack_at = None;
-        self.len = 0;
-    }
-}
-
-impl BufferSink for CtrlBuffers {
-    fn buffer(
-        &mut self,
-        ram: &GuestRam,
-        addr: u64,
-        len: u32,
-        writable: bool,
-    ) -> Result<(), DropCause> {
-        if !writable && !self.writable.is_empty() {
-            return Err(DropCause::Direction);
-        }
-        if !writable {
-            self.len += u64::from(len);
-        }
-        let Self {
-            resolver,
-            readable,
-            writable: answers,
-            ack_at,
-            ..
-        } = self;
-        let segments = if writable { answers } else { readable };
-        resolver.resolve(ram, addr, len, writable, &mut |host: HostSlice, gpa| {
-            if segments.len() == MAX_SEGMENTS {
-                return Err(DropCause::Segments);
-            }
-            if writable {
-                ack_at.get_or_insert(gpa);
-            }
-            segments.push(host.io());
-            Ok(())
-        })
-    }
-}
+/// Buffers of a command: what the driver wrote, then where the answer goes.
+const RULES: BufferRules = BufferRules {
+    direction: Direction::ReadableThenWritable,
+    most_segments: MAX_SEGMENTS,
+};
 
 /// Takes commands from the control queue and gives the driver its answers.
 #[derive(Debug)]
 pub struct CtrlEngine<R> {
     ring: R,
-    ram: GuestRam,
-    buffers: CtrlBuffers,
+    /// Segments of one command, the readable ones first.
+    segments: Vec<IoVec>,
     command: Vec<u8>,
     counters: Arc<QueueCounters>,
-    fault: Option<QueueFault>,
 }
 
 impl<R: Ring> CtrlEngine<R> {
-    /// An engine on `ring`, whose buffers lie in `ram`.
-    pub fn new(ring: R, ram: GuestRam, counters: Arc<QueueCounters>) -> Self {
+    /// An engine on `ring`.
+    pub fn new(ring: R, counters: Arc<QueueCounters>) -> Self {
         Self {
             ring,
-            ram,
-            buffers: CtrlBuffers::default(),
+            segments: Vec::new(),
             command: Vec::new(),
             counters,
-            fault: None,
         }
     }
 
@@ -124,24 +70,14 @@ impl<R: Ring> CtrlEngine<R> {
         let mut stop = Stop::Budget;
         let mut frames = 0;
         for _ in 0..budget {
-            if let Some(fault) = self.fault {
-                stop = Stop::Fault(fault);
+            self.segments.clear();
+            let Some(PoppedChain { chain, content }) = self.ring.pop(&mut self.segments, RULES)
+            else {
+                stop = Stop::no_chain(&self.ring);
                 break;
-            }
-            self.buffers.clear();
-            let PoppedChain { chain, content } = match self.ring.pop(&mut self.buffers) {
-                Ok(Some(popped)) => popped,
-                Ok(None) => {
-                    stop = Stop::Driver;
-                    break;
-                }
-                Err(fault) => {
-                    self.fault = Some(fault);
-                    continue;
-                }
             };
             let written = match content {
-                Ok(()) => match self.execute(handler) {
+                Ok(buffers) => match self.execute(handler, buffers) {
                     Ok(written) => written,
                     Err(deadline) => {
                         self.ring.undo_pop(chain);
@@ -168,13 +104,13 @@ impl<R: Ring> CtrlEngine<R> {
     }
 
     /// Copies the command out of guest memory once, as far as it is read.
-    fn fetch(&mut self) -> Result<(), MemoryFault> {
-        let len = self.buffers.len.min(MAX_COMMAND as u64) as usize;
-        self.command.resize(len, 0);
-        copy_from(&self.buffers.readable, 0, &mut self.command)?;
-        if self.buffers.len > MAX_COMMAND as u64 {
-            let readable = &self.buffers.readable;
-            cut_mac_table(&mut self.command, self.buffers.len, |at, bytes| {
+    fn fetch(&mut self, buffers: Buffers) -> Result<(), MemoryFault> {
+        let readable = &self.segments[..buffers.readable()];
+        let len = buffers.readable_len();
+        self.command.resize(len.min(MAX_COMMAND), 0);
+        copy_from(readable, 0, &mut self.command)?;
+        if len > MAX_COMMAND {
+            cut_mac_table(&mut self.command, len as u64, |at, bytes| {
                 copy_from(readable, at, bytes) == Ok(bytes.len())
             });
         }
@@ -192,12 +128,16 @@ impl<R: Ring> CtrlEngine<R> {
     ///
     /// # Errors
     /// The time before which it may not be executed; nothing has happened.
-    fn execute<H: CommandHandler + ?Sized>(&mut self, handler: &mut H) -> Result<u32, u64> {
-        let Some(ack_at) = self.buffers.ack_at else {
+    fn execute<H: CommandHandler + ?Sized>(
+        &mut self,
+        handler: &mut H,
+        buffers: Buffers,
+    ) -> Result<u32, u64> {
+        let Some(answer) = self.segments.get(buffers.readable()).copied() else {
             self.counters.add_drop(DropCause::TooShort);
             return Ok(0);
         };
-        let ack = match self.fetch() {
+        let ack = match self.fetch(buffers) {
             Ok(()) => {
                 let done = match Command::parse(&self.command) {
                     Ok(command) => {
@@ -206,7 +146,7 @@ impl<R: Ring> CtrlEngine<R> {
                     }
                     Err(error) => Err(error.into()),
                 };
-                self.counters.add_batch(1, self.buffers.len);
+                self.counters.add_batch(1, buffers.readable_len() as u64);
                 done.map_or_else(|refusal| self.refuse(refusal), |()| Ack::Ok)
             }
             Err(fault) => {
@@ -214,24 +154,25 @@ impl<R: Ring> CtrlEngine<R> {
                 Ack::Err
             }
         };
-        if let Err(fault) = copy_into(&self.buffers.writable, 0, &[ack.byte()]) {
+        if let Err(fault) = copy_into(&[answer], 0, &[ack.byte()]) {
             self.counters.add_drop(fault.into());
             return Ok(0);
         }
-        self.ram.mark(ack_at, 1);
+        let ram = self.ring.memory();
+        if ram.tracks_writes() {
+            ram.mark_segment(&answer, 1);
+        }
         Ok(1)
     }
 }
 
 impl<R: Ring> Engine for CtrlEngine<R> {
     fn enable_notification(&mut self) -> bool {
-        self.fault.is_none() && self.ring.enable_notification()
+        self.ring.enable_notification()
     }
 
     fn disable_notification(&mut self) {
-        if self.fault.is_none() {
-            self.ring.disable_notification();
-        }
+        self.ring.disable_notification();
     }
 
     fn cursor(&self) -> Cursor {
@@ -239,7 +180,7 @@ impl<R: Ring> Engine for CtrlEngine<R> {
     }
 
     fn fault(&self) -> Option<QueueFault> {
-        self.fault
+        self.ring.fault()
     }
 
     fn count_kick(&self) {

@@ -14,7 +14,6 @@ use super::{Budget, Engine, Outcome, Stop};
 use crate::backend::FrameBackend;
 use crate::counters::QueueCounters;
 use crate::drop_cause::{DropCause, QueueFault};
-use crate::memory::guest_ram::GuestRam;
 use crate::offload::Offloads;
 use crate::ring::{Cursor, Ring, RingTask};
 use path::RxPath;
@@ -27,14 +26,9 @@ pub struct RxEngine<R> {
 }
 
 impl<R: Ring> RxEngine<R> {
-    /// An engine on `ring`, a queue of `ring_size` whose buffers lie in `ram`.
-    pub fn new(
-        ring: R,
-        ring_size: u16,
-        ram: GuestRam,
-        config: RxConfig,
-        counters: Arc<QueueCounters>,
-    ) -> Self {
+    /// An engine on `ring`, a queue of `ring_size`.
+    pub fn new(ring: R, ring_size: u16, config: RxConfig, counters: Arc<QueueCounters>) -> Self {
+        let ram = ring.memory().clone();
         let path = RxPath::new(ring_size, ram, config, counters);
         Self { ring, path }
     }
@@ -110,6 +104,9 @@ impl<R: Ring> RxEngine<R> {
     {
         self.path.discard_held(&mut self.ring);
         let stop = loop {
+            if let Some(fault) = self.ring.fault() {
+                break Stop::Fault(fault);
+            }
             if let Err(stop) = self.path.discard(backend, cause) {
                 break stop;
             }
@@ -127,13 +124,11 @@ impl<R: Ring> RxEngine<R> {
 
 impl<R: Ring> Engine for RxEngine<R> {
     fn enable_notification(&mut self) -> bool {
-        self.path.fault().is_none() && self.ring.enable_notification()
+        self.ring.enable_notification()
     }
 
     fn disable_notification(&mut self) {
-        if self.path.fault().is_none() {
-            self.ring.disable_notification();
-        }
+        self.ring.disable_notification();
     }
 
     /// Complete after [`RxEngine::drain`].
@@ -142,7 +137,7 @@ impl<R: Ring> Engine for RxEngine<R> {
     }
 
     fn fault(&self) -> Option<QueueFault> {
-        self.path.fault()
+        self.ring.fault()
     }
 
     fn count_kick(&self) {
@@ -172,6 +167,10 @@ where
     fn run<R: Ring>(mut self, ring: &mut R) -> Outcome {
         let (mut frames, mut bytes) = (0, 0);
         let stop = loop {
+            // What was taken before it broke is not used any more either.
+            if let Some(fault) = ring.fault() {
+                break Stop::Fault(fault);
+            }
             let next = self
                 .path
                 .next_frame(ring, self.backend, self.filter, &mut self.budget);

@@ -15,10 +15,10 @@ mod held;
 use std::sync::Arc;
 
 use super::config::RxConfig;
-use super::pool::{Pull, RxPool};
+use super::pool::{Pull, Refused, RxPool};
 use crate::backend::{FrameBackend, RecvError};
 use crate::counters::QueueCounters;
-use crate::drop_cause::{DropCause, QueueFault};
+use crate::drop_cause::DropCause;
 use crate::engine::frame_filter::FrameFilter;
 use crate::engine::{Budget, Stop};
 use crate::header::{ETH_HDR_LEN, HDR_LEN, HDR_MAX, NetHdr, RxRules};
@@ -87,7 +87,6 @@ pub(super) struct RxPath {
     given_up: usize,
     supply: Supply,
     counters: Arc<QueueCounters>,
-    fault: Option<QueueFault>,
 }
 
 impl RxPath {
@@ -110,7 +109,6 @@ impl RxPath {
             supply: Supply::Open,
             counters,
             config,
-            fault: None,
         }
     }
 
@@ -118,10 +116,6 @@ impl RxPath {
         self.config.offloads = offloads;
         self.rules = RxRules::new(offloads);
         self.expected = self.config.expected();
-    }
-
-    pub(super) fn fault(&self) -> Option<QueueFault> {
-        self.fault
     }
 
     /// Bytes of the frame in `len` bytes with its header.
@@ -150,7 +144,7 @@ impl RxPath {
         self.supply = Supply::Open;
         while self.pool.writable_len() < want {
             let pulled = self.pool.pull(ring, least);
-            if !matches!(pulled, Ok(Pull::Added)) && !self.not_pulled(ring, pulled, budget)? {
+            if !matches!(pulled, Pull::Added) && !self.not_pulled(ring, pulled, budget)? {
                 break;
             }
         }
@@ -173,12 +167,12 @@ impl RxPath {
     fn not_pulled<R: Ring>(
         &mut self,
         ring: &mut R,
-        pulled: Result<Pull, QueueFault>,
+        pulled: Pull,
         budget: &mut Budget,
     ) -> Result<bool, Stop> {
         match pulled {
-            Ok(Pull::Added) => return Ok(true),
-            Ok(Pull::Refused((chain, cause))) => {
+            Pull::Added => return Ok(true),
+            Pull::Refused(Refused { chain, cause }) => {
                 self.counters.add_drop(cause);
                 ring.push_used(chain, 0);
                 // A driver that keeps posting useless chains must not keep this call from
@@ -189,13 +183,13 @@ impl RxPath {
                     Err(Stop::Budget)
                 };
             }
-            Ok(Pull::Empty) => {}
-            Ok(Pull::Full) => self.supply = Supply::Full,
-            Ok(Pull::Blocked) => self.supply = Supply::Blocked,
-            Err(fault) => {
-                self.fault = Some(fault);
-                return Err(Stop::Fault(fault));
+            Pull::Empty => {
+                if let Some(fault) = ring.fault() {
+                    return Err(Stop::Fault(fault));
+                }
             }
+            Pull::Full => self.supply = Supply::Full,
+            Pull::Blocked => self.supply = Supply::Blocked,
         }
         Ok(false)
     }
@@ -214,9 +208,6 @@ impl RxPath {
         R: Ring,
         B: FrameBackend + ?Sized,
     {
-        if let Some(fault) = self.fault {
-            return Err(Stop::Fault(fault));
-        }
         let frame = match self.held.take() {
             Some(held) => held.frame(),
             None => match self.receive(ring, backend, budget)? {
@@ -291,9 +282,6 @@ impl RxPath {
     where
         B: FrameBackend + ?Sized,
     {
-        if let Some(fault) = self.fault {
-            return Err(Stop::Fault(fault));
-        }
         let room = &mut self.bounce[..COPYBREAK];
         match Scatter::with_bytes(room, |room| backend.recv(room)) {
             Ok(_) => self.counters.add_drop(cause),

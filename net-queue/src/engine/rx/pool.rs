@@ -11,12 +11,11 @@
 
 use std::mem;
 
-use crate::drop_cause::{DropCause, QueueFault};
+use crate::drop_cause::DropCause;
 use crate::memory::guard::MemoryFault;
 use crate::memory::guest_ram::GuestRam;
-use crate::memory::segment::{HostSlice, IoVec, MAX_SEGMENTS, copy_from, copy_into, put_front};
-use crate::ring::walk::{Resolver, SegmentSink};
-use crate::ring::{BufferSink, Chain, PoppedChain, Ring};
+use crate::memory::segment::{IoVec, MAX_SEGMENTS, copy_from, copy_into, put_front};
+use crate::ring::{BufferRules, Chain, Direction, PoppedChain, Ring};
 
 /// Segments in the pool: one system call's worth, less the one for what does not fit.
 const MOST_SEGMENTS: usize = MAX_SEGMENTS - 1;
@@ -47,8 +46,12 @@ impl Posted {
     }
 }
 
-/// A chain that was refused when it was looked at, with the cause.
-pub(crate) type Refused = (Chain, DropCause);
+/// A chain that was refused when it was looked at.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) chain: Chain,
+    pub(crate) cause: DropCause,
+}
 
 /// Result of [`RxPool::pull`].
 #[derive(Debug)]
@@ -69,7 +72,6 @@ pub(crate) enum Pull {
 /// Pool of receive chains.
 #[derive(Debug)]
 pub(crate) struct RxPool {
-    resolver: Resolver,
     segments: Vec<IoVec>,
     posted: Vec<Posted>,
     /// The first of `posted` that is still here.
@@ -80,51 +82,9 @@ pub(crate) struct RxPool {
     ram: GuestRam,
 }
 
-/// Puts one chain's segments behind those of the pool.
-struct PoolSink<'a>(&'a mut RxPool);
-
-/// Host segments of a chain, as the pool keeps them.
-struct Segments<'a> {
-    segments: &'a mut Vec<IoVec>,
-    most: usize,
-}
-
-impl SegmentSink for Segments<'_> {
-    #[inline(always)]
-    fn push(&mut self, host: HostSlice, _gpa: u64) -> Result<(), DropCause> {
-        if self.segments.len() == self.most {
-            return Err(DropCause::Segments);
-        }
-        self.segments.push(host.io());
-        Ok(())
-    }
-}
-
-impl BufferSink for PoolSink<'_> {
-    #[inline(always)]
-    fn buffer(
-        &mut self,
-        ram: &GuestRam,
-        addr: u64,
-        len: u32,
-        writable: bool,
-    ) -> Result<(), DropCause> {
-        if !writable {
-            return Err(DropCause::Direction);
-        }
-        let pool = &mut *self.0;
-        let mut segments = Segments {
-            segments: &mut pool.segments,
-            most: pool.start + MOST_SEGMENTS,
-        };
-        pool.resolver.resolve(ram, addr, len, true, &mut segments)
-    }
-}
-
 impl RxPool {
     pub(crate) fn new(ram: GuestRam) -> Self {
         Self {
-            resolver: Resolver::default(),
             // One more, so that the segment behind the pool always has a slot.
             segments: Vec::with_capacity(ALLOCATED + 1),
             posted: Vec::with_capacity(ALLOCATED),
@@ -162,41 +122,36 @@ impl RxPool {
 
     /// Takes one more chain from `ring`. Chains below `least` bytes are refused.
     #[inline(always)]
-    pub(crate) fn pull<R: Ring>(&mut self, ring: &mut R, least: usize) -> Result<Pull, QueueFault> {
+    pub(crate) fn pull<R: Ring>(&mut self, ring: &mut R, least: usize) -> Pull {
         if self.posted.len() - self.first == MOST_SEGMENTS {
-            return Ok(Pull::Full);
+            return Pull::Full;
         }
         self.make_space();
-        let before = self.segments.len();
-        let Some(PoppedChain { chain, content }) = ring
-            .pop(&mut PoolSink(self))
-            .inspect_err(|_| self.cut(before))?
-        else {
-            return Ok(Pull::Empty);
+        let rules = BufferRules {
+            direction: Direction::Writable,
+            most_segments: self.start + MOST_SEGMENTS,
         };
-        let content = content.and_then(|()| {
-            let enough = chain.writable_len() as usize >= least;
-            if enough {
-                Ok(())
-            } else {
-                Err(DropCause::TooShort)
+        let Some(PoppedChain { chain, content }) = ring.pop(&mut self.segments, rules) else {
+            return Pull::Empty;
+        };
+        let segments = match content {
+            Ok(buffers) if chain.writable_len() as usize >= least => buffers.writable(),
+            Ok(buffers) => {
+                self.cut(self.segments.len() - buffers.writable());
+                return self.not_pulled(ring, chain, DropCause::TooShort);
             }
-        });
-        if let Err(cause) = content {
-            self.cut(before);
-            return Ok(self.not_pulled(ring, chain, cause));
-        }
+            Err(cause) => return self.not_pulled(ring, chain, cause),
+        };
         self.writable_len += chain.writable_len() as usize;
-        let segments = self.segments.len() - before;
         self.posted.push(Posted { chain, segments });
-        Ok(Pull::Added)
+        Pull::Added
     }
 
     /// Deals with a chain that cannot be used.
     #[cold]
     fn not_pulled<R: Ring>(&mut self, ring: &mut R, chain: Chain, cause: DropCause) -> Pull {
         if self.is_empty() {
-            return Pull::Refused((chain, cause));
+            return Pull::Refused(Refused { chain, cause });
         }
         ring.undo_pop(chain);
         if cause == DropCause::Segments {

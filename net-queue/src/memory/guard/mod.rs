@@ -32,6 +32,6 @@ use x86_64 as accesses;
 
 pub(crate) use accesses::{copy, fetch_or8, store_header};
 #[cfg(not(test))]
-pub(crate) use accesses::{load16, load64x2, store16, store32, store32x2};
+pub(crate) use accesses::{load16, load64x2, load64x2_acquire, store16, store32, store32x2};
 pub use fault::{GUARDED, MemoryFault};
 pub use signal::{faults, install, recover};

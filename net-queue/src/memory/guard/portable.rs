@@ -107,3 +107,21 @@ pub(crate) unsafe fn load64x2(ptr: *const u64) -> Result<(u64, u64), MemoryFault
     let high = high.load(Ordering::Relaxed);
     Ok((low.load(Ordering::Relaxed), high))
 }
+
+/// Loads two neighbouring quad words, the last two bytes first: what was written before those is
+/// seen.
+///
+/// # Safety
+/// As for [`load16`].
+#[cfg(not(test))]
+pub(crate) unsafe fn load64x2_acquire(ptr: *const u64) -> Result<(u64, u64), MemoryFault> {
+    // SAFETY: the caller's promise.
+    let (flags, (low, high)) = unsafe {
+        let flags = load16(ptr.cast::<u16>().add(7), Ordering::Acquire)?;
+        (flags, load64x2(ptr)?)
+    };
+    // What was loaded after them may be younger, and the rest of it not.
+    let [b0, b1, b2, b3, b4, b5, ..] = high.to_ne_bytes();
+    let [b6, b7] = flags.to_ne_bytes();
+    Ok((low, u64::from_ne_bytes([b0, b1, b2, b3, b4, b5, b6, b7])))
+}

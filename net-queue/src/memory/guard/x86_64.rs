@@ -431,6 +431,18 @@ pub(crate) unsafe fn load64x2(ptr: *const u64) -> Result<(u64, u64), MemoryFault
     done(failed).map(|()| (low, high))
 }
 
+/// The same, after the last two bytes of the second word: what was written before those is seen.
+/// Loads of this processor keep their order, and one of a quad word is one access.
+///
+/// # Safety
+/// As for [`load16`].
+#[cfg(not(test))]
+#[inline(always)]
+pub(crate) unsafe fn load64x2_acquire(ptr: *const u64) -> Result<(u64, u64), MemoryFault> {
+    // SAFETY: the caller's promise.
+    unsafe { load64x2(ptr) }
+}
+
 /// A row of the table as it lies in memory.
 #[repr(C)]
 pub(super) struct Fixup {

@@ -7,6 +7,8 @@ use crate::ring::ring_memory::{Area, DESC_SIZE, Desc};
 use crate::ring::sync::{Ordering, fence};
 use crate::ring::{Layout, RingConfig};
 
+use super::STAMPS_FROM;
+
 /// `VIRTQ_DESC_F_AVAIL` and `VIRTQ_DESC_F_USED`.
 const AVAIL: u16 = 1 << 7;
 const USED: u16 = 1 << 15;
@@ -33,15 +35,20 @@ impl Areas {
     /// Writes a descriptor but for its last two words, which differ between the layouts.
     fn describe(&self, slot: u16, stamp: u32) -> usize {
         let at = usize::from(slot) * DESC_SIZE;
-        self.desc.store32x2(at, stamp, 0);
+        self.desc.store32x2(at, STAMPS_FROM + stamp, 0);
         self.desc.store32(at + 8, stamp);
         at + 12
     }
 }
 
+/// A word of the model, which is always there.
+fn load(area: &Area, offset: usize, order: Ordering) -> u16 {
+    area.load16(offset, order).expect("a word of the model")
+}
+
 /// Difference between the layouts.
 pub(super) trait Side: Send {
-    /// Makes a chain of `slots` available; `stamp` is the address and the length of each buffer.
+    /// Makes a chain of `slots` available; `stamp` is the length and the place of each buffer.
     fn put(&mut self, slots: &[u16], stamp: u32);
     /// Returns whether the device wants to know of the slots or chains added since the last call.
     fn wants_kick(&mut self) -> bool;
@@ -105,21 +112,21 @@ impl Side for Split {
         let device = &self.areas.device;
         if self.event_idx {
             let at = 4 + 8 * usize::from(self.size);
-            let event = device.load16(at, Ordering::Relaxed);
+            let event = load(device, at, Ordering::Relaxed);
             self.avail.wrapping_sub(event).wrapping_sub(1) < added
         } else {
-            device.load16(0, Ordering::Relaxed) & 1 == 0
+            load(device, 0, Ordering::Relaxed) & 1 == 0
         }
     }
 
     fn used(&self) -> Option<(u16, u32)> {
         let device = &self.areas.device;
-        if device.load16(2, Ordering::Acquire) == self.used {
+        if load(device, 2, Ordering::Acquire) == self.used {
             return None;
         }
         let at = 4 + 8 * self.slot(self.used);
-        let id = device.load16(at, Ordering::Relaxed);
-        Some((id, device.load16(at + 4, Ordering::Relaxed).into()))
+        let id = load(device, at, Ordering::Relaxed);
+        Some((id, load(device, at + 4, Ordering::Relaxed).into()))
     }
 
     fn advance(&mut self, chains: usize, _slots: usize) {
@@ -230,10 +237,10 @@ impl Side for Packed {
     fn wants_kick(&mut self) -> bool {
         let added = std::mem::take(&mut self.added);
         fence(Ordering::SeqCst);
-        match self.areas.device.load16(2, Ordering::Acquire) {
+        match load(&self.areas.device, 2, Ordering::Acquire) {
             0 => true,
             2 => {
-                let event = self.areas.device.load16(0, Ordering::Relaxed);
+                let event = load(&self.areas.device, 0, Ordering::Relaxed);
                 self.next.passed(event, added)
             }
             flags => {
@@ -247,11 +254,11 @@ impl Side for Packed {
         let desc = &self.areas.desc;
         let at = usize::from(self.used.slot()) * DESC_SIZE;
         let lap = if self.used.wrap() { AVAIL | USED } else { 0 };
-        if desc.load16(at + 14, Ordering::Acquire) & (AVAIL | USED) != lap {
+        if load(desc, at + 14, Ordering::Acquire) & (AVAIL | USED) != lap {
             return None;
         }
-        let id = desc.load16(at + 12, Ordering::Relaxed);
-        Some((id, desc.load16(at + 8, Ordering::Relaxed).into()))
+        let id = load(desc, at + 12, Ordering::Relaxed);
+        Some((id, load(desc, at + 8, Ordering::Relaxed).into()))
     }
 
     fn advance(&mut self, _chains: usize, slots: usize) {

@@ -28,18 +28,20 @@ use shuttle::sync::mpsc::{Receiver, Sender, channel};
 use shuttle::thread;
 
 use self::driver::Driver;
-use crate::drop_cause::DropCause;
-use crate::memory::guest_ram::GuestRam;
+use crate::memory::guest_ram::{Access, GuestRam};
 use crate::ring::{
-    AnyRing, BufferSink, Cursor, Layout, PoppedChain, Ring, RingAddrs, RingConfig, UsedElements,
+    AnyRing, BufferRules, Cursor, Direction, Layout, PoppedChain, Ring, RingAddrs, RingConfig,
+    UsedElements,
 };
 use crate::testing::TestMemory;
 use crate::testing::weak_memory::Note;
 
 /// Runs of each scheduler for each kind of ring.
 const RUNS: usize = 60;
-/// The first chain's stamp: its buffers' address and length.
+/// The first chain's stamp: the length of its buffers, and their distance from [`STAMPS_FROM`].
 const FIRST_STAMP: u32 = 2;
+/// Guest memory that nothing is written to.
+const STAMPS_FROM: u32 = 0x10_0000;
 
 /// A kick or an interrupt.
 struct Bell(Sender<Note>);
@@ -73,16 +75,11 @@ fn coin() -> bool {
     thread_rng().gen_bool(0.5)
 }
 
-/// The buffers of a chain, as the device sees them.
-#[derive(Default)]
-struct Pieces(Vec<(u64, u32)>);
-
-impl BufferSink for Pieces {
-    fn buffer(&mut self, _: &GuestRam, addr: u64, len: u32, _: bool) -> Result<(), DropCause> {
-        self.0.push((addr, len));
-        Ok(())
-    }
-}
+/// Buffers of a receive queue, which take a stamp each.
+const RULES: BufferRules = BufferRules {
+    direction: Direction::Writable,
+    most_segments: usize::MAX,
+};
 
 /// Posts `chains` chains, as many at once as there is room for, and waits for all of them.
 fn drive(mut driver: Driver, chains: u32, kick: &Bell, interrupts: &Sleeper) {
@@ -120,23 +117,37 @@ fn drive(mut driver: Driver, chains: u32, kick: &Bell, interrupts: &Sleeper) {
     }
 }
 
+/// Host address of what the driver's stamps count from.
+fn host_start(ring: &AnyRing) -> usize {
+    let found = ring
+        .memory()
+        .contiguous(STAMPS_FROM.into(), 1, Access::Write);
+    found.expect("guest memory").host.addr()
+}
+
 /// Uses `chains` chains and sleeps whenever there is none.
 fn serve(mut ring: AnyRing, in_order: bool, chains: u32, kicks: &Sleeper, interrupt: &Bell) {
+    let start = host_start(&ring);
     let mut seen = 0;
     loop {
         let mut held = Vec::new();
         loop {
-            let mut pieces = Pieces::default();
-            let popped = ring.pop(&mut pieces).expect("the driver makes no mistake");
+            let mut segments = Vec::new();
+            let popped = ring.pop(&mut segments, RULES);
+            assert_eq!(ring.fault(), None, "the driver makes no mistake");
             let Some(PoppedChain { chain, content }) = popped else {
                 break;
             };
-            assert_eq!(content, Ok(()));
+            let buffers = content.expect("a chain that is older than it should be");
+            assert_eq!(buffers.writable(), segments.len());
             let stamp = FIRST_STAMP + seen;
-            let stamps = vec![(stamp.into(), stamp); pieces.0.len()];
-            assert_eq!(pieces.0, stamps, "a chain that is older than it should be");
+            for segment in &segments {
+                let found = (segment.addr() - start, segment.len());
+                let posted = (stamp as usize, stamp as usize);
+                assert_eq!(found, posted, "a chain that is older than it should be");
+            }
             seen += 1;
-            held.push((chain, stamp * pieces.0.len() as u32));
+            held.push((chain, stamp * segments.len() as u32));
             if coin() {
                 break;
             }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use net_queue::header::TxRules;
 use net_queue::ring::{AnyRing, Chain, Layout, Ring, RingConfig, UsedElements};
 use net_queue::testing::{
-    DirtyRanges, GuestRing, PackedFields, Piece, ScriptedBackend, SplitFields, TestMemory, Wire,
+    DirtyRanges, GuestRing, PackedFields, Piece, ScriptedBackend, SplitFields, TakenChain,
+    TestMemory, Wire,
 };
 use net_queue::{
     Budget, Caps, Engine, FrameBackend, Gather, LinkConfig, QueueFault, RecvError, Scatter,
@@ -83,18 +84,30 @@ fn in_order_overflow_of_slots_made_available_before_the_publish() {
         for config in every_kind(Layout::Packed, size) {
             let memory = TestMemory::new();
             let guest = GuestRing::new(&memory, config);
-            let (config, mut device) = (guest.config(), guest.device());
-            for lap in 0..3 {
-                let wrap = lap % 2 == 0;
-                write_list(&memory, &config, 0, wrap, size);
+            let config = guest.config();
+            for (last, given_back) in [(0, false), (0, true), (2, false), (2, true)] {
+                memory.write(config.addrs.desc, &vec![0; 16 * usize::from(size)]);
+                let mut device = guest.device();
+                let post = |lap: u16| write_list(&memory, &config, 0, lap.is_multiple_of(2), size);
+                for lap in 0..last {
+                    post(lap);
+                    let (chain, _) = take(&mut device).expect("a list of all slots");
+                    device.push_used(chain, 0);
+                    device.publish();
+                    restores(&memory, config, device.cursor());
+                }
+                post(last);
                 let (chain, _) = take(&mut device).expect("a list of all slots");
-                write_list(&memory, &config, 0, !wrap, size);
+                post(last + 1);
+                if given_back {
+                    device.push_used(chain, 0);
+                }
                 let refused = Some(QueueFault::AvailIndex);
-                assert_eq!(try_take(&mut device).err(), refused, "held");
-                device.push_used(chain, 0);
-                assert_eq!(try_take(&mut device).err(), refused, "not published");
-                restores(&memory, config, device.cursor());
-                device.publish();
+                assert_eq!(
+                    try_take(&mut device).err(),
+                    refused,
+                    "given back: {given_back}"
+                );
                 restores(&memory, config, device.cursor());
             }
         }
@@ -108,25 +121,37 @@ fn in_order_overflow_of_heads_made_available_before_the_publish() {
         for config in every_kind(Layout::Split, size) {
             let memory = TestMemory::new();
             let guest = GuestRing::new(&memory, config);
-            let (config, mut device) = (guest.config(), guest.device());
+            let config = guest.config();
             let fields = SplitFields::of(&config);
             // All heads are 0, and descriptor 0 is a chain of its own.
-            for lap in 1..6_u16 {
-                let posted = lap.wrapping_mul(size);
-                memory.store(fields.avail_idx(), posted);
-                let held: Vec<_> = std::iter::from_fn(|| take(&mut device)).collect();
-                assert_eq!(held.len(), usize::from(size));
-                memory.store(fields.avail_idx(), posted.wrapping_add(1));
-                let refused = Some(QueueFault::AvailIndex);
-                assert_eq!(try_take(&mut device).err(), refused, "held");
-                for (chain, _) in held {
-                    device.push_used(chain, 0);
+            for (last, given_back) in [(1_u16, false), (1, true), (5, false), (5, true)] {
+                let mut device = guest.device();
+                for lap in 1..=last {
+                    let posted = lap.wrapping_mul(size);
+                    memory.store(fields.avail_idx(), posted);
+                    let held: Vec<_> = std::iter::from_fn(|| take(&mut device)).collect();
+                    assert_eq!(held.len(), usize::from(size));
+                    if lap == last && !given_back {
+                        break;
+                    }
+                    for (chain, _) in held {
+                        device.push_used(chain, 0);
+                    }
+                    if lap < last {
+                        device.publish();
+                        restores(&memory, config, device.cursor());
+                        assert_eq!(memory.load::<u16>(fields.used_idx()), posted);
+                    }
                 }
-                assert_eq!(try_take(&mut device).err(), refused, "not published");
+                let more = last.wrapping_mul(size).wrapping_add(1);
+                memory.store(fields.avail_idx(), more);
+                let refused = Some(QueueFault::AvailIndex);
+                assert_eq!(
+                    try_take(&mut device).err(),
+                    refused,
+                    "given back: {given_back}"
+                );
                 restores(&memory, config, device.cursor());
-                device.publish();
-                restores(&memory, config, device.cursor());
-                assert_eq!(memory.load::<u16>(fields.used_idx()), posted);
             }
         }
     }
@@ -199,7 +224,7 @@ fn avail_index_goes_back_over_chains_in_flight() {
                 .for_each(|chain| device.push_used(chain, 0));
             memory.store::<u16>(SplitFields::of(&config).avail_idx(), index);
             let last = std::iter::from_fn(|| match try_take(&mut device) {
-                Ok(Some((chain, ..))) => {
+                Ok(Some(TakenChain { chain, .. })) => {
                     held.push(chain);
                     Some(Ok(()))
                 }
@@ -324,8 +349,7 @@ fn in_order_overflow_under_a_running_engine() {
     }
 }
 
-/// Every buffer of the longest chains says that it is as long as a length can be: the sum is far
-/// beyond 32 bits.
+/// Every buffer of the longest chains is all of a region: the sum is far beyond 32 bits.
 #[test]
 fn lengths_of_the_longest_chains_add_up() {
     for layout in [Layout::Split, Layout::Packed] {
@@ -333,7 +357,8 @@ fn lengths_of_the_longest_chains_add_up() {
             let memory = TestMemory::new();
             let mut guest = GuestRing::new(&memory, config);
             let mut device = guest.device();
-            guest.add(&vec![Piece::writable(0, u32::MAX); 1 << 15]);
+            let (addr, len) = memory.regions()[2];
+            guest.add(&vec![Piece::writable(addr, len as u32); 1 << 15]);
             guest.publish();
             let (chain, pieces) = take(&mut device).expect("a chain");
             assert_eq!(pieces.len(), 1 << 15);

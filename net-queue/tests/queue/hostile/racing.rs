@@ -181,7 +181,7 @@ fn torn_indices() {
             let mut guest = GuestRing::new(&memory, config);
             let config = guest.config();
             let mut device = guest.device();
-            let pieces: Vec<_> = (0..64).map(|len| guest.memory().room(len)).collect();
+            let pieces: Vec<_> = (1..65).map(|len| guest.memory().room(len)).collect();
             let expected = pieces.clone();
             const CHAINS: usize = 20_000;
             std::thread::scope(|scope| {
@@ -195,7 +195,7 @@ fn torn_indices() {
                         }
                         match guest.poll() {
                             Some(chain) => {
-                                assert_eq!(chain.len as usize, used % 64);
+                                assert_eq!(chain.len as usize, 1 + used % 64);
                                 used += 1;
                             }
                             None => std::thread::yield_now(),
@@ -210,7 +210,7 @@ fn torn_indices() {
                         }
                     };
                     assert_eq!(taken, expected[n % 64..][..1]);
-                    device.push_used(chain, (n % 64) as u32);
+                    device.push_used(chain, 1 + (n % 64) as u32);
                     device.publish();
                 }
             });

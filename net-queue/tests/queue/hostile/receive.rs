@@ -255,8 +255,7 @@ fn remap_mid_packet() {
                 guest.add(&[piece]);
             }
             guest.publish();
-            let ram = guest.memory().ram();
-            let engine = RxEngine::new(guest.device(), 16, ram, MERGE, counters.clone());
+            let engine = RxEngine::new(guest.device(), 16, MERGE, counters.clone());
             (engine, guest.config())
         };
         // The driver's handles are gone; only the engine's are left.
