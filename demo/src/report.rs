@@ -73,8 +73,8 @@ pub(super) struct Flow {
 pub(super) struct Report {
     pub(super) namespace: Namespace,
     pub(super) mac: [u8; 6],
-    pub(super) offered: u64,
-    pub(super) negotiated: u64,
+    pub(super) offered: u128,
+    pub(super) negotiated: u128,
     pub(super) pings: u32,
     pub(super) latency: Option<Latency>,
     pub(super) up: Flow,
@@ -208,7 +208,7 @@ impl Report {
 }
 
 /// The names of a feature set, without the prefix that all share.
-fn names(features: u64) -> Vec<String> {
+fn names(features: u128) -> Vec<String> {
     let known = Features::from_bits_truncate(features);
     let short = |name: &str| {
         let name = name

@@ -124,7 +124,7 @@ impl Script {
         let machine = &mut self.machine;
         match step {
             Step::Negotiate => {
-                let (mode, bits) = (input.u8(), u64::from_le_bytes(input.array()));
+                let (mode, bits) = (input.u8(), u128::from(u64::from_le_bytes(input.array())));
                 let offered = machine.device.features();
                 // All but some, some of those offered, or any.
                 let features = match mode % 3 {

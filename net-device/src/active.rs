@@ -9,7 +9,7 @@ use rate_limiter::Levels;
 
 use crate::active::queue_factory::{QueueFactory, QueueRole};
 use crate::active::threads::WorkerThreads;
-use crate::error::{ActivateError, LimitError, WorkerLost};
+use crate::error::{LimitError, QueueError, StopQueueError, WorkerError, WorkerLost};
 use crate::port::PortControl;
 use crate::rate_limit::Change;
 use crate::shared::Shared;
@@ -128,13 +128,13 @@ impl ActiveDevice {
     }
 
     /// Programs header size and offloads into every backend.
-    pub(crate) fn configure(&mut self) -> Result<(), ActivateError> {
+    pub(crate) fn configure(&mut self) -> Result<(), WorkerError> {
         let link = self.link_config();
         for pair in &mut self.pairs {
             pair.resources()?
                 .backend
                 .configure(&link)
-                .map_err(ActivateError::Backend)?;
+                .map_err(WorkerError::Backend)?;
         }
         Ok(())
     }
@@ -158,11 +158,11 @@ impl ActiveDevice {
     }
 
     /// Puts a queue in; its worker does not run before [`ActiveDevice::run`].
-    pub(crate) fn insert(&mut self, setup: QueueSetup) -> Result<(), ActivateError> {
+    pub(crate) fn insert(&mut self, setup: QueueSetup) -> Result<(), QueueError> {
         let index = setup.index;
         let config = self.factory.ring_config(&setup)?;
         let kick = setup.kick;
-        let role = self.factory.role(index)?;
+        let role = self.factory.role(index).ok_or(QueueError::Index(index))?;
         if self.halted.start(index, &config)? {
             return Ok(());
         }
@@ -172,7 +172,7 @@ impl ActiveDevice {
                 let goes_on = engine.cursor() != Cursor::default();
                 let worker = self.worker(pair, index)?;
                 if worker.rx.is_some() {
-                    return Err(ActivateError::Running(index));
+                    return Err(QueueError::Running(index));
                 }
                 worker.rx = Some(RxQueue::new(index, engine, kick, config).interrupting(goes_on));
                 self.shared
@@ -183,7 +183,7 @@ impl ActiveDevice {
                 let goes_on = engine.cursor() != Cursor::default();
                 let worker = self.worker(pair, index)?;
                 if worker.tx.is_some() {
-                    return Err(ActivateError::Running(index));
+                    return Err(QueueError::Running(index));
                 }
                 worker.tx = Some(TxQueue::new(index, engine, kick, config).interrupting(goes_on));
                 self.shared
@@ -199,15 +199,15 @@ impl ActiveDevice {
         Ok(())
     }
 
-    fn insert_control(&mut self, queue: CtrlQueue) -> Result<(), ActivateError> {
+    fn insert_control(&mut self, queue: CtrlQueue) -> Result<(), QueueError> {
         let index = queue.index;
         if self.control.is_some() {
-            return Err(ActivateError::Running(index));
+            return Err(QueueError::Running(index));
         }
         let home = self
             .threads
             .control(&self.shared.id)
-            .map_err(|source| ActivateError::Spawn { index, source })?;
+            .map_err(|source| QueueError::Spawn { index, source })?;
         let interrupt_first = queue.engine.cursor() != Cursor::default();
         let mut worker = CtrlWorker::new(self.shared.clone(), queue);
         worker.interrupt_first = interrupt_first;
@@ -216,13 +216,13 @@ impl ActiveDevice {
     }
 
     /// The parked worker of `pair`, which gets its thread with its first queue.
-    fn worker(&mut self, pair: u16, index: u16) -> Result<&mut PairWorker, ActivateError> {
+    fn worker(&mut self, pair: u16, index: u16) -> Result<&mut PairWorker, QueueError> {
         let at = usize::from(pair);
         if matches!(self.pairs[at], Pair::Idle(_)) {
             let home = self
                 .threads
                 .queue_pair(&self.shared.id, pair)
-                .map_err(|source| ActivateError::Spawn { index, source })?;
+                .map_err(|source| QueueError::Spawn { index, source })?;
             let name = Pair::Lost(WorkerLost(format!("{}_qp{pair}", self.shared.id)));
             if let Pair::Idle(resources) = std::mem::replace(&mut self.pairs[at], name) {
                 let busy_poll = BusyPoll::new(self.factory.negotiated.poll_us);
@@ -233,12 +233,12 @@ impl ActiveDevice {
         match &mut self.pairs[at] {
             Pair::Worker(handle) => Ok(handle.park()?),
             Pair::Lost(lost) => Err(lost.clone().into()),
-            Pair::Idle(_) => Err(ActivateError::Index(index)),
+            Pair::Idle(_) => Err(QueueError::Index(index)),
         }
     }
 
     /// Lets every worker run that is parked.
-    pub(crate) fn run(&mut self) -> Result<(), ActivateError> {
+    pub(crate) fn run(&mut self) -> Result<(), WorkerError> {
         for pair in &mut self.pairs {
             if let Pair::Worker(handle) = pair {
                 handle.prepare()?;
@@ -262,7 +262,7 @@ impl ActiveDevice {
     ///
     /// # Errors
     /// It cannot be used, and is out again; the others go on.
-    pub(crate) fn insert_and_run(&mut self, setup: QueueSetup) -> Result<(), ActivateError> {
+    pub(crate) fn insert_and_run(&mut self, setup: QueueSetup) -> Result<(), QueueError> {
         let index = setup.index;
         if let Err(error) = self.insert(setup) {
             self.run_or_fail()?;
@@ -270,15 +270,16 @@ impl ActiveDevice {
         }
         let ran = self.run();
         if ran.is_err() {
-            self.remove(index)?;
+            // A worker that is lost keeps nothing, and has said so.
+            let _ = self.remove(index);
             self.run_or_fail()?;
         }
-        ran
+        Ok(ran?)
     }
 
     /// As [`ActiveDevice::run`], for workers that ran a moment ago: a host that cannot let them go
     /// on has failed.
-    pub(crate) fn run_or_fail(&mut self) -> Result<(), ActivateError> {
+    pub(crate) fn run_or_fail(&mut self) -> Result<(), WorkerError> {
         let done = self.run();
         if let Err(error) = &done {
             self.shared
@@ -289,8 +290,9 @@ impl ActiveDevice {
 
     /// Takes a queue out and leaves its worker parked. Its memory is not touched any more; the
     /// result is where it stood.
-    pub(crate) fn remove(&mut self, index: u16) -> Result<Option<Cursor>, ActivateError> {
-        let cursor = match self.factory.role(index)? {
+    pub(crate) fn remove(&mut self, index: u16) -> Result<Option<Cursor>, StopQueueError> {
+        let role = self.factory.role(index);
+        let cursor = match role.ok_or(StopQueueError::Index(index))? {
             QueueRole::Rx(pair) => {
                 let rx = self.existing(pair)?.and_then(|worker| worker.rx.take());
                 self.shared
@@ -325,10 +327,10 @@ impl ActiveDevice {
         Ok(cursor.or_else(|| self.halted.stop(index)))
     }
 
-    fn existing(&mut self, pair: u16) -> Result<Option<&mut PairWorker>, ActivateError> {
+    fn existing(&mut self, pair: u16) -> Result<Option<&mut PairWorker>, WorkerLost> {
         match &mut self.pairs[usize::from(pair)] {
             Pair::Worker(handle) => Ok(Some(handle.park()?)),
-            Pair::Lost(lost) => Err(lost.clone().into()),
+            Pair::Lost(lost) => Err(lost.clone()),
             Pair::Idle(_) => Ok(None),
         }
     }
@@ -354,7 +356,7 @@ impl ActiveDevice {
     }
 
     /// Goes on, as if every queue had been kicked, and interrupts every queue once.
-    pub(crate) fn resume(&mut self) -> Result<(), ActivateError> {
+    pub(crate) fn resume(&mut self) -> Result<(), WorkerError> {
         for pair in &mut self.pairs {
             if let Pair::Worker(handle) = pair {
                 handle.park()?.interrupt_first();

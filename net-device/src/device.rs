@@ -5,9 +5,8 @@ use std::sync::Arc;
 use net_queue::ring::Cursor;
 use net_queue::{AccessPlatform, DirtySwitch, QueueCounters};
 
-use crate::active::ActiveDevice;
 use crate::config::NetConfig;
-use crate::error::ActivateError;
+use crate::error::{ActivateError, StartQueueError, StopQueueError};
 use crate::events::{DeviceEvent, Events};
 use crate::features::{FeatureError, Features};
 use crate::handle::DeviceHandle;
@@ -124,21 +123,6 @@ impl NetDevice {
         self.state.lifecycle()
     }
 
-    /// Changes an activated device, whose workers may be parked for it, and lets them go on unless
-    /// it is paused.
-    fn change<T, E: From<ActivateError>>(
-        &mut self,
-        change: impl FnOnce(&mut ActiveDevice) -> Result<T, E>,
-    ) -> Result<T, E> {
-        let running = self.lifecycle() == Lifecycle::Running;
-        let active = self.state.active()?;
-        let changed = change(active);
-        if running {
-            active.run_or_fail()?;
-        }
-        changed
-    }
-
     /// Starts one queue of an activated device: for a driver that enables queues one by one or
     /// again after a queue reset, and for vhost-user.
     ///
@@ -148,14 +132,15 @@ impl NetDevice {
     ///
     /// # Errors
     /// The queue cannot be used; the others go on.
-    pub fn start_queue(&mut self, setup: QueueSetup) -> Result<(), ActivateError> {
+    pub fn start_queue(&mut self, setup: QueueSetup) -> Result<(), StartQueueError> {
         let running = self.lifecycle() == Lifecycle::Running;
-        let active = self.state.active()?;
+        let active = self.state.active::<StartQueueError>()?;
         if running {
-            active.insert_and_run(setup)
+            active.insert_and_run(setup)?;
         } else {
-            active.insert(setup)
+            active.insert(setup)?;
         }
+        Ok(())
     }
 
     /// Stops one queue. Afterwards nothing of it is touched; the result is where to start it from
@@ -163,8 +148,14 @@ impl NetDevice {
     ///
     /// # Errors
     /// There is no such queue, or its worker is lost.
-    pub fn stop_queue(&mut self, index: u16) -> Result<Option<Cursor>, ActivateError> {
-        self.change(|active| active.remove(index))
+    pub fn stop_queue(&mut self, index: u16) -> Result<Option<Cursor>, StopQueueError> {
+        let running = self.lifecycle() == Lifecycle::Running;
+        let active = self.state.active::<StopQueueError>()?;
+        let stopped = active.remove(index);
+        if running {
+            active.run_or_fail()?;
+        }
+        stopped
     }
 
     /// Shows the driver a link that is up or down (NET-CFG-05, NET-CFG-15).
@@ -179,13 +170,11 @@ impl NetDevice {
             return;
         }
         let visible = self.space.set_link(up);
-        if self.lifecycle() == Lifecycle::Running {
+        if let State::Running(active) = &mut self.state {
+            active.park_pairs();
             // Each looks at the link as it goes on. A host that cannot let them has failed the
             // device.
-            let _ = self.change(|active| {
-                active.park_pairs();
-                Ok::<_, ActivateError>(())
-            });
+            let _ = active.run_or_fail();
         }
         if shown != up {
             self.status.events().emit(&DeviceEvent::Link { up });
@@ -225,11 +214,11 @@ impl VirtioDevice for NetDevice {
         &self.queue_sizes
     }
 
-    fn features(&self) -> u64 {
+    fn features(&self) -> u128 {
         self.offered.bits()
     }
 
-    fn ack_features(&mut self, features: u64) -> Result<(), FeatureError> {
+    fn ack_features(&mut self, features: u128) -> Result<(), FeatureError> {
         if self.state.before_activation().is_some() {
             let accepted = self.offered.check_accepted(features);
             // A set that is refused is another one, too.
@@ -244,7 +233,7 @@ impl VirtioDevice for NetDevice {
         Ok(())
     }
 
-    fn acked_features(&self) -> u64 {
+    fn acked_features(&self) -> u128 {
         self.acked.bits()
     }
 

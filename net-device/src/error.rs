@@ -42,80 +42,197 @@ pub enum NewError {
     },
 }
 
-/// Error of a device or a queue that cannot be started.
+/// The device has failed, and whatever would use a queue is answered with this.
+#[non_exhaustive]
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum DeviceFailed {
+    /// Guest memory was taken away from the running device by a change that failed, as the text
+    /// says; a reset ends it.
+    #[error("device has stopped and needs a reset, since its memory could not be changed: {0}")]
+    Memory(String),
+    /// A worker panicked earlier; only a new device helps.
+    #[error(transparent)]
+    WorkerLost(#[from] WorkerLost),
+}
+
+/// Error of workers that cannot be let run.
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
-pub enum ActivateError {
-    /// The device is in a state in which this cannot be done.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// The driver did not complete negotiation.
-    #[error("driver has not accepted VIRTIO_F_VERSION_1")]
-    NotNegotiated,
-    /// DEVICE_NEEDS_RESET is shown, for example since an earlier activation failed.
-    #[error("device needs a reset before it can be activated")]
-    NeedsReset,
-    /// Guest memory was taken away from the running device by a change that failed.
-    #[error("device has stopped and needs a reset, since its memory could not be changed: {0}")]
-    Failed(String),
-    /// The driver accepted `VIRTIO_F_ACCESS_PLATFORM`, so its addresses are not those of guest
-    /// memory.
-    #[error("addresses are to be translated, and no access platform was set")]
-    NoPlatform,
-    /// Memory has changed, and the device was given no map to read again.
-    #[error("there is no memory map to follow")]
-    NoMemoryMap,
-    /// Fewer than one pair of queues.
-    #[error("at least one receive and one transmit queue are needed")]
-    Queues,
-    /// There is no queue of this index.
-    #[error("there is no queue {0}")]
-    Index(u16),
-    /// The queue runs already.
-    #[error("queue {0} runs already")]
-    Running(u16),
-    /// The device was restored, and the queue is set up otherwise than the saved one.
-    #[error("queue {0} is not set up as it was saved")]
-    NotAsSaved(u16),
-    /// The ring cannot be used.
-    #[error("queue {index}")]
-    Ring {
-        /// Which queue.
-        index: u16,
-        /// Cause.
-        #[source]
-        source: RingError,
-    },
+pub enum WorkerError {
     /// The kick descriptor cannot be waited for.
     #[error("queue {index} has a kick descriptor that cannot be polled")]
     Kick {
-        /// Which queue.
+        /// Index of the queue.
         index: u16,
-        /// Cause.
+        /// Answer of the kernel.
         #[source]
         source: io::Error,
     },
     /// The backend cannot follow what was negotiated, or cannot be waited for.
     #[error("backend refuses")]
     Backend(#[source] io::Error),
+    /// A descriptor for a timer or for polling was not to be had.
+    #[error("no descriptor to wait with")]
+    Poll(#[source] io::Error),
+    /// A worker panicked; only a new device helps.
+    #[error(transparent)]
+    Lost(#[from] WorkerLost),
+}
+
+/// Error of a queue that cannot be put in.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// There is no queue of this index.
+    #[error("there is no queue {0}")]
+    Index(u16),
+    /// The queue runs already.
+    #[error("queue {0} runs already")]
+    Running(u16),
+    /// The ring cannot be used.
+    #[error("queue {index}")]
+    Ring {
+        /// Index of the queue.
+        index: u16,
+        /// Fault of the ring.
+        #[source]
+        source: RingError,
+    },
     /// A worker thread cannot be started.
     #[error("worker of queue {index}")]
     Spawn {
-        /// Which queue.
+        /// Index of the queue.
         index: u16,
         /// Cause.
         #[source]
         source: SpawnError,
     },
-    /// A descriptor for a timer or for polling was not to be had.
-    #[error("no descriptor to wait with")]
-    Poll(#[source] io::Error),
-    /// A worker panicked earlier; only a new device helps.
+    /// Its worker cannot be let run.
     #[error(transparent)]
-    Lost(#[from] WorkerLost),
-    /// Guest memory cannot be used.
+    Worker(#[from] WorkerError),
+}
+
+/// Error of [`activate`](crate::VirtioDevice::activate).
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum ActivateError {
+    /// The device is activated already.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// It has failed and was not reset since.
+    #[error(transparent)]
+    Failed(#[from] DeviceFailed),
+    /// The driver did not complete negotiation.
+    #[error("driver has not accepted VIRTIO_F_VERSION_1")]
+    NotNegotiated,
+    /// DEVICE_NEEDS_RESET is shown, for example since an earlier activation failed.
+    #[error("device needs a reset before it can be activated")]
+    NeedsReset,
+    /// The driver accepted `VIRTIO_F_ACCESS_PLATFORM`, so its addresses are not those of guest
+    /// memory.
+    #[error("addresses are to be translated, and no access platform was set")]
+    NoPlatform,
+    /// Fewer than one pair of queues.
+    #[error("at least one receive and one transmit queue are needed")]
+    Queues,
+    /// The device was restored, and the queue is set up otherwise than the saved one.
+    #[error("queue {0} is not set up as it was saved")]
+    NotAsSaved(u16),
+    /// A queue cannot be used.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// A worker cannot be let run.
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
+}
+
+/// Error of [`start_queue`](crate::NetDevice::start_queue).
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum StartQueueError {
+    /// The device is not activated.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// It has failed.
+    #[error(transparent)]
+    Failed(#[from] DeviceFailed),
+    /// The queue cannot be used.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
+/// Error of [`stop_queue`](crate::NetDevice::stop_queue).
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum StopQueueError {
+    /// The device is not activated.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// It has failed.
+    #[error(transparent)]
+    Failed(#[from] DeviceFailed),
+    /// There is no queue of this index.
+    #[error("there is no queue {0}")]
+    Index(u16),
+    /// The worker is lost, or the host cannot let others go on.
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
+}
+
+/// Error of [`set_memory`](crate::NetDevice::set_memory) and
+/// [`memory_changed`](crate::NetDevice::memory_changed).
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum MemoryChangeError {
+    /// The device is not activated.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// It has failed.
+    #[error(transparent)]
+    Failed(#[from] DeviceFailed),
+    /// The device was given no map to read again.
+    #[error("there is no memory map to follow")]
+    NoMap,
+    /// The driver's addresses are to be translated, and there is nobody to do it.
+    #[error("addresses are to be translated, and no access platform was set")]
+    NoPlatform,
+    /// The new memory cannot be used.
     #[error("unusable guest memory")]
     Ram(#[from] RamError),
+    /// A running queue is not in the new memory.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// The host cannot let a worker go on.
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
+}
+
+/// Error of [`resume`](crate::NetDevice::resume).
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum ResumeError {
+    /// The device has failed.
+    #[error(transparent)]
+    Failed(#[from] DeviceFailed),
+    /// A worker cannot be let run.
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
+}
+
+/// Error of a device whose state cannot be saved.
+#[cfg(feature = "snapshot")]
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    /// The device runs.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// It has failed.
+    #[error(transparent)]
+    Failed(#[from] DeviceFailed),
+    /// A worker panicked; only a new device helps.
+    #[error(transparent)]
+    Lost(#[from] WorkerLost),
 }
 
 /// Error of limits that cannot be set up or changed.
@@ -131,16 +248,26 @@ pub enum LimitError {
     /// A timer was not to be had; nothing was changed.
     #[error("cannot make a timer")]
     Timer(#[source] io::Error),
+    /// The device has failed.
+    #[error(transparent)]
+    Failed(#[from] DeviceFailed),
     /// Workers cannot go on after the change.
     #[error("workers cannot go on")]
-    Worker(#[from] ActivateError),
+    Worker(#[from] WorkerError),
 }
 
-impl From<WorkerLost> for LimitError {
-    fn from(lost: WorkerLost) -> Self {
-        ActivateError::from(lost).into()
-    }
+/// Errors of operations that a lost worker keeps from being done.
+macro_rules! from_lost_worker {
+    ($($error:ident),*) => {
+        $(impl From<WorkerLost> for $error {
+            fn from(lost: WorkerLost) -> Self {
+                WorkerError::from(lost).into()
+            }
+        })*
+    };
 }
+
+from_lost_worker!(LimitError, QueueError, StopQueueError, MemoryChangeError);
 
 /// The worker ended by itself: it panicked, and what it had is lost.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -16,9 +16,10 @@ use thiserror::Error;
 mod tests;
 
 bitflags! {
-    /// The feature bits that this device implements (VirtIO 1.4 §5.1.3, §6).
+    /// The feature bits that this device implements (VirtIO 1.4 §5.1.3, §6). The specification
+    /// numbers them up to 127.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-    pub struct Features: u64 {
+    pub struct Features: u128 {
         /// The device completes partial checksums.
         const VIRTIO_NET_F_CSUM = 1 << 0;
         /// The driver completes partial checksums.
@@ -254,23 +255,25 @@ pub(crate) fn features_of(table: &[(Features, Offloads)], can: Offloads) -> Feat
 /// assert_eq!(accepted.read(1), 1);
 /// assert_eq!(accepted.bits(), Ok(0x1_0001_0020));
 /// ```
+///
+/// A transport whose registers take 64 bits at once writes two words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FeatureWords {
-    words: [u32; 2],
+    words: [u32; WORDS],
     /// A bit was written for which there is no feature.
     beyond: bool,
 }
 
+/// Words of 32 bits in a set of features.
+const WORDS: usize = u128::BITS as usize / u32::BITS as usize;
+
 impl FeatureWords {
     /// Word `select` of the features in `bits`, as a transport shows what is offered; zero beyond
-    /// the second.
+    /// the fourth.
     #[must_use]
-    pub fn word(bits: u64, select: u32) -> u32 {
-        match select {
-            0 => bits as u32,
-            1 => (bits >> 32) as u32,
-            _ => 0,
-        }
+    pub fn word(bits: u128, select: u32) -> u32 {
+        let shifted = bits.checked_shr(select.saturating_mul(u32::BITS));
+        shifted.unwrap_or_default() as u32
     }
 
     /// The driver writes word `select`.
@@ -290,12 +293,13 @@ impl FeatureWords {
     /// The whole set.
     ///
     /// # Errors
-    /// A bit beyond the second word was accepted, where nothing is ever offered (NET-FEAT-06).
-    pub fn bits(&self) -> Result<u64, FeatureError> {
+    /// A bit beyond the fourth word was accepted, where nothing is ever offered (NET-FEAT-06).
+    pub fn bits(&self) -> Result<u128, FeatureError> {
         if self.beyond {
             return Err(FeatureError::Beyond);
         }
-        Ok(u64::from(self.words[1]) << 32 | u64::from(self.words[0]))
+        let words = self.words.iter().rev();
+        Ok(words.fold(0, |bits, word| bits << u32::BITS | u128::from(*word)))
     }
 }
 
@@ -305,9 +309,9 @@ impl FeatureWords {
 pub enum FeatureError {
     /// Bits that were not offered (NET-FEAT-06).
     #[error("features {:#x} were not offered", .0)]
-    NotOffered(u64),
+    NotOffered(u128),
     /// Bits that no device of this kind offers (NET-FEAT-06).
-    #[error("features above bit 63 were not offered")]
+    #[error("features above bit 127 were not offered")]
     Beyond,
     /// A feature without one it depends on (NET-FEAT-07).
     #[error("feature {feature} needs {any_of}")]
@@ -341,7 +345,7 @@ impl Features {
     /// # Errors
     /// Names what is wrong with the set; the driver then finds FEATURES_OK clear
     /// (VirtIO 1.4 §2.2.1, §3.1.1, NET-FEAT-02, NET-FEAT-05..07).
-    pub fn check_accepted(self, accepted: u64) -> Result<Self, FeatureError> {
+    pub fn check_accepted(self, accepted: u128) -> Result<Self, FeatureError> {
         let extra = accepted & !self.bits();
         if extra != 0 {
             return Err(FeatureError::NotOffered(extra));
@@ -365,12 +369,6 @@ impl Features {
         offloads_of(RX_OFFLOADS, self)
     }
 
-    /// The features that stand for these receive offloads; as a mask, the operand of
-    /// GUEST_OFFLOADS_SET.
-    pub fn from_rx_offloads(offloads: Offloads) -> Self {
-        features_of(RX_OFFLOADS, offloads)
-    }
-
     /// Checks the mask of a GUEST_OFFLOADS_SET command against `self`, the accepted set.
     ///
     /// # Errors
@@ -379,6 +377,7 @@ impl Features {
     /// are the feature bits.
     pub fn check_guest_offloads(self, mask: u64) -> Result<Offloads, FeatureError> {
         let switchable = self & features_of(RX_OFFLOADS, Offloads::all());
+        let mask = u128::from(mask);
         let extra = mask & !switchable.bits();
         if extra != 0 {
             return Err(FeatureError::NotOffered(extra));
@@ -386,6 +385,17 @@ impl Features {
         let on = Self::from_bits_truncate(mask);
         on.check_listed()?;
         Ok(on.rx_offloads())
+    }
+
+    /// The operand of GUEST_OFFLOADS_SET for these receive offloads: its bits are those of the
+    /// features, all of them below 64 (VirtIO 1.4 §5.1.9.5.9).
+    pub(crate) fn guest_offloads(offloads: Offloads) -> u64 {
+        features_of(RX_OFFLOADS, offloads).low_bits()
+    }
+
+    /// Features 0 to 63, for what holds 64 bits.
+    pub(crate) fn low_bits(self) -> u64 {
+        self.bits() as u64
     }
 
     /// Every feature in [`OPTIONAL`].

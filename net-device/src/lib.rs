@@ -61,7 +61,10 @@ mod worker;
 pub use clock::now_ns;
 pub use config::{LimitScope, MacAddr, NetConfig, TapConfig};
 pub use device::{NetDevice, NetDeviceBuilder};
-pub use error::{ActivateError, LimitError, NewError};
+pub use error::{
+    ActivateError, DeviceFailed, LimitError, MemoryChangeError, NewError, QueueError, ResumeError,
+    StartQueueError, StopQueueError, WorkerError,
+};
 pub use events::{DeviceEvent, Observer};
 pub use features::{FeatureError, FeatureWords, Features};
 pub use handle::DeviceHandle;

@@ -122,7 +122,7 @@ pub trait VirtioDevice: Send {
     fn queue_max_sizes(&self) -> &[u16];
 
     /// Feature bits that are offered.
-    fn features(&self) -> u64;
+    fn features(&self) -> u128;
 
     /// Takes the whole set that the driver accepted, when it sets FEATURES_OK; a transport whose
     /// register takes it in words collects them in [`FeatureWords`](crate::FeatureWords). When it
@@ -131,10 +131,10 @@ pub trait VirtioDevice: Send {
     ///
     /// # Errors
     /// Names what is wrong with the set.
-    fn ack_features(&mut self, features: u64) -> Result<(), FeatureError>;
+    fn ack_features(&mut self, features: u128) -> Result<(), FeatureError>;
 
     /// Feature bits that the driver accepted.
-    fn acked_features(&self) -> u64;
+    fn acked_features(&self) -> u128;
 
     /// Reads the configuration space; bytes past its end are 0 (NET-CFG-16).
     fn read_config(&self, offset: u64, data: &mut [u8]);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use net_device::net_queue::{Access, TranslateError};
 use net_device::{
     AccessPlatform, ActivateError, FeatureError, FeatureWords, Features, NetConfig, Snapshottable,
-    VirtioDevice,
+    StartQueueError, VirtioDevice,
 };
 use snapshot::{NetState, Snapshot};
 use tests::testbed::{RINGS, Rig, body, chain, frame, pause, resume};
@@ -71,7 +71,7 @@ fn a_driver_whose_activation_failed_is_told_and_resets_dev_life_04_05() {
             assert!(matches!(again, Err(ActivateError::NeedsReset)), "{again:?}");
             assert_eq!(rig.irq.config(), round);
             let queue = rig.device.start_queue(rig.queues[&1].setup());
-            assert!(matches!(queue, Err(ActivateError::State(_))), "{queue:?}");
+            assert!(matches!(queue, Err(StartQueueError::State(_))), "{queue:?}");
             pause(&mut rig);
             resume(&mut rig);
             assert!(rig.device.needs_reset());
@@ -111,14 +111,18 @@ fn features_in_words_make_one_set_net_feat_02() {
         let mut rig = Rig::new(Rig::config(1));
         let offered = rig.device.features();
         let mut words = FeatureWords::default();
-        let order = if high_first { [1, 0] } else { [0, 1] };
+        let order = if high_first {
+            [3, 2, 1, 0]
+        } else {
+            [0, 1, 2, 3]
+        };
         for select in order {
             words.write(select, 0xffff_ffff);
             words.write(select, FeatureWords::word(offered, select));
             assert_eq!(words.read(select), FeatureWords::word(offered, select));
         }
-        for select in 2..5 {
-            assert_eq!(FeatureWords::word(u64::MAX, select), 0);
+        for select in [4, 5, u32::MAX] {
+            assert_eq!(FeatureWords::word(u128::MAX, select), 0);
             words.write(select, 0);
         }
         let set = words.bits().expect("nothing beyond");
@@ -135,11 +139,14 @@ fn features_in_words_make_one_set_net_feat_02() {
     words.write(0, FeatureWords::word(rig.device.features(), 0));
     let half = rig.device.ack_features(words.bits().expect("a number"));
     assert_eq!(half, Err(FeatureError::Mandatory(F::VIRTIO_F_VERSION_1)));
-    for select in [2, 3, u32::MAX] {
+    for select in [4, 5, u32::MAX] {
         let mut words = words;
         words.write(select, 1);
         assert_eq!(words.bits(), Err(FeatureError::Beyond));
     }
+    words.write(3, 1 << 31);
+    let beyond = rig.device.ack_features(words.bits().expect("a number"));
+    assert_eq!(beyond, Err(FeatureError::NotOffered(1 << 127)));
 }
 
 /// A field that a driver cannot have set without the feature.

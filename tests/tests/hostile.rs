@@ -2,7 +2,7 @@
 //! do is shown where the rings are. Every test ends with [`Rig::end`]: a snapshot restores, or the
 //! device shows NEEDS_RESET.
 
-use net_device::{ActivateError, Features, QueueSetup, VirtioDevice};
+use net_device::{Features, QueueError, QueueSetup, StartQueueError, VirtioDevice};
 use net_queue::testing::{At, PackedFields, Piece, Random, RawDesc, Shape, SplitFields};
 use tests::testbed::{PEER_MAC, RINGS, Rig, body, break_ring, frame, frame_to, pause, resume};
 
@@ -57,7 +57,10 @@ fn queue_regs_after_driver_ok_change_nothing() {
         }
         let setup = good(&rig, index);
         let again = rig.device.start_queue(setup);
-        assert!(matches!(again, Err(ActivateError::Running(_))), "{again:?}");
+        assert!(
+            matches!(again, Err(StartQueueError::Queue(QueueError::Running(_)))),
+            "{again:?}"
+        );
         assert!(
             rig.try_activate(vec![good(&rig, 0), good(&rig, 1)])
                 .is_err()
@@ -103,7 +106,7 @@ fn bad_queue_number_is_an_error_without_effect() {
         let queue = tests::testbed::Queue::new(&rig.memory, index, config);
         let refused = rig.device.start_queue(queue.setup());
         assert!(
-            matches!(refused, Err(ActivateError::Index(_))),
+            matches!(refused, Err(StartQueueError::Queue(QueueError::Index(_)))),
             "{refused:?}"
         );
         assert!(rig.device.stop_queue(index).is_err());

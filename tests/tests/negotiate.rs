@@ -1,7 +1,10 @@
 //! Features that are offered and accepted, and the configuration space that shows them.
 
 use net_device::net_queue::{Caps, Offloads};
-use net_device::{ActivateError, FeatureError, Features, MacAddr, NetConfig, VirtioDevice};
+use net_device::{
+    ActivateError, FeatureError, Features, MacAddr, NetConfig, QueueError, StartQueueError,
+    VirtioDevice,
+};
 use net_queue::testing::Random;
 use tests::testbed::{GUEST_MAC, Rig, all_caps, body, frame};
 
@@ -40,17 +43,17 @@ const KNOWN: [u32; 34] = [
     34, 35, 40, 54, 55, 56, 59, 63,
 ];
 
-fn has(bits: u64, bit: u32) -> bool {
+fn has(bits: u128, bit: u32) -> bool {
     bits >> bit & 1 == 1
 }
 
-fn violation(bits: u64) -> Option<(u32, &'static [u32])> {
+fn violation(bits: u128) -> Option<(u32, &'static [u32])> {
     let unmet = |(bit, any): &(u32, &[u32])| has(bits, *bit) && !any.iter().any(|b| has(bits, *b));
     NEEDS.into_iter().find(unmet)
 }
 
 /// `bits` without what violates the table.
-fn closed(mut bits: u64) -> u64 {
+fn closed(mut bits: u128) -> u128 {
     while let Some((bit, _)) = violation(bits) {
         bits &= !(1 << bit);
     }
@@ -59,7 +62,7 @@ fn closed(mut bits: u64) -> u64 {
 
 fn check_offer(rig: &Rig) {
     let offered = rig.device.features();
-    let known: u64 = KNOWN.iter().map(|bit| 1 << bit).sum();
+    let known: u128 = KNOWN.iter().map(|bit| 1 << bit).sum();
     assert_eq!(offered & !known, 0, "unknown bits in {offered:#x}");
     assert_eq!(violation(offered), None, "in {offered:#x}");
     assert!(has(offered, 32), "VERSION_1");
@@ -88,7 +91,7 @@ fn offer_is_known_and_closed_for_every_backend_net_feat_01_03() {
 
 #[test]
 fn offer_is_known_and_closed_for_every_configuration_net_feat_01_03_05_10() {
-    for disabled in (0..64).map(|bit| F::from_bits_truncate(1 << bit) & F::optional()) {
+    for disabled in (0..128).map(|bit| F::from_bits_truncate(1 << bit) & F::optional()) {
         for (pairs, iommu) in [(1, false), (1, true), (4, false)] {
             let config = NetConfig {
                 mac: Some(GUEST_MAC.into()),
@@ -114,7 +117,7 @@ fn any_closed_subset_is_accepted_and_moves_frames_net_feat_02() {
     for _ in 0..24 {
         let mut rig = Rig::new(Rig::config(2));
         let offered = rig.device.features();
-        let subset = closed(offered & random.next_u64()) | 1 << 32;
+        let subset = closed(offered & u128::from(random.next_u64())) | 1 << 32;
         println!("{subset:#x}");
         rig.device.ack_features(subset).expect("a closed subset");
         assert_eq!(rig.device.acked_features(), subset);
@@ -132,12 +135,12 @@ fn any_closed_subset_is_accepted_and_moves_frames_net_feat_02() {
 fn a_bit_that_was_never_offered_is_refused_net_feat_06() {
     let mut rig = Rig::new(Rig::config(1));
     let offered = rig.device.features();
-    for bit in (0..64).filter(|bit| !has(offered, *bit)) {
+    for bit in (0..128).filter(|bit| !has(offered, *bit)) {
         let refused = rig.device.ack_features(offered | 1 << bit);
         assert_eq!(refused, Err(FeatureError::NotOffered(1 << bit)));
         assert_eq!(rig.device.acked_features(), 0);
     }
-    assert!(rig.device.ack_features(u64::MAX).is_err());
+    assert!(rig.device.ack_features(u128::MAX).is_err());
     rig.lay_out(64);
     let refused = rig.try_activate(rig.setups());
     assert!(
@@ -157,7 +160,7 @@ fn a_bit_without_its_prerequisite_is_refused_net_feat_07() {
     let mut rig = Rig::new(Rig::config(2));
     let offered = rig.device.features();
     for (bit, any) in NEEDS {
-        let without: u64 = any.iter().map(|bit| 1 << bit).sum();
+        let without: u128 = any.iter().map(|bit| 1 << bit).sum();
         let mut set = offered & !without;
         // Everything else that now misses something is left out as well.
         while let Some((other, _)) = violation(set & !(1 << bit)) {
@@ -200,7 +203,7 @@ fn a_driver_that_reaches_around_the_iommu_is_refused_net_feat_11() {
 fn features_do_not_change_while_the_device_runs_net_feat_08() {
     let mut rig = Rig::running(F::VIRTIO_NET_F_MRG_RXBUF);
     let accepted = rig.device.acked_features();
-    for bits in [0, u64::MAX, rig.device.features()] {
+    for bits in [0, u128::MAX, rig.device.features()] {
         let _ = rig.device.ack_features(bits);
         assert_eq!(rig.device.acked_features(), accepted);
     }
@@ -245,7 +248,7 @@ fn what_was_not_negotiated_does_not_exist_net_feat_13() {
     let control = tests::testbed::Queue::new(&rig.memory, 2, rig.ring_config(16));
     let refused = rig.device.start_queue(control.setup());
     assert!(
-        matches!(refused, Err(ActivateError::Index(2))),
+        matches!(refused, Err(StartQueueError::Queue(QueueError::Index(2)))),
         "{refused:?}"
     );
 }

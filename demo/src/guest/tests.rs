@@ -16,8 +16,8 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::{Arena, DriverError, Guest, GuestConfig, GuestError, QUEUE_SIZE, TransportError, Turn};
 
-const EVENT_IDX: u64 = 1 << 29;
-const VERSION_1: u64 = 1 << 32;
+const EVENT_IDX: u128 = 1 << 29;
+const VERSION_1: u128 = 1 << 32;
 const RX: usize = 0;
 
 /// A device that does nothing unless a test does it.
@@ -84,18 +84,18 @@ impl VirtioDevice for Idle {
         &self.queue_sizes
     }
 
-    fn features(&self) -> u64 {
+    fn features(&self) -> u128 {
         EVENT_IDX | VERSION_1
     }
 
-    fn ack_features(&mut self, features: u64) -> Result<(), FeatureError> {
+    fn ack_features(&mut self, features: u128) -> Result<(), FeatureError> {
         if self.refuses_features {
             return Err(FeatureError::NotOffered(features));
         }
         Ok(())
     }
 
-    fn acked_features(&self) -> u64 {
+    fn acked_features(&self) -> u128 {
         self.features()
     }
 

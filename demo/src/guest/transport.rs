@@ -48,7 +48,7 @@ impl DeviceTransport {
     fn accept_features(&self) -> Result<(), TransportError> {
         let features = self.features;
         self.device()
-            .ack_features(features)
+            .ack_features(features.into())
             .map_err(|source| TransportError::Features { features, source })
     }
 
@@ -107,7 +107,8 @@ impl Transport for DeviceTransport {
     }
 
     fn read_device_features(&mut self) -> u64 {
-        self.device().features()
+        // The driver knows 64 features.
+        self.device().features() as u64
     }
 
     fn write_driver_features(&mut self, driver_features: u64) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use net_queue::ring::{Cursor, RingConfig};
 
-use crate::error::ActivateError;
+use crate::error::QueueError;
 
 /// A queue that the device knows of and does not run: it has no engine, no worker and no guest
 /// memory.
@@ -48,9 +48,9 @@ impl HaltedQueues {
     ///
     /// # Errors
     /// It is started already.
-    pub(super) fn start(&mut self, index: u16, config: &RingConfig) -> Result<bool, ActivateError> {
+    pub(super) fn start(&mut self, index: u16, config: &RingConfig) -> Result<bool, QueueError> {
         match self.queues.get(&index) {
-            Some(queue) if queue.started => return Err(ActivateError::Running(index)),
+            Some(queue) if queue.started => return Err(QueueError::Running(index)),
             None if !self.all => return Ok(false),
             Some(_) if !self.all && is_fresh(&config.cursor) => {
                 self.queues.remove(&index);

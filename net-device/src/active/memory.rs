@@ -3,7 +3,7 @@
 use net_queue::{Engine, GuestRam};
 
 use super::ActiveDevice;
-use crate::error::ActivateError;
+use crate::error::QueueError;
 use crate::worker::queue_pair::{RxQueue, TxQueue, WorkerQueue};
 
 impl ActiveDevice {
@@ -12,7 +12,7 @@ impl ActiveDevice {
     ///
     /// # Errors
     /// Queues may lie in the one memory or the other, or nowhere: the device has to be taken down.
-    pub(crate) fn rebind(&mut self, ram: GuestRam) -> Result<(), ActivateError> {
+    pub(crate) fn rebind(&mut self, ram: GuestRam) -> Result<(), QueueError> {
         self.park()?;
         self.factory.ram = ram;
         for pair in 0..self.pairs.len() {
@@ -21,7 +21,7 @@ impl ActiveDevice {
         self.rebind_control()
     }
 
-    fn rebind_pair(&mut self, pair: u16) -> Result<(), ActivateError> {
+    fn rebind_pair(&mut self, pair: u16) -> Result<(), QueueError> {
         let Some(worker) = self.existing(pair)? else {
             return Ok(());
         };
@@ -47,7 +47,7 @@ impl ActiveDevice {
         Ok(())
     }
 
-    fn rebind_control(&mut self) -> Result<(), ActivateError> {
+    fn rebind_control(&mut self) -> Result<(), QueueError> {
         let Some(mut handle) = self.control.take() else {
             return Ok(());
         };

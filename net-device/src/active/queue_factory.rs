@@ -6,7 +6,7 @@ use net_queue::header::{HdrSize, TxRules};
 use net_queue::ring::{AnyRing, Layout, RingConfig, RingError, UsedElements};
 use net_queue::{CtrlEngine, GuestRam, QueueCounters, RxConfig, RxEngine, TxConfig, TxEngine};
 
-use crate::error::ActivateError;
+use crate::error::QueueError;
 use crate::features::Features;
 use crate::shared::Shared;
 use crate::transport::QueueSetup;
@@ -49,7 +49,7 @@ pub(crate) struct QueueFactory {
 
 impl QueueFactory {
     /// The role of a queue; without MQ the control queue follows the first pair (NET-CVQ-01).
-    pub(crate) fn role(&self, index: u16) -> Result<QueueRole, ActivateError> {
+    pub(crate) fn role(&self, index: u16) -> Option<QueueRole> {
         // Without a control queue a VMM that has one of its own starts as many pairs as it likes.
         let one =
             self.negotiated.features & (Features::VIRTIO_NET_F_CTRL_VQ | Features::VIRTIO_NET_F_MQ);
@@ -62,16 +62,16 @@ impl QueueFactory {
                     .features
                     .contains(Features::VIRTIO_NET_F_CTRL_VQ) =>
             {
-                Ok(QueueRole::Ctrl)
+                Some(QueueRole::Ctrl)
             }
-            _ if index >= 2 * pairs => Err(ActivateError::Index(index)),
-            _ if index.is_multiple_of(2) => Ok(QueueRole::Rx(index / 2)),
-            _ => Ok(QueueRole::Tx(index / 2)),
+            _ if index >= 2 * pairs => None,
+            _ if index.is_multiple_of(2) => Some(QueueRole::Rx(index / 2)),
+            _ => Some(QueueRole::Tx(index / 2)),
         }
     }
 
     /// Configuration of the ring of `setup`.
-    pub(crate) fn ring_config(&self, setup: &QueueSetup) -> Result<RingConfig, ActivateError> {
+    pub(crate) fn ring_config(&self, setup: &QueueSetup) -> Result<RingConfig, QueueError> {
         let QueueSetup {
             index,
             size,
@@ -80,7 +80,7 @@ impl QueueFactory {
             ..
         } = *setup;
         if size > self.negotiated.max_queue_size {
-            return Err(ActivateError::Ring {
+            return Err(QueueError::Ring {
                 index,
                 source: RingError::Size(size),
             });
@@ -114,8 +114,8 @@ impl QueueFactory {
         })
     }
 
-    fn ring(&self, index: u16, config: &RingConfig) -> Result<AnyRing, ActivateError> {
-        AnyRing::new(&self.ram, config).map_err(|source| ActivateError::Ring { index, source })
+    fn ring(&self, index: u16, config: &RingConfig) -> Result<AnyRing, QueueError> {
+        AnyRing::new(&self.ram, config).map_err(|source| QueueError::Ring { index, source })
     }
 
     /// The engine of a receive queue.
@@ -123,7 +123,7 @@ impl QueueFactory {
         &self,
         index: u16,
         config: &RingConfig,
-    ) -> Result<RxEngine<AnyRing>, ActivateError> {
+    ) -> Result<RxEngine<AnyRing>, QueueError> {
         let features = self.negotiated.features;
         let rx = RxConfig {
             size: HdrSize::Base,
@@ -149,7 +149,7 @@ impl QueueFactory {
         &self,
         index: u16,
         config: &RingConfig,
-    ) -> Result<TxEngine<AnyRing>, ActivateError> {
+    ) -> Result<TxEngine<AnyRing>, QueueError> {
         let rules = TxRules::new(self.negotiated.features.tx_offloads());
         let rules = if self.negotiated.partial_checksums {
             rules
@@ -176,7 +176,7 @@ impl QueueFactory {
         &self,
         index: u16,
         config: &RingConfig,
-    ) -> Result<CtrlEngine<AnyRing>, ActivateError> {
+    ) -> Result<CtrlEngine<AnyRing>, QueueError> {
         let counters = self.counters.last().cloned().unwrap_or_default();
         Ok(CtrlEngine::new(self.ring(index, config)?, counters))
     }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use net_queue::GuestRam;
 
-use super::states::{Failure, FailureCause, State};
+use super::states::{Failure, State};
 use super::{NetDevice, tell_of_config};
 use crate::active::queue_factory::{NegotiatedConfig, QueueFactory};
 use crate::active::{ActiveDevice, DetachedResources};
-use crate::error::{ActivateError, chain};
+use crate::error::{ActivateError, DeviceFailed, MemoryChangeError, chain};
 use crate::features::Features;
 use crate::lifecycle::{Lifecycle, Transition};
 use crate::shared::Shared;
@@ -17,9 +17,9 @@ use crate::transport::{Activation, Interrupt};
 
 impl NetDevice {
     /// Ends an activation for which there is no guest memory any more.
-    pub(super) fn end_without_memory(&mut self, error: &ActivateError) {
+    pub(super) fn end_without_memory(&mut self, error: &MemoryChangeError) {
         let interrupt = self.state.interrupt();
-        let cause = FailureCause::Memory(chain(error));
+        let cause = DeviceFailed::Memory(chain(error));
         self.end_activation(|detached, interrupt| {
             let failure = Failure {
                 cause,
@@ -56,7 +56,8 @@ impl NetDevice {
         if !(activation.queues.is_empty() || there(0) && there(1)) {
             return Err(ActivateError::Queues);
         }
-        let ram = self.view(&activation.memory)?;
+        let ram = self.view(&activation.memory);
+        let ram = ram.ok_or(ActivateError::NoPlatform)?;
         let from = self.lifecycle();
         match self.state.take(&self.config.id) {
             State::Inactive(detached) => self.start(from, detached, None, ram, activation),
@@ -89,19 +90,21 @@ impl NetDevice {
         if let Some(saved) = &saved {
             active.restore(saved);
         }
-        let started = active.configure().and_then(|()| {
-            for mut setup in queues {
-                if let Some(saved) = &saved {
-                    saved.resume_from(&mut setup)?;
+        let started = active
+            .configure()
+            .map_err(ActivateError::from)
+            .and_then(|()| {
+                for mut setup in queues {
+                    if let Some(saved) = &saved {
+                        saved.resume_from(&mut setup)?;
+                    }
+                    active.insert(setup)?;
                 }
-                active.insert(setup)?;
-            }
-            if saved.is_some() {
+                if saved.is_none() {
+                    active.run()?;
+                }
                 Ok(())
-            } else {
-                active.run()
-            }
-        });
+            });
         let next = match (&started, saved) {
             (Ok(()), None) => State::Running(Box::new(active)),
             (Ok(()), Some(_)) => State::Paused(Box::new(active)),

@@ -5,7 +5,7 @@ use rate_limiter::RateLimiterConfig;
 use super::NetDevice;
 use super::states::{Failure, State};
 use crate::config::NetConfig;
-use crate::error::{ActivateError, LimitError};
+use crate::error::LimitError;
 use crate::rate_limit::Change;
 
 impl NetDevice {
@@ -36,8 +36,11 @@ impl NetDevice {
 
     fn change_limits(&mut self, mut rx: Change, mut tx: Change) -> Result<(), LimitError> {
         let detached = match &mut self.state {
-            State::Running(_) | State::Paused(_) => {
-                return self.change(|active| active.change_limits(rx, tx));
+            State::Paused(active) => return active.change_limits(rx, tx),
+            State::Running(active) => {
+                let changed = active.change_limits(rx, tx);
+                active.run_or_fail()?;
+                return changed;
             }
             State::Inactive(detached)
             | State::Restored(detached, _)
@@ -45,9 +48,7 @@ impl NetDevice {
                 detached: Some(detached),
                 ..
             }) => detached,
-            State::Failed(failure) => {
-                return Err(ActivateError::from(failure.cause.clone()).into());
-            }
+            State::Failed(failure) => return Err(failure.cause.clone().into()),
         };
         for resources in &mut detached.pairs {
             resources.change_limits(&mut rx, &mut tx)?;

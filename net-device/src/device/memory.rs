@@ -6,22 +6,21 @@ use vm_memory::{GuestMemoryAtomic, GuestMemoryBackend, GuestMemoryRegion};
 
 use super::NetDevice;
 use super::memory_map::MemoryMap;
-use crate::error::ActivateError;
+use super::states::State;
+use crate::error::{MemoryChangeError, WorkerError};
 use crate::features::Features;
 use crate::lifecycle::Lifecycle;
 
 impl NetDevice {
-    /// Guest memory as the device may use it under the negotiated features (NET-FEAT-11).
-    ///
-    /// # Errors
-    /// The driver's addresses are to be translated, and there is nobody to do it.
-    pub(super) fn view(&self, memory: &GuestRam) -> Result<GuestRam, ActivateError> {
+    /// Guest memory as the device may use it under the negotiated features (NET-FEAT-11); `None`:
+    /// the driver's addresses are to be translated, and there is nobody to do it.
+    pub(super) fn view(&self, memory: &GuestRam) -> Option<GuestRam> {
         let memory = memory.with_dirty_switch(self.dirty_switch.clone());
         if !self.acked.contains(Features::VIRTIO_F_ACCESS_PLATFORM) {
-            return Ok(memory);
+            return Some(memory);
         }
-        let platform = self.platform.clone().ok_or(ActivateError::NoPlatform)?;
-        Ok(memory.with_access_platform(platform))
+        let platform = self.platform.clone()?;
+        Some(memory.with_access_platform(platform))
     }
 
     /// Moves every queue over to changed guest memory, between two frames. The old mapping is not
@@ -32,20 +31,26 @@ impl NetDevice {
     /// A running queue is not in the new memory, or the host cannot let it go on. All queues have
     /// stopped, no memory is held, and the device needs a reset: until then every call that would
     /// use a queue fails with the same reason.
-    pub fn set_memory(&mut self, memory: GuestRam) -> Result<(), ActivateError> {
+    pub fn set_memory(&mut self, memory: GuestRam) -> Result<(), MemoryChangeError> {
         self.replace_memory(Ok(memory))
     }
 
-    fn replace_memory(&mut self, memory: Result<GuestRam, RamError>) -> Result<(), ActivateError> {
-        self.state.active()?;
+    fn replace_memory(
+        &mut self,
+        memory: Result<GuestRam, RamError>,
+    ) -> Result<(), MemoryChangeError> {
+        self.state.active::<MemoryChangeError>()?;
         let running = self.lifecycle() == Lifecycle::Running;
         let moved = memory
-            .map_err(ActivateError::from)
-            .and_then(|memory| self.view(&memory))
+            .map_err(MemoryChangeError::from)
+            .and_then(|memory| self.view(&memory).ok_or(MemoryChangeError::NoPlatform))
             .and_then(|ram| {
-                let active = self.state.active()?;
+                let active = self.state.active::<MemoryChangeError>()?;
                 active.rebind(ram)?;
-                if running { active.run() } else { Ok(()) }
+                if running {
+                    active.run()?;
+                }
+                Ok(())
             });
         if let Err(error) = &moved {
             self.end_without_memory(error);
@@ -74,8 +79,8 @@ impl NetDevice {
     /// # Errors
     /// As for [`NetDevice::set_memory`], also when the map itself cannot be used; or there is no
     /// map to follow.
-    pub fn memory_changed(&mut self) -> Result<(), ActivateError> {
-        let map = self.memory.as_ref().ok_or(ActivateError::NoMemoryMap)?;
+    pub fn memory_changed(&mut self) -> Result<(), MemoryChangeError> {
+        let map = self.memory.as_ref().ok_or(MemoryChangeError::NoMap)?;
         if matches!(self.lifecycle(), Lifecycle::Inactive | Lifecycle::Restored) {
             return Ok(());
         }
@@ -99,19 +104,19 @@ impl NetDevice {
     /// # Errors
     /// The host cannot let the workers go on: they stand still, and the device needs a reset. Marks
     /// are on.
-    pub fn set_dirty_logging(&mut self, on: bool) -> Result<(), ActivateError> {
+    pub fn set_dirty_logging(&mut self, on: bool) -> Result<(), WorkerError> {
         if self.dirty_switch.is_on() == on {
             return Ok(());
         }
         self.dirty_switch.set(on);
-        if !on || self.lifecycle() != Lifecycle::Running {
-            return Ok(());
+        match &mut self.state {
+            State::Running(active) if on => {
+                // A worker that is lost writes nothing any more.
+                let _ = active.park();
+                active.run_or_fail()
+            }
+            _ => Ok(()),
         }
-        self.change(|active| {
-            // A worker that is lost writes nothing any more.
-            let _ = active.park();
-            Ok(())
-        })
     }
 
     /// Returns whether what the device writes is marked.

@@ -5,8 +5,8 @@ use snapshot::{
 };
 
 use super::NetDevice;
-use super::states::{Failure, FailureCause, State};
-use crate::error::{ActivateError, RestoreError};
+use super::states::{Failure, State};
+use crate::error::{DeviceFailed, RestoreError, SaveError};
 use crate::events::DeviceEvent;
 use crate::lifecycle::{Lifecycle, StateError, Transition};
 use crate::shared::config_space::LinkStatus;
@@ -14,7 +14,7 @@ use crate::state::DeviceState;
 
 impl NetDevice {
     /// State that the guest can tell of the device, which is paused or was never activated.
-    pub(crate) fn save(&mut self) -> Result<DeviceState, ActivateError> {
+    pub(crate) fn save(&mut self) -> Result<DeviceState, SaveError> {
         let mut saved = DeviceState {
             acked: self.acked,
             mac: self.space.mac(),
@@ -68,7 +68,7 @@ impl NetDevice {
         let detached = match &mut self.state {
             State::Inactive(detached) | State::Restored(detached, _) => detached,
             State::Failed(Failure {
-                cause: FailureCause::WorkerLost(lost),
+                cause: DeviceFailed::WorkerLost(lost),
                 ..
             }) => return Err(lost.clone().into()),
             State::Running(_) | State::Paused(_) | State::Failed(_) => {

@@ -2,7 +2,7 @@
 
 use super::NetDevice;
 use super::states::State;
-use crate::error::{ActivateError, WorkerLost};
+use crate::error::{ResumeError, WorkerLost};
 use crate::events::DeviceEvent;
 use crate::lifecycle::Transition;
 
@@ -40,7 +40,7 @@ impl NetDevice {
     ///
     /// # Errors
     /// A worker cannot be prepared or is lost, or the device has failed.
-    pub fn resume(&mut self) -> Result<(), ActivateError> {
+    pub fn resume(&mut self) -> Result<(), ResumeError> {
         let from = self.lifecycle();
         match &mut self.state {
             State::Paused(active) => active.resume()?,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::active::{ActiveDevice, DetachedResources};
-use crate::error::{ActivateError, WorkerLost};
+use crate::error::{DeviceFailed, WorkerLost};
 use crate::lifecycle::{Lifecycle, StateError, Transition};
 use crate::state::DeviceState;
 use crate::transport::Interrupt;
@@ -19,33 +19,18 @@ pub(super) enum State {
 
 /// An activation that has ended without a reset.
 pub(super) struct Failure {
-    pub(super) cause: FailureCause,
+    /// Every operation is answered with it.
+    pub(super) cause: DeviceFailed,
     /// Resources for the next activation; none when they went with a worker.
     pub(super) detached: Option<DetachedResources>,
     /// Interrupt of the ended activation, which its reset gives back.
     pub(super) interrupt: Option<Arc<dyn Interrupt>>,
 }
 
-/// Cause of a failure; every operation is answered with it.
-#[derive(Clone, Debug)]
-pub(super) enum FailureCause {
-    Memory(String),
-    WorkerLost(WorkerLost),
-}
-
-impl From<FailureCause> for ActivateError {
-    fn from(cause: FailureCause) -> Self {
-        match cause {
-            FailureCause::Memory(reason) => Self::Failed(reason),
-            FailureCause::WorkerLost(lost) => lost.into(),
-        }
-    }
-}
-
 impl Failure {
     pub(super) fn worker_lost(lost: WorkerLost, interrupt: Option<Arc<dyn Interrupt>>) -> Self {
         Self {
-            cause: FailureCause::WorkerLost(lost),
+            cause: DeviceFailed::WorkerLost(lost),
             detached: None,
             interrupt,
         }
@@ -67,7 +52,10 @@ impl State {
     ///
     /// # Errors
     /// It is not activated, or has failed.
-    pub(super) fn active(&mut self) -> Result<&mut ActiveDevice, ActivateError> {
+    pub(super) fn active<E>(&mut self) -> Result<&mut ActiveDevice, E>
+    where
+        E: From<StateError> + From<DeviceFailed>,
+    {
         const NEEDED: &[Lifecycle] = &[Lifecycle::Running, Lifecycle::Paused];
         match self {
             Self::Running(active) | Self::Paused(active) => Ok(active),

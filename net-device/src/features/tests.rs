@@ -101,14 +101,14 @@ fn net_feat_05_a_driver_has_to_be_modern() {
 #[test]
 fn net_feat_06_bits_not_offered_are_refused() {
     let set = offered(&config());
-    for bit in 0..64 {
+    for bit in 0..128 {
         let accepted = F::VIRTIO_F_VERSION_1.bits() | 1 << bit;
         let not_offered = Err(FeatureError::NotOffered(1 << bit));
         let refused = set.check_accepted(accepted) == not_offered;
         assert_eq!(refused, set.bits() & 1 << bit == 0, "{bit}");
     }
     assert_eq!(
-        set.check_accepted(u64::MAX),
+        set.check_accepted(u128::MAX),
         Err(FeatureError::NotOffered(!set.bits()))
     );
 }
@@ -230,7 +230,7 @@ fn names_are_shown_as_the_specification_writes_them() {
 proptest! {
     #[test]
     fn net_feat_01_what_is_offered_is_closed(
-        tx: u32, rx: u32, disabled: u64, pairs in 1u16..9, iommu: bool, mac: bool, mtu: bool,
+        tx: u32, rx: u32, disabled: u128, pairs in 1u16..9, iommu: bool, mac: bool, mtu: bool,
     ) {
         let config = NetConfig {
             mac: mac.then(|| [2, 0, 0, 0, 0, 1].into()),
@@ -250,14 +250,14 @@ proptest! {
     }
 
     #[test]
-    fn net_feat_02_every_closed_subset_is_accepted(bits: u64) {
+    fn net_feat_02_every_closed_subset_is_accepted(bits: u128) {
         let set = offered(&config());
         let subset = (set & Features::from_bits_truncate(bits)).closure() | MANDATORY & set;
         prop_assert_eq!(set.check_accepted(subset.bits()), Ok(subset));
     }
 
     #[test]
-    fn accepted_sets_are_subsets_that_the_specification_allows(bits: u64) {
+    fn accepted_sets_are_subsets_that_the_specification_allows(bits: u128) {
         let set = offered(&config());
         if let Ok(accepted) = set.check_accepted(bits & set.bits() | 1 << 32) {
             prop_assert!(set.contains(accepted));

@@ -15,7 +15,7 @@ use net_queue::{Engine, Refusal, Stop};
 
 use crate::clock::now_ns;
 use crate::config::MacAddr;
-use crate::error::ActivateError;
+use crate::error::WorkerError;
 use crate::features::Features;
 use crate::log_limited;
 use crate::shared::control_budget::{HOST_LOCK, POLICY};
@@ -109,10 +109,10 @@ impl Worker for CtrlWorker {
         &self.shared
     }
 
-    fn sources(&self, add: &mut AddSource<'_>) -> Result<(), ActivateError> {
+    fn sources(&self, add: &mut AddSource<'_>) -> Result<(), WorkerError> {
         let index = self.queue.index;
         add(self.queue.kick.as_fd(), Source::CtrlKick)
-            .map_err(|source| ActivateError::Kick { index, source })
+            .map_err(|source| WorkerError::Kick { index, source })
     }
 
     fn begin(&mut self) {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use crate::error::{ActivateError, SpawnError, WorkerLost};
+use crate::error::{SpawnError, WorkerError, WorkerLost};
 use crate::seccomp::ThreadKind;
 use crate::worker::turn::{Event, Source, Turn, Worker};
 
@@ -161,7 +161,7 @@ impl<W: Worker> LoopWorker<W> {
     }
 
     /// Shows that `work` can be waited for: its descriptors are the VMM's to register.
-    pub(crate) fn prepare(&self, work: &W) -> Result<(), ActivateError> {
+    pub(crate) fn prepare(&self, work: &W) -> Result<(), WorkerError> {
         work.sources(&mut |_, _| Ok(()))
     }
 

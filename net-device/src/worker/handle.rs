@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::error::{ActivateError, WorkerLost};
+use crate::error::{WorkerError, WorkerLost};
 use crate::worker::epoll::Poller;
 use crate::worker::event_loop::{EventWorker, LoopWorker};
 use crate::worker::thread::WorkerThread;
@@ -61,7 +61,7 @@ impl<W: Worker> WorkerHandle<W> {
     }
 
     /// Prepares a parked worker for its next run.
-    pub(crate) fn prepare(&mut self) -> Result<(), ActivateError> {
+    pub(crate) fn prepare(&mut self) -> Result<(), WorkerError> {
         if let Some(work) = self.parked.as_deref() {
             match &self.home {
                 Home::Thread(thread) => self.poller = Some(thread.prepare(work)?),

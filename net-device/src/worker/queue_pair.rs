@@ -7,7 +7,7 @@ use std::sync::Arc;
 use net_queue::{DropCause, Engine, FrameBackend, FrameFilter, LinkConfig, Stop};
 
 use crate::clock::now_ns;
-use crate::error::ActivateError;
+use crate::error::WorkerError;
 use crate::shared::Shared;
 use crate::shared::reader_epoch::ReaderEpoch;
 use crate::shared::rx_policy::PolicyReader;
@@ -210,17 +210,16 @@ impl Worker for PairWorker {
         &self.shared
     }
 
-    fn sources(&self, add: &mut AddSource<'_>) -> Result<(), ActivateError> {
+    fn sources(&self, add: &mut AddSource<'_>) -> Result<(), WorkerError> {
         if !self.backend_dead {
             let fd = self.resources.backend.poll_fd();
-            add(fd, Source::Backend).map_err(ActivateError::Backend)?;
+            add(fd, Source::Backend).map_err(WorkerError::Backend)?;
         }
         let rx = self.rx.as_ref().map(|queue| (queue.index, &queue.kick));
         let tx = self.tx.as_ref().map(|queue| (queue.index, &queue.kick));
         for (queue, source) in [(rx, Source::RxKick), (tx, Source::TxKick)] {
             if let Some((index, kick)) = queue {
-                add(kick.as_fd(), source)
-                    .map_err(|source| ActivateError::Kick { index, source })?;
+                add(kick.as_fd(), source).map_err(|source| WorkerError::Kick { index, source })?;
             }
         }
         for (limit, source) in [
@@ -230,7 +229,7 @@ impl Worker for PairWorker {
             if let Some(timer) = &limit.timer {
                 timer
                     .with_fd(|fd| add(fd, source))
-                    .map_err(ActivateError::Poll)?;
+                    .map_err(WorkerError::Poll)?;
             }
         }
         Ok(())

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::clock::now_ns;
-use crate::error::{ActivateError, SpawnError, WorkerLost};
+use crate::error::{SpawnError, WorkerError, WorkerLost};
 use crate::log_limited;
 use crate::seccomp::{SeccompAction, ThreadKind, install};
 use crate::worker::epoll::Poller;
@@ -130,11 +130,11 @@ impl<W: Worker> WorkerThread<W> {
     }
 
     /// Does all that can fail of the next run of `work`, in the thread that can report it.
-    pub(crate) fn prepare(&self, work: &W) -> Result<Poller, ActivateError> {
-        let poller = Poller::new().map_err(ActivateError::Poll)?;
+    pub(crate) fn prepare(&self, work: &W) -> Result<Poller, WorkerError> {
+        let poller = Poller::new().map_err(WorkerError::Poll)?;
         poller
             .add_level(crate::fd::of(&self.stop), Source::Owner)
-            .map_err(ActivateError::Poll)?;
+            .map_err(WorkerError::Poll)?;
         work.sources(&mut |fd, source| poller.add_edge(fd, source))?;
         Ok(poller)
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use epoll::Events;
 
-use crate::error::ActivateError;
+use crate::error::WorkerError;
 use crate::shared::Shared;
 
 /// Event source of a worker. All of them are to be waited for edge-triggered: nothing but
@@ -113,7 +113,7 @@ pub(crate) trait Worker: Send + 'static {
     fn shared(&self) -> &Arc<Shared>;
 
     /// Registers all sources but [`Source::Owner`].
-    fn sources(&self, add: &mut AddSource<'_>) -> Result<(), ActivateError>;
+    fn sources(&self, add: &mut AddSource<'_>) -> Result<(), WorkerError>;
 
     /// Begins a run.
     fn begin(&mut self);

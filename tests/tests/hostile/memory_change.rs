@@ -3,7 +3,10 @@
 use std::sync::{Arc, Weak};
 
 use net_device::net_queue::GuestRam;
-use net_device::{ActivateError, Activation, Features, Snapshottable, VirtioDevice};
+use net_device::{
+    Activation, Features, MemoryChangeError, QueueError, Snapshottable, StartQueueError,
+    VirtioDevice,
+};
 use net_queue::testing::{Piece, RawDesc, Shape};
 use snapshot::Snapshot;
 use tests::testbed::{RINGS, Rig, chain, frame, pause, resume};
@@ -160,7 +163,10 @@ fn fault_outlives_stops_and_starts_of_queues() {
                 let setup = || rig.queues[&index].setup_at(cursor);
                 rig.device.start_queue(setup()).expect("it stands still");
                 let again = rig.device.start_queue(setup());
-                assert!(matches!(again, Err(ActivateError::Running(_))), "{again:?}");
+                assert!(
+                    matches!(again, Err(StartQueueError::Queue(QueueError::Running(_)))),
+                    "{again:?}"
+                );
                 if round == 1 {
                     change_memory(&mut rig);
                 }
@@ -291,7 +297,10 @@ fn failed_memory_change() {
                 }
                 let (ram, new) = without_ring(&rig, index);
                 let error = rig.device.set_memory(ram).expect_err("a ring is missing");
-                assert!(matches!(error, ActivateError::Ring { .. }), "{error:?}");
+                assert!(
+                    matches!(error, MemoryChangeError::Queue(QueueError::Ring { .. })),
+                    "{error:?}"
+                );
                 assert!(old.upgrade().is_none(), "the old mapping is still held");
                 assert!(new.upgrade().is_none(), "the new mapping is still held");
                 assert!(rig.device.needs_reset());
@@ -364,7 +373,10 @@ fn a_memory_change_after_a_worker_was_lost_leaves_no_mapping_behind() {
     rig.irq.wait_config(1);
     let (ram, new) = view(&rig);
     let error = rig.device.set_memory(ram).expect_err("a worker is lost");
-    assert!(matches!(error, ActivateError::Lost(_)), "{error:?}");
+    assert!(
+        matches!(error, MemoryChangeError::Queue(QueueError::Worker(_))),
+        "{error:?}"
+    );
     assert!(old.upgrade().is_none() && new.upgrade().is_none());
     // The pair that was well has stopped, too.
     let pieces = [rig.memory.filled(&frame(60, 2))];

@@ -56,7 +56,7 @@ fn a_worker_that_panics_fails_its_device_and_nothing_else() {
         rig.negotiate(F::empty());
         rig.lay_out(16);
         let lost = rig.try_activate(rig.setups());
-        assert!(matches!(lost, Err(ActivateError::Lost(_))), "{lost:?}");
+        assert!(matches!(lost, Err(ActivateError::Failed(_))), "{lost:?}");
         assert!(rig.device.resume().is_err());
         assert!(rig.device.reset().is_none());
         assert!(rig.device.needs_reset());

@@ -15,7 +15,8 @@ use std::sync::Arc;
 
 use net_device::config::MIN_MTU;
 use net_device::{
-    ActivateError, Activation, FeatureError, Features, Layout, NetDevice, VirtioDevice,
+    ActivateError, Activation, FeatureError, Features, Layout, MemoryChangeError, NetDevice,
+    StartQueueError, StopQueueError, VirtioDevice,
 };
 use vhost::vhost_user::message::{
     VhostUserConfig, VhostUserProtocolFeatures, VhostUserVirtioFeatures,
@@ -71,9 +72,18 @@ pub enum SessionError {
     /// A parameter of a ring.
     #[error("ring {0}")]
     Ring(u32, #[source] RingError),
-    /// The device does not take a ring, memory or activation.
+    /// The device is not activated.
     #[error("the device refuses")]
-    Device(#[from] ActivateError),
+    Activate(#[from] ActivateError),
+    /// The device does not start a ring.
+    #[error("the device refuses")]
+    StartQueue(#[from] StartQueueError),
+    /// The device does not stop a ring.
+    #[error("the device refuses")]
+    StopQueue(#[from] StopQueueError),
+    /// The device does not go on in other memory.
+    #[error("the device refuses")]
+    MemoryChange(#[from] MemoryChangeError),
     /// The memory table.
     #[error("unusable memory table")]
     Memory(#[from] MemoryError),
@@ -171,7 +181,8 @@ impl<'a> Session<'a> {
     /// Feature bits that are offered: the device's and the transport's.
     #[must_use]
     pub fn offered_features(&self) -> u64 {
-        self.device.features() | TRANSPORT_FEATURES.bits()
+        // The protocol has no place for those above 63.
+        self.device.features() as u64 | TRANSPORT_FEATURES.bits()
     }
 
     /// Returns whether a request that is refused may be answered with the refusal.
@@ -255,7 +266,8 @@ impl<'a> Session<'a> {
 /// A front-end that serves the control queue itself accepts features that need one, but not the
 /// queue: they are its own affair then, and the device does without.
 fn device_features(features: u64) -> Features {
-    Features::from_bits_truncate(features & !TRANSPORT_FEATURES.bits()).closure()
+    let features = features & !TRANSPORT_FEATURES.bits();
+    Features::from_bits_truncate(features.into()).closure()
 }
 
 /// VIRTIO_F_RING_PACKED. VirtIO 1.4 §6.

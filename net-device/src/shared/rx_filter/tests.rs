@@ -170,7 +170,7 @@ fn tables_survive_a_save() {
 proptest! {
     #[test]
     fn no_frame_panics_and_promiscuous_sees_all(
-        head in prop::collection::vec(any::<u8>(), 0..24), modes: u8, features: u64,
+        head in prop::collection::vec(any::<u8>(), 0..24), modes: u8, features: u128,
     ) {
         let features = Features::from_bits_truncate(features);
         let mut filter = RxFilter::new(features, Some(MacAddr::new(OWN)));

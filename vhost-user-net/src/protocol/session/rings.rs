@@ -162,7 +162,7 @@ impl Session<'_> {
         let started = self.set_up(index).and_then(|setup| {
             let cursor = setup.cursor;
             let started = self.device.start_queue(setup).map(|()| cursor);
-            started.map_err(SessionError::Device)
+            started.map_err(SessionError::StartQueue)
         });
         let ring = &mut self.rings[index];
         match started {

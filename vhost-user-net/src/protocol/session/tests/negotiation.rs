@@ -44,7 +44,7 @@ fn a_front_end_may_keep_the_control_queue_to_itself() {
     let (mut device, wires) = device(2);
     let mut front_end = FrontEnd::new();
     let mut session = Session::new(&mut device).unwrap();
-    let mq = Features::VIRTIO_NET_F_MQ.bits();
+    let mq = Features::VIRTIO_NET_F_MQ.bits() as u64;
     assert_eq!(
         session.handle(Request::GetQueueNum).unwrap(),
         Answer::Number(5)

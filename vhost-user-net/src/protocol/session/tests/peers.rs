@@ -182,7 +182,7 @@ fn a_front_end_that_passes_its_own_socket_is_seen_to_go() {
 
 #[test]
 fn the_mtu_that_the_front_end_tells_the_driver_is_the_one_in_force() {
-    const MTU: u64 = Features::VIRTIO_NET_F_MTU.bits();
+    const MTU: u64 = Features::VIRTIO_NET_F_MTU.bits() as u64;
     for (negotiated, told, arrives) in [
         (0, None, true),
         (MTU, None, false),

@@ -72,7 +72,7 @@ fn a_fresh_ring_is_not_interrupted_and_one_that_goes_on_is() {
         for ring in [RX, TX, 2] {
             let (mut device, _wires) = device(1);
             let guest = FrontEnd::new();
-            let control = Features::VIRTIO_NET_F_CTRL_VQ.bits();
+            let control = Features::VIRTIO_NET_F_CTRL_VQ.bits() as u64;
             let mut session = negotiated(&mut device, &guest, layout | control);
             start(&mut session, &guest, ring, begin);
             // A stop waits for whatever the worker does first.
