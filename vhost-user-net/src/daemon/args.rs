@@ -207,7 +207,7 @@ fn mode(text: &str) -> Result<u32, String> {
 #[derive(Debug, Args)]
 pub struct ServeArgs {
     /// Take options from a file in TOML, under the same names without dashes; those of the command
-    /// line go before. Each [[device]] in it is a device of its own
+    /// line go before. Each table "device" in it is a device of its own
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
