@@ -55,8 +55,10 @@ impl Daemon {
         } else {
             &["--tap", "vmtap0"]
         };
-        let mut command = Command::new("unshare");
+        let mut command = Command::new("env");
         command
+            // The daemon leaves alone what its starter ignores, as a shell does for its background.
+            .args(["--default-signal", "unshare"])
             .args(["--user", "--map-root-user", "--net", "--", "sh", "-ec"])
             .arg(format!("{setup}\nexec \"$@\""))
             .args(["sh", BINARY, "serve", "--socket-path", "net.sock"])
