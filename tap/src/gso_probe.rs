@@ -18,7 +18,7 @@ pub use self::report::{GsoFault, GsoOutcome, GsoPath, GsoReport, GsoTrial, NotTr
 ///
 /// Real frames go through two taps of their own, which a child process bridges in a network
 /// namespace of its own, as root or, where an ordinary user may make them, in a user namespace. It
-/// takes some three milliseconds, 200 at most, loads no module and leaves nothing behind. The
+/// takes some milliseconds, 200 at most, loads no module and leaves nothing behind. The
 /// kernel logs that a bridge `gso-probe` has had two ports.
 ///
 /// Call it before a filter of system calls is on, or not at all: beside those of a thread it makes

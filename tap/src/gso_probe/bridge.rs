@@ -24,7 +24,7 @@ use crate::tap::{Tap, VNET_HEADER_LEN};
 
 /// Longest time that the child spends on frames; one millisecond is usual.
 const FRAMES_LIMIT: Duration = Duration::from_millis(100);
-/// Longest time that a caller waits; three milliseconds are usual. What takes longer are locks of
+/// Longest time that a caller waits; a few milliseconds are usual. What takes longer are locks of
 /// the host's network, which may be held for as long as somebody else likes.
 const LIMIT: Duration = Duration::from_millis(200);
 /// Wait for the first frame before it is sent again.
