@@ -11,6 +11,7 @@
 //! | [`capture`] | frames to a file |
 //! | [`device_plan`] | the devices that a command line describes |
 //! | [`listener`] | a socket to listen at: its path, who may connect, when to accept |
+//! | `clients` | those who are connected to one of the next two |
 //! | [`control_socket`] | an operator's commands to the running daemon |
 //! | [`metrics`] | counters and states in Prometheus' text format |
 //! | [`metrics_socket`] | the endpoint that gives them to who asks |
@@ -23,6 +24,7 @@
 
 pub mod args;
 pub mod capture;
+mod clients;
 pub mod config_file;
 pub mod control_socket;
 pub mod device_plan;

@@ -17,17 +17,16 @@
 //! It is served in the daemon's one wait and never blocks: lines have a largest length, only so
 //! many clients are kept, and one that does not read its answers is not asked for more.
 
-use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 
-use log::warn;
 use net_device::{NetDevice, VirtioDevice, log_limited};
 use serde_json::{Value, json};
 
+use crate::daemon::clients::{self, Clients};
 use crate::daemon::groups::Shared;
 use crate::daemon::listener::{Access, BoundListener, ListenError, is_transient};
 use crate::daemon::log_text::{chain, name_of};
@@ -39,8 +38,6 @@ mod tests;
 
 /// Longest line, in bytes.
 const MAX_LINE: usize = 512;
-/// Clients at a time. One more takes the place of the first: who forgot to leave locks nobody out.
-const MAX_CLIENTS: usize = 8;
 
 /// Word before a command that is to be answered in JSON.
 const JSON: &str = "json";
@@ -59,9 +56,7 @@ help                   print this
 /// A listening control socket and its clients.
 #[derive(Debug)]
 pub struct ControlSocket {
-    /// Gone when it failed.
-    bound: Option<BoundListener>,
-    clients: VecDeque<Client>,
+    clients: Clients<Client>,
     /// Those of the device.
     limits: Limits,
     /// Budgets that the device shares.
@@ -78,8 +73,7 @@ impl ControlSocket {
     /// Somebody listens, the path is something else, or cannot be made.
     pub fn listen(path: &Path, limits: Limits) -> Result<Self, ListenError> {
         Ok(Self {
-            bound: Some(BoundListener::bind(path, &Access::private())?),
-            clients: VecDeque::new(),
+            clients: Clients::of(BoundListener::bind(path, &Access::private())?),
             limits,
             group: None,
             overdue_receivers: 0,
@@ -101,46 +95,21 @@ impl ControlSocket {
 
     /// Events to wait for before [`ControlSocket::serve`] is called.
     pub fn wanted(&self) -> impl Iterator<Item = Wanted<'_>> {
-        let listener = self.bound.iter().filter_map(BoundListener::wanted);
-        listener.chain(self.clients.iter().map(Client::wanted))
+        self.clients.wanted()
     }
 
     /// Milliseconds until [`ControlSocket::wanted`] has to be asked again.
     pub(crate) fn pause_ms(&self) -> Option<u16> {
-        self.bound.as_ref().and_then(BoundListener::pause_ms)
+        self.clients.pause_ms()
     }
 
     /// Does what clients ask, as far as they are ready.
     pub fn serve(&mut self, device: &mut NetDevice) {
-        self.accept(&name_of(device));
+        self.clients.accept(&name_of(device), "the control socket");
         let (limits, group) = (&mut self.limits, self.group.as_deref());
         let own = [("overdue_receivers".to_owned(), self.overdue_receivers)];
-        self.clients.retain_mut(|client| {
-            // Who vanished needs no answer.
-            client
-                .advance(|line| answer(line, limits, group, &own, device))
-                .unwrap_or(false)
-        });
-    }
-
-    fn accept(&mut self, name: &str) {
-        let Some(bound) = &mut self.bound else { return };
-        let client = bound.accept(name);
-        match client.and_then(|socket| socket.map(|socket| Client::new(socket.into())).transpose())
-        {
-            Ok(None) => {}
-            Ok(Some(client)) => {
-                if self.clients.len() >= MAX_CLIENTS {
-                    self.clients.pop_front();
-                }
-                self.clients.push_back(client);
-            }
-            Err(error) => {
-                // It would stay ready, and the wait would not wait any more.
-                warn!("the control socket is closed: {error}");
-                self.bound = None;
-            }
-        }
+        self.clients
+            .serve(|client| client.advance(|line| answer(line, limits, group, &own, device)));
     }
 }
 
@@ -281,8 +250,9 @@ struct Client {
     ended: bool,
 }
 
-impl Client {
-    fn new(socket: UnixStream) -> io::Result<Self> {
+impl clients::Client for Client {
+    fn new(socket: OwnedFd) -> io::Result<Self> {
+        let socket = UnixStream::from(socket);
         socket.set_nonblocking(true)?;
         Ok(Self {
             socket,
@@ -300,7 +270,9 @@ impl Client {
         };
         (self.socket.as_fd(), interest)
     }
+}
 
+impl Client {
     /// Does what the socket is ready for, reading once at most. Whether the client stays.
     fn advance(&mut self, mut answer: impl FnMut(&str) -> String) -> io::Result<bool> {
         let mut may_read = true;

@@ -5,7 +5,6 @@
 //! and never blocks; requests have a largest size and connections a longest life, only so many are
 //! kept, and a page is made at most ten times a second and shared by all who ask meanwhile.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -16,8 +15,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use log::warn;
-
+use crate::daemon::clients::{self, Clients};
 use crate::daemon::listener::{Access, BoundListener, ListenError, is_transient};
 use crate::daemon::metrics::{CONTENT_TYPE, Reported, page};
 use crate::sys::{self, Interest, Wanted};
@@ -27,8 +25,6 @@ mod tests;
 
 /// Longest head of a request, in bytes.
 const MAX_REQUEST: usize = 8192;
-/// Connections at a time. One more takes the place of the first.
-const MAX_CLIENTS: usize = 8;
 /// Longest life of a connection.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 /// Age up to which a page is handed out again.
@@ -89,11 +85,9 @@ pub enum MetricsError {
 /// A listening endpoint and its clients.
 #[derive(Debug)]
 pub struct MetricsSocket {
-    /// Gone when it failed.
-    bound: Option<BoundListener>,
+    clients: Clients<Client>,
     address: MetricsAddress,
     devices: Vec<Reported>,
-    clients: VecDeque<Client>,
     last: Option<(Instant, Arc<str>)>,
 }
 
@@ -119,10 +113,9 @@ impl MetricsSocket {
             }
         };
         Ok(Self {
-            bound: Some(bound),
+            clients: Clients::of(bound),
             address,
             devices: Vec::new(),
-            clients: VecDeque::new(),
             last: None,
         })
     }
@@ -142,16 +135,15 @@ impl MetricsSocket {
 
     /// Events to wait for before [`MetricsSocket::serve`] is called.
     pub(crate) fn wanted(&self) -> impl Iterator<Item = Wanted<'_>> {
-        let listener = self.bound.iter().filter_map(BoundListener::wanted);
-        listener.chain(self.clients.iter().map(Client::wanted))
+        self.clients.wanted()
     }
 
     /// Milliseconds after which [`MetricsSocket::serve`] is to be called whatever happens, and
     /// [`MetricsSocket::wanted`] asked again.
     pub(crate) fn timeout_ms(&self) -> Option<u16> {
-        let pause = self.bound.as_ref().and_then(BoundListener::pause_ms);
+        let pause = self.clients.pause_ms();
         // The first came first, and all have the same time.
-        let first = self.clients.front().map(|client| {
+        let first = self.clients.connected.front().map(|client| {
             let left = client.deadline.saturating_duration_since(Instant::now());
             // At least one, so that the wait does not end before the connection does.
             u16::try_from(left.as_millis() + 1).unwrap_or(u16::MAX)
@@ -161,7 +153,7 @@ impl MetricsSocket {
 
     /// Answers those who are ready, and leaves those whose time is up.
     pub(crate) fn serve(&mut self) {
-        self.accept();
+        self.clients.accept(NAME, "the metrics socket");
         let now = Instant::now();
         let (devices, last) = (&self.devices, &mut self.last);
         let mut body = || match last {
@@ -171,32 +163,11 @@ impl MetricsSocket {
                 last.insert((now, page)).1.clone()
             }
         };
-        self.clients.retain_mut(|client| {
-            // Who vanished needs no answer.
-            now < client.deadline && client.advance(&mut body).unwrap_or(false)
-        });
-        if self.clients.is_empty() {
+        self.clients
+            .serve(|client| Ok(now < client.deadline && client.advance(&mut body)?));
+        if self.clients.connected.is_empty() {
             // It may be large, and is old by the next time.
             self.last = None;
-        }
-    }
-
-    fn accept(&mut self) {
-        let Some(bound) = &mut self.bound else { return };
-        let client = bound.accept(NAME);
-        match client.and_then(|socket| socket.map(Client::new).transpose()) {
-            Ok(None) => {}
-            Ok(Some(client)) => {
-                if self.clients.len() >= MAX_CLIENTS {
-                    self.clients.pop_front();
-                }
-                self.clients.push_back(client);
-            }
-            Err(error) => {
-                // It would stay ready, and the wait would not wait any more.
-                warn!("metrics are not served any more: {error}");
-                self.bound = None;
-            }
         }
     }
 }
@@ -219,7 +190,7 @@ struct Answer {
     sent: usize,
 }
 
-impl Client {
+impl clients::Client for Client {
     fn new(socket: OwnedFd) -> io::Result<Self> {
         sys::set_nonblocking(socket.as_fd())?;
         Ok(Self {
@@ -237,7 +208,9 @@ impl Client {
         };
         (self.socket.as_fd(), interest)
     }
+}
 
+impl Client {
     /// Does what the socket is ready for, reading once at most. Whether the client stays.
     fn advance(&mut self, body: impl FnOnce() -> Arc<str>) -> io::Result<bool> {
         if self.answer.is_none() {

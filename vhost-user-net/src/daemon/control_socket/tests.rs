@@ -8,6 +8,7 @@ use net_queue::testing::Wire;
 use tempfile::TempDir;
 
 use super::*;
+use crate::daemon::clients::MAX_CLIENTS;
 use crate::daemon::serve::{ServeError, Server, Source};
 use crate::sys::{self, Termination};
 
@@ -170,7 +171,7 @@ fn a_line_has_a_largest_length() {
             .tell(&vec![b'x'; MAX_LINE + 1])
             .starts_with("error: line")
     );
-    assert_eq!(bench.control.clients.len(), 0);
+    assert_eq!(bench.control.clients.connected.len(), 0);
 }
 
 #[test]
@@ -196,7 +197,7 @@ fn one_client_too_many_takes_the_place_of_the_first() {
             client
         })
         .collect();
-    assert_eq!(bench.control.clients.len(), MAX_CLIENTS);
+    assert_eq!(bench.control.clients.connected.len(), MAX_CLIENTS);
     assert_eq!(clients[0].read(&mut [0]).unwrap(), 0);
     assert!(bench.tell(b"limits\n").ends_with("ok\n"));
 }
@@ -212,7 +213,7 @@ fn who_does_not_read_is_not_asked_for_more() {
         asked += 1;
         bench.serve_all();
     }
-    let waiting = &bench.control.clients[0];
+    let waiting = &bench.control.clients.connected[0];
     assert!(waiting.inbound.len() <= MAX_LINE && waiting.outbound.len() < 1 << 16);
     // Others are served meanwhile, and the answers come once they are read.
     assert!(bench.tell(b"limits\n").ends_with("ok\n"));
@@ -241,7 +242,7 @@ fn clients_that_vanish_leave_nothing_behind() {
         drop(client);
         bench.serve_all();
     }
-    assert_eq!(bench.control.clients.len(), 0);
+    assert_eq!(bench.control.clients.connected.len(), 0);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use net_queue::testing::Wire;
 use tempfile::TempDir;
 
 use super::*;
+use crate::daemon::clients::MAX_CLIENTS;
 use crate::sys;
 
 struct NoControl;
@@ -113,7 +114,7 @@ fn who_asks_for_metrics_gets_them_and_nobody_else() {
     }
     let told = bench.ask(b"HEAD /metrics HTTP/1.1\r\n\r\n");
     assert!(told.contains(" 200 ") && told.ends_with("\r\n\r\n"));
-    assert!(bench.endpoint.clients.is_empty());
+    assert!(bench.endpoint.clients.connected.is_empty());
 }
 
 #[test]
@@ -139,7 +140,7 @@ fn a_connection_has_a_longest_life() {
     bench.serve_all();
     let left = bench.endpoint.timeout_ms().unwrap();
     assert!(left > 0 && u128::from(left) <= TIME_LIMIT.as_millis() + 1);
-    bench.endpoint.clients[0].deadline = Instant::now();
+    bench.endpoint.clients.connected[0].deadline = Instant::now();
     assert_eq!(bench.endpoint.timeout_ms(), Some(1));
     bench.endpoint.serve();
     assert_eq!(silent.read(&mut [0]).unwrap(), 0);
@@ -156,7 +157,7 @@ fn one_client_too_many_takes_the_place_of_the_first() {
             client
         })
         .collect();
-    assert_eq!(bench.endpoint.clients.len(), MAX_CLIENTS);
+    assert_eq!(bench.endpoint.clients.connected.len(), MAX_CLIENTS);
     assert_eq!(clients[0].read(&mut [0]).unwrap(), 0);
     assert!(bench.ask(GET).contains(" 200 OK"));
 }
@@ -169,7 +170,7 @@ fn who_does_not_read_keeps_a_page_that_others_share() {
         client.write_all(GET).unwrap();
     }
     bench.serve_all();
-    let pages = bench.endpoint.clients.iter();
+    let pages = bench.endpoint.clients.connected.iter();
     let pages: Vec<_> = pages.map(|it| &it.answer.as_ref().unwrap().body).collect();
     assert_eq!(pages.len(), 2, "more than a socket takes at once");
     let young = bench.endpoint.last.as_ref().unwrap().0.elapsed() < PAGE_AGE;
@@ -186,7 +187,7 @@ fn who_does_not_read_keeps_a_page_that_others_share() {
         }
         assert!(body(str::from_utf8(&told).unwrap()).ends_with('\n'));
     }
-    assert!(bench.endpoint.clients.is_empty() && bench.endpoint.last.is_none());
+    assert!(bench.endpoint.clients.connected.is_empty() && bench.endpoint.last.is_none());
 }
 
 #[test]
@@ -201,7 +202,7 @@ fn clients_that_vanish_leave_nothing_behind() {
         drop(client);
         bench.serve_all();
     }
-    assert!(bench.endpoint.clients.is_empty());
+    assert!(bench.endpoint.clients.connected.is_empty());
 }
 
 #[test]
@@ -216,11 +217,11 @@ fn an_address_is_listened_at_and_its_port_told() {
     client.write_all(GET).unwrap();
     let mut told = String::new();
     // The network has its own time.
-    while !endpoint.clients.is_empty() || told.is_empty() {
+    while !endpoint.clients.connected.is_empty() || told.is_empty() {
         let wanted: Vec<_> = endpoint.wanted().collect();
         sys::wait(&wanted, None).unwrap();
         endpoint.serve();
-        if endpoint.clients.is_empty() {
+        if endpoint.clients.connected.is_empty() {
             client.read_to_string(&mut told).unwrap();
         }
     }
