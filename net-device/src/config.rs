@@ -38,6 +38,7 @@ pub const CONTROL_LIMIT: TokenBucketConfig = TokenBucketConfig {
 };
 
 /// Scope of a limit.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LimitScope {

@@ -16,6 +16,8 @@ use crate::features::FeatureError;
 pub const VIRTIO_ID_NET: u32 = 1;
 
 /// Source of an interrupt. VirtIO 1.4 §2.3 (VQ-NTF-14).
+///
+/// Exhaustive on purpose: a transport that does not route each of them loses interrupts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InterruptSource {
     /// The queue of this index has used buffers.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// Consequence for a worker that makes a system call outside its list.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SeccompAction {
@@ -19,6 +20,7 @@ pub enum SeccompAction {
 }
 
 /// Task of a thread.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ThreadKind {
     /// Moves the frames of one queue pair.
@@ -28,6 +30,7 @@ pub enum ThreadKind {
 }
 
 /// Reason why a filter is not in force.
+#[non_exhaustive]
 #[derive(Debug, Error)]
 pub enum SeccompError {
     /// The list did not become a program: a fault of this crate.
