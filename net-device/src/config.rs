@@ -1,11 +1,13 @@
 //! Configuration of a device: serde text or a builder, checked before use.
 
 mod cidr;
+mod gso;
 pub mod mac;
 #[cfg(test)]
 mod tests;
 
 pub use cidr::{Cidr, CidrParseError};
+pub use gso::GsoTrust;
 pub use mac::MacAddr;
 
 use crate::features::Features;
@@ -91,6 +93,8 @@ pub struct NetConfig {
     /// command that changes nothing takes none. Without tokens the control queue waits, and no
     /// other queue does. `None` or zeros: no limit.
     pub control_limit: Option<TokenBucketConfig>,
+    /// Trust in what the kernel behind a tap does with large frames.
+    pub gso: GsoTrust,
     /// Features not to offer, by the names in [`OPTIONAL`](crate::features::OPTIONAL).
     pub disabled: Features,
 }
@@ -112,6 +116,7 @@ impl Default for NetConfig {
             tx_limit: None,
             limit_scope: LimitScope::default(),
             control_limit: Some(CONTROL_LIMIT),
+            gso: GsoTrust::default(),
             disabled: Features::empty(),
         }
     }
@@ -319,6 +324,12 @@ impl NetConfigBuilder {
     /// Limit for what control commands cost the host; `None` lifts it.
     pub fn control_limit(mut self, limit: impl Into<Option<TokenBucketConfig>>) -> Self {
         self.0.control_limit = limit.into();
+        self
+    }
+
+    /// Trust in what the kernel behind a tap does with large frames.
+    pub fn gso(mut self, trust: GsoTrust) -> Self {
+        self.0.gso = trust;
         self
     }
 

@@ -6,8 +6,10 @@ use net_queue::{FrameBackend, Offloads};
 
 use crate::config::MacAddr;
 
+mod gso;
 mod tap;
 
+pub use gso::GsoPolicy;
 pub use tap::{TapBackend, tap_port};
 
 /// Steers a backend's link from another thread than the one that moves its frames.

@@ -7,6 +7,10 @@
 //! callback runs here, so it should be an event descriptor, or what it needs is added to the list
 //! by [`NetDeviceBuilder::more_system_calls`](crate::NetDeviceBuilder::more_system_calls).
 //!
+//! A device is made before a VMM's own filter is on. At that time the kernel's segmentation is
+//! tried (see [`tap::gso_report`]), for which a child process is made; [`CALLER`] covers what comes
+//! later.
+//!
 //! No file can be opened, but to try does not end the process: libraries do so on their own
 //! account and can do without. The backtrace of a panic (`RUST_BACKTRACE`) lacks its names.
 //!

@@ -10,7 +10,7 @@
 //! | `gso_probe` | [`gso_report`]: which of them it does right |
 //! | `ifconfig` | the interface around the queues: MTU, MAC, addresses, up/down, carrier |
 //! | `error` | [`Error`] and [`Differences`]: what went wrong and what to do about it |
-//! | `sys` | every system call, and all of the `unsafe` |
+//! | `sys` | every system call, and the `unsafe` (of which `gso_probe` makes one call) |
 //! | `name` | names that the kernel accepts for an interface |
 //! | `offload` | [`Offloads`]: segmentation and checksum work that may be left undone |
 //!

@@ -16,7 +16,7 @@ fn text_and_builder_say_the_same() {
         "id": "net0", "mac": "52:54:00:12:34:56", "mtu": 9000, "speed_mbps": 10000,
         "queue_pairs": 4, "queue_size": 1024, "iommu": true, "seccomp": "log", "poll_us": 50,
         "tx_limit": {"ops": {"size": 10, "refill_time": 100}}, "limit_scope": "queue",
-        "disabled": ["event-idx", "guest-uso4"],
+        "gso": "assume", "disabled": ["event-idx", "guest-uso4"],
         "memory_fault_handler": false, "control_limit": null
     }"#;
     let ops = TokenBucketConfig {
@@ -39,6 +39,7 @@ fn text_and_builder_say_the_same() {
             ..Default::default()
         })
         .limit_scope(LimitScope::Queue)
+        .gso(GsoTrust::Assume)
         .disable(Features::VIRTIO_F_EVENT_IDX)
         .disable(Features::VIRTIO_NET_F_GUEST_USO4)
         .memory_fault_handler(false)

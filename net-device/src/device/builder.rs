@@ -17,7 +17,7 @@ use crate::config::{MIN_MTU, MacAddr, NetConfig, TapConfig};
 use crate::error::NewError;
 use crate::events::{Events, Observer};
 use crate::features::Features;
-use crate::port::{HostInterface, Port, tap_port};
+use crate::port::{GsoPolicy, HostInterface, Port, tap_port};
 use crate::shared::config_space::ConfigSpace;
 use crate::shared::control_budget::ControlBudget;
 use crate::shared::device_status::DeviceStatus;
@@ -217,9 +217,10 @@ impl<'a> NetDeviceBuilder<'a> {
                 mac,
             })
         });
+        let gso = GsoPolicy::of_this_kernel(self.config.gso);
         let ports = taps
             .into_iter()
-            .map(|tap| tap_port(tap, multi_queue))
+            .map(|tap| tap_port(tap, multi_queue, gso))
             .collect::<Result<_, _>>()?;
         let mut device = self.build_on_ports(ports)?;
         device.host = host;
@@ -325,6 +326,7 @@ fn common_caps(ports: &[Port]) -> Caps {
     let all = Caps {
         tx: Offloads::all(),
         rx: Offloads::all(),
+        coalesce: Offloads::all(),
         mtu: None,
         multi_queue: true,
     };
@@ -334,6 +336,7 @@ fn common_caps(ports: &[Port]) -> Caps {
         .fold(all, |all, one| Caps {
             tx: all.tx & one.tx,
             rx: all.rx & one.rx,
+            coalesce: all.coalesce & one.coalesce,
             mtu: all.mtu.into_iter().chain(one.mtu).min(),
             multi_queue: all.multi_queue && one.multi_queue,
         })

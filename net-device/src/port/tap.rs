@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use net_queue::{Caps, FrameBackend, Gather, LinkConfig, Offloads, RecvError, Scatter, SendError};
 use tap::Tap;
 
+use super::gso::GsoPolicy;
 use super::{Port, PortControl};
 
 #[cfg(test)]
@@ -42,12 +43,12 @@ fn from_tap(offloads: tap::Offloads) -> Offloads {
 ///
 /// # Errors
 /// The offloads cannot be probed, or the descriptor cannot be duplicated.
-pub fn tap_port(tap: Tap, multi_queue: bool) -> Result<Port, tap::Error> {
+pub fn tap_port(tap: Tap, multi_queue: bool, gso: GsoPolicy) -> Result<Port, tap::Error> {
     let control = Box::new(TapControl {
         tap: tap.try_clone()?,
         multi_queue,
     });
-    let backend = TapBackend::new(tap, multi_queue)?;
+    let backend = TapBackend::new(tap, multi_queue, gso)?;
     Ok(Port::new(Box::new(backend), control))
 }
 
@@ -62,19 +63,20 @@ pub struct TapBackend {
 }
 
 impl TapBackend {
-    /// Takes one queue of a tap, and asks the kernel what it can do. `multi_queue`: the interface
-    /// has other queues.
+    /// Takes one queue of a tap, and asks the kernel what it can do, of which `gso` leaves out what
+    /// it does wrongly. `multi_queue`: the interface has other queues.
     ///
     /// # Errors
     /// The offloads cannot be probed.
-    pub fn new(tap: Tap, multi_queue: bool) -> Result<Self, tap::Error> {
-        let offloads = from_tap(tap.probe_offloads()?);
+    pub fn new(tap: Tap, multi_queue: bool, gso: GsoPolicy) -> Result<Self, tap::Error> {
+        let taken = tap.probe_offloads()?;
         // A tap from another network namespace cannot be asked: then any frame size is possible.
         let mtu = tap.mtu().ok();
         // The kernel takes frames with any of these undone, whatever it was told to deliver.
         let caps = Caps {
-            tx: offloads,
-            rx: offloads,
+            tx: from_tap(taken - gso.refused),
+            rx: from_tap(taken),
+            coalesce: from_tap(taken & gso.coalesced),
             mtu,
             multi_queue,
         };

@@ -10,6 +10,9 @@ pub struct Caps {
     pub tx: Offloads,
     /// Work that it may leave undone in frames received from it.
     pub rx: Offloads,
+    /// Segmentation, of that in `tx`, which it does so well that the device may merge frames for
+    /// it: the driver sent single ones, and would get no say.
+    pub coalesce: Offloads,
     /// MTU of the backend in bytes, if it has one.
     pub mtu: Option<u16>,
     /// Several backends of this kind can be queues of one link.

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use net_device::Layout;
 use net_device::net_queue::header::{HDR_LEN, HdrSize};
 use net_device::net_queue::ring::{AnyRing, RingConfig};
 use net_device::net_queue::{
     Budget, FrameBackend, GuestRam, LinkConfig, Offloads, QueueCounters, RxConfig, RxEngine,
 };
-use net_device::port::TapBackend;
+use net_device::port::{GsoPolicy, TapBackend};
 use net_device::tap::Tap;
+use net_device::{GsoTrust, Layout};
 use net_queue::testing::{GuestRing, Piece, TestMemory};
 use vm_memory::{GuestAddress, GuestMemoryBackend};
 
@@ -123,7 +123,8 @@ impl DriverRing {
 
 /// The backend that a device puts in front of `tap`, set up for all offloads.
 pub(crate) fn backend(tap: Tap) -> Box<dyn FrameBackend> {
-    let backend = TapBackend::new(tap, false).expect("a tap can be asked");
+    let backend = TapBackend::new(tap, false, GsoPolicy::of_this_kernel(GsoTrust::Assume))
+        .expect("a tap can be asked");
     let mut backend: Box<dyn FrameBackend> = Box::new(backend);
     let link = LinkConfig {
         hdr_len: HDR_LEN,

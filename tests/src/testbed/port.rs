@@ -39,6 +39,8 @@ pub fn all_caps() -> Caps {
     Caps {
         tx: Offloads::all(),
         rx: Offloads::all(),
+        // Tests look at each frame.
+        coalesce: Offloads::empty(),
         mtu: None,
         multi_queue: true,
     }

@@ -13,7 +13,7 @@ use clap::{
 use net_device::config::{Cidr, CidrParseError, ConfigError};
 use net_device::features::OPTIONAL;
 use net_device::rate_limiter::{RateError, TokenBucketConfig};
-use net_device::{Features, LimitScope, MacAddr, NetConfig, TapConfig};
+use net_device::{Features, GsoTrust, LimitScope, MacAddr, NetConfig, TapConfig};
 
 use crate::daemon::config_file;
 use crate::daemon::groups::Membership;
@@ -196,6 +196,15 @@ fn scope() -> impl TypedValueParser<Value = LimitScope> {
     })
 }
 
+/// Trust by the name that it has in configuration files.
+fn gso() -> impl TypedValueParser<Value = GsoTrust> {
+    PossibleValuesParser::new(["probe", "assume", "trust"]).map(|name| match name.as_str() {
+        "assume" => GsoTrust::Assume,
+        "trust" => GsoTrust::Trust,
+        _ => GsoTrust::Probe,
+    })
+}
+
 /// Permission bits in octal.
 fn mode(text: &str) -> Result<u32, String> {
     let refused = || format!("{text:?} is not a mode in octal from 0 to 777, such as 0660");
@@ -275,6 +284,12 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub poll_us: u16,
 
+    /// Trust in the kernel to cut large frames of a tap as it should: "probe" tries it at the
+    /// start, where namespaces may be made, and leaves out what it does wrongly; "assume" and
+    /// "trust" offer all that it takes, and "assume" would merge frames of TCP only
+    #[arg(long, value_name = "TRUST", default_value = "probe", value_parser = gso())]
+    pub gso: GsoTrust,
+
     /// Write every frame to a file for packet analysers
     #[arg(long, value_name = "FILE")]
     pub pcap: Option<PathBuf>,
@@ -345,6 +360,7 @@ impl ServeArgs {
             tx_limit: self.limits.tx()?,
             limit_scope: self.limit_scope,
             poll_us: self.poll_us,
+            gso: self.gso,
             ..config.build()?
         };
         config.validate()?;

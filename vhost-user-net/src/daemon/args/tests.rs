@@ -45,6 +45,15 @@ fn a_device_is_described() {
 }
 
 #[test]
+fn a_kernel_is_tried_unless_told_otherwise() {
+    let trust = |words: &str| serve(words).device().unwrap().gso;
+    assert_eq!(trust("--fd 7 --tap t"), GsoTrust::Probe);
+    assert_eq!(trust("--fd 7 --tap t --gso assume"), GsoTrust::Assume);
+    assert_eq!(trust("--fd 7 --tap t --gso trust"), GsoTrust::Trust);
+    assert!(parse("serve --fd 7 --tap t --gso never").is_err());
+}
+
+#[test]
 fn control_commands_are_limited_unless_told_otherwise() {
     let limit = |words: &str| {
         let config = serve(words).device().unwrap();
