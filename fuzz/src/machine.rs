@@ -124,7 +124,7 @@ pub fn made(config: NetConfig, listener: &Arc<Listener>) -> (NetDevice, Vec<Wire
             wire.set_caps(Caps {
                 tx: Offloads::all(),
                 rx: Offloads::all(),
-                coalesce: Offloads::empty(),
+                coalesce: Offloads::all(),
                 mtu: None,
                 multi_queue: true,
             });

@@ -37,10 +37,16 @@ pub(crate) struct DetachedResources {
 }
 
 impl DetachedResources {
-    /// Returns whether every backend takes frames with a partial checksum.
-    pub(crate) fn accept_partial_checksums(&self) -> bool {
-        let mut caps = self.pairs.iter().map(|pair| pair.backend.caps());
-        caps.all(|caps| caps.tx.contains(Offloads::CSUM))
+    /// Work that every backend takes undone in frames sent to it.
+    pub(crate) fn tx_caps(&self) -> Offloads {
+        let caps = self.pairs.iter().map(|pair| pair.backend.caps().tx);
+        caps.fold(Offloads::all(), |all, caps| all & caps)
+    }
+
+    /// Segmentation that every backend does so well that frames may be merged for it.
+    pub(crate) fn coalesce_caps(&self) -> Offloads {
+        let caps = self.pairs.iter().map(|pair| pair.backend.caps().coalesce);
+        caps.fold(Offloads::all(), |all, caps| all & caps)
     }
 
     /// MTU of the link as it is now, if it has one: the smallest of all ports.

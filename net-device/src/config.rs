@@ -1,12 +1,14 @@
 //! Configuration of a device: serde text or a builder, checked before use.
 
 mod cidr;
+mod coalesce;
 mod gso;
 pub mod mac;
 #[cfg(test)]
 mod tests;
 
 pub use cidr::{Cidr, CidrParseError};
+pub use coalesce::{Coalesce, CoalesceParseError};
 pub use gso::GsoTrust;
 pub use mac::MacAddr;
 
@@ -81,6 +83,8 @@ pub struct NetConfig {
     /// Microseconds for which a worker that has run out of frames looks for more before it sleeps,
     /// up to [`MAX_POLL_US`]: spends its CPU's time on a shorter latency.
     pub poll_us: u16,
+    /// Protocols whose frames may leave several at once, where every backend takes such frames.
+    pub coalesce: Coalesce,
     /// Limit for frames to the guest.
     pub rx_limit: Option<RateLimiterConfig>,
     /// Limit for frames from the guest.
@@ -112,6 +116,7 @@ impl Default for NetConfig {
             seccomp: SeccompAction::default(),
             memory_fault_handler: true,
             poll_us: 0,
+            coalesce: Coalesce::default(),
             rx_limit: None,
             tx_limit: None,
             limit_scope: LimitScope::default(),
@@ -300,6 +305,12 @@ impl NetConfigBuilder {
     /// Microseconds of polling before sleep.
     pub fn poll_us(mut self, time: u16) -> Self {
         self.0.poll_us = time;
+        self
+    }
+
+    /// Protocols whose frames may leave several at once.
+    pub fn coalesce(mut self, coalesce: Coalesce) -> Self {
+        self.0.coalesce = coalesce;
         self
     }
 

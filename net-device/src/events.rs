@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use net_queue::Offloads;
+
 use crate::log_limit::LogLimit;
 use crate::log_limited;
 
@@ -84,6 +86,19 @@ impl Events {
         if let Some(observer) = &self.observer {
             observer.event(&self.id, event);
         }
+    }
+
+    /// Logs that frames of transmit queue `index` leave one by one although they could be
+    /// coalesced.
+    #[cold]
+    pub(crate) fn groups_refused(&self, index: u16, kinds: Offloads) {
+        let (id, log) = (&self.id, &self.log);
+        log_limited!(
+            log,
+            Warn,
+            "{id}: transmit queue {index}: the host refuses coalesced frames ({kinds:?}); they are \
+             sent one by one from now on"
+        );
     }
 
     /// Logs that the configuration interrupt was not delivered.

@@ -59,7 +59,7 @@ pub mod transport;
 mod worker;
 
 pub use clock::now_ns;
-pub use config::{GsoTrust, LimitScope, MacAddr, NetConfig, TapConfig};
+pub use config::{Coalesce, GsoTrust, LimitScope, MacAddr, NetConfig, TapConfig};
 pub use device::{NetDevice, NetDeviceBuilder};
 pub use error::{
     ActivateError, DeviceFailed, LimitError, MemoryChangeError, NewError, QueueError, ResumeError,

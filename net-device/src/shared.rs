@@ -113,6 +113,12 @@ impl Shared {
         first
     }
 
+    /// The host refuses frames that were coalesced on transmit queue `index`.
+    #[cold]
+    pub(crate) fn groups_refused(&self, index: u16, kinds: Offloads) {
+        self.status.events().groups_refused(index, kinds);
+    }
+
     /// The port of `pair` is lost: its device fails, and shows a link that is down.
     pub(crate) fn port_died(&self, pair: usize, error: &std::io::Error) {
         let what = format!("network port of pair {pair} is gone: {error}");

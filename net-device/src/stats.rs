@@ -47,8 +47,10 @@ impl DeviceStats {
         for (direction, queues) in [("rx", &self.rx), ("tx", &self.tx)] {
             let mut sum = QueueStats::default();
             queues.iter().for_each(|queue| sum += queue);
-            // Of frames none is refused as a command.
-            let counters = sum.iter().filter(|(name, _)| !name.starts_with("refused_"));
+            // Of frames none is refused as a command, and of those received none is coalesced.
+            let counters = sum.iter().filter(|(name, _)| {
+                !name.starts_with("refused_") && (direction == "tx" || !name.starts_with("group"))
+            });
             all.extend(counters.map(|(name, count)| (format!("{direction}_{name}"), count)));
         }
         all.push(("ctrl_commands".to_owned(), self.control.frames));

@@ -5,6 +5,45 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::drop_cause::DropCause;
 use crate::refusal::Refusal;
 
+/// Cause for which a group of coalesced frames took no more of them.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GroupEnd {
+    /// Nothing more lay in the ring, or the engine's turn was over.
+    Run,
+    /// The frame is the last of its kind: with PSH or FIN, or shorter than those before it.
+    Last,
+    /// It is as large as a group can be, or as many chains are held as can be.
+    Full,
+    /// The next frame of its flow could not join it, or one whose flow cannot be told came.
+    Order,
+    /// Another flow needed the place.
+    Evicted,
+}
+
+impl GroupEnd {
+    /// Every cause, in the order of its number.
+    pub const ALL: [Self; 5] = [
+        Self::Run,
+        Self::Last,
+        Self::Full,
+        Self::Order,
+        Self::Evicted,
+    ];
+
+    /// Name in counters.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Run => "group_end_run",
+            Self::Last => "group_end_last",
+            Self::Full => "group_end_full",
+            Self::Order => "group_end_order",
+            Self::Evicted => "group_end_evicted",
+        }
+    }
+}
+
 /// Frames, bytes, drops and refusals by cause, since the device was made.
 #[derive(Debug, Default)]
 pub struct QueueCounters {
@@ -17,6 +56,10 @@ pub struct QueueCounters {
     limited: AtomicU64,
     drops: [AtomicU64; DropCause::COUNT],
     refusals: [AtomicU64; Refusal::COUNT],
+    groups: AtomicU64,
+    grouped: AtomicU64,
+    groups_refused: AtomicU64,
+    group_ends: [AtomicU64; GroupEnd::ALL.len()],
 }
 
 /// Adds without a locked instruction: there is one writer.
@@ -40,6 +83,10 @@ impl QueueCounters {
             limited: self.limited(),
             drops: self.drops.each_ref().map(|drops| drops.load(Relaxed)),
             refusals: self.refusals.each_ref().map(|count| count.load(Relaxed)),
+            groups: self.groups.load(Relaxed),
+            grouped: self.grouped.load(Relaxed),
+            groups_refused: self.groups_refused.load(Relaxed),
+            group_ends: self.group_ends.each_ref().map(|count| count.load(Relaxed)),
         }
     }
 
@@ -104,6 +151,20 @@ impl QueueCounters {
         self.refusals[cause.index()].load(Relaxed)
     }
 
+    /// Counts a group of several frames that left as one.
+    pub(crate) fn add_group(&self, frames: u64) {
+        add(&self.groups, 1);
+        add(&self.grouped, frames);
+    }
+
+    pub(crate) fn add_group_refused(&self) {
+        add(&self.groups_refused, 1);
+    }
+
+    pub(crate) fn add_group_end(&self, end: GroupEnd) {
+        add(&self.group_ends[end as usize], 1);
+    }
+
     #[inline]
     pub(crate) fn add_batch(&self, frames: u64, bytes: u64) {
         if frames > 0 {
@@ -160,6 +221,13 @@ pub struct QueueStats {
     pub interrupts_suppressed: u64,
     /// Number of times that the rate limiter stopped the queue.
     pub limited: u64,
+    /// Groups of several frames that left as one.
+    pub groups: u64,
+    /// Frames in these groups; they are among `frames`.
+    pub grouped: u64,
+    /// Groups that the backend refused, so that their frames were sent one by one.
+    pub groups_refused: u64,
+    group_ends: [u64; GroupEnd::ALL.len()],
     drops: [u64; DropCause::COUNT],
     refusals: [u64; Refusal::COUNT],
 }
@@ -189,6 +257,12 @@ impl QueueStats {
         self.refusals.iter().sum()
     }
 
+    /// Groups that ended for this cause, those of a single frame among them.
+    #[must_use]
+    pub fn group_ends(&self, end: GroupEnd) -> u64 {
+        self.group_ends[end as usize]
+    }
+
     /// Every value under its name; drops begin with `drop_`, refusals with `refused_`.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         let whole = [
@@ -199,11 +273,16 @@ impl QueueStats {
             ("interrupts", self.interrupts),
             ("interrupts_suppressed", self.interrupts_suppressed),
             ("limited", self.limited),
+            ("groups", self.groups),
+            ("grouped", self.grouped),
+            ("groups_refused", self.groups_refused),
         ];
+        let ends = GroupEnd::ALL.iter();
+        let ends = ends.map(|end| (end.name(), self.group_ends(*end)));
         let drops = DropCause::all().map(|cause| (cause.name(), self.drops(cause)));
         let refusals = Refusal::ALL.iter();
         let refusals = refusals.map(|cause| (cause.name(), self.refusals(*cause)));
-        whole.into_iter().chain(drops).chain(refusals)
+        whole.into_iter().chain(ends).chain(drops).chain(refusals)
     }
 }
 
@@ -217,6 +296,10 @@ impl Default for QueueStats {
             interrupts: 0,
             interrupts_suppressed: 0,
             limited: 0,
+            groups: 0,
+            grouped: 0,
+            groups_refused: 0,
+            group_ends: [0; GroupEnd::ALL.len()],
             drops: [0; DropCause::COUNT],
             refusals: [0; Refusal::COUNT],
         }
@@ -232,6 +315,12 @@ impl std::ops::AddAssign<&Self> for QueueStats {
         self.interrupts += other.interrupts;
         self.interrupts_suppressed += other.interrupts_suppressed;
         self.limited += other.limited;
+        self.groups += other.groups;
+        self.grouped += other.grouped;
+        self.groups_refused += other.groups_refused;
+        for (sum, count) in self.group_ends.iter_mut().zip(other.group_ends) {
+            *sum += count;
+        }
         for (sum, count) in self.drops.iter_mut().zip(other.drops) {
             *sum += count;
         }

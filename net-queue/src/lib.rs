@@ -35,7 +35,7 @@ pub mod ring;
 pub mod testing;
 
 pub use backend::{Caps, FrameBackend, LinkConfig, RecvError, SendError, capture};
-pub use counters::{QueueCounters, QueueStats};
+pub use counters::{GroupEnd, QueueCounters, QueueStats};
 pub use drop_cause::{DropCause, QueueFault};
 pub use engine::ctrl::{self, CommandHandler, CtrlEngine};
 pub use engine::{

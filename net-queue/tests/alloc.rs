@@ -13,10 +13,12 @@ use std::sync::Arc;
 use net_queue::ctrl::Command;
 use net_queue::header::{HdrSize, TxRules};
 use net_queue::ring::{Layout, RingConfig};
+use net_queue::testing::packets::Packet;
 use net_queue::testing::{GuestRing, LAYOUTS, Shape, TestMemory};
 use net_queue::{
     Budget, Caps, CommandHandler, CtrlEngine, Engine, FrameBackend, Gather, LinkConfig, Offloads,
-    RecvError, Refusal, RxConfig, RxEngine, Scatter, SendError, TxConfig, TxEngine, Unlimited,
+    QueueCounters, RecvError, Refusal, RxConfig, RxEngine, Scatter, SendError, TxConfig, TxEngine,
+    Unlimited,
 };
 
 thread_local! {
@@ -143,6 +145,43 @@ fn transmit_allocates_nothing_per_frame() {
             });
             assert_eq!(count, 0, "{layout:?}");
             assert_eq!(guest.poll_all().len(), 4);
+        }
+    }
+}
+
+#[test]
+fn coalescing_allocates_nothing_per_frame() {
+    let kinds = Offloads::TSO4 | Offloads::USO4;
+    for layout in LAYOUTS {
+        let mut guest = guest(layout);
+        let config = TxConfig {
+            coalesce: kinds,
+            ..TxConfig::new(TxRules::new(Offloads::CSUM))
+        };
+        let counters = Arc::<QueueCounters>::default();
+        let mut engine = TxEngine::new(guest.device(), config, counters.clone());
+        let mut backend = Endless::new();
+        for round in 1..20 {
+            for flow in 0..20 {
+                let first = Packet {
+                    ports: (1, flow),
+                    ..Packet::udp(&[1; 900])
+                };
+                for n in 0..10 {
+                    let bytes = first.after(n, &[2; 900]).bytes();
+                    let pieces = guest.memory().cut(&bytes, &[]);
+                    guest.add(&pieces);
+                }
+            }
+            guest.publish();
+            let count = allocations(|| {
+                engine.run(&mut backend, &mut Unlimited, 0, PLENTY);
+                engine.drain(&mut backend, &mut Unlimited);
+            });
+            assert_eq!(count, 0, "{layout:?}");
+            guest.poll_all();
+            assert_eq!(guest.in_flight(), 0);
+            assert_eq!(counters.stats().grouped, 200 * round);
         }
     }
 }

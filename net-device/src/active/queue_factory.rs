@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use net_queue::header::{HdrSize, TxRules};
 use net_queue::ring::{AnyRing, Layout, RingConfig, RingError, UsedElements};
-use net_queue::{CtrlEngine, GuestRam, QueueCounters, RxConfig, RxEngine, TxConfig, TxEngine};
+use net_queue::{
+    CtrlEngine, GuestRam, Offloads, QueueCounters, RxConfig, RxEngine, TxConfig, TxEngine,
+};
 
 use crate::error::QueueError;
 use crate::features::Features;
@@ -32,8 +34,10 @@ pub(crate) struct NegotiatedConfig {
     pub(crate) link_mtu: Option<u16>,
     pub(crate) max_queue_size: u16,
     pub(crate) poll_us: u16,
-    /// True if every backend takes frames with a partial checksum.
-    pub(crate) partial_checksums: bool,
+    /// Work that every backend takes undone in frames sent to it.
+    pub(crate) tx_caps: Offloads,
+    /// Kinds of groups in which frames may leave.
+    pub(crate) coalesce: Offloads,
 }
 
 /// Maker of engines for one activation.
@@ -151,7 +155,7 @@ impl QueueFactory {
         config: &RingConfig,
     ) -> Result<TxEngine<AnyRing>, QueueError> {
         let rules = TxRules::new(self.negotiated.features.tx_offloads());
-        let rules = if self.negotiated.partial_checksums {
+        let rules = if self.negotiated.tx_caps.contains(Offloads::CSUM) {
             rules
         } else {
             rules.completing()
@@ -166,7 +170,10 @@ impl QueueFactory {
         let ring = self.ring(index, &config)?;
         Ok(TxEngine::new(
             ring,
-            TxConfig::new(rules),
+            TxConfig {
+                coalesce: self.negotiated.coalesce,
+                ..TxConfig::new(rules)
+            },
             self.counters[usize::from(index)].clone(),
         ))
     }

@@ -15,6 +15,7 @@ fn text_and_builder_say_the_same() {
     let text = r#"{
         "id": "net0", "mac": "52:54:00:12:34:56", "mtu": 9000, "speed_mbps": 10000,
         "queue_pairs": 4, "queue_size": 1024, "iommu": true, "seccomp": "log", "poll_us": 50,
+        "coalesce": "tcp",
         "tx_limit": {"ops": {"size": 10, "refill_time": 100}}, "limit_scope": "queue",
         "gso": "assume", "disabled": ["event-idx", "guest-uso4"],
         "memory_fault_handler": false, "control_limit": null
@@ -34,6 +35,10 @@ fn text_and_builder_say_the_same() {
         .iommu(true)
         .seccomp(SeccompAction::Log)
         .poll_us(50)
+        .coalesce(Coalesce {
+            tcp: true,
+            udp: false,
+        })
         .tx_limit(RateLimiterConfig {
             ops: Some(ops),
             ..Default::default()
@@ -55,6 +60,7 @@ fn unknown_fields_and_features_are_refused() {
         r#"{"macs": []}"#,
         r#"{"disabled": ["version-1"]}"#,
         r#"{"mac": "x"}"#,
+        r#"{"coalesce": "sctp"}"#,
     ] {
         assert!(serde_json::from_str::<NetConfig>(text).is_err());
     }
@@ -182,4 +188,21 @@ fn errors_say_what_is_wrong_with_a_value_and_what_would_be_right() {
         size.unwrap_err().to_string(),
         "queue size 100 is not a power of two up to 32768"
     );
+}
+
+#[test]
+fn protocols_to_coalesce_are_written_as_they_are_read() {
+    for text in ["tcp,udp", "tcp", "udp", "off"] {
+        let read: Coalesce = text.parse().unwrap();
+        assert_eq!(read.to_string(), text);
+        assert_eq!(
+            (read.tcp, read.udp),
+            (text.contains("tcp"), text.contains("udp"))
+        );
+    }
+    assert_eq!("udp, tcp".parse(), Ok(Coalesce::default()));
+    for text in ["", "on", "tcp,off", "off,off", "tcp,tcp", "tcp,", "icmp"] {
+        let error = text.parse::<Coalesce>().unwrap_err();
+        assert!(error.to_string().contains(&format!("{text:?}")));
+    }
 }

@@ -136,14 +136,16 @@ impl NetDevice {
         ram: GuestRam,
         interrupt: Arc<dyn Interrupt>,
     ) -> ActiveDevice {
-        let link_mtu = detached.link_mtu();
+        let (link_mtu, tx_caps) = (detached.link_mtu(), detached.tx_caps());
+        let merged = self.config.coalesce.offloads() & detached.coalesce_caps();
         let negotiated = NegotiatedConfig {
             features: self.acked,
             mtu: self.driver_mtu.or(self.config.mtu),
             link_mtu: link_mtu.map(|mtu| mtu.max(self.driver_mtu.unwrap_or_default())),
             max_queue_size: self.config.queue_size,
             poll_us: self.config.poll_us,
-            partial_checksums: detached.accept_partial_checksums(),
+            tx_caps,
+            coalesce: merged & tx_caps,
         };
         let shared = Arc::new(Shared::new(
             &self.config.id,

@@ -154,6 +154,10 @@ impl PairWorker {
         if done.interrupt {
             self.shared.trigger(InterruptSource::Queue(tx.index));
         }
+        let refused = tx.engine.take_refused_groups();
+        if !refused.is_empty() {
+            self.shared.groups_refused(tx.index, refused);
+        }
         self.rearm_backend |= matches!(done.stop, Stop::Backend);
         match tx.stopped(done.stop, limit, asked) {
             Ok(()) => {}
@@ -184,7 +188,7 @@ impl PairWorker {
         self.shared.port_died(usize::from(self.pair), error);
     }
 
-    /// Leaves rings whose cursors tell all, see [`RxEngine::drain`].
+    /// Leaves rings whose cursors tell all, see [`RxEngine::drain`] and [`TxEngine::drain`].
     fn drain(&mut self) {
         if let Some(rx) = self.rx.as_mut() {
             let inside = self.shared.epoch(self.pair).map(ReaderEpoch::enter);
@@ -199,6 +203,12 @@ impl PairWorker {
                 self.shared.trigger(InterruptSource::Queue(rx.index));
             }
             drop(inside);
+        }
+        if let Some(tx) = self.tx.as_mut() {
+            let limiter = &mut self.resources.tx_limit.limiter;
+            if tx.engine.drain(&mut *self.resources.backend, limiter) {
+                self.shared.trigger(InterruptSource::Queue(tx.index));
+            }
         }
         self.resources.rx_limit.idle();
         self.resources.tx_limit.idle();

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use crate::backend::{Caps, FrameBackend, LinkConfig, RecvError, SendError};
-use crate::header::MAX_FRAME;
+use crate::header::{HDR_MAX, MAX_FRAME};
 use crate::memory::segment::{Gather, Scatter};
 
 /// Sees frames as they pass, without their virtio-net headers.
@@ -14,6 +14,9 @@ pub trait FrameTap: Send {
 }
 
 /// A backend whose frames are shown to a [`FrameTap`]. Each frame is copied once more.
+///
+/// Frames that were coalesced into one are shown one by one, as the driver sent them, but for
+/// checksums, which are partial then.
 #[derive(Debug)]
 pub struct Capture<B, T> {
     inner: B,
@@ -29,7 +32,7 @@ impl<B: FrameBackend, T: FrameTap> Capture<B, T> {
             inner,
             tap,
             header: crate::header::HDR_LEN,
-            buffer: vec![0; MAX_FRAME],
+            buffer: vec![0; HDR_MAX + MAX_FRAME],
         }
     }
 }
@@ -50,9 +53,11 @@ impl<B: FrameBackend, T: FrameTap> FrameBackend for Capture<B, T> {
 
     fn send(&mut self, frame: &Gather<'_>) -> Result<(), SendError> {
         self.inner.send(frame)?;
-        // A frame that was sent and cannot be read any more is not shown.
-        if let Ok(len) = frame.copy_from_offset(self.header, &mut self.buffer) {
-            self.tap.frame(&self.buffer[..len]);
+        for index in 0..frame.frames() {
+            // A frame that was sent and cannot be read any more is not shown.
+            if let Ok(len) = frame.copy_frame(index, &mut self.buffer) {
+                self.tap.frame(&self.buffer[self.header.min(len)..len]);
+            }
         }
         Ok(())
     }

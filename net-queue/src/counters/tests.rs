@@ -5,7 +5,10 @@ fn every_value_has_a_name_of_its_own() {
     let stats = QueueStats::default();
     let names: std::collections::BTreeSet<_> = stats.iter().map(|(name, _)| name).collect();
     assert_eq!(names.len(), stats.iter().count());
-    assert_eq!(names.len(), 7 + DropCause::COUNT + Refusal::COUNT);
+    assert_eq!(
+        names.len(),
+        10 + GroupEnd::ALL.len() + DropCause::COUNT + Refusal::COUNT
+    );
 }
 
 #[test]

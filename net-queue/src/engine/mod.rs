@@ -1,5 +1,6 @@
 //! The engines: what is there moves, until there is a reason to stop.
 
+mod coalesce;
 pub mod ctrl;
 mod frame_filter;
 mod limit;

@@ -1,23 +1,25 @@
 //! Transmit: from the driver's ring to the backend.
 
 mod config;
+mod step;
 
 pub use config::TxConfig;
 
 use std::sync::Arc;
 
+use super::coalesce::{Coalescer, KINDS, Outlet};
 use super::limit::Limit;
 use super::{Budget, Engine, Outcome, Stop};
-use crate::backend::{FrameBackend, SendError};
-use crate::counters::QueueCounters;
+use crate::backend::FrameBackend;
+use crate::counters::{GroupEnd, QueueCounters};
 use crate::drop_cause::{DropCause, QueueFault};
 use crate::header::checksum;
 use crate::header::packet::{HEADERS, Transport};
 use crate::header::{HDR_LEN, HDR_MAX, HdrError, HdrSize, MAX_FRAME, NetHdr, RawHdr, TxRules, gso};
 use crate::memory::bounce_buffer::{BounceBuffer, COPYBREAK};
-use crate::memory::guard::MemoryFault;
 use crate::memory::segment::{Gather, HostSlice, IoVec, MAX_SEGMENTS, copy_from};
-use crate::ring::{BufferRules, Chain, Cursor, Direction, PoppedChain, Ring, RingTask};
+use crate::offload::Offloads;
+use crate::ring::{BufferRules, Cursor, Direction, PoppedChain, Ring, RingTask};
 
 /// Buffers of a transmit chain. One segment less than a system call takes: the header has one of
 /// its own.
@@ -34,9 +36,10 @@ const LONGEST: usize = MAX_FRAME + HDR_MAX;
 pub struct TxEngine<R> {
     ring: R,
     path: TxPath,
+    counters: Arc<QueueCounters>,
 }
 
-/// All of an engine but its ring.
+/// All of an engine but its ring and what it counts.
 #[derive(Debug)]
 struct TxPath {
     /// Those of one chain. Slot 0 stays free, so that what this side has checked can stand in front
@@ -52,32 +55,49 @@ struct TxPath {
     whole: usize,
     /// First bytes of the frame at hand that go out from the bounce buffer.
     copied: usize,
-    counters: Arc<QueueCounters>,
+    /// The header of the frame at hand.
+    checked: NetHdr,
+    /// Frames of one flow on their way to becoming one, where that is on.
+    coalescer: Option<Box<Coalescer>>,
 }
 
 impl<R: Ring> TxEngine<R> {
     /// An engine on `ring` under the terms of `config`.
     pub fn new(ring: R, config: TxConfig, counters: Arc<QueueCounters>) -> Self {
-        let TxConfig { size, rules, .. } = config;
+        let TxConfig {
+            size,
+            rules,
+            coalesce,
+        } = config;
+        // A group has a partial checksum, too.
+        let coalesces = coalesce.intersects(KINDS) && !rules.completes();
         let mut segments = Vec::with_capacity(MAX_SEGMENTS);
         segments.push(IoVec::EMPTY);
         // What this side writes into a frame it writes into a copy.
+        let longest = HDR_MAX + MAX_FRAME;
         let whole = if rules.completes() {
-            HDR_MAX + MAX_FRAME
+            longest
         } else {
             COPYBREAK
         };
+        // The buffer of a frame becomes that of its group.
+        let room = if coalesces { longest } else { whole };
         let path = TxPath {
             segments,
             len: 0,
             size,
             rules,
-            bounce: BounceBuffer::new(whole),
+            bounce: BounceBuffer::new(room),
             whole,
             copied: 0,
-            counters,
+            checked: NetHdr::PLAIN,
+            coalescer: coalesces.then(|| Box::new(Coalescer::new(coalesce, size.bytes()))),
         };
-        Self { ring, path }
+        Self {
+            ring,
+            path,
+            counters,
+        }
     }
 
     /// Sends what the driver made available, until there is a reason to stop.
@@ -89,23 +109,57 @@ impl<R: Ring> TxEngine<R> {
         B: FrameBackend + ?Sized,
         L: Limit + ?Sized,
     {
+        let out = Outlet::new(backend, limit, &self.counters);
         self.ring.with(TxBatch {
             path: &mut self.path,
-            backend,
-            limit,
+            out,
             now,
             budget,
         })
     }
 
+    /// Leaves a ring whose position tells all: sends what groups hold if the backend takes it now,
+    /// and gives back to the ring what it does not take. Returns whether the driver wants an
+    /// interrupt.
+    ///
+    /// To be called before [`Engine::cursor`] is what another engine goes on from. A frame of
+    /// another flow that overtook one which is given back will be sent twice.
+    pub fn drain<B, L>(&mut self, backend: &mut B, limit: &mut L) -> bool
+    where
+        B: FrameBackend + ?Sized,
+        L: Limit + ?Sized,
+    {
+        let Some(coalescer) = &mut self.path.coalescer else {
+            return false;
+        };
+        let mut out = Outlet::new(backend, limit, &self.counters);
+        // Whatever the error is, nothing is lost by it.
+        let _ = coalescer.send_all(GroupEnd::Run, &mut out);
+        out.count();
+        let frames = out.frames;
+        coalescer.undo(&mut self.ring, limit);
+        self.publish(frames)
+    }
+
+    /// Kinds of groups that the backend refused since the last call, although it takes their
+    /// frames one by one. They are not tried again.
+    pub fn take_refused_groups(&mut self) -> Offloads {
+        let coalescer = self.path.coalescer.as_mut();
+        coalescer.map_or(Offloads::empty(), |coalescer| coalescer.take_refused())
+    }
+
     /// Takes what the driver made available and drops it under `cause`, without a look at it.
     #[cold]
     pub fn discard(&mut self, cause: DropCause, mut budget: Budget) -> Outcome {
+        if let Some(coalescer) = &mut self.path.coalescer {
+            coalescer.discard(&mut self.ring, cause, &self.counters);
+        }
         let stop = loop {
             match self.path.next(&mut self.ring) {
                 Some(popped) => {
                     let cause = popped.content.err().unwrap_or(cause);
-                    self.path.give_back(&mut self.ring, popped.chain, cause);
+                    self.counters.add_drop(cause);
+                    self.ring.push_used(popped.chain, 0);
                 }
                 None => break Stop::no_chain(&self.ring),
             }
@@ -113,13 +167,17 @@ impl<R: Ring> TxEngine<R> {
                 break Stop::Budget;
             }
         };
-        let interrupt = self.ring.publish();
-        self.path.counters.add_published(0, interrupt);
         Outcome {
             stop,
             frames: 0,
-            interrupt,
+            interrupt: self.publish(0),
         }
+    }
+
+    fn publish(&mut self, frames: u64) -> bool {
+        let interrupt = self.ring.publish();
+        self.counters.add_published(frames, interrupt);
+        interrupt
     }
 }
 
@@ -141,15 +199,14 @@ impl<R: Ring> Engine for TxEngine<R> {
     }
 
     fn count_kick(&self) {
-        self.path.counters.add_kick();
+        self.counters.add_kick();
     }
 }
 
 /// One call of [`TxEngine::run`].
 struct TxBatch<'a, B: ?Sized, L: ?Sized> {
     path: &'a mut TxPath,
-    backend: &'a mut B,
-    limit: &'a mut L,
+    out: Outlet<'a, B, L>,
     now: u64,
     budget: Budget,
 }
@@ -166,56 +223,25 @@ where
     fn run<R: Ring>(self, ring: &mut R) -> Outcome {
         let Self {
             path,
-            backend,
-            limit,
+            mut out,
             now,
             mut budget,
         } = self;
-        let (mut frames, mut bytes) = (0, 0);
-        let stop = loop {
-            let Some(PoppedChain { chain, content }) = path.next(ring) else {
-                break Stop::no_chain(ring);
-            };
-            let sent = content.and_then(|buffers| path.take_in(buffers.readable_len()));
-            let frame_len = match sent {
-                Ok(frame_len) => frame_len,
-                Err(cause) => {
-                    path.give_back(ring, chain, cause);
-                    if budget.spend(0) {
-                        continue;
-                    } else {
-                        break Stop::Budget;
-                    }
-                }
-            };
-            if let Err(deadline) = limit.take(now, frame_len) {
-                ring.undo_pop(chain);
-                path.counters.add_limited();
-                break Stop::Limited(deadline);
+        let mut stop = path.send_held(&mut out).err();
+        while stop.is_none() {
+            match path.step(ring, now, &mut out) {
+                Ok(bytes) if budget.spend(bytes) => {}
+                Ok(_) => stop = Some(Stop::Budget),
+                Err(reason) => stop = Some(reason),
             }
-            match backend.send(&path.gather()) {
-                Ok(()) => {
-                    ring.push_used(chain, 0);
-                    frames += 1;
-                    bytes += frame_len;
-                }
-                Err(error) => {
-                    limit.refund(frame_len);
-                    if let Some(stop) = path.not_sent(ring, chain, error) {
-                        break stop;
-                    }
-                }
-            }
-            if !budget.spend(frame_len) {
-                break Stop::Budget;
-            }
-        };
-        path.counters.add_batch(frames, bytes);
+        }
+        let stop = path.finish(ring, stop.unwrap_or(Stop::Driver), &mut out);
+        out.count();
         let interrupt = ring.publish();
-        path.counters.add_published(frames, interrupt);
+        out.counters.add_published(out.frames, interrupt);
         Outcome {
             stop,
-            frames,
+            frames: out.frames,
             interrupt,
         }
     }
@@ -262,6 +288,7 @@ impl TxPath {
             checked = NetHdr::PLAIN;
         }
         bounce[..HDR_LEN].copy_from_slice(&checked.to_bytes());
+        self.checked = checked;
         Ok(frame_len as u64)
     }
 
@@ -307,34 +334,5 @@ impl TxPath {
         }
         segments[at - 1] = HostSlice::of_buffer(&mut self.bounce[..self.copied]).io();
         Gather::new(&segments[at - 1..], header, len)
-    }
-
-    /// Deals with a frame that the backend did not take; says whether that is a reason to stop.
-    #[cold]
-    fn not_sent<R: Ring>(&self, ring: &mut R, chain: Chain, error: SendError) -> Option<Stop> {
-        match error {
-            SendError::WouldBlock => {
-                ring.undo_pop(chain);
-                Some(Stop::Backend)
-            }
-            SendError::Refused => {
-                self.give_back(ring, chain, DropCause::Refused);
-                None
-            }
-            SendError::Memory => {
-                self.give_back(ring, chain, MemoryFault.into());
-                None
-            }
-            SendError::Dead(error) => {
-                ring.undo_pop(chain);
-                Some(Stop::Dead(error))
-            }
-        }
-    }
-
-    #[cold]
-    fn give_back<R: Ring>(&self, ring: &mut R, chain: Chain, cause: DropCause) {
-        self.counters.add_drop(cause);
-        ring.push_used(chain, 0);
     }
 }

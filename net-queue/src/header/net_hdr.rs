@@ -146,6 +146,23 @@ impl NetHdr {
         }
     }
 
+    /// The header of a frame with one partial checksum.
+    pub(super) const fn partial(csum_start: u16, csum_offset: u16) -> Self {
+        Self {
+            low: flags::NEEDS_CSUM as u64 | (csum_start as u64) << 48,
+            high: csum_offset as u32,
+        }
+    }
+
+    /// The same frame, to be cut into segments of `gso_size` behind `hdr_len` bytes of headers.
+    pub(super) const fn segmented(self, gso_type: u8, hdr_len: u16, gso_size: u16) -> Self {
+        let gso = (gso_type as u64) << 8 | (hdr_len as u64) << 16 | (gso_size as u64) << 32;
+        Self {
+            low: self.low | gso,
+            ..self
+        }
+    }
+
     /// Number of receive buffers the frame takes (NET-RX-01, NET-RX-02).
     #[inline]
     pub fn set_num_buffers(&mut self, count: u16) {

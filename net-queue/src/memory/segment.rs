@@ -18,6 +18,7 @@ use vm_memory::bitmap::BitmapSlice;
 use vm_memory::{GuestMemoryRegion, MemoryRegionAddress, VolatileSlice};
 
 use super::guard::{self, MemoryFault};
+use crate::header::group::Group;
 
 #[cfg(test)]
 mod tests;
@@ -274,6 +275,8 @@ pub struct Gather<'a> {
     segments: &'a [IoVec],
     header: usize,
     len: usize,
+    /// It holds several frames of one flow.
+    group: Option<&'a Group>,
     guest: PhantomData<&'a [u8]>,
 }
 
@@ -284,8 +287,43 @@ impl<'a> Gather<'a> {
             segments,
             header,
             len,
+            group: None,
             guest: PhantomData,
         }
+    }
+
+    /// The same bytes, which hold the frames of `group`.
+    pub(crate) fn with_group(self, group: &'a Group) -> Self {
+        Self {
+            group: Some(group),
+            ..self
+        }
+    }
+
+    /// Number of frames of the driver's that these bytes are: more than one where the engine put
+    /// several into the shape of one that is to be segmented.
+    #[must_use]
+    pub fn frames(&self) -> usize {
+        self.group.map_or(1, |group| group.frames)
+    }
+
+    /// Copies frame `index` of those that these bytes are, with its header, into `dst`; returns the
+    /// bytes copied, at most `dst.len()`. A frame of several has a partial checksum.
+    ///
+    /// # Errors
+    /// As for [`Gather::copy_to`].
+    pub fn copy_frame(&self, index: usize, dst: &mut [u8]) -> Result<usize, MemoryFault> {
+        let Some(group) = self.group else {
+            return self.copy_to(dst);
+        };
+        let headers = (self.header + group.packet.payload).min(dst.len());
+        let payload = group.payload(index, self.len - self.header);
+        let end = (headers + payload.len()).min(dst.len());
+        let (head, rest) = dst[..end].split_at_mut(headers);
+        copy_from(self.segments, 0, head)?;
+        copy_from(self.segments, self.header + payload.start, rest)?;
+        group.restore_behind(index, &mut dst[..end], self.header);
+        Ok(end)
     }
 
     /// A frame that this process owns, header first: for tests and for backends that pass frames

@@ -51,6 +51,11 @@ impl Ring for AnyRing {
     }
 
     #[inline]
+    fn has_next(&mut self) -> bool {
+        each!(self, ring => ring.has_next())
+    }
+
+    #[inline]
     fn undo_pop(&mut self, chain: Chain) {
         each!(self, ring => ring.undo_pop(chain));
     }

@@ -91,6 +91,9 @@ pub trait Ring: Send {
     /// reset.
     fn fault(&self) -> Option<QueueFault>;
 
+    /// Returns whether another chain is there to be taken; a broken ring has none.
+    fn has_next(&mut self) -> bool;
+
     /// Gives back the chain that was taken last, as if it had never been taken.
     fn undo_pop(&mut self, chain: Chain);
 

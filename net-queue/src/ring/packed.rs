@@ -399,6 +399,11 @@ impl Ring for PackedRing {
         self.fault
     }
 
+    #[inline]
+    fn has_next(&mut self) -> bool {
+        matches!(self.next_is_available(), Ok(true))
+    }
+
     fn undo_pop(&mut self, chain: Chain) {
         self.next = self.next.back(chain.descriptors(), self.size);
         self.outstanding -= chain.descriptors();

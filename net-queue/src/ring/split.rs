@@ -280,6 +280,11 @@ impl Ring for SplitRing {
         self.fault
     }
 
+    #[inline]
+    fn has_next(&mut self) -> bool {
+        self.seen_avail != self.next_avail || matches!(self.refresh(), Ok(true))
+    }
+
     fn undo_pop(&mut self, _chain: Chain) {
         self.next_avail = self.next_avail.wrapping_sub(1);
         if self.fault.is_some() {

@@ -20,6 +20,7 @@ mod limit;
 mod memory;
 mod null;
 mod packed;
+pub mod packets;
 mod random;
 mod split;
 mod taken;

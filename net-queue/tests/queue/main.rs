@@ -2,6 +2,7 @@
 //! layout.
 
 mod checksum;
+mod coalesce;
 mod ctrl;
 mod differential;
 mod dirty;

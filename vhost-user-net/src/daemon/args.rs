@@ -13,7 +13,7 @@ use clap::{
 use net_device::config::{Cidr, CidrParseError, ConfigError};
 use net_device::features::OPTIONAL;
 use net_device::rate_limiter::{RateError, TokenBucketConfig};
-use net_device::{Features, GsoTrust, LimitScope, MacAddr, NetConfig, TapConfig};
+use net_device::{Coalesce, Features, GsoTrust, LimitScope, MacAddr, NetConfig, TapConfig};
 
 use crate::daemon::config_file;
 use crate::daemon::groups::Membership;
@@ -286,9 +286,14 @@ pub struct ServeArgs {
 
     /// Trust in the kernel to cut large frames of a tap as it should: "probe" tries it at the
     /// start, where namespaces may be made, and leaves out what it does wrongly; "assume" and
-    /// "trust" offer all that it takes, and "assume" would merge frames of TCP only
+    /// "trust" offer all that it takes, and "assume" merges frames of TCP only
     #[arg(long, value_name = "TRUST", default_value = "probe", value_parser = gso())]
     pub gso: GsoTrust,
+
+    /// Protocols whose frames leave several at once where the tap takes that: tcp, udp, both, or
+    /// off
+    #[arg(long, value_name = "PROTOCOLS", default_value_t)]
+    pub coalesce: Coalesce,
 
     /// Write every frame to a file for packet analysers
     #[arg(long, value_name = "FILE")]
@@ -361,6 +366,7 @@ impl ServeArgs {
             limit_scope: self.limit_scope,
             poll_us: self.poll_us,
             gso: self.gso,
+            coalesce: self.coalesce,
             ..config.build()?
         };
         config.validate()?;

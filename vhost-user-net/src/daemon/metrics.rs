@@ -7,7 +7,7 @@ use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use net_device::net_queue::Refusal;
+use net_device::net_queue::{GroupEnd, Refusal};
 use net_device::{DeviceHandle, DeviceStats, DropCause, QueueStats};
 
 #[cfg(test)]
@@ -68,7 +68,7 @@ enum Kind {
 type QueueMetric = (&'static str, &'static str, fn(&QueueStats) -> u64);
 
 /// Counters that each queue of a pair has.
-const QUEUE: [QueueMetric; 7] = [
+const QUEUE: [QueueMetric; 10] = [
     ("frames", "Frames that passed.", |queue| queue.frames),
     (
         "bytes",
@@ -99,6 +99,21 @@ const QUEUE: [QueueMetric; 7] = [
         "rate_limited",
         "Times that a rate limit stopped the queue.",
         |queue| queue.limited,
+    ),
+    (
+        "groups",
+        "Groups of several frames that were sent as one.",
+        |queue| queue.groups,
+    ),
+    (
+        "grouped_frames",
+        "Frames in groups; frames by groups is their mean size.",
+        |queue| queue.grouped,
+    ),
+    (
+        "groups_refused",
+        "Groups that the host refused, so that their frames were sent one by one.",
+        |queue| queue.groups_refused,
     ),
 ];
 
@@ -153,6 +168,15 @@ pub fn page(devices: &[Reported]) -> String {
         for &(cause, name) in &*DROPS {
             let labels = [device, direction, queue, ("cause", name)];
             page.sample("drops_total", &labels, counted.drops(cause));
+        }
+    });
+    let help = "Groups that ended, those of a single frame among them, by cause.";
+    page.family("group_ends_total", Kind::Counter, help);
+    for_each_queue(&stats, |&[device, direction, queue], counted| {
+        for end in GroupEnd::ALL {
+            let name = end.name().trim_start_matches("group_end_");
+            let labels = [device, direction, queue, ("cause", name)];
+            page.sample("group_ends_total", &labels, counted.group_ends(end));
         }
     });
     control(&mut page, &stats);

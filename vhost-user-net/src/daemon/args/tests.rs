@@ -279,3 +279,15 @@ fn a_file_gives_the_options_that_the_command_line_does_not() {
         assert_eq!(read(text, words).unwrap_err().exit_code(), 2, "{text}");
     }
 }
+
+#[test]
+fn protocols_to_coalesce_are_both_unless_others_are_named() {
+    let coalesce = |words: &str| {
+        let words = format!("--socket-path s --tap t {words}");
+        serve(&words).device().unwrap().coalesce.to_string()
+    };
+    assert_eq!(coalesce(""), "tcp,udp");
+    assert_eq!(coalesce("--coalesce udp"), "udp");
+    assert_eq!(coalesce("--coalesce off"), "off");
+    assert!(parse("serve --socket-path s --tap t --coalesce sctp").is_err());
+}

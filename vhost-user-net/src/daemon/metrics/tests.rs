@@ -146,9 +146,11 @@ fn every_cause_and_every_counter_of_a_queue_is_on_the_page() {
     assert_eq!(count("drops_total"), 2 * DropCause::COUNT);
     assert_eq!(count("control_drops_total"), DropCause::COUNT);
     assert_eq!(count("control_refused_total"), Refusal::COUNT);
+    assert_eq!(count("group_ends_total"), 2 * GroupEnd::ALL.len());
     let plain = QueueStats::default();
+    let by_cause = ["drop_", "refused_", "group_end_"];
     let others = plain
         .iter()
-        .filter(|(name, _)| !name.starts_with("drop_") && !name.starts_with("refused_"));
+        .filter(|(name, _)| !by_cause.iter().any(|prefix| name.starts_with(prefix)));
     assert_eq!(others.count(), QUEUE.len());
 }

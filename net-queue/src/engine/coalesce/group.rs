@@ -1,0 +1,269 @@
+//! One open group: frames of a flow behind the headers of the first.
+
+use super::outlet::Outlet;
+use super::rules::{self, Candidate, MAX_FRAMES, MAX_PACKET};
+use crate::backend::{FrameBackend, SendError};
+use crate::counters::GroupEnd;
+use crate::drop_cause::DropCause;
+use crate::engine::limit::Limit;
+use crate::header::group::{Group, TCP_FLAGS};
+use crate::header::packet::{Family, Packet};
+use crate::header::{HDR_LEN, HDR_MAX, MAX_FRAME, NetHdr, flags};
+use crate::memory::bounce_buffer::{BounceBuffer, COPYBREAK};
+use crate::memory::guard::MemoryFault;
+use crate::memory::segment::{Gather, HostSlice};
+use crate::offload::Offloads;
+
+/// State of a group on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// It takes further frames.
+    Open,
+    /// All at once; the backend had no room yet.
+    Sealed,
+    /// Frame by frame, since the backend refused it; this one is the next.
+    Singly(usize),
+}
+
+/// Answer of a group to a frame of its flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Joined {
+    /// It holds the frame, and takes further ones.
+    Open,
+    /// It holds the frame and is to be sent for this cause.
+    Complete(GroupEnd),
+    /// The frame is not in it.
+    No,
+}
+
+/// Frames of one flow in a buffer: as they came as long as there is one, or in the shape of one.
+#[derive(Debug)]
+pub(super) struct OpenGroup {
+    buffer: BounceBuffer,
+    /// Bytes of the virtio-net header.
+    header: usize,
+    /// Bytes of header and frame.
+    len: usize,
+    shape: Group,
+    /// The first frame has a partial checksum, and its sums were looked at.
+    partial: bool,
+    checked: bool,
+    phase: Phase,
+}
+
+impl OpenGroup {
+    pub(super) fn new(header: usize) -> Self {
+        let packet = Packet {
+            family: Family::V4,
+            tcp: false,
+            fragment: false,
+            ip: 0,
+            transport: 0,
+            payload: 0,
+        };
+        Self {
+            buffer: BounceBuffer::new(HDR_MAX + MAX_FRAME),
+            header,
+            len: 0,
+            shape: Group {
+                packet,
+                size: 0,
+                frames: 0,
+                id_step: 0,
+            },
+            partial: false,
+            checked: false,
+            phase: Phase::Open,
+        }
+    }
+
+    /// Offload that the group needs.
+    pub(super) fn kind(&self) -> Offloads {
+        rules::kind(&self.shape.packet)
+    }
+
+    /// Opens the group with the frame in `staged`, whose buffer changes places with this one's.
+    #[inline]
+    pub(super) fn open(
+        &mut self,
+        staged: &mut BounceBuffer,
+        len: usize,
+        candidate: &Candidate,
+        header: NetHdr,
+    ) {
+        std::mem::swap(&mut self.buffer, staged);
+        self.len = len;
+        self.shape = Group {
+            packet: candidate.packet,
+            size: len - self.header - candidate.packet.payload,
+            frames: 1,
+            id_step: 0,
+        };
+        self.partial = header.flags() & flags::NEEDS_CSUM != 0;
+        self.checked = false;
+        self.phase = Phase::Open;
+    }
+
+    /// Takes `frame` into the group if it may follow what is there.
+    pub(super) fn join(&mut self, frame: &[u8], candidate: &Candidate, header: NetHdr) -> Joined {
+        let (packet, shape) = (&candidate.packet, &mut self.shape);
+        let payload = &frame[packet.payload..];
+        let first = &self.buffer[self.header..self.len];
+        let follows = self.phase == Phase::Open
+            && *packet == shape.packet
+            && payload.len() <= shape.size
+            && rules::same_headers(first, frame, packet)
+            && rules::is_next(first, frame, shape);
+        let Some(step) = rules::id_step(first, frame, shape).filter(|_| follows) else {
+            return Joined::No;
+        };
+        self.checked = self.checked || rules::sums_agree(first, packet, self.partial);
+        let partial = header.flags() & flags::NEEDS_CSUM != 0;
+        if !self.checked || !rules::sums_agree(frame, packet, partial) {
+            return Joined::No;
+        }
+        self.buffer[self.len..self.len + payload.len()].copy_from_slice(payload);
+        self.len += payload.len();
+        shape.frames += 1;
+        shape.id_step = step;
+        if packet.tcp {
+            let flags = packet.transport + TCP_FLAGS;
+            self.buffer[self.header + flags] |= frame[flags];
+        }
+        if rules::is_last(frame, packet, payload.len(), shape.size) {
+            Joined::Complete(GroupEnd::Last)
+        } else if shape.frames == MAX_FRAMES
+            || self.len - self.header - packet.ip + shape.size > MAX_PACKET
+        {
+            Joined::Complete(GroupEnd::Full)
+        } else {
+            Joined::Open
+        }
+    }
+
+    /// Sends what the group holds; returns whether it was refused although its frames are taken.
+    ///
+    /// # Errors
+    /// The backend takes nothing now, or any more: what has not left stays.
+    pub(super) fn send<B, L>(&mut self, out: &mut Outlet<'_, B, L>) -> Result<bool, SendError>
+    where
+        B: FrameBackend + ?Sized,
+        L: Limit + ?Sized,
+    {
+        if self.phase == Phase::Open {
+            self.seal();
+        }
+        let mut refused = false;
+        if self.phase == Phase::Sealed {
+            let (frames, bytes) = (self.shape.frames as u64, self.bytes());
+            let buffer = HostSlice::of_buffer(&mut self.buffer[..self.len]).io();
+            let mut gather = Gather::new(std::slice::from_ref(&buffer), self.header, self.len);
+            if frames > 1 {
+                gather = gather.with_group(&self.shape);
+            }
+            match out.send(&gather, frames, bytes) {
+                Ok(()) if frames > 1 => out.counters.add_group(frames),
+                Ok(()) => {}
+                Err(SendError::Refused) if frames > 1 => {
+                    out.counters.add_group_refused();
+                    self.phase = Phase::Singly(0);
+                }
+                Err(error) => self.drop_or_keep(out, error, 0..self.shape.frames)?,
+            }
+        }
+        if let Phase::Singly(next) = self.phase {
+            refused = self.send_singly(out, next)?;
+        }
+        Ok(refused)
+    }
+
+    /// Makes several frames one. A frame alone stays as it is.
+    fn seal(&mut self) {
+        self.phase = Phase::Sealed;
+        if self.shape.frames > 1 {
+            self.shape.seal(&mut self.buffer[self.header..self.len]);
+            let header = self.shape.header().to_bytes();
+            self.buffer[..HDR_LEN].copy_from_slice(&header);
+        }
+    }
+
+    /// Sends the frames from `next` on one by one; returns whether one of them passed.
+    #[cold]
+    fn send_singly<B, L>(
+        &mut self,
+        out: &mut Outlet<'_, B, L>,
+        next: usize,
+    ) -> Result<bool, SendError>
+    where
+        B: FrameBackend + ?Sized,
+        L: Limit + ?Sized,
+    {
+        let mut passed = false;
+        let mut single = [0; HDR_MAX + COPYBREAK];
+        for index in next..self.shape.frames {
+            self.phase = Phase::Singly(index);
+            let group = HostSlice::of_buffer(&mut self.buffer[..self.len]).io();
+            let group = Gather::new(std::slice::from_ref(&group), self.header, self.len);
+            let group = group.with_group(&self.shape);
+            let sent = match group.copy_frame(index, &mut single) {
+                Ok(len) => {
+                    let single = HostSlice::of_buffer(&mut single[..len]).io();
+                    let single = Gather::new(std::slice::from_ref(&single), self.header, len);
+                    out.send(&single, 1, (len - self.header) as u64)
+                }
+                Err(MemoryFault) => Err(SendError::Memory),
+            };
+            match sent {
+                Ok(()) => passed = true,
+                Err(error) => self.drop_or_keep(out, error, index..index + 1)?,
+            }
+        }
+        Ok(passed)
+    }
+
+    /// Counts frames as dropped that will never be sent.
+    ///
+    /// # Errors
+    /// They may be, or nothing will be any more.
+    #[cold]
+    fn drop_or_keep<B, L>(
+        &self,
+        out: &mut Outlet<'_, B, L>,
+        error: SendError,
+        frames: std::ops::Range<usize>,
+    ) -> Result<(), SendError>
+    where
+        B: FrameBackend + ?Sized,
+        L: Limit + ?Sized,
+    {
+        let cause = match error {
+            SendError::Refused => DropCause::Refused,
+            SendError::Memory => MemoryFault.into(),
+            SendError::WouldBlock | SendError::Dead(_) => return Err(error),
+        };
+        for index in frames {
+            out.drop_frame(cause, self.frame_len(index));
+        }
+        Ok(())
+    }
+
+    /// Number of its frames that have not left.
+    pub(super) fn left(&self) -> usize {
+        match self.phase {
+            Phase::Singly(next) => self.shape.frames - next,
+            Phase::Open | Phase::Sealed => self.shape.frames,
+        }
+    }
+
+    /// Bytes of one of its frames.
+    fn frame_len(&self, index: usize) -> u64 {
+        let payload = self.shape.payload(index, self.len - self.header);
+        (self.shape.packet.payload + payload.len()) as u64
+    }
+
+    /// Bytes of all its frames, each with its headers.
+    fn bytes(&self) -> u64 {
+        let headers = self.shape.packet.payload * (self.shape.frames - 1);
+        (self.len - self.header + headers) as u64
+    }
+}
