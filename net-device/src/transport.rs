@@ -45,6 +45,12 @@ pub trait Interrupt: Send + Sync {
     /// # Errors
     /// It could not be told.
     fn trigger(&self, source: InterruptSource) -> io::Result<()>;
+
+    /// Makes calls of [`Interrupt::trigger`] that wait in other threads return.
+    ///
+    /// Called by a thread that has told a worker to stop, again and again until it does. One whose
+    /// descriptors nobody else can make block never waits, and needs not implement it.
+    fn unblock(&self) {}
 }
 
 /// One queue as the driver set it up.

@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::{env, fs, io, thread};
 
 use net_device::seccomp::{CALLER, CALLER_IOCTLS, CALLER_THREADS, ThreadKind, allowed};
 use net_device::{
-    DeviceEvent, Features, NetDevice, NetDeviceBuilder, NewError, Observer, TapConfig, ThreadHook,
-    ThreadInfo, VirtioDevice,
+    DeviceEvent, Features, Interrupt, InterruptSource, NetDevice, NetDeviceBuilder, NewError,
+    Observer, TapConfig, ThreadHook, ThreadInfo, VirtioDevice,
 };
 use seccompiler::{
     BpfProgram, SeccompAction as Verdict, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
@@ -106,6 +106,55 @@ fn threads_that_start_early_serve_every_activation() {
         }
         drop(rig);
         process::await_threads("net_", 0);
+    });
+}
+
+/// Interrupts that wait until somebody needs the thread that raises them.
+#[derive(Default)]
+struct Waiting {
+    needed: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Interrupt for Waiting {
+    fn trigger(&self, _source: InterruptSource) -> io::Result<()> {
+        let needed = self.needed.lock().unwrap();
+        let mut needed = self.changed.wait_while(needed, |needed| !*needed).unwrap();
+        *needed = false;
+        Ok(())
+    }
+
+    fn unblock(&self) {
+        *self.needed.lock().unwrap() = true;
+        self.changed.notify_all();
+    }
+}
+
+#[test]
+fn whoever_needs_a_worker_gets_it_out_of_an_interrupt_that_waits() {
+    type Need = fn(&mut Rig);
+    alone(|| {
+        let needs: [Need; 5] = [
+            |rig| assert!(rig.device.stop_queue(1).expect("it runs").is_some()),
+            pause,
+            |rig| rig.device.set_limits(None, None).expect("there is none"),
+            |rig| drop(rig.device.reset()),
+            |_| {},
+        ];
+        for need in needs {
+            let mut rig = Rig::new(Rig::config(1));
+            rig.negotiate(F::empty());
+            rig.lay_out(64);
+            let mut activation = rig.activation(rig.setups());
+            activation.interrupt = Arc::<Waiting>::default();
+            rig.device
+                .activate(activation)
+                .expect("it can be activated");
+            rig.send(0, &frame(60, 1));
+            assert_eq!(rig.networks[0].wait_sent(1).len(), 1);
+            need(&mut rig);
+            // Dropping the device needs its workers as well.
+        }
     });
 }
 

@@ -1,4 +1,4 @@
-//! System calls that the standard library does not have. The `unsafe` of this crate is in two
+//! System calls that the standard library does not have. The `unsafe` of this crate is in three
 //! children.
 
 use std::fs::File;
@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 
 pub(crate) mod foreign;
+pub(crate) mod interruptible;
 pub(crate) mod mapping;
 mod process;
 mod socket;

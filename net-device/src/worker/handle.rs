@@ -42,7 +42,7 @@ impl<W: Worker> WorkerHandle<W> {
     }
 
     fn take(&mut self) -> Result<Box<W>, WorkerLost> {
-        match (self.parked.take(), &self.home) {
+        match (self.parked.take(), &mut self.home) {
             (Some(work), _) => Ok(work),
             (None, Home::Thread(thread)) => thread.stop(),
             (None, Home::EventLoop(place)) => place.stop(),
@@ -76,7 +76,7 @@ impl<W: Worker> WorkerHandle<W> {
         let Some(work) = self.parked.take() else {
             return Ok(());
         };
-        match (&self.home, self.poller.take()) {
+        match (&mut self.home, self.poller.take()) {
             (Home::Thread(thread), Some(poller)) => thread.start(work, poller),
             (Home::EventLoop(place), _) => place.start(work),
             (Home::Thread(_), None) => {

@@ -199,10 +199,11 @@ impl PairWorker {
             let filter = self.policy.get().filter.as_ref();
             let filter = filter.map(|filter| filter as &dyn FrameFilter);
             let limiter = &mut self.resources.rx_limit.limiter;
-            if rx.engine.drain(limiter, filter, now_ns()) {
+            let interrupt = rx.engine.drain(limiter, filter, now_ns());
+            drop(inside);
+            if interrupt {
                 self.shared.trigger(InterruptSource::Queue(rx.index));
             }
-            drop(inside);
         }
         if let Some(tx) = self.tx.as_mut() {
             let limiter = &mut self.resources.tx_limit.limiter;

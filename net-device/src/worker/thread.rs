@@ -6,8 +6,9 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
@@ -15,6 +16,7 @@ use crate::clock::now_ns;
 use crate::error::{SpawnError, WorkerError, WorkerLost};
 use crate::log_limited;
 use crate::seccomp::{SeccompAction, ThreadKind, install};
+use crate::transport::Interrupt;
 use crate::worker::epoll::Poller;
 use crate::worker::turn::{Source, Worker};
 
@@ -69,14 +71,27 @@ impl ThreadSetup {
 /// A worker, and what it waits with during its next run.
 type Job<W> = (Box<W>, Poller);
 
+/// Time that a worker has to stop before its interrupt is told that somebody waits for it: many
+/// turns, so that one that is merely busy is left alone.
+const PATIENCE: Duration = Duration::from_millis(10);
+
 /// A thread for one worker. Dropping it ends the thread.
-#[derive(Debug)]
 pub(crate) struct WorkerThread<W: Worker> {
     name: String,
     inbox: Option<Sender<Job<W>>>,
     outbox: Receiver<Box<W>>,
     stop: EventFd,
     thread: Option<JoinHandle<()>>,
+    /// Call in which the worker that runs may wait against all rules.
+    interrupt: Option<Arc<dyn Interrupt>>,
+}
+
+impl<W: Worker> std::fmt::Debug for WorkerThread<W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WorkerThread")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<W: Worker> WorkerThread<W> {
@@ -124,6 +139,7 @@ impl<W: Worker> WorkerThread<W> {
             outbox,
             stop,
             thread: Some(thread),
+            interrupt: None,
         };
         entered??;
         Ok(started)
@@ -140,7 +156,8 @@ impl<W: Worker> WorkerThread<W> {
     }
 
     /// Lets the thread run `work`.
-    pub(crate) fn start(&self, work: Box<W>, poller: Poller) -> Result<(), WorkerLost> {
+    pub(crate) fn start(&mut self, work: Box<W>, poller: Poller) -> Result<(), WorkerLost> {
+        self.interrupt = Some(work.shared().interrupt());
         let sent = self.inbox.as_ref().map(|inbox| inbox.send((work, poller)));
         if matches!(sent, Some(Ok(()))) {
             Ok(())
@@ -150,12 +167,26 @@ impl<W: Worker> WorkerThread<W> {
     }
 
     /// Stops the run and takes the work back. To be called once for each start.
-    pub(crate) fn stop(&self) -> Result<Box<W>, WorkerLost> {
+    pub(crate) fn stop(&mut self) -> Result<Box<W>, WorkerLost> {
         // The event cannot overflow: it is read after each stop.
         let _ = self.stop.write(1);
-        let work = self.outbox.recv();
+        let work = self.take_back();
         let _ = self.stop.read();
-        work.map_err(|_| WorkerLost(self.name.clone()))
+        self.interrupt = None;
+        work.ok_or_else(|| WorkerLost(self.name.clone()))
+    }
+
+    /// Waits for the worker, which was told to stop; `None` if its thread is gone.
+    fn take_back(&self) -> Option<Box<W>> {
+        loop {
+            match self.outbox.recv_timeout(PATIENCE) {
+                Ok(work) => return Some(work),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.interrupt.iter().for_each(|it| it.unblock());
+                }
+            }
+        }
     }
 }
 
@@ -164,6 +195,7 @@ impl<W: Worker> Drop for WorkerThread<W> {
         // A thread that still runs sees the stop event; one that waits sees the inbox closed.
         let _ = self.stop.write(1);
         self.inbox = None;
+        while self.take_back().is_some() {}
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

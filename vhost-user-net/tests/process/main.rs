@@ -1,6 +1,7 @@
 //! The daemon as a process: its end, its limits, its privileges. Each runs in namespaces of its
 //! own, without root.
 
+mod blocking_calls;
 mod daemon;
 mod fuse;
 mod service;

@@ -24,3 +24,22 @@ fn a_connection_without_a_name_takes_no_socket_to_be_interrupted_through() {
     let event = sys::event().unwrap();
     interrupts.set_call(0, Some(event.into())).unwrap();
 }
+
+#[test]
+fn a_descriptor_that_made_a_write_wait_is_closed() {
+    let interrupts = Interrupts::new(1, false).unwrap();
+    let (reader, writer) = io::pipe().unwrap();
+    let call = writer.try_clone().unwrap();
+    interrupts.set_call(0, Some(call.into())).unwrap();
+    while (&writer).write(&[0; 4096]).is_ok() {}
+    let flags = rustix::fs::fcntl_getfl(&writer).unwrap();
+    rustix::fs::fcntl_setfl(&writer, flags - rustix::fs::OFlags::NONBLOCK).unwrap();
+    drop(writer);
+    let waited = interrupts.trigger_in_time(0).unwrap_err();
+    assert_eq!(waited.kind(), io::ErrorKind::Interrupted);
+    // There is no writer left.
+    let mut rest = Vec::new();
+    io::Read::read_to_end(&mut { reader }, &mut rest).unwrap();
+    assert_eq!(rest.len(), 1 << 16);
+    interrupts.trigger_in_time(0).unwrap();
+}

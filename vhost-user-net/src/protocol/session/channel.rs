@@ -49,8 +49,8 @@ impl Session<'_> {
             return Err(SessionError::LogLost);
         }
         if self.device.needs_reset() {
-            for error in &self.errors {
-                let _ = interrupts::signal(error.as_ref());
+            for error in &mut self.errors {
+                let _ = interrupts::signal_in_time(error);
             }
         }
         if !self.protocol.contains(VhostUserProtocolFeatures::CONFIG) {

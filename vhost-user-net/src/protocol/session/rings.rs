@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use net_device::{Cursor, Interrupt, InterruptSource, QueueSetup, VirtioDevice};
+use net_device::{Cursor, QueueSetup, VirtioDevice};
 use vhost::vhost_user::message::{VhostUserVirtioFeatures, VhostUserVringAddr};
 
 use super::{Session, SessionError};
@@ -68,10 +68,7 @@ impl Session<'_> {
     }
 
     fn interrupt(&self, index: usize) {
-        if let Err(error) = self
-            .interrupts
-            .trigger(InterruptSource::Queue(index as u16))
-        {
+        if let Err(error) = self.interrupts.trigger_in_time(index) {
             net_device::log_limited!(
                 self.device.log_limit(),
                 Debug,
@@ -170,7 +167,7 @@ impl Session<'_> {
                 // Other rings can go on, and the front-end did nothing wrong.
                 ring.failed();
                 net_device::log_limited!(self.device.log_limit(), Warn, "ring {index}: {error}");
-                if let Err(error) = interrupts::signal(self.errors[index].as_ref()) {
+                if let Err(error) = interrupts::signal_in_time(&mut self.errors[index]) {
                     ::log::debug!("ring {index}: error not delivered: {error}");
                 }
                 Ok(())

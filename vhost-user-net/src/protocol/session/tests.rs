@@ -3,6 +3,7 @@
 //!
 //! This is the scripted front-end; its stories are in the modules.
 
+mod blocking_calls;
 mod descriptors;
 mod group;
 mod memory;
