@@ -1,11 +1,14 @@
 //! Transmit: from the driver's ring to the backend.
 
 mod config;
+mod departure;
 mod step;
 
 pub use config::TxConfig;
 
 use std::sync::Arc;
+
+use departure::{Departure, Direct};
 
 use super::coalesce::{Coalescer, KINDS, Outlet};
 use super::limit::Limit;
@@ -36,6 +39,8 @@ const LONGEST: usize = MAX_FRAME + HDR_MAX;
 pub struct TxEngine<R> {
     ring: R,
     path: TxPath,
+    /// Frames of one flow on their way to becoming one, where that is on.
+    coalescer: Option<Box<Coalescer>>,
     counters: Arc<QueueCounters>,
 }
 
@@ -57,8 +62,6 @@ struct TxPath {
     copied: usize,
     /// The header of the frame at hand.
     checked: NetHdr,
-    /// Frames of one flow on their way to becoming one, where that is on.
-    coalescer: Option<Box<Coalescer>>,
 }
 
 impl<R: Ring> TxEngine<R> {
@@ -91,11 +94,11 @@ impl<R: Ring> TxEngine<R> {
             whole,
             copied: 0,
             checked: NetHdr::PLAIN,
-            coalescer: coalesces.then(|| Box::new(Coalescer::new(coalesce, size.bytes()))),
         };
         Self {
             ring,
             path,
+            coalescer: coalesces.then(|| Box::new(Coalescer::new(coalesce, size.bytes()))),
             counters,
         }
     }
@@ -110,12 +113,23 @@ impl<R: Ring> TxEngine<R> {
         L: Limit + ?Sized,
     {
         let out = Outlet::new(backend, limit, &self.counters);
-        self.ring.with(TxBatch {
-            path: &mut self.path,
-            out,
-            now,
-            budget,
-        })
+        let path = &mut self.path;
+        match &mut self.coalescer {
+            None => self.ring.with(TxBatch {
+                path,
+                departure: &mut Direct,
+                out,
+                now,
+                budget,
+            }),
+            Some(coalescer) => self.ring.with(TxBatch {
+                path,
+                departure: &mut **coalescer,
+                out,
+                now,
+                budget,
+            }),
+        }
     }
 
     /// Leaves a ring whose position tells all: sends what groups hold if the backend takes it now,
@@ -129,7 +143,7 @@ impl<R: Ring> TxEngine<R> {
         B: FrameBackend + ?Sized,
         L: Limit + ?Sized,
     {
-        let Some(coalescer) = &mut self.path.coalescer else {
+        let Some(coalescer) = &mut self.coalescer else {
             return false;
         };
         let mut out = Outlet::new(backend, limit, &self.counters);
@@ -144,14 +158,14 @@ impl<R: Ring> TxEngine<R> {
     /// Kinds of groups that the backend refused since the last call, although it takes their
     /// frames one by one. They are not tried again.
     pub fn take_refused_groups(&mut self) -> Offloads {
-        let coalescer = self.path.coalescer.as_mut();
+        let coalescer = self.coalescer.as_mut();
         coalescer.map_or(Offloads::empty(), |coalescer| coalescer.take_refused())
     }
 
     /// Takes what the driver made available and drops it under `cause`, without a look at it.
     #[cold]
     pub fn discard(&mut self, cause: DropCause, mut budget: Budget) -> Outcome {
-        if let Some(coalescer) = &mut self.path.coalescer {
+        if let Some(coalescer) = &mut self.coalescer {
             coalescer.discard(&mut self.ring, cause, &self.counters);
         }
         let stop = loop {
@@ -204,15 +218,17 @@ impl<R: Ring> Engine for TxEngine<R> {
 }
 
 /// One call of [`TxEngine::run`].
-struct TxBatch<'a, B: ?Sized, L: ?Sized> {
+struct TxBatch<'a, D, B: ?Sized, L: ?Sized> {
     path: &'a mut TxPath,
+    departure: &'a mut D,
     out: Outlet<'a, B, L>,
     now: u64,
     budget: Budget,
 }
 
-impl<B, L> RingTask for TxBatch<'_, B, L>
+impl<D, B, L> RingTask for TxBatch<'_, D, B, L>
 where
+    D: Departure,
     B: FrameBackend + ?Sized,
     L: Limit + ?Sized,
 {
@@ -223,19 +239,22 @@ where
     fn run<R: Ring>(self, ring: &mut R) -> Outcome {
         let Self {
             path,
+            departure,
             mut out,
             now,
             mut budget,
         } = self;
-        let mut stop = path.send_held(&mut out).err();
-        while stop.is_none() {
-            match path.step(ring, now, &mut out) {
-                Ok(bytes) if budget.spend(bytes) => {}
-                Ok(_) => stop = Some(Stop::Budget),
-                Err(reason) => stop = Some(reason),
-            }
-        }
-        let stop = path.finish(ring, stop.unwrap_or(Stop::Driver), &mut out);
+        let stop = match departure.begin(&mut out) {
+            Err(error) => error.into(),
+            Ok(()) => loop {
+                match path.step(departure, ring, now, &mut out) {
+                    Ok(bytes) if budget.spend(bytes) => {}
+                    Ok(_) => break Stop::Budget,
+                    Err(reason) => break reason,
+                }
+            },
+        };
+        let stop = departure.finish(ring, stop, &mut out);
         out.count();
         let interrupt = ring.publish();
         out.counters.add_published(out.frames, interrupt);

@@ -165,6 +165,7 @@ impl PackedRing {
     }
 
     /// Returns whether there is a chain that was not taken.
+    #[inline(always)]
     fn next_is_available(&self) -> Result<bool, MemoryFault> {
         let flags = self
             .desc

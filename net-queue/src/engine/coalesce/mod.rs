@@ -52,15 +52,6 @@ pub(super) const KINDS: Offloads = Offloads::TSO4
     .union(Offloads::USO4)
     .union(Offloads::USO6);
 
-/// Decision on a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Admission {
-    /// It is to be sent by itself, now.
-    Alone,
-    /// A group holds it.
-    Held(Held),
-}
-
 /// The group that holds a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Held {
@@ -122,7 +113,7 @@ impl Coalescer {
 
     /// Finds out what becomes of the frame of `len` bytes that is in `staged`, its virtio-net
     /// header included, of which `header` has the length and the checked copy. `more`: another one
-    /// follows.
+    /// follows. Nothing is returned for one that is to be sent by itself, now.
     ///
     /// # Errors
     /// A group that has to leave before it cannot: neither can the frame.
@@ -134,7 +125,7 @@ impl Coalescer {
         header: (usize, NetHdr),
         more: bool,
         out: &mut Outlet<'_, B, L>,
-    ) -> Result<Admission, SendError>
+    ) -> Result<Option<Held>, SendError>
     where
         B: FrameBackend + ?Sized,
         L: Limit + ?Sized,
@@ -144,7 +135,7 @@ impl Coalescer {
         let frame = &staged[header_len..len];
         let Some(candidate) = Candidate::of(frame, header, self.on) else {
             self.send_all(GroupEnd::Order, out)?;
-            return Ok(Admission::Alone);
+            return Ok(None);
         };
         if let Some(slot) = self.find(candidate.flow) {
             let joined = if candidate.mergeable {
@@ -153,23 +144,23 @@ impl Coalescer {
                 Joined::No
             };
             match joined {
-                Joined::Open => return Ok(self.held(slot, None)),
-                Joined::Complete(end) => return Ok(self.held(slot, Some(end))),
+                Joined::Open => return Ok(Some(self.held(slot, None))),
+                Joined::Complete(end) => return Ok(Some(self.held(slot, Some(end)))),
                 Joined::No => self.send(slot, GroupEnd::Order, out)?,
             }
         }
         if !more || !candidate.begins(frame) {
-            return Ok(Admission::Alone);
+            return Ok(None);
         }
         let Some(slot) = self.make_room(out)? else {
-            return Ok(Admission::Alone);
+            return Ok(None);
         };
         self.last_ticket += 1;
         self.tickets[slot] = self.last_ticket;
         self.flows[slot] = candidate.flow;
         self.groups[slot].open(staged, len, &candidate, header);
         self.open += 1;
-        Ok(self.held(slot, None))
+        Ok(Some(self.held(slot, None)))
     }
 
     /// Keeps the chain of a frame of `bytes` for which `held` was the answer, and sends what is
@@ -294,13 +285,13 @@ impl Coalescer {
         (0..GROUPS).find(|slot| self.flows[*slot] == flow && self.tickets[*slot] != SENT)
     }
 
-    fn held(&mut self, slot: usize, complete: Option<GroupEnd>) -> Admission {
+    fn held(&mut self, slot: usize, complete: Option<GroupEnd>) -> Held {
         self.grown[slot] = self.now;
-        Admission::Held(Held {
+        Held {
             slot,
             ticket: self.tickets[slot],
             complete,
-        })
+        }
     }
 
     /// Finds a group that can be opened. If all are, one makes room that has taken none of the last

@@ -1,21 +1,22 @@
 //! One step of transmission: a chain, and the way of its frame.
 
 use super::TxPath;
+use super::departure::Departure;
 use crate::backend::{FrameBackend, SendError};
-use crate::counters::GroupEnd;
 use crate::drop_cause::DropCause;
 use crate::engine::Stop;
-use crate::engine::coalesce::{Admission, Outlet};
+use crate::engine::coalesce::Outlet;
 use crate::engine::limit::Limit;
-use crate::header::gso;
 use crate::memory::guard::MemoryFault;
 use crate::ring::{Chain, PoppedChain, Ring};
 
-/// Reason to stop that an error of the backend is before anything else is tried.
-fn stop_of(error: SendError) -> Stop {
-    match error {
-        SendError::Dead(error) => Stop::Dead(error),
-        _ => Stop::Backend,
+/// The reason to stop that an error of the backend is, before anything else is tried.
+impl From<SendError> for Stop {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Dead(error) => Self::Dead(error),
+            _ => Self::Backend,
+        }
     }
 }
 
@@ -25,13 +26,15 @@ impl TxPath {
     /// # Errors
     /// The reason to stop.
     #[inline(always)]
-    pub(super) fn step<R, B, L>(
+    pub(super) fn step<D, R, B, L>(
         &mut self,
+        departure: &mut D,
         ring: &mut R,
         now: u64,
         out: &mut Outlet<'_, B, L>,
     ) -> Result<u64, Stop>
     where
+        D: Departure,
         R: Ring,
         B: FrameBackend + ?Sized,
         L: Limit + ?Sized,
@@ -42,8 +45,7 @@ impl TxPath {
         let frame_len = match content.and_then(|buffers| self.take_in(buffers.readable_len())) {
             Ok(frame_len) => frame_len,
             Err(cause) => {
-                out.counters.add_drop(cause);
-                self.pass(ring, chain, out)?;
+                give_back(departure, ring, chain, cause, out)?;
                 return Ok(0);
             }
         };
@@ -52,144 +54,67 @@ impl TxPath {
             out.counters.add_limited();
             return Err(Stop::Limited(deadline));
         }
-        match self.forward(ring, frame_len, out) {
-            Ok(Admission::Alone) => self.pass(ring, chain, out)?,
-            Ok(Admission::Held(held)) => {
-                if let Some(coalescer) = &mut self.coalescer {
-                    let kept = coalescer.keep(ring, chain, frame_len, held, out);
-                    kept.map_err(stop_of)?;
-                }
-            }
+        match departure.forward(self, ring, frame_len, out) {
+            Ok(None) => departure.pass(ring, chain, out)?,
+            Ok(Some(held)) => departure.keep(ring, chain, frame_len, held, out)?,
             Err(error) => {
                 out.limit.refund(frame_len);
-                self.not_sent(ring, chain, error, out)?;
+                not_sent(departure, ring, chain, error, out)?;
             }
         }
         Ok(frame_len)
     }
+}
 
-    /// Sends the frame at hand, unless it becomes part of a group.
-    #[inline(always)]
-    fn forward<R, B, L>(
-        &mut self,
-        ring: &mut R,
-        frame_len: u64,
-        out: &mut Outlet<'_, B, L>,
-    ) -> Result<Admission, SendError>
-    where
-        R: Ring,
-        B: FrameBackend + ?Sized,
-        L: Limit + ?Sized,
-    {
-        if let Some(coalescer) = &mut self.coalescer {
-            let len = self.len;
-            if len > self.whole || self.checked.gso_type() != gso::NONE {
-                // Nobody has looked of which flow it is.
-                coalescer.send_all(GroupEnd::Order, out)?;
-            } else {
-                let more = ring.has_next();
-                // Behind nothing and before nothing there is nothing to be found out.
-                if more || !coalescer.is_idle() {
-                    let header = (self.size.bytes(), self.checked);
-                    let admitted = coalescer.admit(&mut self.bounce, len, header, more, out)?;
-                    if admitted != Admission::Alone {
-                        return Ok(admitted);
-                    }
-                }
-            }
+/// Deals with a frame that the backend did not take.
+///
+/// # Errors
+/// The reason to stop.
+#[cold]
+fn not_sent<D, R, B, L>(
+    departure: &mut D,
+    ring: &mut R,
+    chain: Chain,
+    error: SendError,
+    out: &mut Outlet<'_, B, L>,
+) -> Result<(), Stop>
+where
+    D: Departure,
+    R: Ring,
+    B: FrameBackend + ?Sized,
+    L: Limit + ?Sized,
+{
+    let cause = match error {
+        SendError::Refused => DropCause::Refused,
+        SendError::Memory => MemoryFault.into(),
+        error @ (SendError::WouldBlock | SendError::Dead(_)) => {
+            ring.undo_pop(chain);
+            return Err(error.into());
         }
-        out.send(&self.gather(), 1, frame_len)?;
-        Ok(Admission::Alone)
-    }
+    };
+    give_back(departure, ring, chain, cause, out)
+}
 
-    /// Marks a chain as used that needs nothing any more.
-    #[inline(always)]
-    fn pass<R, B, L>(
-        &mut self,
-        ring: &mut R,
-        chain: Chain,
-        out: &mut Outlet<'_, B, L>,
-    ) -> Result<(), Stop>
-    where
-        R: Ring,
-        B: FrameBackend + ?Sized,
-        L: Limit + ?Sized,
-    {
-        match &mut self.coalescer {
-            None => {
-                ring.push_used(chain, 0);
-                Ok(())
-            }
-            Some(coalescer) => coalescer.pass(ring, chain, out).map_err(stop_of),
-        }
-    }
-
-    /// Sends what the last run had to leave.
-    pub(super) fn send_held<B, L>(&mut self, out: &mut Outlet<'_, B, L>) -> Result<(), Stop>
-    where
-        B: FrameBackend + ?Sized,
-        L: Limit + ?Sized,
-    {
-        match &mut self.coalescer {
-            None => Ok(()),
-            Some(coalescer) => coalescer.send_all(GroupEnd::Run, out).map_err(stop_of),
-        }
-    }
-
-    /// Sends all that is held before the driver is told what was used. If it cannot be sent, that
-    /// is the reason to stop, except for a broken ring.
-    pub(super) fn finish<R, B, L>(
-        &mut self,
-        ring: &mut R,
-        stop: Stop,
-        out: &mut Outlet<'_, B, L>,
-    ) -> Stop
-    where
-        R: Ring,
-        B: FrameBackend + ?Sized,
-        L: Limit + ?Sized,
-    {
-        let Some(coalescer) = &mut self.coalescer else {
-            return stop;
-        };
-        let sent = match stop {
-            Stop::Backend | Stop::Dead(_) => Ok(()),
-            _ => coalescer.send_all(GroupEnd::Run, out),
-        };
-        coalescer.release(ring);
-        match (stop, sent) {
-            (Stop::Fault(fault), _) => Stop::Fault(fault),
-            (stop, Ok(())) => stop,
-            (_, Err(error)) => stop_of(error),
-        }
-    }
-
-    /// Deals with a frame that the backend did not take.
-    ///
-    /// # Errors
-    /// The reason to stop.
-    #[cold]
-    fn not_sent<R, B, L>(
-        &mut self,
-        ring: &mut R,
-        chain: Chain,
-        error: SendError,
-        out: &mut Outlet<'_, B, L>,
-    ) -> Result<(), Stop>
-    where
-        R: Ring,
-        B: FrameBackend + ?Sized,
-        L: Limit + ?Sized,
-    {
-        let cause = match error {
-            SendError::Refused => DropCause::Refused,
-            SendError::Memory => MemoryFault.into(),
-            error @ (SendError::WouldBlock | SendError::Dead(_)) => {
-                ring.undo_pop(chain);
-                return Err(stop_of(error));
-            }
-        };
-        out.counters.add_drop(cause);
-        self.pass(ring, chain, out)
-    }
+/// Counts a frame as dropped, and is done with its chain.
+///
+/// # Errors
+/// The reason to stop.
+#[cold]
+#[inline(never)]
+fn give_back<D, R, B, L>(
+    departure: &mut D,
+    ring: &mut R,
+    chain: Chain,
+    cause: DropCause,
+    out: &mut Outlet<'_, B, L>,
+) -> Result<(), Stop>
+where
+    D: Departure,
+    R: Ring,
+    B: FrameBackend + ?Sized,
+    L: Limit + ?Sized,
+{
+    out.counters.add_drop(cause);
+    departure.pass(ring, chain, out)?;
+    Ok(())
 }

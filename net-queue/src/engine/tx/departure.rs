@@ -1,0 +1,250 @@
+//! Ways of a frame from its chain to the backend: at once, or through groups.
+
+use std::convert::Infallible;
+
+use super::TxPath;
+use crate::backend::{FrameBackend, SendError};
+use crate::counters::GroupEnd;
+use crate::engine::Stop;
+use crate::engine::coalesce::{Coalescer, Held, Outlet};
+use crate::engine::limit::Limit;
+use crate::header::gso;
+use crate::ring::{Chain, Ring};
+
+/// A way out. The engine's step is compiled for each, so that one that never holds anything does
+/// not pay for those that do.
+pub(super) trait Departure {
+    /// Note of a frame that is held: its chain is to be kept.
+    type Held;
+
+    /// Sends what the last run had to leave.
+    fn begin<B, L>(&mut self, out: &mut Outlet<'_, B, L>) -> Result<(), SendError>
+    where
+        B: FrameBackend + ?Sized,
+        L: Limit + ?Sized;
+
+    /// Sends the frame of `frame_len` bytes that is at hand in `path`, or holds it.
+    ///
+    /// # Errors
+    /// It has not been sent, and is not held.
+    fn forward<R, B, L>(
+        &mut self,
+        path: &mut TxPath,
+        ring: &mut R,
+        frame_len: u64,
+        out: &mut Outlet<'_, B, L>,
+    ) -> Result<Option<Self::Held>, SendError>
+    where
+        R: Ring,
+        B: FrameBackend + ?Sized,
+        L: Limit + ?Sized;
+
+    /// Keeps the chain of a frame of `frame_len` bytes that is held.
+    ///
+    /// # Errors
+    /// Something cannot be sent; the frame is held all the same.
+    fn keep<R, B, L>(
+        &mut self,
+        ring: &mut R,
+        chain: Chain,
+        frame_len: u64,
+        held: Self::Held,
+        out: &mut Outlet<'_, B, L>,
+    ) -> Result<(), SendError>
+    where
+        R: Ring,
+        B: FrameBackend + ?Sized,
+        L: Limit + ?Sized;
+
+    /// Marks a chain as used that needs nothing any more, once those before it are.
+    ///
+    /// # Errors
+    /// As for [`Self::keep`].
+    fn pass<R, B, L>(
+        &mut self,
+        ring: &mut R,
+        chain: Chain,
+        out: &mut Outlet<'_, B, L>,
+    ) -> Result<(), SendError>
+    where
+        R: Ring,
+        B: FrameBackend + ?Sized,
+        L: Limit + ?Sized;
+
+    /// Sends all that is held before the driver is told what was used. If it cannot be sent, that
+    /// is the reason to stop, except for a broken ring.
+    fn finish<R, B, L>(&mut self, ring: &mut R, stop: Stop, out: &mut Outlet<'_, B, L>) -> Stop
+    where
+        R: Ring,
+        B: FrameBackend + ?Sized,
+        L: Limit + ?Sized;
+}
+
+/// Every frame leaves at once.
+pub(super) struct Direct;
+
+impl Departure for Direct {
+    type Held = Infallible;
+
+    #[inline(always)]
+    fn begin<B, L>(&mut self, _: &mut Outlet<'_, B, L>) -> Result<(), SendError>
+    where
+        B: FrameBackend + ?Sized,
+        L: Limit + ?Sized,
+    {
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn forward<R, B, L>(
+        &mut self,
+        path: &mut TxPath,
+        _: &mut R,
+        frame_len: u64,
+        out: &mut Outlet<'_, B, L>,
+    ) -> Result<Option<Infallible>, SendError>
+    where
+        R: Ring,
+        B: FrameBackend + ?Sized,
+        L: Limit + ?Sized,
+    {
+        out.send(&path.gather(), 1, frame_len)?;
+        Ok(None)
+    }
+
+    #[inline(always)]
+    fn keep<R, B, L>(
+        &mut self,
+        _: &mut R,
+        _: Chain,
+        _: u64,
+        held: Infallible,
+        _: &mut Outlet<'_, B, L>,
+    ) -> Result<(), SendError>
+    where
+        R: Ring,
+        B: FrameBackend + ?Sized,
+        L: Limit + ?Sized,
+    {
+        match held {}
+    }
+
+    #[inline(always)]
+    fn pass<R, B, L>(
+        &mut self,
+        ring: &mut R,
+        chain: Chain,
+        _: &mut Outlet<'_, B, L>,
+    ) -> Result<(), SendError>
+    where
+        R: Ring,
+        B: FrameBackend + ?Sized,
+        L: Limit + ?Sized,
+    {
+        ring.push_used(chain, 0);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn finish<R, B, L>(&mut self, _: &mut R, stop: Stop, _: &mut Outlet<'_, B, L>) -> Stop
+    where
+        R: Ring,
+        B: FrameBackend + ?Sized,
+        L: Limit + ?Sized,
+    {
+        stop
+    }
+}
+
+impl Departure for Coalescer {
+    type Held = Held;
+
+    fn begin<B, L>(&mut self, out: &mut Outlet<'_, B, L>) -> Result<(), SendError>
+    where
+        B: FrameBackend + ?Sized,
+        L: Limit + ?Sized,
+    {
+        self.send_all(GroupEnd::Run, out)
+    }
+
+    #[inline(always)]
+    fn forward<R, B, L>(
+        &mut self,
+        path: &mut TxPath,
+        ring: &mut R,
+        frame_len: u64,
+        out: &mut Outlet<'_, B, L>,
+    ) -> Result<Option<Held>, SendError>
+    where
+        R: Ring,
+        B: FrameBackend + ?Sized,
+        L: Limit + ?Sized,
+    {
+        let len = path.len;
+        if len > path.whole || path.checked.gso_type() != gso::NONE {
+            // Nobody has looked of which flow it is.
+            self.send_all(GroupEnd::Order, out)?;
+        } else {
+            let more = ring.has_next();
+            // Behind nothing and before nothing there is nothing to be found out.
+            if more || !self.is_idle() {
+                let header = (path.size.bytes(), path.checked);
+                if let Some(held) = self.admit(&mut path.bounce, len, header, more, out)? {
+                    return Ok(Some(held));
+                }
+            }
+        }
+        out.send(&path.gather(), 1, frame_len)?;
+        Ok(None)
+    }
+
+    #[inline]
+    fn keep<R, B, L>(
+        &mut self,
+        ring: &mut R,
+        chain: Chain,
+        frame_len: u64,
+        held: Held,
+        out: &mut Outlet<'_, B, L>,
+    ) -> Result<(), SendError>
+    where
+        R: Ring,
+        B: FrameBackend + ?Sized,
+        L: Limit + ?Sized,
+    {
+        self.keep(ring, chain, frame_len, held, out)
+    }
+
+    #[inline]
+    fn pass<R, B, L>(
+        &mut self,
+        ring: &mut R,
+        chain: Chain,
+        out: &mut Outlet<'_, B, L>,
+    ) -> Result<(), SendError>
+    where
+        R: Ring,
+        B: FrameBackend + ?Sized,
+        L: Limit + ?Sized,
+    {
+        self.pass(ring, chain, out)
+    }
+
+    fn finish<R, B, L>(&mut self, ring: &mut R, stop: Stop, out: &mut Outlet<'_, B, L>) -> Stop
+    where
+        R: Ring,
+        B: FrameBackend + ?Sized,
+        L: Limit + ?Sized,
+    {
+        let sent = match stop {
+            Stop::Backend | Stop::Dead(_) => Ok(()),
+            _ => self.send_all(GroupEnd::Run, out),
+        };
+        self.release(ring);
+        match (stop, sent) {
+            (Stop::Fault(fault), _) => Stop::Fault(fault),
+            (stop, Ok(())) => stop,
+            (_, Err(error)) => error.into(),
+        }
+    }
+}
