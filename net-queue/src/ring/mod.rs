@@ -6,7 +6,9 @@
 
 mod any;
 mod buffers;
+mod event_index;
 mod packed;
+mod position;
 #[cfg(test)]
 mod race;
 pub(crate) mod ring_memory;

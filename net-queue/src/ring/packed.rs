@@ -18,16 +18,14 @@ use crate::memory::guard::MemoryFault;
 use crate::memory::guest_ram::{Access, GuestRam};
 use crate::memory::resolver::Resolver;
 use crate::memory::segment::IoVec;
+use crate::ring::event_index;
+use crate::ring::position::{AVAIL, Position, USED};
 use crate::ring::ring_memory::{Area, DESC_SIZE, Desc};
 use crate::ring::sync::{Ordering, fence};
 use crate::ring::used_batch::{Batch, Element};
 use crate::ring::walk::Walk;
 use crate::ring::{BufferRules, Chain, Cursor, PoppedChain, Ring, RingConfig, RingError};
 
-/// `VIRTQ_DESC_F_AVAIL`.
-const AVAIL: u16 = 1 << 7;
-/// `VIRTQ_DESC_F_USED`.
-const USED: u16 = 1 << 15;
 /// Offsets in a used descriptor.
 const LEN: usize = 8;
 const ID: usize = 12;
@@ -39,70 +37,6 @@ const EVENT_FLAGS: usize = 2;
 const ENABLE: u16 = 0;
 const DISABLE: u16 = 1;
 const AT_DESC: u16 = 2;
-
-/// A slot, and the wrap counter of the side that stands there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Position {
-    slot: u16,
-    wrap: bool,
-}
-
-impl Position {
-    /// `count` slots on in a ring of `size`; at most one lap.
-    #[inline]
-    fn forward(self, count: u16, size: u16) -> Self {
-        let slot = u32::from(self.slot) + u32::from(count);
-        match slot.checked_sub(u32::from(size)) {
-            Some(slot) => Self {
-                slot: slot as u16,
-                wrap: !self.wrap,
-            },
-            None => Self {
-                slot: slot as u16,
-                wrap: self.wrap,
-            },
-        }
-    }
-
-    /// `count` slots back, at most one lap.
-    #[inline]
-    fn back(self, count: u16, size: u16) -> Self {
-        match self.slot.checked_sub(count) {
-            Some(slot) => Self {
-                slot,
-                wrap: self.wrap,
-            },
-            None => Self {
-                slot: self.slot + (size - count),
-                wrap: !self.wrap,
-            },
-        }
-    }
-
-    /// Slots from `earlier` to here, if that is at most one lap.
-    fn since(self, earlier: Self, size: u16) -> Option<u16> {
-        if self.wrap == earlier.wrap {
-            self.slot.checked_sub(earlier.slot)
-        } else {
-            (self.slot <= earlier.slot).then(|| size - (earlier.slot - self.slot))
-        }
-    }
-
-    /// Returns whether a descriptor with these flags was made available in this lap (VQ-PKD-03).
-    #[inline]
-    fn is_available(self, flags: u16) -> bool {
-        (flags & AVAIL != 0) == self.wrap && (flags & USED != 0) != self.wrap
-    }
-
-    /// Encodes the position for an event area.
-    fn event(self) -> u16 {
-        self.slot | u16::from(self.wrap) << 15
-    }
-
-    fn offset(self) -> usize {
-        usize::from(self.slot) * DESC_SIZE
-    }
-}
 
 /// A packed virtqueue over resolved memory.
 #[derive(Debug)]
@@ -275,11 +209,7 @@ impl PackedRing {
                 let Ok(event) = self.driver.load16(0, Ordering::Relaxed) else {
                     return true;
                 };
-                let lap_before = (event >> 15 != 0) != self.used.wrap;
-                let lap = if lap_before { i32::from(self.size) } else { 0 };
-                let slot = i32::from(event & 0x7fff) - lap;
-                let end = i32::from(self.used.slot);
-                (end - i32::from(added)..end).contains(&slot)
+                event_index::asks_for_slot(event, self.used, added, self.size)
             }
             _ => true,
         }

@@ -4,6 +4,7 @@ use crate::drop_cause::{DropCause, QueueFault};
 use crate::memory::guest_ram::{Access, GuestRam};
 use crate::memory::resolver::Resolver;
 use crate::memory::segment::IoVec;
+use crate::ring::event_index;
 use crate::ring::ring_memory::{Area, DESC_SIZE, Desc, NoDesc};
 use crate::ring::sync::{Ordering, fence};
 use crate::ring::used_batch::{Batch, Element};
@@ -320,10 +321,7 @@ impl Ring for SplitRing {
             return flags.map_or(true, |flags| flags & NO_INTERRUPT == 0);
         }
         let event = self.avail.load16(self.after_avail(), Ordering::Relaxed);
-        // An element was placed at the index the driver named (VQ-NTF-02).
-        event.map_or(true, |event| {
-            new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
-        })
+        event.map_or(true, |event| event_index::asks_for_index(event, old, new))
     }
 
     fn enable_notification(&mut self) -> bool {

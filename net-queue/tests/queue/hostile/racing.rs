@@ -167,6 +167,18 @@ fn posted_descriptor_rewritten() {
     });
 }
 
+/// What `look` finds once the other thread has done its part. One that has failed does it never.
+fn look_until_found<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    const LOOKS: u32 = 1 << 25;
+    for _ in 0..LOOKS {
+        if let Some(found) = look() {
+            return found;
+        }
+        std::thread::yield_now();
+    }
+    panic!("the other side does nothing any more");
+}
+
 /// Indices written while the device reads them, as whole words: a driver in another thread and the
 /// device see every chain once and in order.
 #[test]
@@ -188,27 +200,18 @@ fn torn_indices() {
                 scope.spawn(move || {
                     let (mut added, mut used) = (0, 0);
                     while used < CHAINS {
-                        if added < CHAINS && guest.free() > 0 {
+                        while added < CHAINS && guest.free() > 0 {
                             guest.add(&pieces[added % 64..][..1]);
                             guest.publish();
                             added += 1;
                         }
-                        match guest.poll() {
-                            Some(chain) => {
-                                assert_eq!(chain.len as usize, 1 + used % 64);
-                                used += 1;
-                            }
-                            None => std::thread::yield_now(),
-                        }
+                        let chain = look_until_found(|| guest.poll());
+                        assert_eq!(chain.len as usize, 1 + used % 64);
+                        used += 1;
                     }
                 });
                 for n in 0..CHAINS {
-                    let (chain, taken) = loop {
-                        match take(&mut device) {
-                            Some(found) => break found,
-                            None => std::thread::yield_now(),
-                        }
-                    };
+                    let (chain, taken) = look_until_found(|| take(&mut device));
                     assert_eq!(taken, expected[n % 64..][..1]);
                     device.push_used(chain, 1 + (n % 64) as u32);
                     device.publish();
