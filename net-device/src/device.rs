@@ -74,14 +74,15 @@ impl std::fmt::Debug for NetDevice {
 }
 
 impl NetDevice {
-    /// A handle by which other threads read status, configuration space and counters without the
-    /// device, in all its states.
+    /// A handle by which other threads read status, configuration space and counters, and switch
+    /// dirty marks, without the device, in all its states.
     #[must_use]
     pub fn handle(&self) -> DeviceHandle {
         DeviceHandle {
             space: self.space.clone(),
             status: self.status.clone(),
             counters: self.counters.clone(),
+            dirty_switch: self.dirty_switch.clone(),
         }
     }
 

@@ -1,15 +1,18 @@
-//! Handle by which other threads read a device without having it.
+//! Handle by which other threads read a device, and switch its dirty marks, without having it.
 
+use std::io;
 use std::sync::Arc;
 
-use net_queue::QueueCounters;
+use net_queue::{DirtySwitch, QueueCounters};
+use rustix::thread::{MembarrierCommand, membarrier};
 
 use crate::shared::config_space::ConfigSpace;
 use crate::shared::device_status::DeviceStatus;
 use crate::stats::DeviceStats;
 
 /// A handle to what a driver or an operator reads of a device: its status, its configuration space,
-/// its counters. [`NetDevice::handle`](crate::NetDevice::handle) gives it.
+/// its counters; and to the switch of its dirty marks, for the thread that migrates it.
+/// [`NetDevice::handle`](crate::NetDevice::handle) gives it.
 ///
 /// Clones are cheap, belong to the same device for all its life, and can be used by any thread at
 /// any time: no call waits for a worker, for a driver or for whoever uses the device. So
@@ -21,6 +24,7 @@ pub struct DeviceHandle {
     pub(crate) space: Arc<ConfigSpace>,
     pub(crate) status: Arc<DeviceStatus>,
     pub(crate) counters: Arc<[Arc<QueueCounters>]>,
+    pub(crate) dirty_switch: DirtySwitch,
 }
 
 impl DeviceHandle {
@@ -54,6 +58,35 @@ impl DeviceHandle {
     #[must_use]
     pub fn is_link_up(&self) -> bool {
         self.space.is_link_up()
+    }
+
+    /// Switches dirty marks on or off while the device runs, as
+    /// [`NetDevice::set_dirty_logging`](crate::NetDevice::set_dirty_logging) does, without stopping
+    /// a worker.
+    ///
+    /// When this returns after `true`, what the device wrote before is there to be copied, and all
+    /// that it writes later is marked. Every thread of the process passes a memory barrier for it,
+    /// by the system call `membarrier` (Linux 4.14), which a filter of the calling thread has to
+    /// admit (`seccomp::CALLER` lists it). The workers' own filters do not, so it is not for
+    /// [`Interrupt::trigger`](crate::Interrupt::trigger).
+    ///
+    /// # Errors
+    /// The kernel does not know or admit the call. Marks are on, and a write that was made while
+    /// they were off may be missing in a copy that is made now: `NetDevice::set_dirty_logging` is
+    /// the way that needs no such call.
+    pub fn set_dirty_logging(&self, on: bool) -> io::Result<()> {
+        self.dirty_switch.set(on);
+        if on {
+            membarrier(MembarrierCommand::RegisterPrivateExpedited)?;
+            membarrier(MembarrierCommand::PrivateExpedited)?;
+        }
+        Ok(())
+    }
+
+    /// Returns whether what the device writes is marked.
+    #[must_use]
+    pub fn is_dirty_logging(&self) -> bool {
+        self.dirty_switch.is_on()
     }
 
     /// Counters by queue.

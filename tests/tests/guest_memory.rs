@@ -46,7 +46,7 @@ fn copy_again(rig: &Rig, copied: &mut [(u64, Vec<u8>)], marks: &DirtyRanges) {
 
 /// Frames arrive before, while and after logging is switched on. The memory that is copied then,
 /// and again where it was marked, is the memory of the paused device.
-fn migrate(rig: &mut Rig, marks: &DirtyRanges) {
+fn migrate(rig: &mut Rig, marks: &DirtyRanges, start: impl Fn(&mut Rig)) {
     for round in 0..10 {
         rig.device
             .stop_dirty_log()
@@ -59,7 +59,7 @@ fn migrate(rig: &mut Rig, marks: &DirtyRanges) {
         for number in 0..100 {
             rig.networks[0].wire.inject(frame(300, number));
             if number == 50 + 4 * round {
-                rig.device.start_dirty_log().expect("the device runs");
+                start(rig);
                 let mut copied = copy(rig);
                 for number in 0..20 {
                     rig.networks[0].wire.inject(frame(400, number));
@@ -77,21 +77,41 @@ fn migrate(rig: &mut Rig, marks: &DirtyRanges) {
     }
 }
 
+fn start_by_device(rig: &mut Rig) {
+    rig.device.start_dirty_log().expect("the device runs");
+}
+
+/// A thread that migrates, while another one has the device.
+fn start_by_handle(rig: &mut Rig) {
+    let handle = rig.device.handle();
+    let migration = std::thread::spawn(move || {
+        assert!(!handle.is_dirty_logging());
+        handle.set_dirty_logging(true)
+    });
+    let started = migration.join().expect("it does not panic");
+    started.expect("the kernel has this call");
+    assert!(rig.device.is_dirty_logging());
+}
+
 #[test]
 fn every_write_is_marked_from_the_moment_that_logging_is_on() {
     for without in RINGS {
-        let (mut rig, marks) = watched(Rig::new(Rig::config(1)), without);
-        migrate(&mut rig, &marks);
+        for start in [start_by_device, start_by_handle] {
+            let (mut rig, marks) = watched(Rig::new(Rig::config(1)), without);
+            migrate(&mut rig, &marks, start);
+        }
     }
 }
 
 #[test]
 fn so_it_is_for_a_device_in_an_event_loop() {
     for without in RINGS {
-        let rig = Rig::built(Rig::config(1), NetDeviceBuilder::event_loop);
-        let (mut rig, marks) = watched(rig, without);
-        let _loop = EventLoop::drive(rig.device.event_workers());
-        migrate(&mut rig, &marks);
+        for start in [start_by_device, start_by_handle] {
+            let rig = Rig::built(Rig::config(1), NetDeviceBuilder::event_loop);
+            let (mut rig, marks) = watched(rig, without);
+            let _loop = EventLoop::drive(rig.device.event_workers());
+            migrate(&mut rig, &marks, start);
+        }
     }
 }
 

@@ -227,6 +227,9 @@ fn operate(mut rig: Rig, calls: impl Iterator<Item = i64> + Send) {
                 .expect("it can be activated");
             pause(&mut rig);
             resume(&mut rig);
+            rig.device.set_dirty_logging(true).expect("it runs");
+            let handle = rig.device.handle();
+            handle.set_dirty_logging(true).expect("it is listed");
             rig.device.set_link(false);
             rig.device.set_link(true);
             rig.device.announce();

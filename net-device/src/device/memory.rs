@@ -101,13 +101,13 @@ impl NetDevice {
     /// After `true` every worker has been stopped between two frames: what the device wrote before
     /// is there to be copied when this returns, and all that it writes later is marked.
     ///
+    /// A thread that does not have the device uses
+    /// [`DeviceHandle::set_dirty_logging`](crate::DeviceHandle::set_dirty_logging).
+    ///
     /// # Errors
     /// The host cannot let the workers go on: they stand still, and the device needs a reset. Marks
     /// are on.
     pub fn set_dirty_logging(&mut self, on: bool) -> Result<(), WorkerError> {
-        if self.dirty_switch.is_on() == on {
-            return Ok(());
-        }
         self.dirty_switch.set(on);
         match &mut self.state {
             State::Running(active) if on => {

@@ -145,6 +145,8 @@ pub const CALLER: &[i64] = &[
     libc::SYS_read,
     // Hand-over between threads.
     libc::SYS_futex,
+    // Dirty marks that are switched on by a `DeviceHandle`.
+    libc::SYS_membarrier,
     // Question for the MTU of a tap.
     libc::SYS_socket,
     // Kick descriptors of queues that are taken out, and what a worker waited with.

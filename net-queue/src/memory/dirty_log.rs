@@ -2,7 +2,7 @@
 //! off.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, compiler_fence};
 
 use vm_memory::bitmap::Bitmap;
 use vm_memory::{Address, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
@@ -25,10 +25,11 @@ pub trait DirtyLog: Send + Sync {
 /// may read its bitmaps at any time, and marks too many cost time, marks too few a guest.
 ///
 /// An engine looks at the switch each time it has written something, so a thread that runs one may
-/// have written and not marked when another thread turns it on. That thread has to be outside of
-/// the engines once, as after a pause, before memory is copied: what it wrote until then is in the
-/// copy, and what it writes later is marked. (`NetDevice::set_dirty_logging` of `net-device` does
-/// both.)
+/// have written and not marked when another thread turns it on. Before memory is copied, that
+/// thread has to be outside of the engines once, as after a pause (`NetDevice::set_dirty_logging`
+/// of `net-device`), or has to have passed a memory barrier, as by `membarrier`
+/// (`DeviceHandle::set_dirty_logging`): what it wrote until then is in the copy, and what it writes
+/// later is marked.
 #[derive(Clone, Debug)]
 pub struct DirtySwitch(Arc<AtomicBool>);
 
@@ -48,7 +49,10 @@ impl DirtySwitch {
     #[inline]
     #[must_use]
     pub fn is_on(&self) -> bool {
-        // The order comes from how the setter waits for the engines.
+        // What was written comes before the look in the program, so at a barrier in between it is
+        // visible, and at one before it the switch is. That the CPU may do it the other way round
+        // is what the setter's barrier or pause is for.
+        compiler_fence(Ordering::SeqCst);
         self.0.load(Ordering::Relaxed)
     }
 }

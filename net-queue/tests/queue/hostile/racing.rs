@@ -167,7 +167,8 @@ fn posted_descriptor_rewritten() {
     });
 }
 
-/// What `look` finds once the other thread has done its part. One that has failed does it never.
+/// Waits for the other thread to have done its part, so that `look` finds something. One that has
+/// failed never does, which ends the wait.
 fn look_until_found<T>(mut look: impl FnMut() -> Option<T>) -> T {
     const LOOKS: u32 = 1 << 25;
     for _ in 0..LOOKS {
