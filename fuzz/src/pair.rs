@@ -13,7 +13,7 @@ use net_queue::{
     TxConfig, TxEngine,
 };
 
-use crate::gso::{begin_checksum, packet};
+use crate::gso::{begin_checksum, cut, packet};
 use crate::ports::{Gate, Mood, Port};
 use crate::ring::at_rest;
 
@@ -186,7 +186,8 @@ pub struct RxSide {
     pub guest: GuestRing,
     /// Frames given to the backend that did not come out yet, and how many there ever were.
     arriving: VecDeque<Vec<u8>>,
-    arrived: u64,
+    /// Of each frame given to the backend, the number of frames that it becomes.
+    parts: Vec<u64>,
     engine: RxEngine<AnyRing>,
     counters: Arc<QueueCounters>,
     config: RxConfig,
@@ -204,7 +205,7 @@ impl RxSide {
             engine: engine(&guest, device, config, &counters),
             guest,
             arriving: VecDeque::new(),
-            arrived: 0,
+            parts: Vec::new(),
             counters,
             config,
             passed: (0, 0),
@@ -214,8 +215,9 @@ impl RxSide {
 
     /// The backend will deliver `frame`.
     pub fn expect(&mut self, frame: Vec<u8>) {
-        self.arriving.push_back(frame);
-        self.arrived += 1;
+        let frames = cut(&frame, self.config.size, self.config.offloads);
+        self.parts.push(frames.len() as u64);
+        self.arriving.extend(frames);
     }
 
     /// Lets the engine work.
@@ -262,10 +264,14 @@ impl RxSide {
         }
         let counted = (self.counters.frames(), self.counters.bytes());
         assert_eq!(counted, self.passed, "counters");
-        let taken = self.arrived - port.frames.len() as u64;
-        let held = taken.checked_sub(self.passed.0 + self.counters.dropped());
-        // Only an engine that asked the backend for more holds no frame.
-        let most = u64::from(!matches!(self.stop, Some(Stop::Backend)));
+        let taken = &self.parts[..self.parts.len() - port.frames.len()];
+        let held = taken.iter().sum::<u64>();
+        let held = held.checked_sub(self.passed.0 + self.counters.dropped());
+        // Only an engine that asked the backend for more holds no frame, and no part of one.
+        let most = match self.stop {
+            Some(Stop::Backend) => 0,
+            _ => taken.last().copied().unwrap_or_default(),
+        };
         assert!(
             held.is_some_and(|held| held <= most),
             "{held:?} frames are held"

@@ -49,6 +49,12 @@ impl DetachedResources {
         caps.fold(Offloads::all(), |all, caps| all & caps)
     }
 
+    /// Work that every backend can leave undone in received frames.
+    pub(crate) fn rx_caps(&self) -> Offloads {
+        let caps = self.pairs.iter().map(|pair| pair.backend.caps());
+        caps.fold(Offloads::all(), |all, one| all & one.rx)
+    }
+
     /// MTU of the link as it is now, if it has one: the smallest of all ports.
     pub(crate) fn link_mtu(&self) -> Option<u16> {
         self.pairs
@@ -129,7 +135,7 @@ impl ActiveDevice {
     fn link_config(&self) -> LinkConfig {
         LinkConfig {
             hdr_len: HdrSize::Base.bytes(),
-            rx: self.shared.policy().offloads,
+            rx: self.shared.link_offloads(),
         }
     }
 

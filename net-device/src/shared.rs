@@ -20,7 +20,7 @@ use self::device_status::DeviceStatus;
 use self::reader_epoch::ReaderEpoch;
 use self::rx_filter::FilterTables;
 use self::rx_policy::{PolicyReader, RxPolicy};
-pub(crate) use self::steering::SteerError;
+pub(crate) use self::steering::{LinkPorts, SteerError};
 use self::steering::{Running, Steering};
 use crate::events::DeviceEvent;
 use crate::features::Features;
@@ -69,9 +69,9 @@ impl Shared {
         status: Arc<DeviceStatus>,
         control_budget: Arc<ControlBudget>,
         interrupt: Arc<dyn Interrupt>,
-        controls: Vec<Box<dyn PortControl>>,
+        ports: LinkPorts,
     ) -> Self {
-        let pairs = controls.len();
+        let pairs = ports.controls.len();
         Self {
             id: id.to_owned(),
             policy: Mutex::new(Arc::new(RxPolicy::initial(features, &space))),
@@ -83,7 +83,7 @@ impl Shared {
             version: AtomicU64::new(0),
             epochs: (0..pairs).map(|_| ReaderEpoch::default()).collect(),
             rx_timers: (0..pairs).map(|_| Mutex::default()).collect(),
-            steering: Mutex::new(Steering::new(features, controls)),
+            steering: Mutex::new(Steering::new(features, ports)),
         }
     }
 
@@ -197,13 +197,28 @@ impl Shared {
         result
     }
 
-    /// Switches the offloads of the link, then those of the workers (NET-CVQ-19).
+    /// Offloads that the link has on: what the driver does not take is done here.
+    pub(crate) fn link_offloads(&self) -> Offloads {
+        let offloads = self.policy().offloads;
+        lock(&self.steering).link_offloads(offloads)
+    }
+
+    /// Returns whether the link has to be told of a driver that takes `offloads` from now on.
+    pub(crate) fn switches_link(&self, offloads: Offloads) -> bool {
+        let before = self.policy().offloads;
+        let steering = lock(&self.steering);
+        steering.link_offloads(offloads) != steering.link_offloads(before)
+    }
+
+    /// Switches the offloads of the link, where it has any to switch, then those of the workers
+    /// (NET-CVQ-19).
     pub(crate) fn set_offloads(&self, offloads: Offloads) -> Result<(), SteerError> {
         let steering = lock(&self.steering);
-        if self.policy().offloads == offloads {
+        let before = self.policy().offloads;
+        if before == offloads {
             return Ok(());
         }
-        steering.set_offloads(offloads)?;
+        steering.set_offloads(before, offloads)?;
         self.change_policy(|policy| policy.offloads = offloads);
         Ok(())
     }

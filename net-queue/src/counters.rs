@@ -54,6 +54,7 @@ pub struct QueueCounters {
     interrupts: AtomicU64,
     interrupts_suppressed: AtomicU64,
     limited: AtomicU64,
+    segmented: AtomicU64,
     drops: [AtomicU64; DropCause::COUNT],
     refusals: [AtomicU64; Refusal::COUNT],
     groups: AtomicU64,
@@ -81,6 +82,7 @@ impl QueueCounters {
             interrupts: self.interrupts(),
             interrupts_suppressed: self.interrupts_suppressed(),
             limited: self.limited(),
+            segmented: self.segmented(),
             drops: self.drops.each_ref().map(|drops| drops.load(Relaxed)),
             refusals: self.refusals.each_ref().map(|count| count.load(Relaxed)),
             groups: self.groups.load(Relaxed),
@@ -131,6 +133,13 @@ impl QueueCounters {
     #[must_use]
     pub fn limited(&self) -> u64 {
         self.limited.load(Relaxed)
+    }
+
+    /// Large frames that were cut into segments here; each segment is a frame of its own in all
+    /// other counters.
+    #[must_use]
+    pub fn segmented(&self) -> u64 {
+        self.segmented.load(Relaxed)
     }
 
     /// Frames or chains dropped for `cause`.
@@ -195,7 +204,15 @@ impl QueueCounters {
     }
 
     pub(crate) fn add_drop(&self, cause: DropCause) {
-        add(&self.drops[cause.index()], 1);
+        self.add_drops(cause, 1);
+    }
+
+    pub(crate) fn add_drops(&self, cause: DropCause, count: u64) {
+        add(&self.drops[cause.index()], count);
+    }
+
+    pub(crate) fn add_segmented(&self) {
+        add(&self.segmented, 1);
     }
 
     pub(crate) fn add_refusal(&self, cause: Refusal) {
@@ -221,6 +238,8 @@ pub struct QueueStats {
     pub interrupts_suppressed: u64,
     /// Number of times that the rate limiter stopped the queue.
     pub limited: u64,
+    /// Large frames that were cut into segments here.
+    pub segmented: u64,
     /// Groups of several frames that left as one.
     pub groups: u64,
     /// Frames in these groups; they are among `frames`.
@@ -273,6 +292,7 @@ impl QueueStats {
             ("interrupts", self.interrupts),
             ("interrupts_suppressed", self.interrupts_suppressed),
             ("limited", self.limited),
+            ("segmented", self.segmented),
             ("groups", self.groups),
             ("grouped", self.grouped),
             ("groups_refused", self.groups_refused),
@@ -296,6 +316,7 @@ impl Default for QueueStats {
             interrupts: 0,
             interrupts_suppressed: 0,
             limited: 0,
+            segmented: 0,
             groups: 0,
             grouped: 0,
             groups_refused: 0,
@@ -315,6 +336,7 @@ impl std::ops::AddAssign<&Self> for QueueStats {
         self.interrupts += other.interrupts;
         self.interrupts_suppressed += other.interrupts_suppressed;
         self.limited += other.limited;
+        self.segmented += other.segmented;
         self.groups += other.groups;
         self.grouped += other.grouped;
         self.groups_refused += other.groups_refused;

@@ -11,7 +11,7 @@ use crate::active::{ActiveDevice, DetachedResources};
 use crate::error::{ActivateError, DeviceFailed, MemoryChangeError, chain};
 use crate::features::Features;
 use crate::lifecycle::{Lifecycle, Transition};
-use crate::shared::Shared;
+use crate::shared::{LinkPorts, Shared};
 use crate::state::DeviceState;
 use crate::transport::{Activation, Interrupt};
 
@@ -154,7 +154,10 @@ impl NetDevice {
             self.status.clone(),
             self.control_budget.clone(),
             interrupt,
-            detached.controls,
+            LinkPorts {
+                rx: detached.rx_caps(),
+                controls: detached.controls,
+            },
         ));
         let factory = QueueFactory {
             shared: shared.clone(),

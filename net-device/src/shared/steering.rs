@@ -5,6 +5,10 @@ use net_queue::Offloads;
 use crate::features::Features;
 use crate::port::PortControl;
 
+/// Work left undone in received frames that the engines do where the driver does not: all but IP
+/// fragmentation.
+const DONE_HERE: Offloads = Offloads::all().difference(Offloads::UFO);
+
 /// The policy was not changed: the link did not follow.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SteerError {
@@ -21,6 +25,14 @@ pub(crate) struct Running {
     pub(crate) tx: Vec<bool>,
 }
 
+/// Ports of the link, as the device is given them for an activation.
+pub(crate) struct LinkPorts {
+    /// One for each pair.
+    pub(crate) controls: Vec<Box<dyn PortControl>>,
+    /// Work that all of them can leave undone in received frames.
+    pub(crate) rx: Offloads,
+}
+
 /// Which ports of the link are fed.
 pub(super) struct Steering {
     pub(super) running: Running,
@@ -29,11 +41,14 @@ pub(super) struct Steering {
     /// Number of pairs that the driver asked for by command.
     pub(super) chosen: Option<u16>,
     pub(super) controls: Vec<Box<dyn PortControl>>,
+    /// Offloads of the link that stay on, whatever the driver takes.
+    always: Offloads,
     attached: Vec<Option<bool>>,
 }
 
 impl Steering {
-    pub(super) fn new(features: Features, controls: Vec<Box<dyn PortControl>>) -> Self {
+    pub(super) fn new(features: Features, ports: LinkPorts) -> Self {
+        let LinkPorts { controls, rx } = ports;
         let pairs = controls.len();
         let running = Running {
             rx: vec![false; pairs],
@@ -45,6 +60,7 @@ impl Steering {
             chosen: None,
             attached: vec![None; pairs],
             controls,
+            always: rx & DONE_HERE,
         }
     }
 
@@ -56,7 +72,23 @@ impl Steering {
         self.chosen.unwrap_or(initial)
     }
 
-    pub(super) fn set_offloads(&self, offloads: Offloads) -> Result<(), SteerError> {
+    /// Offloads that the link has on for a driver that takes `offloads`.
+    ///
+    /// One frame of 64 KiB costs less to receive and to cut here than its segments cost one by one.
+    pub(super) fn link_offloads(&self, offloads: Offloads) -> Offloads {
+        offloads | self.always
+    }
+
+    /// Switches the offloads of the link, if they are others than for a driver that took `before`.
+    pub(super) fn set_offloads(
+        &self,
+        before: Offloads,
+        offloads: Offloads,
+    ) -> Result<(), SteerError> {
+        let offloads = self.link_offloads(offloads);
+        if offloads == self.link_offloads(before) {
+            return Ok(());
+        }
         match self.controls.first() {
             Some(control) => Ok(control.set_offloads(offloads)?),
             None => Err(SteerError::Pairs),

@@ -233,8 +233,11 @@ impl Commands<'_> {
             Command::SetPairs(pairs) => shared.ports_to_switch(pairs) * HOST_LOCK,
             Command::SetGuestOffloads(mask) => {
                 let offloads = shared.features.check_guest_offloads(mask);
-                let changes = offloads.is_ok_and(|on| on != shared.policy().offloads);
-                u64::from(changes) * HOST_LOCK
+                match offloads {
+                    Ok(on) if shared.switches_link(on) => HOST_LOCK,
+                    Ok(on) if on != shared.policy().offloads => POLICY,
+                    _ => 0,
+                }
             }
             _ => {
                 let policy = shared.policy();

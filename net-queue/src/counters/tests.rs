@@ -7,7 +7,7 @@ fn every_value_has_a_name_of_its_own() {
     assert_eq!(names.len(), stats.iter().count());
     assert_eq!(
         names.len(),
-        10 + GroupEnd::ALL.len() + DropCause::COUNT + Refusal::COUNT
+        11 + GroupEnd::ALL.len() + DropCause::COUNT + Refusal::COUNT
     );
 }
 
@@ -23,6 +23,7 @@ fn values_are_those_that_were_counted_and_sums_add_each() {
         }
         queue.add_published(0, true);
         queue.add_published(0, false);
+        queue.add_segmented();
         queue.add_drop(DropCause::Mtu);
         queue.add_refusal(Refusal::Host);
         queue
@@ -39,6 +40,7 @@ fn values_are_those_that_were_counted_and_sums_add_each() {
             ("interrupts", 2),
             ("interrupts_suppressed", 2),
             ("limited", 11),
+            ("segmented", 2),
             ("drop_mtu", 2),
             ("refused_host", 2),
         ]

@@ -5,6 +5,7 @@ pub mod ctrl;
 mod frame_filter;
 mod limit;
 mod rx;
+mod segment;
 mod tx;
 
 pub use frame_filter::FrameFilter;

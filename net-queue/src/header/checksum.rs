@@ -38,6 +38,11 @@ impl Sum {
         fold(self.words).to_be_bytes()
     }
 
+    /// The checksum of all bytes: of IPv4's header, and of TCP.
+    pub(crate) fn complement(self) -> [u8; 2] {
+        (!fold(self.words)).to_be_bytes()
+    }
+
     /// The checksum of all bytes, as it is stored. Zero would say that there is none (RFC 768), and
     /// is the same number as this.
     pub(crate) fn checksum(self) -> [u8; 2] {
@@ -53,6 +58,12 @@ fn fold(mut sum: u64) -> u16 {
         sum = (sum & 0xffff) + (sum >> 16);
     }
     sum as u16
+}
+
+/// The sum of a pseudo header, as a partial checksum holds it, once its length of `before` has
+/// become `after`. (RFC 1624)
+pub(crate) fn moved(sum: u16, before: u32, after: u32) -> [u8; 2] {
+    fold(u64::from(sum) + u64::from(!before) + u64::from(after)).to_be_bytes()
 }
 
 /// Offset at which a frame with this checked header keeps the checksum that is to be completed.

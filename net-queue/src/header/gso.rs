@@ -24,6 +24,9 @@
 //! | any, too many segments | a row | [`GsoSegments`] | UDP: the kernel's limit; others: work without bound (NET-HDR-11) |
 //! | any | `UDP_L4` of a family that is off (receive) | [`GsoFamily`] | one type, two features: the EtherType tells (NET-HDR-21) |
 //!
+//! On receive a frame is cut into segments instead ([`GsoNotNegotiated`], [`GsoFamily`]), unless
+//! it is UFO, or its headers are not those of its row: `engine/segment`.
+//!
 //! VLAN tags change none of this: they only move the headers, and offsets count from the frame's
 //! first byte. The EtherType behind them is not compared with a TCP type whose checksum fields are
 //! there: neither does the kernel, and the type alone says which driver may see it.

@@ -169,6 +169,20 @@ impl NetHdr {
         self.high = self.high & 0xffff | u32::from(count) << 16;
     }
 
+    /// The same for a part of the frame that was cut off: not to be segmented, its checksum as
+    /// partial as the frame's.
+    pub(crate) const fn without_gso(self) -> Self {
+        Self {
+            low: self.low & (0xffff << 48 | flags::NEEDS_CSUM as u64),
+            ..self
+        }
+    }
+
+    /// The same once nothing is left to be done.
+    pub(crate) const fn without_offloads(self) -> Self {
+        Self::plain(0, self.num_buffers())
+    }
+
     /// The base header on the wire.
     #[inline]
     pub const fn to_bytes(self) -> [u8; HDR_LEN] {

@@ -114,6 +114,16 @@ impl Packet {
         })
     }
 
+    /// Returns whether a frame that is to be cut into packets as `gso_type` can have these headers.
+    pub(crate) fn is_of_gso_type(&self, gso_type: u8) -> bool {
+        match gso_type & !gso::ECN {
+            gso::TCPV4 => self.tcp && self.family == Family::V4,
+            gso::TCPV6 => self.tcp && self.family == Family::V6,
+            gso::UDP_L4 => !self.tcp,
+            _ => false,
+        }
+    }
+
     /// Number of its transport protocol.
     pub(crate) fn protocol(&self) -> u8 {
         if self.tcp { TCP } else { UDP }

@@ -19,6 +19,7 @@ mod rx;
 mod rx_direct;
 mod rx_held;
 mod rx_limits;
+mod rx_segments;
 mod rx_settle;
 mod segments;
 mod split;

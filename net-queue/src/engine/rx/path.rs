@@ -11,6 +11,7 @@
 
 mod check;
 mod held;
+mod segments;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use crate::backend::{FrameBackend, RecvError};
 use crate::counters::QueueCounters;
 use crate::drop_cause::DropCause;
 use crate::engine::frame_filter::FrameFilter;
+use crate::engine::segment::Segmenter;
 use crate::engine::{Budget, Stop};
 use crate::header::{ETH_HDR_LEN, HDR_LEN, HDR_MAX, NetHdr, RxRules};
 use crate::memory::bounce_buffer::{BounceBuffer, COPYBREAK};
@@ -49,13 +51,9 @@ enum Held {
     Limited(Arrived),
     /// There are too few chains.
     Short(Arrived),
-}
-
-impl Held {
-    fn frame(self) -> Arrived {
-        let (Self::Limited(frame) | Self::Short(frame)) = self;
-        frame
-    }
+    /// The rest of a frame that is being cut; there are too few chains for its next segment if
+    /// `short`.
+    Segments { short: bool },
 }
 
 /// State of the supply of chains after a refill.
@@ -82,6 +80,10 @@ pub(super) struct RxPath {
     long_frames: u32,
     bounce: BounceBuffer,
     held: Option<Held>,
+    /// A frame that lies in the bounce buffer and is being cut; nothing is received meanwhile.
+    ///
+    /// Apart from what every frame needs, so that this stays together.
+    segmenter: Box<Option<Segmenter>>,
     /// Room, in bytes, that was posted when a frame had waited for more in vain; 0 once a longer
     /// one found room.
     given_up: usize,
@@ -105,6 +107,7 @@ impl RxPath {
             // One more, so that a frame that was cut shows.
             bounce: BounceBuffer::new(config.most() + 1),
             held: None,
+            segmenter: Box::new(None),
             given_up: 0,
             supply: Supply::Open,
             counters,
@@ -208,12 +211,16 @@ impl RxPath {
         R: Ring,
         B: FrameBackend + ?Sized,
     {
-        let frame = match self.held.take() {
-            Some(held) => held.frame(),
-            None => match self.receive(ring, backend, budget)? {
+        let frame = if self.held.is_none() {
+            match self.receive(ring, backend, budget)? {
                 Some(frame) => frame,
                 None => return Ok(None),
-            },
+            }
+        } else {
+            match self.take_held() {
+                Some(frame) => frame,
+                None => return self.next_segment(ring, filter, budget),
+            }
         };
         let stored = match self.check(frame, filter) {
             Ok(_)
@@ -228,7 +235,7 @@ impl RxPath {
         match stored {
             Ok(()) => Ok(Some(frame.len)),
             Err(cause) => {
-                self.drop_frame(frame, cause);
+                self.cut_or_drop(frame, cause);
                 Ok(None)
             }
         }
@@ -367,7 +374,7 @@ impl RxPath {
         Ok(())
     }
 
-    /// Gets chains for all of `frame`; false when there is no way to get enough of them.
+    /// Gets chains for all of a frame that has found too few.
     #[cold]
     fn make_room<R: Ring>(
         &mut self,
@@ -375,11 +382,26 @@ impl RxPath {
         frame: Arrived,
         budget: &mut Budget,
     ) -> Result<bool, Stop> {
-        if !self.config.merge {
-            return Ok(false);
-        }
         // So it is not lost if this stops here.
-        self.held = Some(Held::Short(frame));
+        let before = self.held.replace(Held::Short(frame));
+        let enough = self.room_for(ring, frame, budget)?;
+        self.held = before;
+        Ok(enough)
+    }
+
+    /// Gets chains for all of `frame`; false when there is no way to get enough of them.
+    ///
+    /// # Errors
+    /// There may be more later: the frame waits.
+    fn room_for<R: Ring>(
+        &mut self,
+        ring: &mut R,
+        frame: Arrived,
+        budget: &mut Budget,
+    ) -> Result<bool, Stop> {
+        if !self.config.merge {
+            return Ok(self.pool.writable_len() >= frame.len);
+        }
         self.fill_more(ring, frame.len, budget)?;
         let room = self.pool.writable_len();
         let enough = room >= frame.len;
@@ -389,7 +411,6 @@ impl RxPath {
         if !enough && self.supply == Supply::Open && may_post {
             return Err(Stop::Driver);
         }
-        self.held = None;
         if enough {
             self.given_up = 0;
         } else if self.supply == Supply::Blocked {

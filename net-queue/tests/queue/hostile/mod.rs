@@ -7,6 +7,7 @@ mod chains;
 mod control;
 mod foreign;
 mod frames;
+mod large_frames;
 mod memory_holes;
 mod overflow;
 mod racing;

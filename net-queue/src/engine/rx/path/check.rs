@@ -52,7 +52,7 @@ impl RxPath {
 
     /// Reads the header of a frame that was received directly back.
     #[inline(never)]
-    fn header_of(&self, frame: Arrived) -> Result<RawHdr, DropCause> {
+    pub(super) fn header_of(&self, frame: Arrived) -> Result<RawHdr, DropCause> {
         let mut base = [0; HDR_LEN];
         self.copy_out(frame, 0, &mut base)?;
         Ok(RawHdr::from(base))
@@ -98,7 +98,7 @@ impl RxPath {
     fn adapt(&mut self, frame: Arrived, raw: RawHdr, error: HdrError) -> Result<NetHdr, DropCause> {
         match error {
             HdrError::CsumNotNegotiated => self.complete_checksum(frame, &raw),
-            HdrError::GsoWithoutCsum => self.begin_checksum(frame, raw),
+            HdrError::GsoWithoutCsum => self.begin_checksum(frame, raw, self.rules),
             error => Err(error.into()),
         }
     }
@@ -106,7 +106,12 @@ impl RxPath {
     /// Makes the checksum of a frame partial that is to be segmented and was verified by somebody:
     /// a driver gets none of the former without `NEEDS_CSUM`. Its header as it is then.
     /// (NET-HDR-22, NET-HDR-23)
-    fn begin_checksum(&mut self, frame: Arrived, raw: RawHdr) -> Result<NetHdr, DropCause> {
+    pub(super) fn begin_checksum(
+        &mut self,
+        frame: Arrived,
+        raw: RawHdr,
+        rules: RxRules,
+    ) -> Result<NetHdr, DropCause> {
         let header = self.config.size.bytes();
         let frame_len = frame.len - header;
         let mut head = [0; HEADERS];
@@ -115,7 +120,7 @@ impl RxPath {
         let transport =
             Transport::of(head, frame_len, raw.gso_type()).ok_or(HdrError::GsoWithoutCsum)?;
         let raw = transport.make_partial(raw);
-        let checked = NetHdr::check_rx(&raw, frame_len as u32, self.rules)?;
+        let checked = NetHdr::check_rx(&raw, frame_len as u32, rules)?;
         self.copy_in(frame, header + transport.field(), &transport.pseudo)?;
         // It may be looked at again, if it has to wait.
         self.copy_in(frame, 0, raw.as_bytes())?;

@@ -18,6 +18,10 @@ impl RxPath {
     pub(in crate::engine::rx) fn missing(&self) -> Option<usize> {
         match self.held {
             Some(Held::Short(frame)) => Some(frame.len.saturating_sub(self.pool.writable_len())),
+            Some(Held::Segments { short: true }) => {
+                let len = self.config.size.bytes() + (*self.segmenter).as_ref()?.segment_len();
+                Some(len.saturating_sub(self.pool.writable_len()))
+            }
             _ => None,
         }
     }
@@ -28,7 +32,12 @@ impl RxPath {
             && let Some(held) = self.held.take()
         {
             self.given_up = self.pool.writable_len();
-            self.drop_frame(held.frame(), DropCause::NoRoom);
+            match held {
+                Held::Limited(frame) | Held::Short(frame) => {
+                    self.drop_frame(frame, DropCause::NoRoom);
+                }
+                Held::Segments { .. } => self.drop_segment(DropCause::NoRoom),
+            }
         }
     }
 
@@ -67,20 +76,23 @@ impl RxPath {
                     limit.force(now, bytes);
                     self.deliver(ring, frame.len);
                 }
-                Err(cause) => self.drop_frame(frame, cause),
+                Err(cause) => self.cut_or_drop(frame, cause),
             },
             Some(Held::Short(frame)) => self.drop_frame(frame, DropCause::Stopped),
-            None => {}
+            Some(Held::Segments { .. }) | None => {}
         }
+        let segments = self.drain_segments(ring, limit, filter, now);
+        (frames, bytes) = (frames + segments.0, bytes + segments.1);
         self.pool.give_back(ring);
         self.publish(ring, frames, bytes)
     }
 
     /// Implements [`RxEngine::discard_held`](super::super::RxEngine::discard_held).
     pub(in crate::engine::rx) fn discard_held<R: Ring>(&mut self, ring: &mut R) {
-        if let Some(held) = self.held.take() {
-            self.drop_frame(held.frame(), DropCause::Stopped);
+        if let Some(Held::Limited(frame) | Held::Short(frame)) = self.held.take() {
+            self.drop_frame(frame, DropCause::Stopped);
         }
+        self.drop_segments(DropCause::Stopped);
         self.pool.give_back(ring);
     }
 }
