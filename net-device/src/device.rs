@@ -13,6 +13,7 @@ use crate::handle::DeviceHandle;
 use crate::lifecycle::{Lifecycle, StateError};
 use crate::log_limit::LogLimit;
 use crate::port::HostInterface;
+use crate::port::link::OpenLink;
 use crate::shared::config_space::ConfigSpace;
 use crate::shared::control_budget::ControlBudget;
 use crate::shared::device_status::DeviceStatus;
@@ -30,6 +31,7 @@ mod memory_map;
 mod migration;
 mod mtu;
 mod pause;
+mod reopen;
 mod states;
 mod threads;
 
@@ -61,6 +63,8 @@ pub struct NetDevice {
     driver_mtu: Option<u16>,
     /// Budgets that it shares with others.
     limit_groups: LimitGroups,
+    /// Way to replace ports that are gone.
+    open_link: Option<OpenLink>,
     state: State,
 }
 
@@ -266,7 +270,9 @@ impl VirtioDevice for NetDevice {
             return Err(ActivateError::NeedsReset);
         }
         let interrupt = activation.interrupt.clone();
-        let activated = self.try_activate(activation);
+        let activated = self
+            .reopen_for_driver()
+            .and_then(|()| self.try_activate(activation));
         match &activated {
             Ok(()) => self.status.events().emit(&DeviceEvent::Activated),
             // The VMM puts the guest together, and may try again; no driver waits for an answer.
@@ -284,6 +290,9 @@ impl VirtioDevice for NetDevice {
         // A reset does not bring a lost worker back.
         if self.lifecycle() != Lifecycle::Failed {
             self.status.clear();
+        }
+        if self.open_link.is_some() {
+            self.reopen_or_log();
         }
         self.follow_mtu();
         self.status.events().emit(&DeviceEvent::Reset);

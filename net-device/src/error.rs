@@ -6,7 +6,7 @@ use net_queue::RamError;
 use net_queue::ring::RingError;
 
 use crate::config::ConfigError;
-use crate::features::FeatureError;
+use crate::features::{FeatureError, Features};
 pub use crate::lifecycle::StateError;
 use crate::seccomp::SeccompError;
 
@@ -132,6 +132,12 @@ pub enum ActivateError {
     /// memory.
     #[error("addresses are to be translated, and no access platform was set")]
     NoPlatform,
+    /// A port was gone, and cannot be opened again.
+    #[error(transparent)]
+    Reopen(#[from] ReopenError),
+    /// The link was opened again since the driver accepted these features, and does not have them.
+    #[error("the link that was opened again does not have {0}")]
+    OtherLink(Features),
     /// Fewer than one pair of queues.
     #[error("at least one receive and one transmit queue are needed")]
     Queues,
@@ -144,6 +150,18 @@ pub enum ActivateError {
     /// A worker cannot be let run.
     #[error(transparent)]
     Worker(#[from] WorkerError),
+}
+
+/// Error of [`reopen_lost_ports`](crate::NetDevice::reopen_lost_ports).
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum ReopenError {
+    /// The device was not told how.
+    #[error("a port is gone, and there is no way to open it again")]
+    Unknown,
+    /// The link cannot be had.
+    #[error("a port is gone")]
+    Open(#[from] NewError),
 }
 
 /// Error of [`start_queue`](crate::NetDevice::start_queue).

@@ -89,6 +89,13 @@ impl DeviceHandle {
         self.dirty_switch.is_on()
     }
 
+    /// Returns whether a port of the device was found to be gone, see
+    /// [`NetDevice::is_port_lost`](crate::NetDevice::is_port_lost).
+    #[must_use]
+    pub fn is_port_lost(&self) -> bool {
+        self.status.is_port_lost()
+    }
+
     /// Counters by queue.
     #[must_use]
     pub fn stats(&self) -> DeviceStats {

@@ -62,8 +62,8 @@ pub use clock::now_ns;
 pub use config::{Coalesce, GsoTrust, LimitScope, MacAddr, NetConfig, TapConfig};
 pub use device::{NetDevice, NetDeviceBuilder};
 pub use error::{
-    ActivateError, DeviceFailed, LimitError, MemoryChangeError, NewError, QueueError, ResumeError,
-    StartQueueError, StopQueueError, WorkerError,
+    ActivateError, DeviceFailed, LimitError, MemoryChangeError, NewError, QueueError, ReopenError,
+    ResumeError, StartQueueError, StopQueueError, WorkerError,
 };
 pub use events::{DeviceEvent, Observer};
 pub use features::{FeatureError, FeatureWords, Features};

@@ -7,9 +7,11 @@ use net_queue::{FrameBackend, Offloads};
 use crate::config::MacAddr;
 
 mod gso;
+pub(crate) mod link;
 mod tap;
 
 pub use gso::GsoPolicy;
+pub use link::Link;
 pub use tap::{TapBackend, tap_port};
 
 /// Steers a backend's link from another thread than the one that moves its frames.

@@ -121,6 +121,7 @@ impl Shared {
 
     /// The port of `pair` is lost: its device fails, and shows a link that is down.
     pub(crate) fn port_died(&self, pair: usize, error: &std::io::Error) {
+        self.status.lose_port();
         let what = format!("network port of pair {pair} is gone: {error}");
         let was_up = self.space.is_link_up();
         let changed = self.space.lose_link();

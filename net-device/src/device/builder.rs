@@ -3,9 +3,9 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use net_queue::{AccessPlatform, Caps, DirtySwitch, FrameBackend, Offloads};
+use net_queue::{AccessPlatform, DirtySwitch, FrameBackend};
 use rate_limiter::Group;
-use tap::{Tap, TapOptions};
+use tap::Tap;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::NetDevice;
@@ -13,11 +13,12 @@ use super::limit_groups::LimitGroups;
 use super::states::State;
 use crate::active::DetachedResources;
 use crate::active::threads::WorkerThreads;
-use crate::config::{MIN_MTU, MacAddr, NetConfig, TapConfig};
+use crate::config::{MIN_MTU, NetConfig, TapConfig};
 use crate::error::NewError;
 use crate::events::{Events, Observer};
 use crate::features::Features;
-use crate::port::{GsoPolicy, HostInterface, Port, tap_port};
+use crate::port::link::{OpenLink, common_caps};
+use crate::port::{HostInterface, Link, Port};
 use crate::shared::config_space::ConfigSpace;
 use crate::shared::control_budget::ControlBudget;
 use crate::shared::device_status::DeviceStatus;
@@ -55,6 +56,7 @@ pub struct NetDeviceBuilder<'a> {
     platform: Option<Arc<dyn AccessPlatform>>,
     threads: WorkerThreads,
     early_threads: bool,
+    open_link: Option<OpenLink>,
 }
 
 impl std::fmt::Debug for NetDeviceBuilder<'_> {
@@ -77,6 +79,7 @@ impl NetDevice {
             limit_groups: LimitGroups::default(),
             platform: None,
             early_threads: false,
+            open_link: None,
         }
     }
 
@@ -143,6 +146,31 @@ impl<'a> NetDeviceBuilder<'a> {
         self
     }
 
+    /// Way to open the link again once a port of it is gone, as that of a tap that was deleted; it
+    /// is told which interface the link had. A reset and an activation look for lost ports then,
+    /// and so does [`NetDevice::reopen_lost_ports`]. Decorators of the builder are not applied
+    /// again: see [`Link::map`].
+    ///
+    /// ```no_run
+    /// # use net_device::{NetConfig, NetDevice, TapConfig, port::Link};
+    /// # let (config, tap) = (NetConfig::default(), TapConfig::default());
+    /// let (again, name) = (config.clone(), tap.name.clone());
+    /// let device = NetDevice::builder(config)
+    ///     .reopen_with(move |lost| {
+    ///         let name = lost.map(|lost| lost.name.clone()).or(name.clone());
+    ///         Link::on_tap(&again, &TapConfig { name, ..TapConfig::default() })
+    ///     })
+    ///     .build_on_tap(&tap)?;
+    /// # Ok::<(), net_device::NewError>(())
+    /// ```
+    pub fn reopen_with(
+        mut self,
+        open: impl FnMut(Option<&HostInterface>) -> Result<Link, NewError> + Send + 'static,
+    ) -> Self {
+        self.open_link = Some(Box::new(open));
+        self
+    }
+
     /// Translation of the driver's addresses. It can be set later as well, for the next activation.
     pub fn access_platform(mut self, platform: Arc<dyn AccessPlatform>) -> Self {
         self.platform = Some(platform);
@@ -185,23 +213,9 @@ impl<'a> NetDeviceBuilder<'a> {
     /// # Errors
     /// The configuration is unusable, or the tap cannot be opened as asked.
     pub fn build_on_tap(self, tap: &TapConfig) -> Result<NetDevice, NewError> {
-        let config = &self.config;
-        config.validate()?;
-        let mut options = TapOptions::new(tap.name.as_deref().unwrap_or("vmtap%d"));
-        options = options.queues(usize::from(config.queue_pairs)).up();
-        if let Some(mac) = tap.host_mac {
-            options = options.mac(mac.bytes());
-        }
-        if let Some(mtu) = config.mtu {
-            options = options.mtu(mtu);
-        }
-        if let Some(cidr) = tap.ipv4 {
-            options = options.ipv4(cidr.address(), cidr.prefix());
-        }
-        if let Some(cidr) = tap.ipv6 {
-            options = options.ipv6(cidr.address(), cidr.prefix());
-        }
-        self.build_on_taps(options.open()?)
+        self.config.validate()?;
+        let link = Link::on_tap(&self.config, tap)?;
+        self.build_on_link(link)
     }
 
     /// Makes a device on taps that are open, one queue of one interface for each pair.
@@ -209,21 +223,13 @@ impl<'a> NetDeviceBuilder<'a> {
     /// # Errors
     /// The configuration is unusable, or the number of taps is not the number of pairs.
     pub fn build_on_taps(self, taps: Vec<Tap>) -> Result<NetDevice, NewError> {
-        let multi_queue = taps.len() > 1;
-        let host = taps.first().and_then(|tap| {
-            let mac = MacAddr::from(tap.mac().ok()?);
-            Some(HostInterface {
-                name: tap.name().ok()?,
-                mac,
-            })
-        });
-        let gso = GsoPolicy::of_this_kernel(self.config.gso);
-        let ports = taps
-            .into_iter()
-            .map(|tap| tap_port(tap, multi_queue, gso))
-            .collect::<Result<_, _>>()?;
-        let mut device = self.build_on_ports(ports)?;
-        device.host = host;
+        let link = Link::on_taps(&self.config, taps)?;
+        self.build_on_link(link)
+    }
+
+    fn build_on_link(self, link: Link) -> Result<NetDevice, NewError> {
+        let mut device = self.build_on_ports(link.ports)?;
+        device.host = link.host;
         Ok(device)
     }
 
@@ -280,6 +286,7 @@ impl<'a> NetDeviceBuilder<'a> {
             host: None,
             driver_mtu: None,
             limit_groups: self.limit_groups,
+            open_link: self.open_link,
             acked: Features::empty(),
             state: State::Inactive(detached),
             offered,
@@ -319,25 +326,4 @@ impl<'a> NetDeviceBuilder<'a> {
             threads,
         })
     }
-}
-
-/// Capabilities that all ports have; the smallest MTU.
-fn common_caps(ports: &[Port]) -> Caps {
-    let all = Caps {
-        tx: Offloads::all(),
-        rx: Offloads::all(),
-        coalesce: Offloads::all(),
-        mtu: None,
-        multi_queue: true,
-    };
-    ports
-        .iter()
-        .map(|port| port.backend.caps())
-        .fold(all, |all, one| Caps {
-            tx: all.tx & one.tx,
-            rx: all.rx & one.rx,
-            coalesce: all.coalesce & one.coalesce,
-            mtu: all.mtu.into_iter().chain(one.mtu).min(),
-            multi_queue: all.multi_queue && one.multi_queue,
-        })
 }

@@ -141,6 +141,11 @@ impl ConfigSpace {
         self.change(|fields| fields.status.remove(LinkStatus::LINK_UP))
     }
 
+    /// Shows the link as the VMM has set it last: there is a port again.
+    pub(crate) fn regain_link(&self) -> bool {
+        self.change(|fields| fields.status.set(LinkStatus::LINK_UP, fields.passes))
+    }
+
     /// Tells another MTU, or none where it is not offered. Not while a driver has negotiated it
     /// (NET-CFG-07).
     pub(crate) fn set_mtu(&self, mtu: Option<u16>) -> bool {

@@ -12,6 +12,8 @@ use crate::events::{DeviceEvent, Events};
 pub(crate) struct DeviceStatus {
     events: Arc<Events>,
     needs_reset: AtomicBool,
+    /// A port is gone, over all resets until there is another one.
+    port_lost: AtomicBool,
     /// Cause of the failure; changes under this lock together with `needs_reset`.
     reason: Mutex<Option<Arc<str>>>,
     exit_event: Option<EventFd>,
@@ -23,6 +25,7 @@ impl DeviceStatus {
         Self {
             events,
             needs_reset: AtomicBool::default(),
+            port_lost: AtomicBool::default(),
             reason: Mutex::default(),
             exit_event,
         }
@@ -62,6 +65,20 @@ impl DeviceStatus {
 
     pub(crate) fn needs_reset(&self) -> bool {
         self.needs_reset.load(Ordering::Acquire)
+    }
+
+    /// A port is gone. Returns whether all were there until now.
+    pub(crate) fn lose_port(&self) -> bool {
+        !self.port_lost.swap(true, Ordering::Release)
+    }
+
+    /// All ports are there again.
+    pub(crate) fn regain_port(&self) {
+        self.port_lost.store(false, Ordering::Release);
+    }
+
+    pub(crate) fn is_port_lost(&self) -> bool {
+        self.port_lost.load(Ordering::Acquire)
     }
 
     /// As it was saved; nobody is told.

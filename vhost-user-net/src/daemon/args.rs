@@ -23,6 +23,7 @@ use crate::daemon::log_format::LogFormat;
 use crate::daemon::log_text::chain;
 use crate::daemon::metrics_socket::MetricsAddress;
 use crate::daemon::rate_limits::Limits;
+use crate::daemon::serve::LostPort;
 use crate::protocol::wire::MAX_RINGS;
 
 #[cfg(test)]
@@ -278,6 +279,11 @@ pub struct ServeArgs {
     /// Largest ring that a front-end may choose
     #[arg(long, value_name = "N", default_value_t = 32768)]
     pub queue_size: u16,
+
+    /// When the tap was deleted: open it again by its name as the guest resets its device, and for
+    /// the next front-end; or end with status 4
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
+    pub lost_port: LostPort,
 
     /// Microseconds to look for more frames before sleeping, up to 1000: spends a CPU's time on a
     /// shorter latency

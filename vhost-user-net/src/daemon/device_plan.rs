@@ -6,15 +6,17 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use net_device::net_queue::FrameBackend;
 use net_device::net_queue::capture::Capture;
-use net_device::{NetConfig, NetDevice, NetDeviceBuilder};
+use net_device::port::Link;
+use net_device::{HostInterface, NetConfig, NetDevice, NetDeviceBuilder, NewError};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::daemon::args::{DeviceError, ServeArgs};
 use crate::daemon::capture::PcapFile;
 use crate::daemon::control_socket::ControlSocket;
 use crate::daemon::groups::{self, GroupError, Shared};
-use crate::daemon::serve::{ServeError, Source};
+use crate::daemon::serve::{LostPort, ServeError, Source};
 use crate::sys;
 
 /// Reasons to refuse a command line.
@@ -111,16 +113,43 @@ impl DevicePlan<'_> {
         if let Some(group) = &self.group {
             device = group.with(device);
         }
+        let mut pcap = None;
         if let Some(path) = &self.args.pcap {
-            let pcap = PcapFile::create(path).map_err(|source| OpenError::Capture {
+            let file = PcapFile::create(path).map_err(|source| OpenError::Capture {
                 path: path.clone(),
                 source,
             })?;
-            device = device
-                .decorate_backends(move |_, backend| Box::new(Capture::new(backend, pcap.clone())));
+            let frames = file.clone();
+            let decorate = move |_, backend| capture(backend, &frames);
+            device = device.decorate_backends(decorate);
+            pcap = Some(file);
+        }
+        if self.args.lost_port == LostPort::Reopen && self.args.tap_fd.is_empty() {
+            device = device.reopen_with(self.tap_again(pcap));
         }
         open(self.args, device)
     }
+
+    /// Opens the tap again, after the kernel completed its name.
+    fn tap_again(
+        &self,
+        pcap: Option<PcapFile>,
+    ) -> impl FnMut(Option<&HostInterface>) -> Result<Link, NewError> + use<> {
+        let (config, mut tap) = (self.config.clone(), self.args.tap());
+        move |lost| {
+            tap.name = lost.map(|lost| lost.name.clone()).or(tap.name.take());
+            let link = Link::on_tap(&config, &tap)?;
+            Ok(match &pcap {
+                Some(pcap) => link.map(|_, backend| capture(backend, pcap)),
+                None => link,
+            })
+        }
+    }
+}
+
+/// Writes the frames of `backend` to a file as well.
+fn capture(backend: Box<dyn FrameBackend>, file: &PcapFile) -> Box<dyn FrameBackend> {
+    Box::new(Capture::new(backend, file.clone()))
 }
 
 fn open(args: &ServeArgs, device: NetDeviceBuilder<'_>) -> Result<NetDevice, Box<dyn Error>> {

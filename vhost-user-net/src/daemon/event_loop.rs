@@ -20,6 +20,8 @@ pub(crate) enum Stop {
     Terminated,
     /// A worker of a device died.
     WorkerLost,
+    /// The device's tap is gone.
+    PortLost,
     /// The wait failed.
     System(io::Error),
 }

@@ -6,6 +6,7 @@
 //! | 1 | something that an option names cannot be had: a path, a tap, a descriptor | helps once the host is different |
 //! | 2 | the options make no sense | does not help |
 //! | 3 | it served and cannot go on: a worker died | helps |
+//! | 4 | a tap was deleted, with `--lost-port exit` | helps once there is one |
 
 use std::error::Error;
 
@@ -20,12 +21,15 @@ pub const UNAVAILABLE: u8 = 1;
 pub const USAGE: u8 = 2;
 /// Status after a loss that a new process does not have.
 pub const LOST: u8 = 3;
+/// Status after a tap was deleted.
+pub const PORT_LOST: u8 = 4;
 
 /// Status after `error`.
 #[must_use]
 pub fn of(error: &(dyn Error + 'static)) -> u8 {
     match error.downcast_ref() {
         Some(ServeError::WorkerLost) => LOST,
+        Some(ServeError::PortLost) => PORT_LOST,
         _ => UNAVAILABLE,
     }
 }

@@ -204,7 +204,7 @@ fn for_each_queue(
 
 fn states(page: &mut Page, devices: &[Reported]) {
     type State = (&'static str, Kind, &'static str, fn(&Reported) -> u64);
-    let states: [State; 4] = [
+    let states: [State; 5] = [
         (
             "link_up",
             Kind::Gauge,
@@ -216,6 +216,12 @@ fn states(page: &mut Page, devices: &[Reported]) {
             Kind::Gauge,
             "Whether the device has failed and waits for the driver to reset it.",
             |it| it.device.needs_reset().into(),
+        ),
+        (
+            "port_lost",
+            Kind::Gauge,
+            "Whether the tap was found to be gone.",
+            |it| it.device.is_port_lost().into(),
         ),
         (
             "front_end_connected",

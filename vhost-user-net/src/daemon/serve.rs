@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
 use net_device::log_limit::LogLimit;
 use net_device::{NetDevice, VirtioDevice, log_limited};
 use vhost::vhost_user::message::FrontendReq;
@@ -56,6 +57,9 @@ pub enum ServeError {
     /// A worker of a device died; a new process has a new device.
     #[error("a worker of a device died; start the daemon again")]
     WorkerLost,
+    /// The tap of a device was deleted, and that is to end the daemon.
+    #[error("the tap of a device is gone; start the daemon again once there is one")]
+    PortLost,
     /// Waiting, accepting or the like failed.
     #[error("cannot wait for front-ends")]
     System(#[from] io::Error),
@@ -115,6 +119,7 @@ impl From<Stop> for ServeError {
         match stop {
             Stop::Terminated => Self::Terminated,
             Stop::WorkerLost => Self::WorkerLost,
+            Stop::PortLost => Self::PortLost,
             Stop::System(error) => Self::System(error),
         }
     }
@@ -127,6 +132,16 @@ enum End {
     Closed,
     /// There was none, for want of what the next front-end would lack as well.
     Short,
+}
+
+/// Answer to a tap that was deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LostPort {
+    /// It is opened again when the driver resets the device, and for the next front-end.
+    #[default]
+    Reopen,
+    /// The daemon ends, for its supervisor to start it again.
+    Exit,
 }
 
 /// Place where messages are received.
@@ -144,6 +159,7 @@ pub struct Server<'a> {
     device: &'a mut NetDevice,
     events: EventLoop<'a>,
     receiving: Receiving,
+    lost_port: LostPort,
     /// The device's name in messages.
     name: String,
     /// For those that a front-end can cause.
@@ -165,6 +181,7 @@ impl<'a> Server<'a> {
             device,
             events: EventLoop::new(termination, worker_lost),
             receiving: Receiving::Here,
+            lost_port: LostPort::default(),
         }
     }
 
@@ -181,6 +198,13 @@ impl<'a> Server<'a> {
     #[must_use]
     pub fn with_receivers(mut self) -> Self {
         self.receiving = Receiving::Apart;
+        self
+    }
+
+    /// The same daemon, with another answer to a tap that was deleted.
+    #[must_use]
+    pub fn on_lost_port(mut self, answer: LostPort) -> Self {
+        self.lost_port = answer;
         self
     }
 
@@ -286,6 +310,14 @@ impl<'a> Server<'a> {
             );
             return Ok(End::Closed);
         }
+        if let Err(error) = self.device.reopen_lost_ports() {
+            if self.lost_port == LostPort::Exit {
+                return Err(ServeError::PortLost);
+            }
+            let why = chain(&error);
+            log_limited!(self.log, Warn, "{name}: a front-end is refused: {why}");
+            return Ok(End::Closed);
+        }
         let mut receiver = None;
         let begun = self.receiving.begin(socket, &mut receiver).and_then(|it| {
             let sockets = it.has_name();
@@ -294,7 +326,8 @@ impl<'a> Server<'a> {
         let end = match begun {
             // The device lets go of the front-end's memory before the connection is shut.
             Ok((mut connection, mut session)) => {
-                exchange(&mut self.events, name, &mut connection, &mut session)
+                let (events, lost_port) = (&mut self.events, self.lost_port);
+                exchange(events, name, lost_port, &mut connection, &mut session)
             }
             Err(error) => {
                 let why = chain(&error);
@@ -333,6 +366,7 @@ impl Receiving {
 fn exchange(
     events: &mut EventLoop<'_>,
     name: &str,
+    lost_port: LostPort,
     connection: &mut Connection,
     session: &mut Session<'_>,
 ) -> Result<End, Stop> {
@@ -349,6 +383,9 @@ fn exchange(
         let [changed, ready] = events.wait(own, deadline.map(sys::ms_until), session.device())?;
         if changed && let Err(error) = session.config_changed() {
             return Ok(ended(&log, name, &error));
+        }
+        if changed && lost_port == LostPort::Exit && session.device().is_port_lost() {
+            return Err(Stop::PortLost);
         }
         if !ready && deadline.is_none_or(|deadline| Instant::now() < deadline) {
             continue;

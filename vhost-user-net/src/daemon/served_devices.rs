@@ -22,7 +22,7 @@ use crate::daemon::log_format::announce;
 use crate::daemon::log_text::name_of;
 use crate::daemon::metrics::{FrontEnds, Reported};
 use crate::daemon::metrics_socket::MetricsSocket;
-use crate::daemon::serve::{ServeError, Server, Source};
+use crate::daemon::serve::{LostPort, ServeError, Server, Source};
 use crate::protocol::interrupts::signal;
 use crate::sys::{self, Termination};
 
@@ -65,6 +65,7 @@ pub fn run(plans: &[DevicePlan<'_>]) -> Result<(), Box<dyn Error>> {
             source,
             control,
             receivers: true,
+            lost_port: plan.args.lost_port,
             front_ends: Arc::default(),
             metrics: None,
         });
@@ -120,6 +121,7 @@ struct ServedDevice {
     control: Option<ControlSocket>,
     /// Each front-end's messages are received in a process of their own.
     receivers: bool,
+    lost_port: LostPort,
     front_ends: Arc<FrontEnds>,
     /// Of all devices.
     metrics: Option<MetricsSocket>,
@@ -133,7 +135,8 @@ impl ServedDevice {
         let mut server = Server::new(&mut self.device, termination, lost)
             .with_control(self.control)
             .with_metrics(self.metrics)
-            .counting(self.front_ends);
+            .counting(self.front_ends)
+            .on_lost_port(self.lost_port);
         if self.receivers {
             server = server.with_receivers();
         }

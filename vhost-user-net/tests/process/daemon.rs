@@ -97,6 +97,11 @@ impl Daemon {
         run("kill", &["-s", name, &self.id().to_string()]);
     }
 
+    /// Runs `ip` in its namespaces, see [`ip_in`].
+    pub(crate) fn ip(&self, commands: &str) {
+        ip_in(self.id(), commands);
+    }
+
     /// Waits for a line with `text`, and returns it.
     pub(crate) fn log_with(&mut self, text: &str) -> String {
         loop {
@@ -164,6 +169,17 @@ impl Daemon {
     pub(crate) fn allow_files(&self, soft: u64) {
         let pid = self.id().to_string();
         run("prlimit", &["--pid", &pid, &format!("--nofile={soft}:")]);
+    }
+}
+
+/// Runs `ip` with each of the commands, which semicolons separate, in the namespaces of a process.
+pub(crate) fn ip_in(process: u32, commands: &str) {
+    let target = process.to_string();
+    let enter = ["--user", "--net", "--preserve-credentials", "ip"];
+    for command in commands.split(';') {
+        let words: Vec<_> = command.split_whitespace().collect();
+        let target = ["--target", &target];
+        run("nsenter", &[&target, &enter[..], &words[..]].concat());
     }
 }
 

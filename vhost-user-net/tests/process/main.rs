@@ -4,6 +4,8 @@
 mod blocking_calls;
 mod daemon;
 mod fuse;
+mod guest;
+mod lost_port;
 mod service;
 
 use std::fs;

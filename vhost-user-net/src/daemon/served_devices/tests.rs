@@ -25,6 +25,7 @@ impl PortControl for NoControl {
 fn device(source: Source) -> ServedDevice {
     let port = Port::new(Box::new(Wire::new().0), Box::new(NoControl));
     ServedDevice {
+        lost_port: LostPort::default(),
         device: NetDevice::from_ports(NetConfig::default(), vec![port]).unwrap(),
         source,
         control: None,

@@ -1,0 +1,153 @@
+//! A front-end with a guest that sends frames.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::Instant;
+
+use vhost::vhost_user::message::VhostUserHeaderFlag;
+use vhost::vhost_user::{Frontend, VhostUserFrontend};
+use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
+use vmm_sys_util::eventfd::EventFd;
+use vmm_sys_util::sock_ctrl_msg::ScmSocket;
+
+use crate::daemon::{Daemon, LIMIT};
+use crate::{SET_VRING_CALL, connect, message};
+
+const MEMORY: u64 = 1 << 20;
+/// Address of the memory in the front-end.
+const USER: u64 = 0x7f00_0000_0000;
+/// Places in the memory.
+const DESC: u64 = 0;
+const AVAIL: u64 = 0x1000;
+const USED: u64 = 0x2000;
+const FRAME: u64 = 0x3000;
+/// Bytes of a frame and its header.
+const LEN: u32 = 72;
+/// The transmit ring.
+pub(crate) const TX: usize = 1;
+const VERSION_1: u64 = 1 << 32;
+const PROTOCOL_FEATURES: u64 = 1 << 30;
+
+/// A guest that has one frame, which it sends again and again.
+pub(crate) struct Guest {
+    pub(crate) front_end: Frontend,
+    socket: UnixStream,
+    memory: File,
+    kick: EventFd,
+    sent: u16,
+}
+
+impl Guest {
+    /// One whose front-end has negotiated and shared its memory.
+    pub(crate) fn connect(daemon: &Daemon) -> Self {
+        let memory = tempfile::tempfile_in("/dev/shm").unwrap();
+        memory.set_len(MEMORY).unwrap();
+        memory.write_all_at(&FRAME.to_le_bytes(), DESC).unwrap();
+        memory.write_all_at(&LEN.to_le_bytes(), DESC + 8).unwrap();
+        let socket = connect(daemon);
+        let mut front_end = Frontend::from_stream(socket.try_clone().unwrap(), 3);
+        front_end.set_owner().unwrap();
+        front_end.get_features().unwrap();
+        let protocol = front_end.get_protocol_features().unwrap();
+        front_end.set_protocol_features(protocol).unwrap();
+        front_end.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
+        let region = VhostUserMemoryRegionInfo {
+            guest_phys_addr: 0,
+            memory_size: MEMORY,
+            userspace_addr: USER,
+            mmap_offset: 0,
+            mmap_handle: memory.as_raw_fd(),
+        };
+        front_end.set_mem_table(&[region]).unwrap();
+        Self {
+            front_end,
+            socket,
+            memory,
+            kick: EventFd::new(0).unwrap(),
+            sent: 0,
+        }
+    }
+
+    /// One whose transmit ring runs.
+    pub(crate) fn start(daemon: &Daemon) -> Self {
+        let mut guest = Self::connect(daemon);
+        guest.set_up();
+        guest.enable();
+        guest
+    }
+
+    /// Tells of the ring, which begins anew.
+    pub(crate) fn set_up(&mut self) {
+        self.memory.write_all_at(&[0; 4], AVAIL).unwrap();
+        self.memory.write_all_at(&[0; 4], USED).unwrap();
+        self.sent = 0;
+        let front_end = &mut self.front_end;
+        front_end
+            .set_features(VERSION_1 | PROTOCOL_FEATURES)
+            .unwrap();
+        front_end.set_vring_num(TX, 8).unwrap();
+        front_end.set_vring_base(TX, 0).unwrap();
+        let addrs = VringConfigData {
+            queue_max_size: 8,
+            queue_size: 8,
+            flags: 0,
+            desc_table_addr: USER + DESC,
+            used_ring_addr: USER + USED,
+            avail_ring_addr: USER + AVAIL,
+            log_addr: None,
+        };
+        front_end.set_vring_addr(TX, &addrs).unwrap();
+        front_end.set_vring_kick(TX, &self.kick).unwrap();
+    }
+
+    pub(crate) fn enable(&mut self) {
+        self.front_end.set_vring_enable(TX, true).unwrap();
+    }
+
+    /// Passes a descriptor to be interrupted through.
+    pub(crate) fn set_call(&mut self, call: &File) {
+        let bytes = message(SET_VRING_CALL, &(TX as u64).to_ne_bytes());
+        self.socket
+            .send_with_fd(&bytes[..], call.as_raw_fd())
+            .unwrap();
+        assert_eq!(self.front_end.get_queue_num().unwrap(), 3);
+    }
+
+    /// Makes the frame available once more.
+    pub(crate) fn post(&mut self) {
+        self.sent = self.sent.wrapping_add(1);
+        // All entries name the first descriptor.
+        self.memory
+            .write_all_at(&self.sent.to_le_bytes(), AVAIL + 2)
+            .unwrap();
+    }
+
+    pub(crate) fn kick(&self) {
+        self.kick.write(1).unwrap();
+    }
+
+    /// Frames that came back.
+    pub(crate) fn used(&self) -> u16 {
+        let mut used = [0; 2];
+        self.memory.read_exact_at(&mut used, USED + 2).unwrap();
+        u16::from_le_bytes(used)
+    }
+
+    /// Sends the frame and waits until it comes back, or until `ended` says that it never will.
+    pub(crate) fn send_unless(&mut self, ended: impl Fn() -> bool) {
+        self.post();
+        self.kick();
+        let deadline = Instant::now() + LIMIT;
+        while self.used() != self.sent && !ended() {
+            assert!(Instant::now() < deadline, "frame {} is stuck", self.sent);
+            thread::yield_now();
+        }
+    }
+
+    pub(crate) fn send(&mut self) {
+        self.send_unless(|| false);
+    }
+}
