@@ -45,6 +45,11 @@ use crate::ring::{Chain, Ring};
 const GROUPS: usize = 8;
 /// Frames after which a group that took none of them makes room for another flow's.
 const IDLE: u64 = 4 * GROUPS as u64;
+/// Frames in a row that joined no group after which traffic counts as such that cannot be merged,
+/// and frames that are not looked at then, before as many are tried again: looking costs a tenth
+/// of what sending a short frame does.
+const TRIED: u32 = 8 * GROUPS as u32;
+const PASSED_OVER: u32 = 7 * TRIED;
 
 /// Kinds of groups that there are.
 pub(super) const KINDS: Offloads = Offloads::TSO4
@@ -79,7 +84,9 @@ pub(super) struct Coalescer {
     /// Number of frames that were looked at.
     now: u64,
     /// That number when each group took its last frame.
-    grown: [u64; GROUPS],
+    last_grown: [u64; GROUPS],
+    /// Frames since the last that joined a group, those not looked at included.
+    misses: u32,
     pending: Pending,
 }
 
@@ -95,7 +102,8 @@ impl Coalescer {
             open: 0,
             last_ticket: SENT,
             now: 0,
-            grown: [0; GROUPS],
+            last_grown: [0; GROUPS],
+            misses: 0,
             pending: Pending::new(),
         }
     }
@@ -104,6 +112,31 @@ impl Coalescer {
     #[inline]
     pub(super) fn is_idle(&self) -> bool {
         self.open == 0
+    }
+
+    /// Returns whether the next frame is not worth a look, since none of the last could be merged;
+    /// no group is open then.
+    ///
+    /// # Errors
+    /// A group that has to leave before it cannot.
+    #[inline]
+    pub(super) fn passes_over<B, L>(
+        &mut self,
+        out: &mut Outlet<'_, B, L>,
+    ) -> Result<bool, SendError>
+    where
+        B: FrameBackend + ?Sized,
+        L: Limit + ?Sized,
+    {
+        if self.misses < TRIED {
+            return Ok(false);
+        }
+        self.send_all(GroupEnd::Evicted, out)?;
+        self.misses += 1;
+        if self.misses == TRIED + PASSED_OVER {
+            self.misses = 0;
+        }
+        Ok(true)
     }
 
     /// Kinds of groups that the backend refused since the last call, although it takes the frames.
@@ -131,6 +164,7 @@ impl Coalescer {
         L: Limit + ?Sized,
     {
         self.now += 1;
+        self.misses += 1;
         let (header_len, header) = header;
         let frame = &staged[header_len..len];
         let Some(candidate) = Candidate::of(frame, header, self.on) else {
@@ -144,8 +178,8 @@ impl Coalescer {
                 Joined::No
             };
             match joined {
-                Joined::Open => return Ok(Some(self.held(slot, None))),
-                Joined::Complete(end) => return Ok(Some(self.held(slot, Some(end)))),
+                Joined::Open => return Ok(Some(self.grown(slot, None))),
+                Joined::Complete(end) => return Ok(Some(self.grown(slot, Some(end)))),
                 Joined::No => self.send(slot, GroupEnd::Order, out)?,
             }
         }
@@ -217,7 +251,24 @@ impl Coalescer {
     ///
     /// # Errors
     /// One of them cannot leave; it stays, and so do those after it.
+    #[inline]
     pub(super) fn send_all<B, L>(
+        &mut self,
+        end: GroupEnd,
+        out: &mut Outlet<'_, B, L>,
+    ) -> Result<(), SendError>
+    where
+        B: FrameBackend + ?Sized,
+        L: Limit + ?Sized,
+    {
+        if self.is_idle() {
+            return Ok(());
+        }
+        self.send_open(end, out)
+    }
+
+    #[inline(never)]
+    fn send_open<B, L>(
         &mut self,
         end: GroupEnd,
         out: &mut Outlet<'_, B, L>,
@@ -285,8 +336,13 @@ impl Coalescer {
         (0..GROUPS).find(|slot| self.flows[*slot] == flow && self.tickets[*slot] != SENT)
     }
 
+    fn grown(&mut self, slot: usize, complete: Option<GroupEnd>) -> Held {
+        self.misses = 0;
+        self.held(slot, complete)
+    }
+
     fn held(&mut self, slot: usize, complete: Option<GroupEnd>) -> Held {
-        self.grown[slot] = self.now;
+        self.last_grown[slot] = self.now;
         Held {
             slot,
             ticket: self.tickets[slot],
@@ -306,10 +362,10 @@ impl Coalescer {
         if self.open < GROUPS {
             return Ok(self.tickets.iter().position(|ticket| *ticket == SENT));
         }
-        let Some(slot) = (0..GROUPS).min_by_key(|slot| self.grown[*slot]) else {
+        let Some(slot) = (0..GROUPS).min_by_key(|slot| self.last_grown[*slot]) else {
             return Ok(None);
         };
-        if self.now - self.grown[slot] < IDLE {
+        if self.now - self.last_grown[slot] < IDLE {
             return Ok(None);
         }
         self.send(slot, GroupEnd::Evicted, out)?;

@@ -159,6 +159,7 @@ impl Departure for Direct {
 impl Departure for Coalescer {
     type Held = Held;
 
+    #[inline]
     fn begin<B, L>(&mut self, out: &mut Outlet<'_, B, L>) -> Result<(), SendError>
     where
         B: FrameBackend + ?Sized,
@@ -187,7 +188,7 @@ impl Departure for Coalescer {
         } else {
             let more = ring.has_next();
             // Behind nothing and before nothing there is nothing to be found out.
-            if more || !self.is_idle() {
+            if (more || !self.is_idle()) && !self.passes_over(out)? {
                 let header = (path.size.bytes(), path.checked);
                 if let Some(held) = self.admit(&mut path.bounce, len, header, more, out)? {
                     return Ok(Some(held));

@@ -4,6 +4,7 @@ mod drain;
 mod held;
 mod hostile;
 mod model;
+mod passed_over;
 mod refused;
 mod rules;
 
