@@ -35,6 +35,7 @@ fn list(macs: &[[u8; 6]]) -> Vec<u8> {
 fn seeds() -> Vec<Seed> {
     let command = |class, number, data: &[u8]| [&[class, number], data].concat();
     let (own, group) = ([2, 0, 0, 0, 0, 1], [0x33, 0x33, 0, 0, 0, 1]);
+    let stats_request = [&[1_u8, 0][..], &[0xaa; 6], &(0xf_0000_u64).to_le_bytes()].concat();
     let table = [list(&[own, own]), list(&[group])].concat();
     vec![
         ("promisc_on", command(0, 0, &[1])),
@@ -51,6 +52,10 @@ fn seeds() -> Vec<Seed> {
         ("announce_ack", command(3, 0, &[])),
         ("pairs", command(4, 0, &2_u16.to_le_bytes())),
         ("offloads", command(5, 0, &0x0782_u64.to_le_bytes())),
+        ("stats_query", command(8, 0, &[])),
+        ("stats_get", command(8, 1, &stats_request)),
+        ("stats_get_twice", command(8, 1, &stats_request.repeat(2))),
+        ("stats_get_unknown", command(8, 1, &[0xff; 16])),
         ("trailing_data", command(2, 0, &[5, 0, 0xaa, 0xaa])),
     ]
 }

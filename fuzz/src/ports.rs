@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io::{self, Stdin};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use net_queue::ctrl::{Command, CommandHandler, MAX_COMMAND};
+use net_queue::ctrl::{Command, CommandHandler, MAX_COMMAND, Reply};
 use net_queue::header::{HdrSize, NetHdr, RawHdr, TxRules};
 use net_queue::testing::command_bytes;
 use net_queue::{
@@ -151,10 +151,12 @@ impl Limit for Gate {
 pub struct Parser;
 
 impl CommandHandler for Parser {
-    fn execute(&mut self, command: Command<'_>) -> Result<(), Refusal> {
+    fn execute(&mut self, command: Command<'_>, reply: &mut Reply<'_>) -> Result<(), Refusal> {
         let bytes = command_bytes(&command);
         assert!(bytes.len() <= MAX_COMMAND);
         (crate::ctrl::TARGET.run)(&bytes);
+        // Cut to the room there is, which may be none.
+        reply.push(&bytes);
         Ok(())
     }
 }

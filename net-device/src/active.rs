@@ -7,10 +7,11 @@ use net_queue::ring::{Cursor, RingConfig};
 use net_queue::{Engine, LinkConfig, Offloads};
 use rate_limiter::Levels;
 
-use crate::active::queue_factory::{QueueFactory, QueueRole};
+use crate::active::queue_factory::QueueFactory;
 use crate::active::threads::WorkerThreads;
 use crate::error::{LimitError, QueueError, StopQueueError, WorkerError, WorkerLost};
 use crate::port::PortControl;
+use crate::queue_role::QueueRole;
 use crate::rate_limit::Change;
 use crate::shared::Shared;
 use crate::state::DeviceState;
@@ -221,7 +222,7 @@ impl ActiveDevice {
             .control(&self.shared.id)
             .map_err(|source| QueueError::Spawn { index, source })?;
         let interrupt_first = queue.engine.cursor() != Cursor::default();
-        let mut worker = CtrlWorker::new(self.shared.clone(), queue);
+        let mut worker = CtrlWorker::new(self.shared.clone(), self.factory.counters.clone(), queue);
         worker.interrupt_first = interrupt_first;
         self.control = Some(WorkerHandle::new(home, worker));
         Ok(())

@@ -76,6 +76,8 @@ bitflags! {
         const VIRTIO_F_RING_PACKED = 1 << 34;
         /// Buffers are used in the order in which they were made available.
         const VIRTIO_F_IN_ORDER = 1 << 35;
+        /// The driver asks for statistics of the device.
+        const VIRTIO_NET_F_DEVICE_STATS = 1 << 50;
         /// The driver takes unsegmented UDP over IPv4.
         const VIRTIO_NET_F_GUEST_USO4 = 1 << 54;
         /// The driver takes unsegmented UDP over IPv6.
@@ -140,6 +142,7 @@ const PREREQUISITES: &[Prerequisite] = &[
     needs(F::VIRTIO_NET_F_CTRL_MAC_ADDR, F::VIRTIO_NET_F_CTRL_VQ),
     in_effect(F::VIRTIO_NET_F_GUEST_ANNOUNCE, F::VIRTIO_NET_F_STATUS),
     in_effect(F::VIRTIO_NET_F_CTRL_RX_EXTRA, F::VIRTIO_NET_F_CTRL_VQ),
+    in_effect(F::VIRTIO_NET_F_DEVICE_STATS, F::VIRTIO_NET_F_CTRL_VQ),
     in_effect(F::VIRTIO_NET_F_CTRL_GUEST_OFFLOADS, F::VIRTIO_NET_F_CTRL_VQ),
     in_effect(
         F::VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
@@ -163,6 +166,7 @@ pub(crate) const ALWAYS: Features = F::VIRTIO_NET_F_MRG_RXBUF
     .union(F::VIRTIO_NET_F_GUEST_ANNOUNCE)
     .union(F::VIRTIO_NET_F_CTRL_MAC_ADDR)
     .union(F::VIRTIO_NET_F_CTRL_GUEST_OFFLOADS)
+    .union(F::VIRTIO_NET_F_DEVICE_STATS)
     .union(F::VIRTIO_F_INDIRECT_DESC)
     .union(F::VIRTIO_F_EVENT_IDX)
     .union(F::VIRTIO_F_RING_PACKED)
@@ -198,6 +202,7 @@ pub const OPTIONAL: &[(&str, Features)] = &[
     ("event-idx", F::VIRTIO_F_EVENT_IDX),
     ("ring-packed", F::VIRTIO_F_RING_PACKED),
     ("in-order", F::VIRTIO_F_IN_ORDER),
+    ("device-stats", F::VIRTIO_NET_F_DEVICE_STATS),
     ("guest-uso4", F::VIRTIO_NET_F_GUEST_USO4),
     ("guest-uso6", F::VIRTIO_NET_F_GUEST_USO6),
     ("host-uso", F::VIRTIO_NET_F_HOST_USO),

@@ -50,6 +50,7 @@ mod lifecycle;
 pub mod log_limit;
 mod negotiation;
 pub mod port;
+mod queue_role;
 mod rate_limit;
 pub mod seccomp;
 mod shared;

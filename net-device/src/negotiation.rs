@@ -50,6 +50,7 @@ impl Features {
             Command::AckAnnounce => F::VIRTIO_NET_F_GUEST_ANNOUNCE,
             Command::SetPairs(_) => F::VIRTIO_NET_F_MQ,
             Command::SetGuestOffloads(_) => F::VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
+            Command::QueryStats | Command::GetStats(_) => F::VIRTIO_NET_F_DEVICE_STATS,
         }
     }
 }

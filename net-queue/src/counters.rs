@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::drop_cause::DropCause;
+use crate::header::{NetHdr, flags, gso};
 use crate::refusal::Refusal;
 
 /// Cause for which a group of coalesced frames took no more of them.
@@ -55,6 +56,10 @@ pub struct QueueCounters {
     interrupts_suppressed: AtomicU64,
     limited: AtomicU64,
     segmented: AtomicU64,
+    needs_csum: AtomicU64,
+    data_valid: AtomicU64,
+    gso_frames: AtomicU64,
+    gso_bytes: AtomicU64,
     drops: [AtomicU64; DropCause::COUNT],
     refusals: [AtomicU64; Refusal::COUNT],
     groups: AtomicU64,
@@ -83,6 +88,10 @@ impl QueueCounters {
             interrupts_suppressed: self.interrupts_suppressed(),
             limited: self.limited(),
             segmented: self.segmented(),
+            needs_csum: self.needs_csum.load(Relaxed),
+            data_valid: self.data_valid.load(Relaxed),
+            gso_frames: self.gso_frames.load(Relaxed),
+            gso_bytes: self.gso_bytes.load(Relaxed),
             drops: self.drops.each_ref().map(|drops| drops.load(Relaxed)),
             refusals: self.refusals.each_ref().map(|count| count.load(Relaxed)),
             groups: self.groups.load(Relaxed),
@@ -195,6 +204,23 @@ impl QueueCounters {
         }
     }
 
+    /// Adds what frames that passed asked for, and begins to count anew.
+    #[inline]
+    pub(crate) fn add_offloads(&self, offloads: &mut OffloadCounts) {
+        if offloads.any {
+            self.add_some_offloads(&std::mem::take(offloads));
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn add_some_offloads(&self, offloads: &OffloadCounts) {
+        add(&self.needs_csum, offloads.needs_csum);
+        add(&self.data_valid, offloads.data_valid);
+        add(&self.gso_frames, offloads.gso_frames);
+        add(&self.gso_bytes, offloads.gso_bytes);
+    }
+
     pub(crate) fn add_kick(&self) {
         add(&self.kicks, 1);
     }
@@ -217,6 +243,61 @@ impl QueueCounters {
 
     pub(crate) fn add_refusal(&self, cause: Refusal) {
         add(&self.refusals[cause.index()], 1);
+    }
+}
+
+/// Requests in the header of a frame. As small as it is, it is kept at no cost until the frame has
+/// passed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Offload(u8);
+
+impl Offload {
+    const GSO: u8 = 1 << 7;
+
+    /// Of a frame no larger than a segment whose checksum is partial or not.
+    #[inline]
+    pub(crate) const fn checksum(partial: bool) -> Self {
+        Self(partial as u8 * flags::NEEDS_CSUM)
+    }
+
+    /// Those of `header`.
+    #[inline]
+    pub(crate) const fn of(header: NetHdr) -> Self {
+        let checksum = header.flags() & (flags::NEEDS_CSUM | flags::DATA_VALID);
+        let segments = (header.gso_type() != gso::NONE) as u8 * Self::GSO;
+        Self(checksum | segments)
+    }
+}
+
+/// Requests of the frames of one batch.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct OffloadCounts {
+    any: bool,
+    needs_csum: u64,
+    data_valid: u64,
+    gso_frames: u64,
+    gso_bytes: u64,
+}
+
+impl OffloadCounts {
+    /// Counts a frame of `bytes` that passed.
+    #[inline]
+    pub(crate) fn add(&mut self, offload: Offload, bytes: u64) {
+        self.add_frames(offload, 1, bytes);
+    }
+
+    /// Counts frames of `bytes` together that passed.
+    #[inline]
+    pub(crate) fn add_frames(&mut self, offload: Offload, frames: u64, bytes: u64) {
+        if offload != Offload::default() {
+            let Offload(bits) = offload;
+            let is_set = |flag: u8| u64::from(bits & flag != 0);
+            self.any = true;
+            self.needs_csum += is_set(flags::NEEDS_CSUM) * frames;
+            self.data_valid += is_set(flags::DATA_VALID) * frames;
+            self.gso_frames += is_set(Offload::GSO) * frames;
+            self.gso_bytes += is_set(Offload::GSO) * bytes;
+        }
     }
 }
 
@@ -247,6 +328,14 @@ pub struct QueueStats {
     /// Groups that the backend refused, so that their frames were sent one by one.
     pub groups_refused: u64,
     group_ends: [u64; GroupEnd::ALL.len()],
+    /// Frames of these with a partial checksum (`NEEDS_CSUM`).
+    pub needs_csum: u64,
+    /// Frames of these whose checksum was said to be right (`DATA_VALID`).
+    pub data_valid: u64,
+    /// Frames of these that were larger than a segment.
+    pub gso_frames: u64,
+    /// Bytes of those, headers not counted.
+    pub gso_bytes: u64,
     drops: [u64; DropCause::COUNT],
     refusals: [u64; Refusal::COUNT],
 }
@@ -296,6 +385,10 @@ impl QueueStats {
             ("groups", self.groups),
             ("grouped", self.grouped),
             ("groups_refused", self.groups_refused),
+            ("needs_csum", self.needs_csum),
+            ("data_valid", self.data_valid),
+            ("gso_frames", self.gso_frames),
+            ("gso_bytes", self.gso_bytes),
         ];
         let ends = GroupEnd::ALL.iter();
         let ends = ends.map(|end| (end.name(), self.group_ends(*end)));
@@ -321,6 +414,10 @@ impl Default for QueueStats {
             grouped: 0,
             groups_refused: 0,
             group_ends: [0; GroupEnd::ALL.len()],
+            needs_csum: 0,
+            data_valid: 0,
+            gso_frames: 0,
+            gso_bytes: 0,
             drops: [0; DropCause::COUNT],
             refusals: [0; Refusal::COUNT],
         }
@@ -343,6 +440,10 @@ impl std::ops::AddAssign<&Self> for QueueStats {
         for (sum, count) in self.group_ends.iter_mut().zip(other.group_ends) {
             *sum += count;
         }
+        self.needs_csum += other.needs_csum;
+        self.data_valid += other.data_valid;
+        self.gso_frames += other.gso_frames;
+        self.gso_bytes += other.gso_bytes;
         for (sum, count) in self.drops.iter_mut().zip(other.drops) {
             *sum += count;
         }

@@ -95,6 +95,22 @@ impl DropCause {
         }
     }
 
+    /// Returns whether the driver described a frame wrongly: its chain, its length or its header.
+    #[must_use]
+    pub const fn is_malformed(self) -> bool {
+        matches!(
+            self,
+            Self::Direction
+                | Self::BadAddress
+                | Self::Segments
+                | Self::IndirectTable
+                | Self::TooLong
+                | Self::TooShort
+                | Self::Header(_)
+                | Self::MemoryFault(_)
+        )
+    }
+
     /// Name in counters.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 
-use net_queue::ctrl::Command;
+use net_queue::ctrl::{Command, Reply};
 use net_queue::header::{HdrSize, TxRules};
 use net_queue::ring::{Layout, RingConfig};
 use net_queue::testing::packets::Packet;
@@ -222,7 +222,7 @@ fn receive_allocates_nothing_per_frame() {
 struct Obedient;
 
 impl CommandHandler for Obedient {
-    fn execute(&mut self, _: Command<'_>) -> Result<(), Refusal> {
+    fn execute(&mut self, _: Command<'_>, _: &mut Reply<'_>) -> Result<(), Refusal> {
         Ok(())
     }
 }

@@ -10,19 +10,9 @@ use net_queue::{
 
 use crate::error::QueueError;
 use crate::features::Features;
+use crate::queue_role::QueueRole;
 use crate::shared::Shared;
 use crate::transport::QueueSetup;
-
-/// Role of a queue by its index. VirtIO 1.4 §5.1.2.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum QueueRole {
-    /// Receive queue of a pair.
-    Rx(u16),
-    /// Transmit queue of a pair.
-    Tx(u16),
-    /// The control queue.
-    Ctrl,
-}
 
 /// Configuration and what was negotiated, as far as queues depend on it.
 #[derive(Clone, Copy, Debug)]
@@ -52,26 +42,9 @@ pub(crate) struct QueueFactory {
 }
 
 impl QueueFactory {
-    /// The role of a queue; without MQ the control queue follows the first pair (NET-CVQ-01).
+    /// The role of a queue.
     pub(crate) fn role(&self, index: u16) -> Option<QueueRole> {
-        // Without a control queue a VMM that has one of its own starts as many pairs as it likes.
-        let one =
-            self.negotiated.features & (Features::VIRTIO_NET_F_CTRL_VQ | Features::VIRTIO_NET_F_MQ);
-        let one = one == Features::VIRTIO_NET_F_CTRL_VQ;
-        let pairs = if one { 1 } else { self.pairs };
-        match index {
-            _ if index == 2 * pairs
-                && self
-                    .negotiated
-                    .features
-                    .contains(Features::VIRTIO_NET_F_CTRL_VQ) =>
-            {
-                Some(QueueRole::Ctrl)
-            }
-            _ if index >= 2 * pairs => None,
-            _ if index.is_multiple_of(2) => Some(QueueRole::Rx(index / 2)),
-            _ => Some(QueueRole::Tx(index / 2)),
-        }
+        QueueRole::of(index, self.negotiated.features, self.pairs)
     }
 
     /// Configuration of the ring of `setup`.

@@ -9,9 +9,9 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use net_queue::ctrl::{Command, CommandHandler, CtrlEngine};
+use net_queue::ctrl::{Command, CommandHandler, CtrlEngine, Reply};
 use net_queue::ring::{AnyRing, RingConfig};
-use net_queue::{Engine, Refusal, Stop};
+use net_queue::{Engine, QueueCounters, Refusal, Stop};
 
 use crate::clock::now_ns;
 use crate::config::MacAddr;
@@ -23,6 +23,8 @@ use crate::shared::rx_filter::RxFilter;
 use crate::shared::{Shared, SteerError};
 use crate::transport::InterruptSource;
 use crate::worker::turn::{AddSource, Event, Source, Turn, Worker};
+
+mod device_stats;
 
 /// Commands that are executed before the stop event gets its turn.
 const BUDGET: u32 = 64;
@@ -49,6 +51,8 @@ impl CtrlQueue {
 /// Executes the commands of the control queue.
 pub(crate) struct CtrlWorker {
     shared: Arc<Shared>,
+    /// Of every queue, its own last.
+    counters: Arc<[Arc<QueueCounters>]>,
     pub(crate) queue: CtrlQueue,
     next: Next,
     kicked: bool,
@@ -56,9 +60,14 @@ pub(crate) struct CtrlWorker {
 }
 
 impl CtrlWorker {
-    pub(crate) fn new(shared: Arc<Shared>, queue: CtrlQueue) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        counters: Arc<[Arc<QueueCounters>]>,
+        queue: CtrlQueue,
+    ) -> Self {
         Self {
             shared,
+            counters,
             queue,
             next: Next::Step,
             kicked: false,
@@ -70,6 +79,7 @@ impl CtrlWorker {
     fn step(&mut self) -> Next {
         let mut commands = Commands {
             shared: &self.shared,
+            counters: &self.counters,
         };
         let done = self.queue.engine.run(&mut commands, BUDGET);
         if done.interrupt {
@@ -156,6 +166,7 @@ impl Worker for CtrlWorker {
 /// Executes parsed commands on the shared state.
 struct Commands<'a> {
     shared: &'a Shared,
+    counters: &'a [Arc<QueueCounters>],
 }
 
 impl CommandHandler for Commands<'_> {
@@ -169,7 +180,7 @@ impl CommandHandler for Commands<'_> {
     }
 
     /// The command is in force when this returns, or has had no effect (NET-CVQ-03, NET-CVQ-05).
-    fn execute(&mut self, command: Command<'_>) -> Result<(), Refusal> {
+    fn execute(&mut self, command: Command<'_>, reply: &mut Reply<'_>) -> Result<(), Refusal> {
         if !self.was_negotiated(&command) {
             return Err(Refusal::NotNegotiated);
         }
@@ -187,6 +198,10 @@ impl CommandHandler for Commands<'_> {
                 shared
                     .set_offloads(offloads)
                     .map_err(|error| self.refused(&format_args!("offloads {mask:#x}"), &error))?;
+            }
+            Command::QueryStats => reply.push_types(device_stats::supported(shared.features)),
+            Command::GetStats(requests) => {
+                device_stats::get(requests, shared.features, self.counters, reply)?;
             }
             Command::SetMacAddr(mac) if !MacAddr::from(mac).is_station() => {
                 return Err(Refusal::Value);
@@ -273,6 +288,8 @@ fn change_filter(filter: &mut RxFilter, command: &Command<'_>) {
         Command::SetMacAddr(_)
         | Command::AckAnnounce
         | Command::SetPairs(_)
-        | Command::SetGuestOffloads(_) => {}
+        | Command::SetGuestOffloads(_)
+        | Command::QueryStats
+        | Command::GetStats(_) => {}
     }
 }

@@ -14,7 +14,7 @@ use super::coalesce::{Coalescer, KINDS, Outlet};
 use super::limit::Limit;
 use super::{Budget, Engine, Outcome, Stop};
 use crate::backend::FrameBackend;
-use crate::counters::{GroupEnd, QueueCounters};
+use crate::counters::{GroupEnd, Offload, QueueCounters};
 use crate::drop_cause::{DropCause, QueueFault};
 use crate::header::checksum;
 use crate::header::packet::{HEADERS, Transport};
@@ -62,6 +62,8 @@ struct TxPath {
     copied: usize,
     /// The header of the frame at hand.
     checked: NetHdr,
+    /// Requests in it as the driver wrote it.
+    offload: Offload,
 }
 
 impl<R: Ring> TxEngine<R> {
@@ -94,6 +96,7 @@ impl<R: Ring> TxEngine<R> {
             whole,
             copied: 0,
             checked: NetHdr::PLAIN,
+            offload: Offload::default(),
         };
         Self {
             ring,
@@ -297,6 +300,7 @@ impl TxPath {
             Err(HdrError::GsoWithoutCsum) => self.begin_checksum(raw, frame_len)?,
             checked => checked?,
         };
+        self.offload = Offload::of(checked);
         let bounce = &mut self.bounce[..copied];
         if header > HDR_LEN {
             // Nothing behind the base header means anything on transmit.

@@ -16,6 +16,8 @@ pub fn command_bytes(command: &Command<'_>) -> Vec<u8> {
         Command::AckAnnounce => (3, 0, vec![]),
         Command::SetPairs(pairs) => (4, 0, pairs.to_le_bytes().to_vec()),
         Command::SetGuestOffloads(mask) => (5, 0, mask.to_le_bytes().to_vec()),
+        Command::QueryStats => (8, 0, vec![]),
+        Command::GetStats(requests) => (8, 1, requests.as_bytes().to_vec()),
     };
     [vec![class, number], data].concat()
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use net_queue::ctrl::{Command, CommandHandler, MAX_COMMAND, MAX_MACS};
+use net_queue::ctrl::{Command, CommandHandler, MAX_COMMAND, MAX_MACS, Reply};
 use net_queue::ring::{AnyRing, RingConfig};
 use net_queue::testing::{DirtyRanges, GuestRing, Shape, TestMemory, command_bytes};
 use net_queue::{CtrlEngine, Engine, QueueCounters, Refusal, Stop};
@@ -17,6 +17,8 @@ pub(crate) struct Executor {
     pub(crate) refuses: Option<Refusal>,
     /// Commands that may still be executed, if not any number.
     pub(crate) allowed: Option<usize>,
+    /// Result of every command.
+    pub(crate) result: Vec<u8>,
 }
 
 impl CommandHandler for Executor {
@@ -31,7 +33,8 @@ impl CommandHandler for Executor {
         }
     }
 
-    fn execute(&mut self, command: Command<'_>) -> Result<(), Refusal> {
+    fn execute(&mut self, command: Command<'_>, reply: &mut Reply<'_>) -> Result<(), Refusal> {
+        reply.push(&self.result);
         self.commands.push(command_bytes(&command));
         self.refuses.map_or(Ok(()), Err)
     }
@@ -155,6 +158,39 @@ fn answer_goes_to_the_first_writable_byte() {
                 let mut marks = rig.marks.take();
                 marks.retain(|(addr, _)| *addr >= buffers);
                 assert_eq!(marks, [(first.addr, 1)]);
+            }
+        }
+    });
+}
+
+/// NET-CVQ-29: the result stands behind the answer, as much of it as there is room for.
+#[test]
+fn a_result_is_cut_to_the_room_behind_the_answer() {
+    every_layout(|layout| {
+        let result: Vec<u8> = (1..=40).collect();
+        for answers in [&[1][..], &[41], &[100], &[1, 40], &[1, 0, 7, 9], &[3, 3]] {
+            for refuses in [None, Some(Refusal::Value)] {
+                let mut rig = CtrlRig::new(ring(layout, 64));
+                rig.executor.refuses = refuses;
+                rig.executor.result = result.clone();
+                rig.command(Shape::Direct, &[8, 0], &[1], answers);
+                rig.run();
+                let used = rig.guest.poll().expect("the command comes back");
+                let room: usize = answers.iter().sum();
+                let mut expected = vec![u8::from(refuses.is_some())];
+                if refuses.is_none() {
+                    expected.extend(&result[..result.len().min(room - 1)]);
+                }
+                assert_eq!(used.len as usize, expected.len(), "{answers:?}");
+                let (buffers, _) = rig.guest.memory().regions()[2];
+                let mut marks = rig.marks.take();
+                marks.retain(|(addr, _)| *addr >= buffers);
+                let marked: u64 = marks.iter().map(|(_, len)| *len).sum();
+                assert_eq!(marked, expected.len() as u64);
+                expected.resize(room, 0xaa);
+                let written = used.pieces.iter().filter(|piece| piece.writable);
+                let written: Vec<_> = written.copied().collect();
+                assert_eq!(rig.guest.memory().gather(&written, room), expected);
             }
         }
     });

@@ -2,6 +2,7 @@
 
 mod offloads;
 mod parsing;
+mod stats;
 
 use net_device::net_queue::Offloads;
 use net_device::{Features, VirtioDevice};

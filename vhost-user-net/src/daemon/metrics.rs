@@ -68,7 +68,7 @@ enum Kind {
 type QueueMetric = (&'static str, &'static str, fn(&QueueStats) -> u64);
 
 /// Counters that each queue of a pair has.
-const QUEUE: [QueueMetric; 10] = [
+const QUEUE: [QueueMetric; 14] = [
     ("frames", "Frames that passed.", |queue| queue.frames),
     (
         "bytes",
@@ -114,6 +114,26 @@ const QUEUE: [QueueMetric; 10] = [
         "groups_refused",
         "Groups that the host refused, so that their frames were sent one by one.",
         |queue| queue.groups_refused,
+    ),
+    (
+        "partial_checksums",
+        "Frames of those that passed with a partial checksum.",
+        |queue| queue.needs_csum,
+    ),
+    (
+        "verified_checksums",
+        "Frames of those that passed whose checksum was said to be right.",
+        |queue| queue.data_valid,
+    ),
+    (
+        "gso_frames",
+        "Frames of those that passed larger than a segment.",
+        |queue| queue.gso_frames,
+    ),
+    (
+        "gso_bytes",
+        "Bytes of the frames larger than a segment.",
+        |queue| queue.gso_bytes,
     ),
 ];
 

@@ -3,7 +3,7 @@
 use super::outlet::Outlet;
 use super::rules::{self, Candidate, MAX_FRAMES, MAX_PACKET};
 use crate::backend::{FrameBackend, SendError};
-use crate::counters::GroupEnd;
+use crate::counters::{GroupEnd, Offload};
 use crate::drop_cause::DropCause;
 use crate::engine::limit::Limit;
 use crate::header::group::{Group, TCP_FLAGS};
@@ -161,7 +161,9 @@ impl OpenGroup {
             if frames > 1 {
                 gather = gather.with_group(&self.shape);
             }
-            match out.send(&gather, frames, bytes) {
+            // Whatever checksums the frames of a group had, one is computed for each.
+            let offload = Offload::checksum(self.partial || frames > 1);
+            match out.send(&gather, frames, bytes, offload) {
                 Ok(()) if frames > 1 => out.counters.add_group(frames),
                 Ok(()) => {}
                 Err(SendError::Refused) if frames > 1 => {
@@ -209,7 +211,8 @@ impl OpenGroup {
                 Ok(len) => {
                     let single = HostSlice::of_buffer(&mut single[..len]).io();
                     let single = Gather::new(std::slice::from_ref(&single), self.header, len);
-                    out.send(&single, 1, (len - self.header) as u64)
+                    let offload = Offload::checksum(true);
+                    out.send(&single, 1, (len - self.header) as u64, offload)
                 }
                 Err(MemoryFault) => Err(SendError::Memory),
             };

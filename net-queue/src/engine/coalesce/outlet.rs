@@ -1,7 +1,7 @@
 //! The way out of an engine: the backend, and the accounts of what passes it.
 
 use crate::backend::{FrameBackend, SendError};
-use crate::counters::QueueCounters;
+use crate::counters::{Offload, OffloadCounts, QueueCounters};
 use crate::drop_cause::DropCause;
 use crate::engine::limit::Limit;
 use crate::memory::segment::Gather;
@@ -15,6 +15,8 @@ pub(in crate::engine) struct Outlet<'a, B: ?Sized, L: ?Sized> {
     pub(in crate::engine) frames: u64,
     /// Bytes of these, headers of virtio-net not counted.
     pub(in crate::engine) bytes: u64,
+    /// Requests in their headers.
+    offloads: OffloadCounts,
 }
 
 impl<'a, B: FrameBackend + ?Sized, L: Limit + ?Sized> Outlet<'a, B, L> {
@@ -30,26 +32,30 @@ impl<'a, B: FrameBackend + ?Sized, L: Limit + ?Sized> Outlet<'a, B, L> {
             counters,
             frames: 0,
             bytes: 0,
+            offloads: OffloadCounts::default(),
         }
     }
 
     /// Adds what passed to the counters.
     #[inline]
-    pub(in crate::engine) fn count(&self) {
+    pub(in crate::engine) fn count(&mut self) {
         self.counters.add_batch(self.frames, self.bytes);
+        self.counters.add_offloads(&mut self.offloads);
     }
 
-    /// Sends what counts as `frames` frames of `bytes` together.
+    /// Sends what counts as `frames` frames of `bytes` together, each with the requests `offload`.
     #[inline]
     pub(in crate::engine) fn send(
         &mut self,
         frame: &Gather<'_>,
         frames: u64,
         bytes: u64,
+        offload: Offload,
     ) -> Result<(), SendError> {
         self.backend.send(frame)?;
         self.frames += frames;
         self.bytes += bytes;
+        self.offloads.add_frames(offload, frames, bytes);
         Ok(())
     }
 

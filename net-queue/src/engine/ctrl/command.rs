@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::stats::{REQUEST_LEN, StatsRequests};
 use crate::refusal::Refusal;
 
 #[cfg(test)]
@@ -23,23 +24,7 @@ mod class {
     pub(super) const ANNOUNCE: u8 = 3;
     pub(super) const MQ: u8 = 4;
     pub(super) const GUEST_OFFLOADS: u8 = 5;
-}
-
-/// The byte that answers a command (VirtIO 1.4 §5.1.9.5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Ack {
-    /// Done.
-    Ok = 0,
-    /// Refused, without effect.
-    Err = 1,
-}
-
-impl Ack {
-    /// The wire value.
-    pub const fn byte(self) -> u8 {
-        self as u8
-    }
+    pub(super) const STATS: u8 = 8;
 }
 
 /// A receive mode that a driver switches; class 0, numbered as its command (VirtIO 1.4
@@ -119,6 +104,10 @@ pub enum Command<'a> {
     SetPairs(u16),
     /// Replaces the mask of receive offloads, as on the wire (NET-CVQ-19).
     SetGuestOffloads(u64),
+    /// Asks which statistics the device supports (NET-CVQ-27).
+    QueryStats,
+    /// Asks for statistics (NET-CVQ-28).
+    GetStats(StatsRequests<'a>),
 }
 
 /// Cause for which bytes are not a command: they are answered with [`Ack::Err`] and have no effect
@@ -146,6 +135,9 @@ pub enum CommandError {
     /// A number of queue pairs that no device has (NET-MQ-04).
     #[error("{0} queue pairs")]
     Pairs(u16),
+    /// Types of statistics that no device has (NET-CVQ-28).
+    #[error("statistics of types {0:#x}")]
+    StatsTypes(u64),
 }
 
 impl From<CommandError> for Refusal {
@@ -153,7 +145,10 @@ impl From<CommandError> for Refusal {
         match error {
             CommandError::Short => Self::Short,
             CommandError::Unknown { .. } => Self::Unknown,
-            CommandError::Mode(_) | CommandError::Vlan(_) | CommandError::Pairs(_) => Self::Value,
+            CommandError::Mode(_)
+            | CommandError::Vlan(_)
+            | CommandError::Pairs(_)
+            | CommandError::StatsTypes(_) => Self::Value,
         }
     }
 }
@@ -161,7 +156,8 @@ impl From<CommandError> for Refusal {
 impl<'a> Command<'a> {
     /// Reads one command: class, command, data.
     ///
-    /// Data behind what a command needs is ignored: drivers exist that send more (NET-CVQ-05).
+    /// Data behind what a command needs is ignored: drivers exist that send more (NET-CVQ-05). A
+    /// STATS_GET needs all that there is.
     ///
     /// # Errors
     /// Whatever is not a whole, known command with values in range.
@@ -185,6 +181,8 @@ impl<'a> Command<'a> {
             (class::GUEST_OFFLOADS, 0) => {
                 Ok(Self::SetGuestOffloads(u64::from_le_bytes(data.array()?)))
             }
+            (class::STATS, 0) => Ok(Self::QueryStats),
+            (class::STATS, 1) => Ok(Self::GetStats(data.stats_requests()?)),
             _ => Err(CommandError::Unknown { class, command }),
         }
     }
@@ -223,6 +221,17 @@ impl<'a> Data<'a> {
         let macs = whole.get(..count).ok_or(CommandError::Short)?;
         self.0 = &self.0[count * 6..];
         Ok(macs)
+    }
+
+    /// All that is left, which is whole entries: a part of one may be the end of a longer command
+    /// that was cut.
+    fn stats_requests(&mut self) -> Result<StatsRequests<'a>, CommandError> {
+        match self.0.as_chunks::<REQUEST_LEN>() {
+            (entries @ [_, ..], []) => {
+                StatsRequests::new(entries).map_err(CommandError::StatsTypes)
+            }
+            _ => Err(CommandError::Short),
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::command::{Ack, Command, cut_mac_table};
+use super::command::{Command, cut_mac_table};
+use super::reply::{Ack, Reply};
 use crate::counters::QueueCounters;
 use crate::drop_cause::{DropCause, QueueFault};
 use crate::engine::{Engine, Outcome, Stop};
@@ -30,11 +31,12 @@ pub trait CommandHandler {
         Ok(())
     }
 
-    /// Executes `command`, which is in force when this returns (NET-CVQ-03).
+    /// Executes `command`, which is in force when this returns (NET-CVQ-03). The driver gets
+    /// `reply` if it succeeds.
     ///
     /// # Errors
     /// The cause for which it had no effect; the driver is answered [`Ack::Err`].
-    fn execute(&mut self, command: Command<'_>) -> Result<(), Refusal>;
+    fn execute(&mut self, command: Command<'_>, reply: &mut Reply<'_>) -> Result<(), Refusal>;
 }
 
 /// Buffers of a command: what the driver wrote, then where the answer goes.
@@ -50,6 +52,8 @@ pub struct CtrlEngine<R> {
     /// Segments of one command, the readable ones first.
     segments: Vec<IoVec>,
     command: Vec<u8>,
+    /// The byte that answers it, and its result.
+    answer: Vec<u8>,
     counters: Arc<QueueCounters>,
 }
 
@@ -60,6 +64,7 @@ impl<R: Ring> CtrlEngine<R> {
             ring,
             segments: Vec::new(),
             command: Vec::new(),
+            answer: Vec::new(),
             counters,
         }
     }
@@ -133,16 +138,35 @@ impl<R: Ring> CtrlEngine<R> {
         handler: &mut H,
         buffers: Buffers,
     ) -> Result<u32, u64> {
-        let Some(answer) = self.segments.get(buffers.readable()).copied() else {
+        if buffers.writable() == 0 {
             self.counters.add_drop(DropCause::TooShort);
             return Ok(0);
-        };
+        }
+        let mut answer = std::mem::take(&mut self.answer);
+        let answered = self.answer(handler, buffers, &mut answer);
+        let written = answered.map(|()| self.write(buffers, &answer));
+        self.answer = answer;
+        written
+    }
+
+    /// Executes a command, and puts into `answer` the byte that says how it ended, and its result.
+    ///
+    /// # Errors
+    /// As those of [`CtrlEngine::execute`].
+    fn answer<H: CommandHandler + ?Sized>(
+        &mut self,
+        handler: &mut H,
+        buffers: Buffers,
+        answer: &mut Vec<u8>,
+    ) -> Result<(), u64> {
+        let writable = &self.segments[buffers.readable()..];
+        let mut reply = Reply::new(answer, writable.iter().map(|segment| segment.len()).sum());
         let ack = match self.fetch(buffers) {
             Ok(()) => {
                 let done = match Command::parse(&self.command) {
                     Ok(command) => {
                         handler.admit(&command)?;
-                        handler.execute(command)
+                        handler.execute(command, &mut reply)
                     }
                     Err(error) => Err(error.into()),
                 };
@@ -154,15 +178,27 @@ impl<R: Ring> CtrlEngine<R> {
                 Ack::Err
             }
         };
-        if let Err(fault) = copy_into(&[answer], 0, &[ack.byte()]) {
+        reply.finish(ack);
+        Ok(())
+    }
+
+    /// Writes `answer`, for which there is room; returns how many bytes were written.
+    fn write(&self, buffers: Buffers, answer: &[u8]) -> u32 {
+        let writable = &self.segments[buffers.readable()..];
+        if let Err(fault) = copy_into(writable, 0, answer) {
             self.counters.add_drop(fault.into());
-            return Ok(0);
+            return 0;
         }
         let ram = self.ring.memory();
         if ram.tracks_writes() {
-            ram.mark_segment(&answer, 1);
+            let mut left = answer.len();
+            for segment in writable {
+                let len = segment.len().min(left);
+                ram.mark_segment(segment, len);
+                left -= len;
+            }
         }
-        Ok(1)
+        answer.len() as u32
     }
 }
 

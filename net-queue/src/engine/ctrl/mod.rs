@@ -7,6 +7,10 @@
 
 mod command;
 mod engine;
+mod reply;
+mod stats;
 
-pub use command::{Ack, Command, CommandError, MAX_MACS, MAX_PAIRS, RxMode, VlanId};
+pub use command::{Command, CommandError, MAX_MACS, MAX_PAIRS, RxMode, VlanId};
 pub use engine::{CommandHandler, CtrlEngine, MAX_COMMAND};
+pub use reply::{Ack, Reply};
+pub use stats::{StatsRequest, StatsRequests, StatsTypes};

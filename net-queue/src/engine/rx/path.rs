@@ -18,7 +18,7 @@ use std::sync::Arc;
 use super::config::RxConfig;
 use super::pool::{Pull, Refused, RxPool};
 use crate::backend::{FrameBackend, RecvError};
-use crate::counters::QueueCounters;
+use crate::counters::{Offload, OffloadCounts, QueueCounters};
 use crate::drop_cause::DropCause;
 use crate::engine::frame_filter::FrameFilter;
 use crate::engine::segment::Segmenter;
@@ -88,6 +88,10 @@ pub(super) struct RxPath {
     /// one found room.
     given_up: usize,
     supply: Supply,
+    /// Requests in the header of the frame that was stored last.
+    offload: Offload,
+    /// Those of the frames that were delivered since the last publish.
+    offloads: OffloadCounts,
     counters: Arc<QueueCounters>,
 }
 
@@ -110,6 +114,8 @@ impl RxPath {
             segmenter: Box::new(None),
             given_up: 0,
             supply: Supply::Open,
+            offload: Offload::default(),
+            offloads: OffloadCounts::default(),
             counters,
             config,
         }
@@ -349,6 +355,7 @@ impl RxPath {
         mut header: NetHdr,
     ) -> Result<(), DropCause> {
         let len = frame.len;
+        self.offload = Offload::of(header);
         if self.config.merge {
             header.set_num_buffers(self.pool.span(len) as u16);
         }
@@ -424,13 +431,15 @@ impl RxPath {
     /// Gives the chains that hold the frame of `len` bytes to the driver, with the next publish.
     #[inline(always)]
     pub(super) fn deliver<R: Ring>(&mut self, ring: &mut R, len: usize) {
+        self.offloads.add(self.offload, self.frame_len(len));
         self.pool.commit(ring, len);
     }
 
     /// Shows the driver what was delivered since the last call, `frames` of `bytes` in all; returns
     /// whether it asks for an interrupt.
-    pub(super) fn publish<R: Ring>(&self, ring: &mut R, frames: u64, bytes: u64) -> bool {
+    pub(super) fn publish<R: Ring>(&mut self, ring: &mut R, frames: u64, bytes: u64) -> bool {
         self.counters.add_batch(frames, bytes);
+        self.counters.add_offloads(&mut self.offloads);
         let interrupt = ring.publish();
         self.counters.add_published(frames, interrupt);
         interrupt

@@ -108,7 +108,8 @@ impl Departure for Direct {
         B: FrameBackend + ?Sized,
         L: Limit + ?Sized,
     {
-        out.send(&path.gather(), 1, frame_len)?;
+        let offload = path.offload;
+        out.send(&path.gather(), 1, frame_len, offload)?;
         Ok(None)
     }
 
@@ -195,7 +196,8 @@ impl Departure for Coalescer {
                 }
             }
         }
-        out.send(&path.gather(), 1, frame_len)?;
+        let offload = path.offload;
+        out.send(&path.gather(), 1, frame_len, offload)?;
         Ok(None)
     }
 

@@ -6,6 +6,7 @@
 //! the counters, and is judged by what is in force when its turn comes.
 
 use super::{Arrived, Held, RxPath};
+use crate::counters::Offload;
 use crate::drop_cause::DropCause;
 use crate::engine::frame_filter::FrameFilter;
 use crate::engine::limit::Limit;
@@ -153,6 +154,7 @@ impl RxPath {
         };
         let size = self.config.size.bytes();
         let (start, mut header) = segmenter.form(&mut self.bounce[size..], checksum);
+        self.offload = Offload::of(header);
         if self.config.merge {
             header.set_num_buffers(self.pool.span(len) as u16);
         }
