@@ -20,7 +20,7 @@ usage: ./ci.sh VERB [ARGUMENT...]
   guest [PART]     real Linux guests alone; PART selects checks by name
   fuzz [SECONDS]   every fuzz target for so long (default 60); needs nightly and cargo-fuzz
   corpus           packs what the fuzzer found so far, the least that covers it all, into fuzz/corpus
-  bench [NAME...]  benchmarks, with ratios to a baseline of the same run; NAME: ring, datapath, limiter or limits,
+  bench [NAME...]  benchmarks, with ratios to a baseline of the same run; NAME: ring, datapath, coalesce, limiter or limits,
                    and behind datapath and limits words that choose rows
   asan [TEST...]   tests of net-queue and net-device under AddressSanitizer; TEST selects them by name; needs nightly
   tsan [TEST...]   the same under ThreadSanitizer
@@ -308,6 +308,7 @@ bench() {
     case "$name" in
         ring) cargo bench -q -p virtio-net-queue -- "$@" ;;
         datapath) cargo bench -q -p tests --bench datapath -- "$@" ;;
+        coalesce) cargo bench -q -p tests --bench coalesce -- "$@" ;;
         limiter)
             cargo bench -q -p virtio-net-rate-limiter
             cargo bench -q -p tests --bench limits -- cost
@@ -317,7 +318,7 @@ bench() {
             [ $# -gt 0 ] || set -- tcp udp
             cargo bench -q -p tests --bench limits -- "$@"
             ;;
-        '') for name in ring datapath limiter limits; do bench "$name"; done ;;
+        '') for name in ring datapath coalesce limiter limits; do bench "$name"; done ;;
         *)
             echo "ci.sh: there is no benchmark $name" >&2
             exit 2
