@@ -21,7 +21,7 @@ usage: ./ci.sh VERB [ARGUMENT...]
   fuzz [SECONDS]   every fuzz target for so long (default 60); needs nightly and cargo-fuzz
   corpus           packs what the fuzzer found so far, the least that covers it all, into fuzz/corpus
   bench [NAME...]  benchmarks, with ratios to a baseline of the same run; NAME: ring, datapath, coalesce, limiter or limits,
-                   and behind datapath and limits words that choose rows
+                   and behind datapath, coalesce and limits words that choose rows
   asan [TEST...]   tests of net-queue and net-device under AddressSanitizer; TEST selects them by name; needs nightly
   tsan [TEST...]   the same under ThreadSanitizer
   miri [TEST...]   unit tests of net-queue's unsafe modules, interpreted by Miri; TEST selects others by name; needs
@@ -308,7 +308,10 @@ bench() {
     case "$name" in
         ring) cargo bench -q -p virtio-net-queue -- "$@" ;;
         datapath) cargo bench -q -p tests --bench datapath -- "$@" ;;
-        coalesce) cargo bench -q -p tests --bench coalesce -- "$@" ;;
+        coalesce)
+            packages
+            cargo bench -q -p tests --bench coalesce -- "$@"
+            ;;
         limiter)
             cargo bench -q -p virtio-net-rate-limiter
             cargo bench -q -p tests --bench limits -- cost

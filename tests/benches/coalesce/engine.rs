@@ -32,7 +32,7 @@ const STATION: &str = "02:00:00:00:01:01";
 /// As many bytes as an ordinary process may ask for.
 const RECEIVE_BUFFER: usize = 212_992;
 
-/// What the driver sends.
+/// Frames that the driver sends.
 #[derive(Clone, Copy)]
 struct Load {
     name: &'static str,
