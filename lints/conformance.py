@@ -3,12 +3,13 @@
 
 Usage: conformance.py [WORKSPACE]
 
-Fails for an id in the code without a row, for a row that names a test or a place that is not there, and for a MUST of
-an offered feature without a test. What cannot be otherwise is said to be so "By construction".
+Fails for an id in the code without a row, for a row that names a place that is not there, or a test that is not there or
+has a namesake, and for a MUST of an offered feature without a test. What cannot be otherwise is said to be so "By construction".
 """
 
 import re
 import sys
+from collections import Counter
 from pathlib import Path
 
 ID = re.compile(r"\b((?:NET|VQ|DEV)-[A-Z]+-\d+)\b")
@@ -48,7 +49,7 @@ def problems(root):
     for name in sorted(known):
         if sum(row[0] == name for row in table) > 1:
             yield f"{name} has two rows"
-    tests = set()
+    tests = Counter()
     for path, text in sources(root):
         tests.update(TEST.findall(text))
         for name in sorted(set(ids_in(text)) - known):
@@ -62,6 +63,8 @@ def problems(root):
         for test in named:
             if test not in tests:
                 yield f"{name}: there is no test {test}"
+            elif tests[test] > 1:
+                yield f"{name}: there are {tests[test]} tests {test}, and which is meant nobody knows"
         if named:
             continue
         features = FEATURE.findall(shown)

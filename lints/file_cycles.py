@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Finds files of a crate that import each other in a circle.
 
-Usage: file_cycles.py ROOT_FILE...    for example net-queue/src/lib.rs
+Usage: file_cycles.py FOLDER...    of crates: their libraries, programs, examples, tests and benchmarks
 
 Files import only from storeys below. A module that re-exports its children imports nothing by that; tests do not count.
 """
@@ -54,8 +54,33 @@ def circles(root):
         )
 
 
-def main(roots):
-    found = [circle for root in roots for circle in circles(root)]
+ROOTS = (
+    "src/lib.rs",
+    "src/main.rs",
+    "src/bin/*.rs",
+    "src/bin/*/main.rs",
+    "examples/*.rs",
+    "examples/*/main.rs",
+    "tests/*.rs",
+    "tests/*/main.rs",
+    "benches/*.rs",
+    "benches/*/main.rs",
+    "fuzz_targets/*.rs",
+)
+
+
+def roots(folder):
+    """The files from which cargo compiles a crate's library and programs."""
+    return [root for pattern in ROOTS for root in sorted(folder.glob(pattern))]
+
+
+def main(folders):
+    found = []
+    for folder in map(Path, folders):
+        files = roots(folder)
+        if not files:
+            sys.exit(f"{folder} is not the folder of a crate")
+        found += [circle for root in files for circle in circles(root)]
     for circle in found:
         print(f"files import each other in a circle:{circle}", file=sys.stderr)
     return 1 if found else 0

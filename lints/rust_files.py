@@ -11,7 +11,8 @@ COMMENT_OR_STRING = re.compile(
     r'//[^\n]*|/\*.*?\*/|b?r(#*)".*?"\1|b?"(?:\\.|[^"\\])*"|b?\'(?:\\.[^\']*|[^\'\\])\'', re.S
 )
 TEST_ONLY = re.compile(r"#\[cfg\((?:test|all\(test[^\]]*|loom|any\(test[^\]]*)\)\]\s*(?:#\[[^\]]*\]\s*)*")
-MODULE = re.compile(r"^\s*(?:pub(?:\([^)]*\))?\s+)?mod\s+(\w+)\s*;", re.M)
+MODULE = re.compile(r"^[ \t]*(?:pub(?:\([^)]*\))?\s+)?mod\s+(\w+)\s*;", re.M)
+ELSEWHERE = re.compile(r'#\[path = "([^"]+)"\]\s*(?:#\[[^\]]*\]\s*)*(?:pub(?:\([^)]*\))?\s+)?mod\s+(\w+)\s*;')
 USE = re.compile(r"^[ \t]*(?P<public>pub(?:\([^)]*\))?\s+)?use\s+(?P<tree>[^;]+);", re.M)
 DEFINITION = re.compile(
     r"\b(?:fn|struct|enum|trait|type|const|static|union|macro_rules!)\s+(?:mut\s+)?(\w+)"
@@ -75,8 +76,11 @@ class File:
 
     def __init__(self, path, module):
         self.path, self.module = path, module
-        self.code = code_of(path.read_text())
+        source = path.read_text()
+        self.code = code_of(source)
         self.children = MODULE.findall(self.code)
+        # A path is a string, which the code is without.
+        self.elsewhere = {child: path.parent / at for at, child in ELSEWHERE.findall(source)}
         self.definitions = set(DEFINITION.findall(self.code))
         self.uses = []
         for match in USE.finditer(self.code):
@@ -89,7 +93,7 @@ class File:
 
 
 class Crate:
-    """The files of a crate, by module path."""
+    """The files of a library or program, by module path."""
 
     def __init__(self, root):
         self.files = {}
@@ -97,10 +101,14 @@ class Crate:
 
     def load(self, path, module):
         file = self.files[module] = File(path, module)
-        is_root = path.name in ("lib.rs", "main.rs", "mod.rs")
-        folder = path.parent if is_root else path.with_suffix("")
+        # The root of a program has any name, and its children lie beside it.
+        beside = not module or path.name == "mod.rs"
+        folder = path.parent if beside else path.with_suffix("")
         for child in file.children:
-            for candidate in (folder / f"{child}.rs", folder / child / "mod.rs"):
+            candidates = (folder / f"{child}.rs", folder / child / "mod.rs")
+            if child in file.elsewhere:
+                candidates = (file.elsewhere[child],)
+            for candidate in candidates:
                 if candidate.exists():
                     self.load(candidate, module + (child,))
 

@@ -65,6 +65,29 @@ class FileCycles(Workspace):
         )
         self.assertEqual([len(circle) for circle in self.circles()], [3])
 
+    def test_a_circle_in_any_program_of_a_crate(self):
+        for folder in ("src/bin/tool", "examples/example", "tests/parts", "benches/bench"):
+            self.write(**{
+                f"{folder}/main": "mod a;\nmod b;\n",
+                f"{folder}/a": "use crate::b::B;\npub struct A;\n",
+                f"{folder}/b": "use crate::a::A;\npub struct B;\n",
+            })
+        self.write(
+            src__main="mod c;\npub fn f() {}\n",
+            src__c="fn g() { crate::f() }\n",
+            tests__one="mod d;\npub fn f() {}\nfn g() { d::g() }\n",
+            tests__d="pub fn g() { crate::f() }\n",
+        )
+        found = [circle for root in file_cycles.roots(self.root) for circle in file_cycles.circles(root)]
+        self.assertEqual(len(found), 5)
+
+    def test_a_file_that_lies_elsewhere(self):
+        self.write(
+            lib='#[allow(dead_code)]\n#[path = "shared/b.rs"]\nmod b;\npub fn f() {}\nfn g() { b::g() }\n',
+            shared__b="pub fn g() { crate::f() }\n",
+        )
+        self.assertEqual(len(self.circles()), 1)
+
     def test_a_parent_that_re_exports_its_children_and_tests_do_not_count(self):
         self.write(
             lib="mod a;\n",
@@ -98,6 +121,11 @@ class Conformance(Workspace):
     def test_a_function_that_is_no_test(self):
         row = "| NET-RX-01 | 5.1 | MUST | words | | `helper` |"
         self.assertEqual(len(self.problems(row, "fn helper() {}\n")), 1)
+
+    def test_a_test_that_has_a_namesake(self):
+        row = "| NET-RX-01 | 5.1 | MUST | words | | `a_test` |"
+        twice = "#[test]\nfn a_test() {}\nmod b { #[test]\nfn a_test() {} }\n"
+        self.assertEqual(len(self.problems(row, twice)), 1)
 
     def test_an_id_without_a_row(self):
         row = "| NET-RX-01 | 5.1 | MAY | words | | |"

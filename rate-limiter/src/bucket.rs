@@ -213,3 +213,6 @@ fn tokens_in_parts(tokens: u64, period: u64) -> i128 {
 fn most(period: u64) -> i128 {
     tokens_in_parts(i64::MAX as u64, period)
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,8 @@ use crate::host;
 
 /// Descriptors of each ring.
 pub(crate) const SIZE: u16 = 256;
+/// Chains that the driver makes available at once.
+pub(crate) const BATCHES: [u16; 3] = [1, 32, 256];
 /// Budget that a worker gives an engine at once.
 pub(crate) const WORKER_BUDGET: u32 = 128;
 const WORKER_BYTES: u64 = 1 << 20;

@@ -33,9 +33,6 @@ mod tx;
 
 use report::Report;
 
-/// Chains that the driver makes available at once.
-const BATCHES: [u16; 3] = [1, 32, 256];
-
 fn main() {
     let words: Vec<String> = std::env::args()
         .skip(1)

@@ -14,12 +14,12 @@ use net_device::tap::Tap;
 use net_queue::header::HDR_LEN;
 use net_queue::testing::LAYOUTS;
 
-use crate::driver::{self, DriverRing, SIZE};
+use crate::driver::{self, BATCHES, DriverRing, SIZE};
 use crate::frames::Kind;
+use crate::host;
 use crate::host::PacketSocket;
 use crate::paired::{self, Paired, timed};
 use crate::report::{Case, Cost, Report};
-use crate::{BATCHES, host};
 
 /// Frames of 64 KB whose buffers of 1536 bytes fit the ring.
 const MERGED_BATCHES: [u16; 2] = [1, 5];

@@ -11,11 +11,11 @@ use net_device::rate_limiter::Limiter;
 use net_device::tap::Tap;
 use net_queue::testing::LAYOUTS;
 
-use crate::driver::{self, DriverRing, WORKER_BUDGET};
+use crate::driver::{self, BATCHES, DriverRing, WORKER_BUDGET};
 use crate::frames::Kind;
+use crate::host;
 use crate::paired::{self, Paired, timed};
 use crate::report::{Case, Cost, Report};
-use crate::{BATCHES, host};
 
 struct Tx {
     driver: DriverRing,

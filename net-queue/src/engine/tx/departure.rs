@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use super::TxPath;
+use super::path::TxPath;
 use crate::backend::{FrameBackend, SendError};
 use crate::counters::GroupEnd;
 use crate::engine::Stop;

@@ -1,7 +1,7 @@
 //! One step of transmission: a chain, and the way of its frame.
 
-use super::TxPath;
 use super::departure::Departure;
+use super::path::TxPath;
 use crate::backend::{FrameBackend, SendError};
 use crate::drop_cause::DropCause;
 use crate::engine::Stop;

@@ -1,0 +1,159 @@
+//! A frame at hand: its segments, its checked header, and how it is laid out for the backend.
+
+use crate::counters::Offload;
+use crate::drop_cause::DropCause;
+use crate::header::checksum;
+use crate::header::packet::{HEADERS, Transport};
+use crate::header::{HDR_LEN, HDR_MAX, HdrError, HdrSize, MAX_FRAME, NetHdr, RawHdr, TxRules, gso};
+use crate::memory::bounce_buffer::{BounceBuffer, COPYBREAK};
+use crate::memory::segment::{Gather, HostSlice, IoVec, MAX_SEGMENTS, copy_from};
+use crate::ring::{BufferRules, Direction, PoppedChain, Ring};
+
+/// Buffers of a transmit chain. One segment less than a system call takes: the header has one of
+/// its own.
+const RULES: BufferRules = BufferRules {
+    direction: Direction::Readable,
+    most_segments: MAX_SEGMENTS,
+};
+
+/// Bytes of the longest frame with its header.
+const LONGEST: usize = MAX_FRAME + HDR_MAX;
+
+/// All of an engine but its ring and what it counts.
+#[derive(Debug)]
+pub(super) struct TxPath {
+    /// Those of one chain. Slot 0 stays free, so that what this side has checked can stand in front
+    /// of the first one without moving any.
+    pub(super) segments: Vec<IoVec>,
+    /// Their bytes.
+    pub(super) len: usize,
+    pub(super) size: HdrSize,
+    pub(super) rules: TxRules,
+    /// The checked header on its way out, and a short frame behind it.
+    pub(super) bounce: BounceBuffer,
+    /// Frames up to this length, header included, pass through the bounce buffer as a whole.
+    pub(super) whole: usize,
+    /// First bytes of the frame at hand that go out from the bounce buffer.
+    pub(super) copied: usize,
+    /// The header of the frame at hand.
+    pub(super) checked: NetHdr,
+    /// Requests in it as the driver wrote it.
+    pub(super) offload: Offload,
+}
+
+impl TxPath {
+    /// The path of an engine whose buffer may become that of a group.
+    pub(super) fn new(size: HdrSize, rules: TxRules, coalesces: bool) -> Self {
+        let mut segments = Vec::with_capacity(MAX_SEGMENTS);
+        segments.push(IoVec::EMPTY);
+        // What this side writes into a frame it writes into a copy.
+        let longest = HDR_MAX + MAX_FRAME;
+        let whole = if rules.completes() {
+            longest
+        } else {
+            COPYBREAK
+        };
+        // The buffer of a frame becomes that of its group.
+        let room = if coalesces { longest } else { whole };
+        Self {
+            segments,
+            len: 0,
+            size,
+            rules,
+            bounce: BounceBuffer::new(room),
+            whole,
+            copied: 0,
+            checked: NetHdr::PLAIN,
+            offload: Offload::default(),
+        }
+    }
+
+    /// The next chain, its buffers at hand.
+    #[inline(always)]
+    pub(super) fn next<R: Ring>(&mut self, ring: &mut R) -> Option<PoppedChain> {
+        self.segments.truncate(1);
+        ring.pop(&mut self.segments, RULES)
+    }
+
+    /// Copies the header of a frame out once that has `len` bytes with it, and with it the rest of
+    /// a short frame; checks the copy and sanitises it. Returns the frame's bytes. (NET-TX-02,
+    /// NET-TX-11)
+    #[inline]
+    pub(super) fn take_in(&mut self, len: usize) -> Result<u64, DropCause> {
+        if len > LONGEST {
+            return Err(DropCause::TooLong);
+        }
+        let header = self.size.bytes();
+        self.len = len;
+        let frame_len = len.checked_sub(header).ok_or(DropCause::TooShort)?;
+        let copied = if len <= self.whole { len } else { header };
+        self.copied = copied;
+        // Slot 0 may still hold what was sent before.
+        let bounce = &mut self.bounce[..copied];
+        copy_from(&self.segments[1..], 0, bounce)?;
+        let mut raw = [0; HDR_LEN];
+        raw.copy_from_slice(&bounce[..HDR_LEN]);
+        let raw = RawHdr::from(raw);
+        let mut checked = match NetHdr::check_tx(&raw, frame_len as u32, self.rules) {
+            Err(HdrError::GsoWithoutCsum) => self.begin_checksum(raw, frame_len)?,
+            checked => checked?,
+        };
+        self.offload = Offload::of(checked);
+        let bounce = &mut self.bounce[..copied];
+        if header > HDR_LEN {
+            // Nothing behind the base header means anything on transmit.
+            bounce[HDR_LEN..header].fill(0);
+        }
+        if self.rules.completes() && checked.flags() != 0 && checked.gso_type() == gso::NONE {
+            checksum::complete(&mut bounce[header..], checked);
+            checked = NetHdr::PLAIN;
+        }
+        bounce[..HDR_LEN].copy_from_slice(&checked.to_bytes());
+        self.checked = checked;
+        Ok(frame_len as u64)
+    }
+
+    /// Makes the checksum of a frame partial that is to be segmented and has a whole one, as a
+    /// router's do: its header as it is then. Only the frame's headers are copied. (NET-HDR-11)
+    #[cold]
+    #[inline(never)]
+    fn begin_checksum(&mut self, raw: RawHdr, frame_len: usize) -> Result<NetHdr, DropCause> {
+        let header = self.size.bytes();
+        let head = &mut self.bounce[header..header + frame_len.min(HEADERS)];
+        if self.copied == header {
+            // The header itself was copied before; what was checked is what goes out.
+            copy_from(&self.segments[1..], header, head)?;
+        }
+        let transport =
+            Transport::of(head, frame_len, raw.gso_type()).ok_or(HdrError::GsoWithoutCsum)?;
+        let raw = transport.make_partial(raw);
+        let checked = NetHdr::check_tx(&raw, frame_len as u32, self.rules)?;
+        let field = transport.field();
+        head[field..field + 2].copy_from_slice(&transport.pseudo);
+        self.copied = self.copied.max(header + transport.end);
+        Ok(checked)
+    }
+
+    /// The frame as the backend gets it: all of it from the bounce buffer, or its first bytes from
+    /// there and the rest from where the guest left it.
+    #[inline]
+    pub(super) fn gather(&mut self) -> Gather<'_> {
+        let (header, len) = (self.size.bytes(), self.len);
+        let segments = &mut self.segments;
+        if len <= self.whole {
+            segments[0] = HostSlice::of_buffer(&mut self.bounce[..len]).io();
+            return Gather::new(&segments[..1], header, len);
+        }
+        let (mut left, mut at) = (self.copied, 1);
+        while let Some(segment) = segments.get_mut(at) {
+            if segment.len() > left {
+                segment.advance(left);
+                break;
+            }
+            left -= segment.len();
+            at += 1;
+        }
+        segments[at - 1] = HostSlice::of_buffer(&mut self.bounce[..self.copied]).io();
+        Gather::new(&segments[at - 1..], header, len)
+    }
+}
