@@ -8,6 +8,7 @@ use rustix::thread::{MembarrierCommand, membarrier};
 
 use crate::shared::config_space::ConfigSpace;
 use crate::shared::device_status::DeviceStatus;
+use crate::shared::queue_states::QueueState;
 use crate::stats::DeviceStats;
 
 /// A handle to what a driver or an operator reads of a device: its status, its configuration space,
@@ -94,6 +95,13 @@ impl DeviceHandle {
     #[must_use]
     pub fn is_port_lost(&self) -> bool {
         self.status.is_port_lost()
+    }
+
+    /// State of each queue, by index: what it waits for, as its worker left it when it went to
+    /// sleep or woke up.
+    #[must_use]
+    pub fn queue_states(&self) -> Vec<QueueState> {
+        self.status.queues.read()
     }
 
     /// Counters by queue.

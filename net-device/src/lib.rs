@@ -74,6 +74,7 @@ pub use net_queue::ring::{Cursor, Layout, RingAddrs};
 pub use net_queue::{AccessPlatform, DirtyLog, DropCause, GuestRam, QueueStats, RawRegion};
 pub use port::{HostInterface, Port, PortControl};
 pub use seccomp::ThreadKind;
+pub use shared::queue_states::{QueueState, WaitsFor};
 #[cfg(feature = "snapshot")]
 pub use snapshot::{Migratable, Pausable, Snapshot, Snapshottable, Transportable};
 pub use stats::DeviceStats;

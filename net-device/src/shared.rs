@@ -3,6 +3,7 @@
 pub(crate) mod config_space;
 pub(crate) mod control_budget;
 pub(crate) mod device_status;
+pub(crate) mod queue_states;
 pub(crate) mod reader_epoch;
 pub(crate) mod rx_filter;
 pub(crate) mod rx_policy;

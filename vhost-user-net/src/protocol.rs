@@ -20,6 +20,7 @@
 //! | [`receiver`] | messages taken in by another process, and the descriptors that it closes |
 //! | [`wire`] | the format: every request, every field checked |
 //! | [`session`] | the features that a front-end has negotiated, and how the device follows |
+//! | [`stall`] | rings that stand still for want of a notification |
 //! | [`vring`] | one ring: its parameters, and whether it runs |
 //! | [`memory_table`] | the files that hold guest memory, and their addresses |
 //! | [`dirty_log`] | the bitmap of written pages, for live migration |
@@ -32,5 +33,6 @@ pub mod memory_table;
 mod message_reader;
 pub mod receiver;
 pub mod session;
+pub mod stall;
 pub mod vring;
 pub mod wire;

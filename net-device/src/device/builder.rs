@@ -276,7 +276,7 @@ impl<'a> NetDeviceBuilder<'a> {
         Ok(NetDevice {
             queue_sizes: vec![config.queue_size; 2 * pairs + usize::from(has_control)],
             space: Arc::new(ConfigSpace::new(&config, offered)),
-            status: Arc::new(DeviceStatus::new(events, self.exit_event)),
+            status: Arc::new(DeviceStatus::new(events, self.exit_event, 2 * pairs + 1)),
             follows_mtu,
             control_budget: Arc::new(ControlBudget::new(config.control_limit)),
             counters: (0..=2 * pairs).map(|_| Arc::default()).collect(),

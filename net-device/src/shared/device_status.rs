@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::events::{DeviceEvent, Events};
+use crate::shared::queue_states::QueueStates;
 
 /// Device status: the need of a reset, and whom to tell that a worker died.
 #[derive(Debug)]
@@ -17,17 +18,21 @@ pub(crate) struct DeviceStatus {
     /// Cause of the failure; changes under this lock together with `needs_reset`.
     reason: Mutex<Option<Arc<str>>>,
     exit_event: Option<EventFd>,
+    /// By index.
+    pub(crate) queues: QueueStates,
 }
 
 impl DeviceStatus {
-    /// The status of a device that works. `exit_event` is signalled when a worker panics.
-    pub(crate) fn new(events: Arc<Events>, exit_event: Option<EventFd>) -> Self {
+    /// The status of a device with `queues` queues that works. `exit_event` is signalled when a
+    /// worker panics.
+    pub(crate) fn new(events: Arc<Events>, exit_event: Option<EventFd>, queues: usize) -> Self {
         Self {
             events,
             needs_reset: AtomicBool::default(),
             port_lost: AtomicBool::default(),
             reason: Mutex::default(),
             exit_event,
+            queues: QueueStates::new(queues),
         }
     }
 

@@ -19,6 +19,7 @@ use crate::error::WorkerError;
 use crate::features::Features;
 use crate::log_limited;
 use crate::shared::control_budget::{HOST_LOCK, POLICY};
+use crate::shared::queue_states::WaitsFor;
 use crate::shared::rx_filter::RxFilter;
 use crate::shared::{Shared, SteerError};
 use crate::transport::InterruptSource;
@@ -143,7 +144,20 @@ impl Worker for CtrlWorker {
             Next::Deadline(deadline) => turn.deadline_ns = Some(deadline),
             Next::Kick | Next::Halt => {}
         }
+        let waits_for = match self.next {
+            Next::Step => WaitsFor::Nothing,
+            Next::Kick => WaitsFor::Driver,
+            Next::Deadline(_) => WaitsFor::Limit,
+            Next::Halt => WaitsFor::Reset,
+        };
+        let (queue, states) = (&self.queue, &self.shared.status.queues);
+        states.set(queue.index, waits_for, &queue.engine.cursor());
         turn
+    }
+
+    fn end(&mut self) {
+        let states = &self.shared.status.queues;
+        states.clear(self.queue.index, WaitsFor::Stopped);
     }
 
     fn on_event(&mut self, event: Event) {

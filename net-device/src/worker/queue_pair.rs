@@ -9,6 +9,7 @@ use net_queue::{DropCause, Engine, FrameBackend, FrameFilter, LinkConfig, Stop};
 use crate::clock::now_ns;
 use crate::error::WorkerError;
 use crate::shared::Shared;
+use crate::shared::queue_states::WaitsFor;
 use crate::shared::reader_epoch::ReaderEpoch;
 use crate::shared::rx_policy::PolicyReader;
 use crate::transport::InterruptSource;
@@ -86,6 +87,16 @@ impl PairWorker {
         self.rx.iter_mut().for_each(WorkerQueue::prepare_sleep);
         self.tx.iter_mut().for_each(WorkerQueue::prepare_sleep);
         !self.is_ready()
+    }
+
+    /// Shows the state of both queues while the worker is awake, or after its run.
+    fn show_all(&self, waits_for: WaitsFor) {
+        let states = &self.shared.status.queues;
+        let (rx, tx) = (self.rx.as_ref(), self.tx.as_ref());
+        let indices = rx.map(|rx| rx.index).into_iter();
+        for index in indices.chain(tx.map(|tx| tx.index)) {
+            states.clear(index, waits_for);
+        }
     }
 
     fn step_rx(&mut self) {
@@ -247,6 +258,7 @@ impl Worker for PairWorker {
     }
 
     fn begin(&mut self) {
+        self.show_all(WaitsFor::Nothing);
         // From now on, until another run begins, this is the timer that it waits for.
         self.shared
             .set_rx_timer(self.pair, self.resources.rx_limit.timer.clone());
@@ -271,6 +283,11 @@ impl Worker for PairWorker {
         }
         self.looks = self.is_ready() || self.busy_poll.looks(now_ns);
         let sleeps = !self.looks && self.prepare_sleep();
+        if sleeps {
+            let states = &self.shared.status.queues;
+            self.rx.iter().for_each(|rx| rx.show_wait(states));
+            self.tx.iter().for_each(|tx| tx.show_wait(states));
+        }
         let waits_for_driver = |rx: &RxQueue| rx.wait == Wait::Driver;
         Turn {
             again: !sleeps,
@@ -312,6 +329,9 @@ impl Worker for PairWorker {
 
     fn after_wakeup(&mut self) {
         let slept = !self.looks;
+        if slept {
+            self.show_all(WaitsFor::Nothing);
+        }
         self.rx.iter_mut().for_each(|rx| rx.after_wakeup(slept));
         self.tx.iter_mut().for_each(|tx| tx.after_wakeup(slept));
     }
@@ -325,6 +345,7 @@ impl Worker for PairWorker {
     }
 
     fn end(&mut self) {
+        self.show_all(WaitsFor::Stopped);
         self.drain();
     }
 }

@@ -5,10 +5,12 @@
 
 use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use net_device::net_queue::{GroupEnd, Refusal};
-use net_device::{DeviceHandle, DeviceStats, DropCause, QueueStats};
+use net_device::{DeviceHandle, DeviceStats, DropCause, QueueStats, WaitsFor};
+
+use crate::protocol::stall::{Missing, RingGauges};
 
 #[cfg(test)]
 mod tests;
@@ -21,15 +23,41 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub struct FrontEnds {
     connected: AtomicBool,
     total: AtomicU64,
+    overdue_receivers: AtomicU64,
+    /// Gauges of the rings of the one that is there, by index.
+    rings: OnceLock<Box<[RingGauges]>>,
 }
 
 impl FrontEnds {
+    /// Gauges of so many rings.
+    pub(crate) fn for_rings(&self, count: usize) -> &[RingGauges] {
+        let rings = || (0..count).map(|_| RingGauges::default()).collect();
+        self.rings.get_or_init(rings)
+    }
+
+    /// Gauges of the rings, by index; none before there was a front-end.
+    #[must_use]
+    pub fn rings(&self) -> &[RingGauges] {
+        self.rings.get().map_or(&[], |rings| rings)
+    }
+
+    pub(crate) fn count_overdue_receiver(&self) {
+        self.overdue_receivers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Connections that were ended because a descriptor could not be closed.
+    #[must_use]
+    pub fn overdue_receivers(&self) -> u64 {
+        self.overdue_receivers.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn begin(&self) {
         self.total.fetch_add(1, Ordering::Relaxed);
         self.connected.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn end(&self) {
+        self.rings().iter().for_each(RingGauges::clear);
         self.connected.store(false, Ordering::Relaxed);
     }
 
@@ -68,7 +96,7 @@ enum Kind {
 type QueueMetric = (&'static str, &'static str, fn(&QueueStats) -> u64);
 
 /// Counters that each queue of a pair has.
-const QUEUE: [QueueMetric; 14] = [
+const QUEUE: [QueueMetric; 15] = [
     ("frames", "Frames that passed.", |queue| queue.frames),
     (
         "bytes",
@@ -99,6 +127,11 @@ const QUEUE: [QueueMetric; 14] = [
         "rate_limited",
         "Times that a rate limit stopped the queue.",
         |queue| queue.limited,
+    ),
+    (
+        "segmented",
+        "Large frames that were cut into segments here.",
+        |queue| queue.segmented,
     ),
     (
         "groups",
@@ -175,6 +208,7 @@ pub fn page(devices: &[Reported]) -> String {
     page.family("info", Kind::Gauge, "Version of the daemon.");
     page.sample("info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
     states(&mut page, devices);
+    rings(&mut page, devices);
     for (name, help, value) in QUEUE {
         let name = format!("{name}_total");
         page.family(&name, Kind::Counter, help);
@@ -224,7 +258,7 @@ fn for_each_queue(
 
 fn states(page: &mut Page, devices: &[Reported]) {
     type State = (&'static str, Kind, &'static str, fn(&Reported) -> u64);
-    let states: [State; 5] = [
+    let states: [State; 6] = [
         (
             "link_up",
             Kind::Gauge,
@@ -255,11 +289,73 @@ fn states(page: &mut Page, devices: &[Reported]) {
             "Front-ends that have connected.",
             |it| it.front_ends.total(),
         ),
+        (
+            "overdue_receivers_total",
+            Kind::Counter,
+            "Connections that were ended because a descriptor could not be closed.",
+            |it| it.front_ends.overdue_receivers(),
+        ),
     ];
     for (name, kind, help, value) in states {
         page.family(name, kind, help);
         for device in devices {
             page.sample(name, &[("device", &device.name)], value(device));
+        }
+    }
+}
+
+/// The rings as they are seen from outside.
+fn rings(page: &mut Page, devices: &[Reported]) {
+    type Gauge = (&'static str, &'static str, fn(&RingGauges) -> u64);
+    let gauges: [Gauge; 2] = [
+        (
+            "ring_depth",
+            "Entries that the driver made available and that are not used, at the last look.",
+            RingGauges::depth,
+        ),
+        (
+            "ring_idle_seconds",
+            "Seconds since something passed a ring that runs, at the last look.",
+            RingGauges::idle_s,
+        ),
+    ];
+    for (name, help, value) in gauges {
+        page.family(name, Kind::Gauge, help);
+        for_each_ring(devices, |labels, ring, _| {
+            page.sample(name, labels, value(ring))
+        });
+    }
+    let help = "Times that a ring stood still for want of a notification.";
+    page.family("ring_stalls_total", Kind::Counter, help);
+    for_each_ring(devices, |&[device, index], ring, _| {
+        for (side, missing) in [("kick", Missing::Kick), ("interrupt", Missing::Interrupt)] {
+            let labels = [device, index, ("missing", side)];
+            page.sample("ring_stalls_total", &labels, ring.stalls(missing));
+        }
+    });
+    let help = "Event that the device's side of a ring waits for: 1 for the one that it is.";
+    page.family("ring_waits_for", Kind::Gauge, help);
+    for_each_ring(devices, |&[device, index], _, now| {
+        for event in WaitsFor::ALL {
+            let labels = [device, index, ("event", event.name())];
+            page.sample("ring_waits_for", &labels, u64::from(event == now));
+        }
+    });
+}
+
+/// Calls `report` with the labels of each ring, its gauges, and what it waits for.
+fn for_each_ring(
+    devices: &[Reported],
+    mut report: impl FnMut(&[(&str, &str); 2], &RingGauges, WaitsFor),
+) {
+    for device in devices {
+        // Before the first front-end nobody has looked.
+        let (seen, none) = (device.front_ends.rings(), RingGauges::default());
+        for (index, state) in device.device.queue_states().iter().enumerate() {
+            let ring = seen.get(index).unwrap_or(&none);
+            let index = index.to_string();
+            let labels = [("device", device.name.as_str()), ("ring", &index)];
+            report(&labels, ring, state.waits_for);
         }
     }
 }

@@ -28,6 +28,7 @@ use crate::daemon::metrics_socket::MetricsSocket;
 use crate::daemon::receiver_process::ReceiverProcess;
 use crate::protocol::connection::{Connection, ConnectionError, Message};
 use crate::protocol::session::{Session, SessionError};
+use crate::protocol::stall::{self, RingWatch};
 use crate::protocol::wire::Answer;
 use crate::sys::{self, Interest, SocketKind, Termination};
 
@@ -327,7 +328,15 @@ impl<'a> Server<'a> {
             // The device lets go of the front-end's memory before the connection is shut.
             Ok((mut connection, mut session)) => {
                 let (events, lost_port) = (&mut self.events, self.lost_port);
-                exchange(events, name, lost_port, &mut connection, &mut session)
+                let front_ends = &*self.front_ends;
+                exchange(
+                    events,
+                    name,
+                    lost_port,
+                    front_ends,
+                    &mut connection,
+                    &mut session,
+                )
             }
             Err(error) => {
                 let why = chain(&error);
@@ -367,6 +376,7 @@ fn exchange(
     events: &mut EventLoop<'_>,
     name: &str,
     lost_port: LostPort,
+    front_ends: &FrontEnds,
     connection: &mut Connection,
     session: &mut Session<'_>,
 ) -> Result<End, Stop> {
@@ -374,20 +384,32 @@ fn exchange(
     let interrupts = Arc::clone(session.interrupts());
     let config_event = interrupts.config_event().as_fd();
     let mut refusals = 0;
+    let gauges = front_ends.for_rings(session.device().queue_max_sizes().len());
+    let mut watches: Vec<_> = gauges.iter().map(|_| RingWatch::default()).collect();
+    let mut next_look = Instant::now() + stall::INTERVAL;
     loop {
         let own = [
             Some((config_event, Interest::Readable)),
             Some((connection.as_fd(), connection.interest())),
         ];
         let deadline = connection.deadline();
-        let [changed, ready] = events.wait(own, deadline.map(sys::ms_until), session.device())?;
+        let look = session.has_running_rings().then_some(next_look);
+        let wake = deadline.into_iter().chain(look).min();
+        let [changed, ready] = events.wait(own, wake.map(sys::ms_until), session.device())?;
+        let now = Instant::now();
+        if now >= next_look {
+            next_look = now + stall::INTERVAL;
+            if let Err(error) = session.watch_rings(name, now, &mut watches, gauges) {
+                return Ok(ended(&log, name, &error));
+            }
+        }
         if changed && let Err(error) = session.config_changed() {
             return Ok(ended(&log, name, &error));
         }
         if changed && lost_port == LostPort::Exit && session.device().is_port_lost() {
             return Err(Stop::PortLost);
         }
-        if !ready && deadline.is_none_or(|deadline| Instant::now() < deadline) {
+        if !ready && deadline.is_none_or(|deadline| now < deadline) {
             continue;
         }
         match step(name, connection, session, &mut refusals) {
@@ -399,6 +421,7 @@ fn exchange(
             Err(error) => {
                 if let Broken::Connection(ConnectionError::Overdue) = error {
                     events.count_overdue_receiver();
+                    front_ends.count_overdue_receiver();
                 }
                 return Ok(ended(&log, name, &error));
             }

@@ -33,6 +33,7 @@ mod memory;
 mod rings;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 /// Protocol features that are offered: each has its code in this crate.
 pub const PROTOCOL_FEATURES: VhostUserProtocolFeatures = VhostUserProtocolFeatures::MQ

@@ -246,6 +246,12 @@ impl Vring {
         self.kick = None;
     }
 
+    /// Number of its descriptors, once that is known.
+    #[must_use]
+    pub fn size(&self) -> Option<u16> {
+        self.size
+    }
+
     /// Position at which the ring starts, or did stop.
     #[must_use]
     pub fn base(&self) -> u32 {

@@ -140,9 +140,18 @@ impl Guest {
     pub(crate) fn send_unless(&mut self, ended: impl Fn() -> bool) {
         self.post();
         self.kick();
+        self.await_used_unless(self.sent, ended);
+    }
+
+    /// Waits until so many frames came back.
+    pub(crate) fn await_used(&self, count: u16) {
+        self.await_used_unless(count, || false);
+    }
+
+    fn await_used_unless(&self, count: u16, ended: impl Fn() -> bool) {
         let deadline = Instant::now() + LIMIT;
-        while self.used() != self.sent && !ended() {
-            assert!(Instant::now() < deadline, "frame {} is stuck", self.sent);
+        while self.used() != count && !ended() {
+            assert!(Instant::now() < deadline, "frame {count} is stuck");
             thread::yield_now();
         }
     }

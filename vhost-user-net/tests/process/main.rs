@@ -7,6 +7,7 @@ mod fuse;
 mod guest;
 mod lost_port;
 mod service;
+mod stalls;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -355,6 +356,7 @@ fn metrics_tell_of_every_device_whoever_is_connected() {
     let front_end = connect(&daemon);
     assert_eq!(rings(&front_end), 3);
     let told = metrics(&daemon);
+    assert!(told.contains("vhost_user_net_overdue_receivers_total{device=\"vmtap1\"} 0\n"));
     assert!(told.contains(&connected("vmtap0", 1)) && told.contains(&connected("vmtap1", 1)));
     daemon.signal("TERM");
     assert!(daemon.wait().success());

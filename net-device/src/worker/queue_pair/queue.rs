@@ -10,6 +10,7 @@ use net_queue::{
 
 use crate::rate_limit::{Asked, QueueLimit};
 use crate::shared::Shared;
+use crate::shared::queue_states::{QueueStates, WaitsFor};
 use crate::shared::rx_policy::PolicyReader;
 
 /// Budget of one engine before the other one, and the stop event, get their turn.
@@ -81,6 +82,18 @@ impl<E: Engine> WorkerQueue<E> {
             }
             self.wait = Wait::Ready;
         }
+    }
+
+    /// Shows what the queue waits for, as the worker goes to sleep.
+    pub(super) fn show_wait(&self, states: &QueueStates) {
+        let waits_for = match self.wait {
+            Wait::Ready => WaitsFor::Nothing,
+            Wait::Driver => WaitsFor::Driver,
+            Wait::Backend => WaitsFor::Network,
+            Wait::Timer => WaitsFor::Limit,
+            Wait::Halted => WaitsFor::Reset,
+        };
+        states.set(self.index, waits_for, &self.engine.cursor());
     }
 
     /// After a stop the driver may have done anything, except with a queue that is broken for good.

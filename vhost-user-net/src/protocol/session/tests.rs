@@ -11,6 +11,7 @@ mod negotiation;
 mod peers;
 mod resume;
 mod rings;
+mod stalls;
 
 use std::io::Read;
 use std::os::fd::AsFd;
