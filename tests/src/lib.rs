@@ -1,5 +1,6 @@
 //! Test bed for the device: scripted drivers and real guests, and the README as a test.
 
+pub mod datagrams;
 pub mod guest;
 pub mod testbed;
 

@@ -47,14 +47,21 @@ pub fn build(kernel: &Kernel, bus: Bus) -> Result<Vec<u8>> {
     copy(&mut archive, &packages::program("busybox")?, "/bin/busybox")?;
     archive.symlink("/bin/sh", "busybox");
     for tool in TOOLS {
-        let path = packages::program(tool)?;
-        copy(&mut archive, &path, &format!("/usr/bin/{tool}"))?;
-        for library in libraries(&path)? {
-            copy(&mut archive, &library, &library)?;
-        }
+        install(&mut archive, &packages::program(tool)?, tool)?;
     }
+    let datagrams = packages::datagrams()?;
+    install(&mut archive, &datagrams.to_string_lossy(), "datagrams")?;
     add_modules(&mut archive, kernel, bus)?;
     Ok(archive.finish())
+}
+
+/// Copies a program with its libraries.
+fn install(archive: &mut Archive, program: &str, name: &str) -> Result<()> {
+    copy(archive, program, &format!("/usr/bin/{name}"))?;
+    for library in libraries(program)? {
+        copy(archive, &library, &library)?;
+    }
+    Ok(())
 }
 
 /// The numbers in front of the names keep the order for `init`.

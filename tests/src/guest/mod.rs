@@ -14,7 +14,8 @@
 //!   started by [`uml`] (user-mode Linux) or by [`qemu`] (without hardware virtualisation).
 //! - [`testpmd`] is a driver without a guest: a program of the host that sends every frame back,
 //!   looked at through [`probe`].
-//! - [`Daemon`] is the device under test, [`host`] the programs at the other end of its tap.
+//! - [`Daemon`] is the device under test, [`host`] the programs at the other end of its tap, one of
+//!   them [`datagrams`], which is at both ends.
 //! - [`Testbed`] is one daemon with one guest and an address at each end, and [`scenarios`] is what
 //!   is checked with it.
 //!
@@ -24,6 +25,7 @@
 
 pub mod cpio;
 pub mod daemon;
+pub mod datagrams;
 mod error;
 pub mod host;
 pub mod image;

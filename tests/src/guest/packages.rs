@@ -1,6 +1,7 @@
-//! The Debian packages that the guests are made of.
+//! The Debian packages that the guests are made of, and the program of this package.
 
-use std::path::Path;
+use std::env;
+use std::path::{Path, PathBuf};
 
 use super::{Error, Result};
 
@@ -42,4 +43,16 @@ fn find(name: &str) -> Option<String> {
         .iter()
         .map(|folder| format!("{folder}/{name}"))
         .find(|path| Path::new(path).exists())
+}
+
+/// Path of the program `datagrams`, which cargo builds beside the tests and benchmarks of this
+/// package.
+///
+/// # Errors
+/// When this program's own path is unknown.
+pub fn datagrams() -> Result<PathBuf> {
+    let program = env::current_exe().map_err(Error::io("finding this program"))?;
+    // This program is in `PROFILE/deps`.
+    let profile = program.ancestors().nth(2).unwrap_or(&program);
+    Ok(profile.join("datagrams"))
 }

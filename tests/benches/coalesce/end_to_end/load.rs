@@ -3,18 +3,23 @@
 use std::time::Duration;
 
 use tests::guest::testbed::{GUEST, NIC};
-use tests::guest::{Error, Guest, Result, host};
+use tests::guest::{Error, Guest, Result, datagrams, host};
 
 /// Length of a measurement, in seconds.
 const SECONDS: u32 = 2;
 /// Longest time that one may take with all that belongs to it.
 const LIMIT: Duration = Duration::from_secs(30);
+/// Datagrams that are counted rather than their bytes, and those that fill a frame.
+const SHORT: u32 = 200;
+const LONG: u32 = 1472;
 /// Echo requests, one after the other.
 const PINGS: u32 = 3000;
 
 /// Traffic through the device.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Load {
+    /// Datagrams of one flow, so many bytes each, by `sendmmsg`.
+    Udp { size: u32 },
     /// TCP from the guest, whose stack segments or leaves that to the host.
     Tcp { segmented_by_guest: bool },
     /// Round trips of one short frame.
@@ -23,7 +28,9 @@ pub(crate) enum Load {
 
 impl Load {
     /// All of them, in the order of the table.
-    pub(crate) const ALL: [Self; 3] = [
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Udp { size: LONG },
+        Self::Udp { size: SHORT },
         Self::Tcp {
             segmented_by_guest: true,
         },
@@ -36,6 +43,8 @@ impl Load {
     /// Its name, and the unit of its figure.
     pub(crate) fn name(self) -> (&'static str, &'static str) {
         match self {
+            Self::Udp { size: SHORT } => ("guest UDP 200 B", "Mpps"),
+            Self::Udp { .. } => ("guest UDP 1472 B", "Gbit/s"),
             Self::Tcp {
                 segmented_by_guest: true,
             } => ("guest TCP without TSO and GSO", "Gbit/s"),
@@ -49,6 +58,7 @@ impl Load {
     /// Runs it once for its figure.
     pub(crate) fn measure(self, guest: &mut Guest) -> Result<f64> {
         match self {
+            Self::Udp { size } => udp(guest, size),
             Self::Tcp { segmented_by_guest } => {
                 let state = if segmented_by_guest { "off" } else { "on" };
                 guest.expect(&format!("ethtool -K {NIC} tso {state} gso {state}"))?;
@@ -57,6 +67,22 @@ impl Load {
             Self::Ping => ping(),
         }
     }
+}
+
+/// Gigabits of long datagrams that arrive in a second, or millions of short ones.
+fn udp(guest: &mut Guest, size: u32) -> Result<f64> {
+    let options = format!("--size {size} --seconds {SECONDS}");
+    let outcome = datagrams::to_host(guest, 1, &options)?;
+    let received = outcome.received;
+    if received.wrong + received.reordered > 0 {
+        return Err(Error::Unexpected(outcome.to_string()));
+    }
+    let seconds = received.time.as_secs_f64();
+    Ok(if size == SHORT {
+        received.datagrams as f64 / seconds / 1e6
+    } else {
+        received.bytes as f64 * 8.0 / seconds / 1e9
+    })
 }
 
 /// Gigabits that arrive in a second.

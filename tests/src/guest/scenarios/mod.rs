@@ -1,6 +1,7 @@
 //! Checks with real guests, one named scenario each.
 
 mod bridge;
+mod coalesce;
 mod control;
 mod lifecycle;
 mod reload;
@@ -138,6 +139,18 @@ pub const SCENARIOS: &[Scenario] = &[
         control::segmentation,
     ),
     bed("uml udp", UserMode, &[], transfer::udp),
+    bed(
+        "uml a million datagrams arrive in their order",
+        UserMode,
+        &["--control-path", "FOLDER/control.sock"],
+        coalesce::datagrams_of_flows,
+    ),
+    bed(
+        "uml segments of the guest's own",
+        UserMode,
+        &["--control-path", "FOLDER/control.sock"],
+        coalesce::segments,
+    ),
     bed("uml small frames", UserMode, &[], transfer::small_frames),
     bed("uml ipv6", UserMode, &[], transfer::ipv6),
     bed(
