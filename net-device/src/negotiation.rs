@@ -7,12 +7,26 @@ use crate::config::NetConfig;
 use crate::features::{ALWAYS, Features, RX_OFFLOADS, TX_OFFLOADS, features_of};
 use Features as F;
 
+/// Work left undone in frames that the engines do where the other side does not, the backend on
+/// transmit and the driver on receive: all but IP fragmentation.
+pub(crate) const DONE_HERE: Offloads = Offloads::all().difference(Offloads::UFO);
+
+/// Work left undone in frames of a driver that a backend does which says that it takes `caps`, as
+/// far as a feature permits it to the driver. Segments have checksums to be completed.
+pub(crate) fn backend_tx(caps: Offloads) -> Offloads {
+    if caps.contains(Offloads::CSUM) {
+        features_of(TX_OFFLOADS, caps).tx_offloads()
+    } else {
+        Offloads::empty()
+    }
+}
+
 impl Features {
     /// Features that a device over such a backend offers: backend and configuration, closed.
     ///
     /// `tx` and `rx` are the offloads the backend takes and delivers (NET-FEAT-01, NET-FEAT-03).
     /// Checksums of what the driver sends are completed here where the backend does not take
-    /// partial ones, segments are not cut here.
+    /// partial ones, and large frames are cut here where it does not take those; all but UFO.
     pub fn offered(tx: Offloads, rx: Offloads, config: &NetConfig) -> Self {
         let configured = [
             (F::VIRTIO_NET_F_MAC, config.mac.is_some()),
@@ -22,15 +36,8 @@ impl Features {
             (F::VIRTIO_F_ACCESS_PLATFORM, config.iommu),
         ];
         let configured = configured.iter().filter(|(_, on)| *on);
-        // Segments have checksums to be completed.
-        let segments = if tx.contains(Offloads::CSUM) {
-            tx
-        } else {
-            Offloads::empty()
-        };
         let all = ALWAYS
-            | F::VIRTIO_NET_F_CSUM
-            | features_of(TX_OFFLOADS, segments)
+            | features_of(TX_OFFLOADS, backend_tx(tx) | DONE_HERE)
             | features_of(RX_OFFLOADS, rx)
             | configured.map(|(feature, _)| *feature).collect();
         (all - config.disabled).closure()

@@ -176,7 +176,7 @@ fn coalescing_allocates_nothing_per_frame() {
             guest.publish();
             let count = allocations(|| {
                 engine.run(&mut backend, &mut Unlimited, 0, PLENTY);
-                engine.drain(&mut backend, &mut Unlimited);
+                engine.drain(&mut backend, &mut Unlimited, 0);
             });
             assert_eq!(count, 0, "{layout:?}");
             guest.poll_all();

@@ -45,7 +45,7 @@ fn a_network_without_checksum_offload_gets_whole_frames_net_hdr_03() {
         let mut rig = Rig::over(device);
         let offered = rig.offered();
         assert!(offered.contains(F::VIRTIO_NET_F_CSUM));
-        assert!(!offered.intersects(F::VIRTIO_NET_F_HOST_TSO4 | F::VIRTIO_NET_F_GUEST_CSUM));
+        assert!(!offered.contains(F::VIRTIO_NET_F_GUEST_CSUM));
         rig.start(without);
         for (seed, len) in (0..).zip([60, 61, 1514, 9000]) {
             rig.send(0, &partial(len, seed));

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use net_device::GsoTrust;
 use net_device::port::{GsoPolicy, TapBackend};
-use net_queue::header::{HDR_LEN, HdrSize, TxRules};
+use net_queue::header::{HDR_LEN, TxRules};
 use net_queue::ring::{AnyRing, Layout, RingConfig};
 use net_queue::testing::packets::{Packet, Sums, on_the_wire};
 use net_queue::testing::{GuestRing, LAYOUTS, Random, TestMemory};
@@ -66,9 +66,8 @@ impl Bridged {
         ip("link set bridge up");
         let counters = Arc::<QueueCounters>::default();
         let terms = TxConfig {
-            size: HdrSize::Base,
-            rules: TxRules::new(ALL),
             coalesce: ALL,
+            ..TxConfig::new(TxRules::new(ALL))
         };
         let engine = TxEngine::new(guest.device(), terms, counters.clone());
         Self {

@@ -10,6 +10,7 @@ use net_queue::{
 
 use crate::error::QueueError;
 use crate::features::Features;
+use crate::negotiation::backend_tx;
 use crate::queue_role::QueueRole;
 use crate::shared::Shared;
 use crate::transport::QueueSetup;
@@ -127,8 +128,11 @@ impl QueueFactory {
         index: u16,
         config: &RingConfig,
     ) -> Result<TxEngine<AnyRing>, QueueError> {
-        let rules = TxRules::new(self.negotiated.features.tx_offloads());
-        let rules = if self.negotiated.tx_caps.contains(Offloads::CSUM) {
+        let driver = self.negotiated.features.tx_offloads();
+        let backend = backend_tx(self.negotiated.tx_caps);
+        let cut = driver - backend - Offloads::CSUM;
+        let rules = TxRules::new(driver - cut);
+        let rules = if backend.contains(Offloads::CSUM) {
             rules
         } else {
             rules.completing()
@@ -145,6 +149,7 @@ impl QueueFactory {
             ring,
             TxConfig {
                 coalesce: self.negotiated.coalesce,
+                cut,
                 ..TxConfig::new(rules)
             },
             self.counters[usize::from(index)].clone(),

@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GsoTrust {
-    /// The kernel is tried, once in a process: what does not come out as it has to is neither
-    /// offered to drivers nor used by the device. Where it cannot be tried this is
-    /// [`GsoTrust::Assume`]. See [`tap::gso_report`].
+    /// The kernel is tried, once in a process: what does not come out as it has to is not
+    /// left to it, and done by the device for a driver that asks for it. Where it cannot be tried
+    /// this is [`GsoTrust::Assume`]. See [`tap::gso_report`].
     #[default]
     Probe,
-    /// Not tried: what the kernel takes is offered, and the device itself may merge frames of TCP
-    /// only.
+    /// Not tried: what the kernel takes is left to it, and the device itself may merge frames of
+    /// TCP only.
     Assume,
     /// Not tried: the kernel is believed in all that it takes.
     Trust,

@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::NetConfig;
+use crate::negotiation::backend_tx;
 use net_queue::ctrl::{Command, RxMode, VlanId};
 use proptest::prelude::*;
 
@@ -51,9 +52,9 @@ fn everything_is_offered_where_backend_and_configuration_allow_it() {
 }
 
 #[test]
-fn over_a_plain_backend_checksums_are_all_that_is_done_for_the_driver() {
+fn over_a_plain_backend_all_but_fragments_is_done_here_for_the_driver() {
     let plain = Features::offered(Offloads::empty(), Offloads::empty(), &NetConfig::default());
-    assert_eq!(plain.tx_offloads(), Offloads::CSUM);
+    assert_eq!(plain.tx_offloads(), EVERYTHING - Offloads::UFO);
     assert_eq!(plain.rx_offloads(), Offloads::empty());
     let absent = F::VIRTIO_NET_F_CTRL_GUEST_OFFLOADS
         | F::VIRTIO_NET_F_MAC
@@ -146,13 +147,25 @@ fn offloads_and_features_map_both_ways() {
         (tx.tx_offloads(), tx.rx_offloads()),
         (EVERYTHING, Offloads::empty())
     );
-    // One bit stands for both families, so a backend with one of them does not get it.
-    let half = Features::offered(
-        Offloads::CSUM | Offloads::USO4,
-        Offloads::empty(),
-        &config(),
-    );
-    assert_eq!(half.tx_offloads(), Offloads::CSUM);
+}
+
+#[test]
+fn a_backend_does_what_features_let_a_driver_ask_of_it() {
+    use Offloads as O;
+    let rows = [
+        (O::empty(), O::empty()),
+        // Segments have checksums to be completed.
+        (O::TSO4 | O::UFO, O::empty()),
+        // One bit stands for both families, so a backend with one of them does not get it.
+        (O::CSUM | O::USO4, O::CSUM),
+        (O::CSUM | O::TSO4 | O::UFO, O::CSUM | O::TSO4 | O::UFO),
+        (EVERYTHING, EVERYTHING),
+    ];
+    for (caps, done) in rows {
+        assert_eq!(backend_tx(caps), done);
+        let offered = Features::offered(caps, O::empty(), &config()).tx_offloads();
+        assert_eq!(offered, (EVERYTHING - O::UFO) | done);
+    }
 }
 
 #[test]
@@ -245,7 +258,7 @@ proptest! {
         prop_assert!(closed(set));
         prop_assert!(!set.intersects(config.disabled));
         prop_assert!(set.contains(F::VIRTIO_F_VERSION_1));
-        prop_assert!((tx | Offloads::CSUM).contains(set.tx_offloads()));
+        prop_assert!((tx | (Offloads::all() - Offloads::UFO)).contains(set.tx_offloads()));
         prop_assert!(rx.contains(set.rx_offloads()));
     }
 

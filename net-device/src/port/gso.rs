@@ -14,7 +14,7 @@ const SEGMENTS: Offloads = TCP.union(Offloads::USO4).union(Offloads::USO6);
 /// Offloads of a tap that are not to be used although the kernel takes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GsoPolicy {
-    /// Neither offered to a driver nor used.
+    /// Not left to the kernel: what a driver asks for is done before.
     pub refused: Offloads,
     /// Used for frames that the device merges itself.
     pub coalesced: Offloads,
@@ -61,13 +61,13 @@ fn log(report: &GsoReport) {
     if let Some(reason) = report.not_tried() {
         log::info!(
             "how this kernel cuts large frames was not tried, since {reason}: all it takes is \
-             offered"
+             left to it"
         );
     }
     for (name, _, fault) in report.faults() {
         log::warn!(
-            "this kernel does not cut large frames of {name} as it should: {fault}; they are not \
-             offered"
+            "this kernel does not cut large frames of {name} as it should: {fault}; they are \
+             cut before it has them"
         );
     }
     log::debug!("this kernel cuts {:?} well", report.verified());

@@ -3,11 +3,8 @@
 use net_queue::Offloads;
 
 use crate::features::Features;
+use crate::negotiation::DONE_HERE;
 use crate::port::PortControl;
-
-/// Work left undone in received frames that the engines do where the driver does not: all but IP
-/// fragmentation.
-const DONE_HERE: Offloads = Offloads::all().difference(Offloads::UFO);
 
 /// The policy was not changed: the link did not follow.
 #[derive(Debug, thiserror::Error)]

@@ -218,7 +218,10 @@ impl PairWorker {
         }
         if let Some(tx) = self.tx.as_mut() {
             let limiter = &mut self.resources.tx_limit.limiter;
-            if tx.engine.drain(&mut *self.resources.backend, limiter) {
+            if tx
+                .engine
+                .drain(&mut *self.resources.backend, limiter, now_ns())
+            {
                 self.shared.trigger(InterruptSource::Queue(tx.index));
             }
         }

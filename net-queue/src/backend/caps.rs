@@ -5,7 +5,8 @@ use crate::offload::Offloads;
 /// Capabilities of a backend, as found when it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Caps {
-    /// Work that frames sent to it may leave undone. Checksums are completed for a backend without
+    /// Work that frames sent to it may leave undone. Without `CSUM` checksums are completed before,
+    /// and frames are cut before of a kind of segmentation that is missing, or of all without
     /// `CSUM`.
     pub tx: Offloads,
     /// Work that it may leave undone in frames received from it.

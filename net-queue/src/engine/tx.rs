@@ -1,8 +1,10 @@
 //! Transmit: from the driver's ring to the backend.
 
 mod config;
+mod cutter;
 mod departure;
 mod path;
+mod segments;
 mod step;
 
 pub use config::TxConfig;
@@ -11,6 +13,7 @@ use std::sync::Arc;
 
 use departure::{Departure, Direct};
 use path::TxPath;
+use step::Interruption;
 
 use super::coalesce::{Coalescer, KINDS, Outlet};
 use super::limit::Limit;
@@ -38,10 +41,11 @@ impl<R: Ring> TxEngine<R> {
             size,
             rules,
             coalesce,
+            ..
         } = config;
         // A group has a partial checksum, too.
         let coalesces = coalesce.intersects(KINDS) && !rules.completes();
-        let path = TxPath::new(size, rules, coalesces);
+        let path = TxPath::new(&config, coalesces);
         Self {
             ring,
             path,
@@ -79,26 +83,31 @@ impl<R: Ring> TxEngine<R> {
         }
     }
 
-    /// Leaves a ring whose position tells all: sends what groups hold if the backend takes it now,
-    /// and gives back to the ring what it does not take. Returns whether the driver wants an
-    /// interrupt.
+    /// Leaves a ring whose position tells all: sends what groups hold and what is left of a frame
+    /// that is being cut, if the backend takes it now, and gives back to the ring what it does not
+    /// take. Returns whether the driver wants an interrupt.
     ///
     /// To be called before [`Engine::cursor`] is what another engine goes on from. A frame of
     /// another flow that overtook one which is given back will be sent twice.
-    pub fn drain<B, L>(&mut self, backend: &mut B, limit: &mut L) -> bool
+    pub fn drain<B, L>(&mut self, backend: &mut B, limit: &mut L, now: u64) -> bool
     where
         B: FrameBackend + ?Sized,
         L: Limit + ?Sized,
     {
-        let Some(coalescer) = &mut self.coalescer else {
+        if self.coalescer.is_none() && !self.path.is_cutting() {
             return false;
-        };
+        }
         let mut out = Outlet::new(backend, limit, &self.counters);
-        // Whatever the error is, nothing is lost by it.
-        let _ = coalescer.send_all(GroupEnd::Run, &mut out);
+        // Groups hold what came first. Whatever the error is, nothing is lost by it.
+        if let Some(coalescer) = &mut self.coalescer {
+            let _ = coalescer.send_all(GroupEnd::Run, &mut out);
+        }
+        self.path.drain_segments(&mut self.ring, now, &mut out);
         out.count();
         let frames = out.frames;
-        coalescer.undo(&mut self.ring, limit);
+        if let Some(coalescer) = &mut self.coalescer {
+            coalescer.undo(&mut self.ring, limit);
+        }
         self.publish(frames)
     }
 
@@ -115,6 +124,8 @@ impl<R: Ring> TxEngine<R> {
         if let Some(coalescer) = &mut self.coalescer {
             coalescer.discard(&mut self.ring, cause, &self.counters);
         }
+        self.path
+            .discard_segments(&mut self.ring, cause, &self.counters);
         let stop = loop {
             match self.path.next(&mut self.ring) {
                 Some(popped) => {
@@ -191,13 +202,19 @@ where
             now,
             mut budget,
         } = self;
-        let stop = match departure.begin(&mut out) {
+        let stop = match departure.flush(GroupEnd::Run, &mut out) {
             Err(error) => error.into(),
             Ok(()) => loop {
-                match path.step(departure, ring, now, &mut out) {
-                    Ok(bytes) if budget.spend(bytes) => {}
-                    Ok(_) => break Stop::Budget,
-                    Err(reason) => break reason,
+                if path.is_cutting()
+                    && let Err(stop) =
+                        path.send_segments(departure, ring, now, &mut out, &mut budget)
+                {
+                    break stop;
+                }
+                if let Interruption::Stop(stop) =
+                    path.steps(departure, ring, now, &mut out, &mut budget)
+                {
+                    break stop;
                 }
             },
         };

@@ -38,6 +38,14 @@ impl TxRules {
         }
     }
 
+    /// The same for a driver that may ask for `offloads`, too.
+    pub(crate) const fn with(self, offloads: Offloads) -> Self {
+        Self {
+            offloads: self.offloads.union(offloads),
+            ..self
+        }
+    }
+
     /// Returns whether the engine is to complete partial checksums.
     pub(crate) const fn completes(self) -> bool {
         self.completes

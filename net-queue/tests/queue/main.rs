@@ -25,3 +25,4 @@ mod segments;
 mod split;
 mod tags;
 mod tx;
+mod tx_segments;

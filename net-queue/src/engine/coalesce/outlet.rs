@@ -59,9 +59,14 @@ impl<'a, B: FrameBackend + ?Sized, L: Limit + ?Sized> Outlet<'a, B, L> {
         Ok(())
     }
 
+    /// Counts the requests of a frame of `bytes` that was sent as frames without any.
+    pub(in crate::engine) fn add_requests(&mut self, offload: Offload, bytes: u64) {
+        self.offloads.add(offload, bytes);
+    }
+
     /// Counts a frame of `bytes` as dropped.
     #[cold]
-    pub(super) fn drop_frame(&mut self, cause: DropCause, bytes: u64) {
+    pub(in crate::engine) fn drop_frame(&mut self, cause: DropCause, bytes: u64) {
         self.counters.add_drop(cause);
         self.limit.refund(bytes);
     }

@@ -93,6 +93,11 @@ impl Segmenter {
         })
     }
 
+    /// Header of the frame, and its bytes.
+    pub(crate) fn frame(&self) -> (NetHdr, usize) {
+        (self.header, self.len)
+    }
+
     /// Segments that are left.
     pub(crate) fn remaining(&self) -> usize {
         self.count - self.index

@@ -13,6 +13,9 @@ pub struct TxConfig {
     /// Kinds of groups in which frames of one flow may be sent at once, of `TSO4`, `TSO6`, `USO4`
     /// and `USO6`: what the backend takes unsegmented. Empty: every frame is sent by itself.
     pub coalesce: Offloads,
+    /// Segmentation that the driver may ask for beyond `rules`, since the backend takes no such
+    /// frame: of `TSO4`, `TSO6`, `ECN`, `USO4` and `USO6`. These frames are cut into segments here.
+    pub cut: Offloads,
 }
 
 impl TxConfig {
@@ -23,6 +26,7 @@ impl TxConfig {
             size: HdrSize::Base,
             rules,
             coalesce: Offloads::empty(),
+            cut: Offloads::empty(),
         }
     }
 }

@@ -17,8 +17,11 @@ pub(super) trait Departure {
     /// Note of a frame that is held: its chain is to be kept.
     type Held;
 
-    /// Sends what the last run had to leave.
-    fn begin<B, L>(&mut self, out: &mut Outlet<'_, B, L>) -> Result<(), SendError>
+    /// Sends all that is held, which `end` ends.
+    ///
+    /// # Errors
+    /// Some of it cannot be sent, and stays.
+    fn flush<B, L>(&mut self, end: GroupEnd, out: &mut Outlet<'_, B, L>) -> Result<(), SendError>
     where
         B: FrameBackend + ?Sized,
         L: Limit + ?Sized;
@@ -87,7 +90,7 @@ impl Departure for Direct {
     type Held = Infallible;
 
     #[inline(always)]
-    fn begin<B, L>(&mut self, _: &mut Outlet<'_, B, L>) -> Result<(), SendError>
+    fn flush<B, L>(&mut self, _: GroupEnd, _: &mut Outlet<'_, B, L>) -> Result<(), SendError>
     where
         B: FrameBackend + ?Sized,
         L: Limit + ?Sized,
@@ -161,12 +164,12 @@ impl Departure for Coalescer {
     type Held = Held;
 
     #[inline]
-    fn begin<B, L>(&mut self, out: &mut Outlet<'_, B, L>) -> Result<(), SendError>
+    fn flush<B, L>(&mut self, end: GroupEnd, out: &mut Outlet<'_, B, L>) -> Result<(), SendError>
     where
         B: FrameBackend + ?Sized,
         L: Limit + ?Sized,
     {
-        self.send_all(GroupEnd::Run, out)
+        self.send_all(end, out)
     }
 
     #[inline(always)]

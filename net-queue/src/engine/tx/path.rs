@@ -1,5 +1,7 @@
 //! A frame at hand: its segments, its checked header, and how it is laid out for the backend.
 
+use super::config::TxConfig;
+use super::cutter::Cutter;
 use crate::counters::Offload;
 use crate::drop_cause::DropCause;
 use crate::header::checksum;
@@ -28,7 +30,7 @@ pub(super) struct TxPath {
     /// Their bytes.
     pub(super) len: usize,
     pub(super) size: HdrSize,
-    pub(super) rules: TxRules,
+    rules: TxRules,
     /// The checked header on its way out, and a short frame behind it.
     pub(super) bounce: BounceBuffer,
     /// Frames up to this length, header included, pass through the bounce buffer as a whole.
@@ -39,11 +41,16 @@ pub(super) struct TxPath {
     pub(super) checked: NetHdr,
     /// Requests in it as the driver wrote it.
     pub(super) offload: Offload,
+    /// Segmentation of what the backend does not take, where the driver may send it.
+    pub(super) cutter: Option<Box<Cutter>>,
 }
 
 impl TxPath {
-    /// The path of an engine whose buffer may become that of a group.
-    pub(super) fn new(size: HdrSize, rules: TxRules, coalesces: bool) -> Self {
+    /// Under the terms of `config`, on the way to groups if frames are `coalesced`.
+    pub(super) fn new(config: &TxConfig, coalesced: bool) -> Self {
+        let TxConfig {
+            size, rules, cut, ..
+        } = *config;
         let mut segments = Vec::with_capacity(MAX_SEGMENTS);
         segments.push(IoVec::EMPTY);
         // What this side writes into a frame it writes into a copy.
@@ -53,8 +60,12 @@ impl TxPath {
         } else {
             COPYBREAK
         };
-        // The buffer of a frame becomes that of its group.
-        let room = if coalesces { longest } else { whole };
+        // The buffer of a frame becomes that of its group; a frame is cut in it.
+        let room = if coalesced || !cut.is_empty() {
+            longest
+        } else {
+            whole
+        };
         Self {
             segments,
             len: 0,
@@ -65,6 +76,7 @@ impl TxPath {
             copied: 0,
             checked: NetHdr::PLAIN,
             offload: Offload::default(),
+            cutter: (!cut.is_empty()).then(|| Box::new(Cutter::new(rules.with(cut)))),
         }
     }
 
@@ -95,7 +107,7 @@ impl TxPath {
         raw.copy_from_slice(&bounce[..HDR_LEN]);
         let raw = RawHdr::from(raw);
         let mut checked = match NetHdr::check_tx(&raw, frame_len as u32, self.rules) {
-            Err(HdrError::GsoWithoutCsum) => self.begin_checksum(raw, frame_len)?,
+            Err(HdrError::GsoWithoutCsum) => self.begin_checksum(raw, frame_len, self.rules)?,
             checked => checked?,
         };
         self.offload = Offload::of(checked);
@@ -117,7 +129,12 @@ impl TxPath {
     /// router's do: its header as it is then. Only the frame's headers are copied. (NET-HDR-11)
     #[cold]
     #[inline(never)]
-    fn begin_checksum(&mut self, raw: RawHdr, frame_len: usize) -> Result<NetHdr, DropCause> {
+    pub(super) fn begin_checksum(
+        &mut self,
+        raw: RawHdr,
+        frame_len: usize,
+        rules: TxRules,
+    ) -> Result<NetHdr, DropCause> {
         let header = self.size.bytes();
         let head = &mut self.bounce[header..header + frame_len.min(HEADERS)];
         if self.copied == header {
@@ -127,7 +144,7 @@ impl TxPath {
         let transport =
             Transport::of(head, frame_len, raw.gso_type()).ok_or(HdrError::GsoWithoutCsum)?;
         let raw = transport.make_partial(raw);
-        let checked = NetHdr::check_tx(&raw, frame_len as u32, self.rules)?;
+        let checked = NetHdr::check_tx(&raw, frame_len as u32, rules)?;
         let field = transport.field();
         head[field..field + 2].copy_from_slice(&transport.pseudo);
         self.copied = self.copied.max(header + transport.end);

@@ -4,9 +4,9 @@ use super::departure::Departure;
 use super::path::TxPath;
 use crate::backend::{FrameBackend, SendError};
 use crate::drop_cause::DropCause;
-use crate::engine::Stop;
 use crate::engine::coalesce::Outlet;
 use crate::engine::limit::Limit;
+use crate::engine::{Budget, Stop};
 use crate::memory::guard::MemoryFault;
 use crate::ring::{Chain, PoppedChain, Ring};
 
@@ -20,19 +20,58 @@ impl From<SendError> for Stop {
     }
 }
 
+/// Reason not to take the next chain.
+pub(super) enum Interruption {
+    /// The run stops.
+    Stop(Stop),
+    /// A large frame is to be cut first.
+    Cut,
+}
+
+impl<T: Into<Stop>> From<T> for Interruption {
+    fn from(stop: T) -> Self {
+        Self::Stop(stop.into())
+    }
+}
+
 impl TxPath {
-    /// Takes one chain and passes its frame on; returns the frame's bytes, 0 if it was dropped.
-    ///
-    /// # Errors
-    /// The reason to stop.
+    /// Passes frames on until there is a reason not to.
     #[inline(always)]
-    pub(super) fn step<D, R, B, L>(
+    pub(super) fn steps<D, R, B, L>(
         &mut self,
         departure: &mut D,
         ring: &mut R,
         now: u64,
         out: &mut Outlet<'_, B, L>,
-    ) -> Result<u64, Stop>
+        budget: &mut Budget,
+    ) -> Interruption
+    where
+        D: Departure,
+        R: Ring,
+        B: FrameBackend + ?Sized,
+        L: Limit + ?Sized,
+    {
+        loop {
+            match self.step(departure, ring, now, out) {
+                Ok(bytes) if budget.spend(bytes) => {}
+                Ok(_) => return Stop::Budget.into(),
+                Err(reason) => return reason,
+            }
+        }
+    }
+
+    /// Takes one chain and passes its frame on; returns the frame's bytes, 0 if it was dropped.
+    ///
+    /// # Errors
+    /// The reason to stop, or to cut the frame.
+    #[inline(always)]
+    fn step<D, R, B, L>(
+        &mut self,
+        departure: &mut D,
+        ring: &mut R,
+        now: u64,
+        out: &mut Outlet<'_, B, L>,
+    ) -> Result<u64, Interruption>
     where
         D: Departure,
         R: Ring,
@@ -40,19 +79,22 @@ impl TxPath {
         L: Limit + ?Sized,
     {
         let Some(PoppedChain { chain, content }) = self.next(ring) else {
-            return Err(Stop::no_chain(ring));
+            return Err(Stop::no_chain(ring).into());
         };
         let frame_len = match content.and_then(|buffers| self.take_in(buffers.readable_len())) {
             Ok(frame_len) => frame_len,
             Err(cause) => {
-                give_back(departure, ring, chain, cause, out)?;
-                return Ok(0);
+                return if self.cut_or_give_back(departure, ring, chain, cause, out)? {
+                    Err(Interruption::Cut)
+                } else {
+                    Ok(0)
+                };
             }
         };
         if let Err(deadline) = out.limit.take(now, frame_len) {
             ring.undo_pop(chain);
             out.counters.add_limited();
-            return Err(Stop::Limited(deadline));
+            return Err(Stop::Limited(deadline).into());
         }
         match departure.forward(self, ring, frame_len, out) {
             Ok(None) => departure.pass(ring, chain, out)?,
@@ -92,28 +134,6 @@ where
             return Err(error.into());
         }
     };
-    give_back(departure, ring, chain, cause, out)
-}
-
-/// Counts a frame as dropped, and is done with its chain.
-///
-/// # Errors
-/// The reason to stop.
-#[cold]
-#[inline(never)]
-fn give_back<D, R, B, L>(
-    departure: &mut D,
-    ring: &mut R,
-    chain: Chain,
-    cause: DropCause,
-    out: &mut Outlet<'_, B, L>,
-) -> Result<(), Stop>
-where
-    D: Departure,
-    R: Ring,
-    B: FrameBackend + ?Sized,
-    L: Limit + ?Sized,
-{
     out.counters.add_drop(cause);
     departure.pass(ring, chain, out)?;
     Ok(())

@@ -35,7 +35,7 @@ fn what_the_backend_takes_at_the_last_moment_is_sent() {
         rig.wire.script_send([Answer::WouldBlock]);
         let run = rig.engine.run(&mut rig.backend, &mut rig.limit, 0, PLENTY);
         assert!(matches!(run.stop, Stop::Backend));
-        assert!(rig.engine.drain(&mut rig.backend, &mut rig.limit));
+        assert!(rig.engine.drain(&mut rig.backend, &mut rig.limit, 0));
         assert_eq!(rig.wire.take_sent().len(), 2);
         rig.guest.poll_all();
         assert_eq!(rig.guest.in_flight(), 0);
@@ -58,7 +58,7 @@ fn another_engine_sends_what_was_held() {
                 .script_send(answers(passed).chain([Answer::WouldBlock; 2]));
             let run = rig.engine.run(&mut rig.backend, &mut rig.limit, 0, PLENTY);
             assert!(matches!(run.stop, Stop::Backend));
-            rig.engine.drain(&mut rig.backend, &mut rig.limit);
+            rig.engine.drain(&mut rig.backend, &mut rig.limit, 0);
             let sent = rig.wire.take_sent();
             assert_eq!(sent.len(), passed);
             let before = rig.guest.poll_all().len();
@@ -96,7 +96,7 @@ fn an_engine_that_holds_nothing_drains_nothing() {
         post(&mut rig, &packets);
         assert_eq!(rig.drain().len(), 1);
         let cursor = rig.engine.cursor();
-        assert!(!rig.engine.drain(&mut rig.backend, &mut rig.limit));
+        assert!(!rig.engine.drain(&mut rig.backend, &mut rig.limit, 0));
         assert_eq!(rig.engine.cursor(), cursor);
     });
 }
