@@ -14,7 +14,7 @@ usage: ./ci.sh VERB [ARGUMENT...]
 
   fmt              formatting as rustfmt wants it
   lint             clippy without a warning, the directions of the crates, circles and sizes of files, language, the
-                   conformance table, modules with unsafe code, packages
+                   conformance table, runbook, modules with unsafe code, packages
   doc              documentation without a warning
   test             all of the above, every test, the fuzz corpora, and real Linux guests; names what failed at the end
   guest [PART]     real Linux guests alone; PART selects checks by name
@@ -119,6 +119,8 @@ file_sizes() {
 conformance() {
     step "conformance table"
     python3 lints/conformance.py
+    step "runbook"
+    python3 lints/log_lines.py
 }
 
 # Unsafe code lives in the modules that say so in their first lines, and these are named here.

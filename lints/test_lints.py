@@ -7,6 +7,7 @@ from pathlib import Path
 
 import conformance
 import file_cycles
+import log_lines
 import words
 
 
@@ -174,6 +175,30 @@ class Words(Workspace):
     def test_what_is_right(self):
         text = "//! Rings.\n/// Role of a queue. What waits, waits.\nstruct Alive; // What else\n"
         self.assertEqual(self.problems(lib=text), 0)
+
+
+class LogLines(unittest.TestCase):
+    def test_warnings_and_errors_are_found_and_nothing_else(self):
+        text = """
+            // warn!("a comment");
+            log_limited!(self.log(), Warn, "{name}: ring {index} is {a}{b}");
+            log_limited!(log, Info, "{name}: all is well");
+            log_limited!(
+                log,
+                Error,
+                "{id}: one line \\
+                 in two"
+            );
+            log::warn!("no name: {error}");
+            debug!("no");
+        """
+        found = ["ring … is …", "one line in two", "no name: …"]
+        self.assertEqual(list(log_lines.lines_of(text)), found)
+
+    def test_rows_are_those_of_the_runbook(self):
+        section = "| line | meaning |\n|---|---|\n| `two …` | x |\n"
+        text = f"| `one` | elsewhere |\n## Runbook\n{section}## Next\n| `three` | x |\n"
+        self.assertEqual(log_lines.documented(text), {"two …"})
 
 
 if __name__ == "__main__":
