@@ -13,15 +13,16 @@ pub(crate) struct Sum {
 impl Sum {
     /// Adds `bytes`, which follow those before; fewer than 2^32 in all.
     pub(crate) fn add(&mut self, bytes: &[u8]) {
+        // The sum of swapped words is the swapped sum, so they are added as this host has them.
         let (words, rest) = bytes.as_chunks::<4>();
         let mut sum: u64 = words
             .iter()
-            .map(|word| u64::from(u32::from_be_bytes(*word)))
+            .map(|word| u64::from(u32::from_ne_bytes(*word)))
             .sum();
         let mut last = [0; 4];
         last[..rest.len()].copy_from_slice(rest);
-        sum += u64::from(u32::from_be_bytes(last));
-        let folded = fold(sum);
+        sum += u64::from(u32::from_ne_bytes(last));
+        let folded = u16::from_be(fold(sum));
         // In this arithmetic a shift by a byte is a swap.
         let folded = if self.odd {
             folded.swap_bytes()
