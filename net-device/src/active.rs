@@ -1,18 +1,19 @@
 //! An activated device: its workers, and queues that come and go one by one.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use net_queue::header::HdrSize;
 use net_queue::ring::{Cursor, RingConfig};
 use net_queue::{Engine, LinkConfig, Offloads};
-use rate_limiter::Levels;
 
 use crate::active::queue_factory::QueueFactory;
 use crate::active::threads::WorkerThreads;
-use crate::error::{LimitError, QueueError, StopQueueError, WorkerError, WorkerLost};
+use crate::error::{QueueError, SpawnError, StopQueueError, WorkerError, WorkerLost};
+use crate::features::Features;
 use crate::port::PortControl;
 use crate::queue_role::QueueRole;
-use crate::rate_limit::Change;
+use crate::rate_limit::LimitTimer;
 use crate::shared::Shared;
 use crate::state::DeviceState;
 use crate::transport::{InterruptSource, QueueSetup};
@@ -23,6 +24,7 @@ use crate::worker::handle::WorkerHandle;
 use crate::worker::queue_pair::{PairWorker, QueuePairResources, RxQueue, TxQueue};
 
 mod halted;
+mod limits;
 mod memory;
 pub(crate) mod queue_factory;
 pub(crate) mod threads;
@@ -94,6 +96,8 @@ pub(crate) struct ActiveDevice {
     /// Tell the driver when the device goes on: it comes from elsewhere, where the link may have
     /// been another.
     interrupt_config: bool,
+    /// Queues that were stopped, and not started again.
+    stopped: BTreeSet<u16>,
 }
 
 impl ActiveDevice {
@@ -116,6 +120,7 @@ impl ActiveDevice {
             threads,
             halted: HaltedQueues::default(),
             interrupt_config: false,
+            stopped: BTreeSet::new(),
         }
     }
 
@@ -183,6 +188,7 @@ impl ActiveDevice {
             QueueRole::Rx(pair) => {
                 let engine = self.factory.rx(index, &config)?;
                 let goes_on = engine.cursor() != Cursor::default();
+                self.started_again(index, goes_on);
                 let worker = self.worker(pair, index)?;
                 if worker.rx.is_some() {
                     return Err(QueueError::Running(index));
@@ -194,6 +200,7 @@ impl ActiveDevice {
             QueueRole::Tx(pair) => {
                 let engine = self.factory.tx(index, &config)?;
                 let goes_on = engine.cursor() != Cursor::default();
+                self.started_again(index, goes_on);
                 let worker = self.worker(pair, index)?;
                 if worker.tx.is_some() {
                     return Err(QueueError::Running(index));
@@ -210,6 +217,14 @@ impl ActiveDevice {
             })?,
         }
         Ok(())
+    }
+
+    /// A queue that was reset has lost what the driver set for it alone (NET-CVQ-23); one that goes
+    /// on where it stopped has not.
+    fn started_again(&mut self, index: u16, goes_on: bool) {
+        if self.stopped.remove(&index) && !goes_on {
+            self.shared.coalescing.return_to_direction(index);
+        }
     }
 
     fn insert_control(&mut self, queue: CtrlQueue) -> Result<(), QueueError> {
@@ -236,10 +251,13 @@ impl ActiveDevice {
                 .threads
                 .queue_pair(&self.shared.id, pair)
                 .map_err(|source| QueueError::Spawn { index, source })?;
+            let timer = self.coalescing_timer();
+            let timer = timer.map_err(|source| QueueError::Spawn { index, source })?;
             let name = Pair::Lost(WorkerLost(format!("{}_qp{pair}", self.shared.id)));
             if let Pair::Idle(resources) = std::mem::replace(&mut self.pairs[at], name) {
                 let busy_poll = BusyPoll::new(self.factory.negotiated.poll_us);
-                let worker = PairWorker::new(pair, self.shared.clone(), *resources, busy_poll);
+                let shared = self.shared.clone();
+                let worker = PairWorker::new(pair, shared, *resources, busy_poll, timer);
                 self.pairs[at] = Pair::Worker(WorkerHandle::new(home, worker));
             }
         }
@@ -248,6 +266,16 @@ impl ActiveDevice {
             Pair::Lost(lost) => Err(lost.clone().into()),
             Pair::Idle(_) => Err(QueueError::Index(index)),
         }
+    }
+
+    /// A timer for notifications that wait, if the driver can let them.
+    fn coalescing_timer(&self) -> Result<Option<Arc<LimitTimer>>, SpawnError> {
+        let coalesces = self
+            .shared
+            .features
+            .intersects(Features::VIRTIO_NET_F_NOTF_COAL | Features::VIRTIO_NET_F_VQ_NOTF_COAL);
+        let timer = coalesces.then(|| LimitTimer::new().map(Arc::new));
+        timer.transpose().map_err(SpawnError::Thread)
     }
 
     /// Lets every worker run that is parked.
@@ -337,6 +365,7 @@ impl ActiveDevice {
                 None => None,
             },
         };
+        self.stopped.insert(index);
         Ok(cursor.or_else(|| self.halted.stop(index)))
     }
 
@@ -408,42 +437,7 @@ impl ActiveDevice {
         self.interrupt_config = true;
         self.shared
             .restore(saved.pairs, saved.offloads, &saved.tables);
-    }
-
-    /// Reads what is left of every queue's limit. Pairs whose worker runs are left alone and out.
-    pub(crate) fn limits(&mut self) -> Result<Vec<(u16, Levels)>, WorkerLost> {
-        let mut limits = Vec::new();
-        for (pair, state) in (0..).zip(&mut self.pairs) {
-            let levels = match state {
-                Pair::Idle(resources) => Some(resources.levels(pair)),
-                Pair::Worker(handle) => handle.with_parked(|worker| worker.resources.levels(pair)),
-                Pair::Lost(lost) => return Err(lost.clone()),
-            };
-            limits.extend(levels.into_iter().flatten());
-        }
-        Ok(limits)
-    }
-
-    /// Changes every pair's limits between two frames and leaves the workers parked. A queue that
-    /// waits for a limit tries again when it goes on.
-    pub(crate) fn change_limits(
-        &mut self,
-        mut rx: Change,
-        mut tx: Change,
-    ) -> Result<(), LimitError> {
-        let mut result = Ok(());
-        for pair in &mut self.pairs {
-            // A pair that is lost keeps none of the others from going on.
-            let changed = pair
-                .resources()
-                .map_err(LimitError::from)
-                .and_then(|resources| {
-                    resources.change_limits(&mut rx, &mut tx)?;
-                    Ok(())
-                });
-            result = result.and(changed);
-        }
-        result
+        self.shared.coalescing.restore(&saved.coalescing);
     }
 
     /// Reads where every queue stands that was started. Queues of workers that run are left alone

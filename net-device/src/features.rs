@@ -78,6 +78,10 @@ bitflags! {
         const VIRTIO_F_IN_ORDER = 1 << 35;
         /// The driver asks for statistics of the device.
         const VIRTIO_NET_F_DEVICE_STATS = 1 << 50;
+        /// The driver sets notification coalescing of single queues.
+        const VIRTIO_NET_F_VQ_NOTF_COAL = 1 << 52;
+        /// The driver sets notification coalescing of each direction.
+        const VIRTIO_NET_F_NOTF_COAL = 1 << 53;
         /// The driver takes unsegmented UDP over IPv4.
         const VIRTIO_NET_F_GUEST_USO4 = 1 << 54;
         /// The driver takes unsegmented UDP over IPv6.
@@ -140,6 +144,8 @@ const PREREQUISITES: &[Prerequisite] = &[
     needs(F::VIRTIO_NET_F_GUEST_ANNOUNCE, F::VIRTIO_NET_F_CTRL_VQ),
     needs(F::VIRTIO_NET_F_MQ, F::VIRTIO_NET_F_CTRL_VQ),
     needs(F::VIRTIO_NET_F_CTRL_MAC_ADDR, F::VIRTIO_NET_F_CTRL_VQ),
+    needs(F::VIRTIO_NET_F_VQ_NOTF_COAL, F::VIRTIO_NET_F_CTRL_VQ),
+    needs(F::VIRTIO_NET_F_NOTF_COAL, F::VIRTIO_NET_F_CTRL_VQ),
     in_effect(F::VIRTIO_NET_F_GUEST_ANNOUNCE, F::VIRTIO_NET_F_STATUS),
     in_effect(F::VIRTIO_NET_F_CTRL_RX_EXTRA, F::VIRTIO_NET_F_CTRL_VQ),
     in_effect(F::VIRTIO_NET_F_DEVICE_STATS, F::VIRTIO_NET_F_CTRL_VQ),
@@ -167,6 +173,8 @@ pub(crate) const ALWAYS: Features = F::VIRTIO_NET_F_MRG_RXBUF
     .union(F::VIRTIO_NET_F_CTRL_MAC_ADDR)
     .union(F::VIRTIO_NET_F_CTRL_GUEST_OFFLOADS)
     .union(F::VIRTIO_NET_F_DEVICE_STATS)
+    .union(F::VIRTIO_NET_F_VQ_NOTF_COAL)
+    .union(F::VIRTIO_NET_F_NOTF_COAL)
     .union(F::VIRTIO_F_INDIRECT_DESC)
     .union(F::VIRTIO_F_EVENT_IDX)
     .union(F::VIRTIO_F_RING_PACKED)
@@ -203,6 +211,8 @@ pub const OPTIONAL: &[(&str, Features)] = &[
     ("ring-packed", F::VIRTIO_F_RING_PACKED),
     ("in-order", F::VIRTIO_F_IN_ORDER),
     ("device-stats", F::VIRTIO_NET_F_DEVICE_STATS),
+    ("vq-notf-coal", F::VIRTIO_NET_F_VQ_NOTF_COAL),
+    ("notf-coal", F::VIRTIO_NET_F_NOTF_COAL),
     ("guest-uso4", F::VIRTIO_NET_F_GUEST_USO4),
     ("guest-uso6", F::VIRTIO_NET_F_GUEST_USO6),
     ("host-uso", F::VIRTIO_NET_F_HOST_USO),

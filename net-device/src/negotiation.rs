@@ -57,6 +57,10 @@ impl Features {
             Command::AckAnnounce => F::VIRTIO_NET_F_GUEST_ANNOUNCE,
             Command::SetPairs(_) => F::VIRTIO_NET_F_MQ,
             Command::SetGuestOffloads(_) => F::VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
+            Command::SetTxCoalescing(_) | Command::SetRxCoalescing(_) => F::VIRTIO_NET_F_NOTF_COAL,
+            Command::SetQueueCoalescing { .. } | Command::GetQueueCoalescing(_) => {
+                F::VIRTIO_NET_F_VQ_NOTF_COAL
+            }
             Command::QueryStats | Command::GetStats(_) => F::VIRTIO_NET_F_DEVICE_STATS,
         }
     }

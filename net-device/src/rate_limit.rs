@@ -30,15 +30,30 @@ pub(crate) struct LimitTimer {
 }
 
 impl LimitTimer {
-    fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
             timer: Mutex::new(TimerFd::new()?),
             wakes: AtomicU64::new(0),
         })
     }
 
+    /// Begins a question to the limiter.
+    #[inline]
+    fn ask(&self) -> Asked {
+        let Asked { wakes, .. } = self.wakes();
+        let now = now_ns();
+        Asked { now, wakes }
+    }
+
+    /// Begins a question whose answer depends on no time.
+    #[inline]
+    pub(crate) fn wakes(&self) -> Asked {
+        let wakes = self.wakes.load(Ordering::SeqCst);
+        Asked { now: 0, wakes }
+    }
+
     /// Expires at `deadline`, on the clock of [`now_ns`]; at once when it was woken since `asked`.
-    fn set_deadline(&self, deadline: u64, asked: Asked) {
+    pub(crate) fn set_deadline(&self, deadline: u64, asked: Asked) {
         let timer = self.timer.lock().unwrap_or_else(PoisonError::into_inner);
         let woken = self.wakes.load(Ordering::SeqCst) != asked.wakes;
         let wait = if woken {
@@ -87,11 +102,8 @@ impl QueueLimit {
     /// Begins a question to the limiter.
     #[inline]
     pub(crate) fn ask(&self) -> Asked {
-        self.timer.as_ref().map_or_else(Asked::default, |timer| {
-            let wakes = timer.wakes.load(Ordering::SeqCst);
-            let now = now_ns();
-            Asked { now, wakes }
-        })
+        let timer = self.timer.as_ref();
+        timer.map_or_else(Asked::default, |timer| timer.ask())
     }
 
     /// Lets the timer expire at `deadline`, the answer to what was `asked`, or as soon as there is

@@ -1,5 +1,6 @@
 //! State that the workers of an activated device share.
 
+pub(crate) mod coalescing;
 pub(crate) mod config_space;
 pub(crate) mod control_budget;
 pub(crate) mod device_status;
@@ -15,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use net_queue::Offloads;
 use rate_limiter::Wake;
 
+use self::coalescing::Coalescing;
 use self::config_space::ConfigSpace;
 use self::control_budget::ControlBudget;
 use self::device_status::DeviceStatus;
@@ -38,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) status: Arc<DeviceStatus>,
     /// Of the device, over all its activations.
     pub(crate) control_budget: Arc<ControlBudget>,
+    /// When each queue's driver is notified.
+    pub(crate) coalescing: Coalescing,
     interrupt: Arc<dyn Interrupt>,
     version: AtomicU64,
     policy: Mutex<Arc<RxPolicy>>,
@@ -80,6 +84,7 @@ impl Shared {
             space,
             status,
             control_budget,
+            coalescing: Coalescing::new(pairs),
             interrupt,
             version: AtomicU64::new(0),
             epochs: (0..pairs).map(|_| ReaderEpoch::default()).collect(),
@@ -285,6 +290,17 @@ impl Shared {
     /// The pairs that the driver asked for, if it did.
     pub(crate) fn chosen_pairs(&self) -> Option<u16> {
         lock(&self.steering).chosen
+    }
+
+    /// Returns whether `queue` is one of a pair that was started and not stopped.
+    pub(crate) fn runs(&self, queue: u16) -> bool {
+        let steering = lock(&self.steering);
+        let queues = if queue.is_multiple_of(2) {
+            &steering.running.rx
+        } else {
+            &steering.running.tx
+        };
+        queues.get(usize::from(queue / 2)) == Some(&true)
     }
 
     /// Tells which queues run, so that the link feeds those and no others.

@@ -8,6 +8,7 @@ use rate_limiter::Levels;
 use crate::config::MacAddr;
 use crate::error::ActivateError;
 use crate::features::Features;
+use crate::shared::coalescing::CoalescingState;
 use crate::shared::rx_filter::FilterTables;
 use crate::transport::QueueSetup;
 
@@ -27,6 +28,7 @@ pub(crate) struct DeviceState {
     pub(crate) offloads: Offloads,
     pub(crate) tables: FilterTables,
     pub(crate) pairs: Option<u16>,
+    pub(crate) coalescing: CoalescingState,
     /// Position of every queue that ran.
     pub(crate) rings: Vec<(u16, RingConfig)>,
     /// Levels of every queue's limit.

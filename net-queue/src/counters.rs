@@ -132,7 +132,8 @@ impl QueueCounters {
         self.interrupts.load(Relaxed)
     }
 
-    /// Batches in which something passed, and after which the driver asked for no interrupt.
+    /// Batches in which something passed, and after which the driver asked for no interrupt, or has
+    /// to wait for one as it wished (notification coalescing).
     #[must_use]
     pub fn interrupts_suppressed(&self) -> u64 {
         self.interrupts_suppressed.load(Relaxed)
@@ -219,6 +220,11 @@ impl QueueCounters {
         add(&self.data_valid, offloads.data_valid);
         add(&self.gso_frames, offloads.gso_frames);
         add(&self.gso_bytes, offloads.gso_bytes);
+    }
+
+    /// Counts an interrupt for batches that were shown to the driver before.
+    pub(crate) fn add_interrupt(&self) {
+        add(&self.interrupts, 1);
     }
 
     pub(crate) fn add_kick(&self) {
@@ -315,7 +321,8 @@ pub struct QueueStats {
     pub kicks: u64,
     /// Batches after which the driver asked for an interrupt.
     pub interrupts: u64,
-    /// Batches in which something passed, and after which the driver asked for no interrupt.
+    /// Batches in which something passed, and after which the driver asked for no interrupt, or has
+    /// to wait for one as it wished (notification coalescing).
     pub interrupts_suppressed: u64,
     /// Number of times that the rate limiter stopped the queue.
     pub limited: u64,

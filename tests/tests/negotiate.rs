@@ -11,7 +11,7 @@ use tests::testbed::{GUEST_MAC, Rig, all_caps, body, frame};
 type F = Features;
 
 /// The table of VirtIO 1.4 §5.1.3.1 and what else is needed for an effect: a bit, and any of these.
-const NEEDS: [(u32, &[u32]); 20] = [
+const NEEDS: [(u32, &[u32]); 23] = [
     (7, &[1]),
     (8, &[1]),
     (9, &[7, 8]),
@@ -27,6 +27,9 @@ const NEEDS: [(u32, &[u32]); 20] = [
     (21, &[16]),
     (22, &[17]),
     (23, &[17]),
+    (50, &[17]),
+    (52, &[17]),
+    (53, &[17]),
     (54, &[1]),
     (55, &[1]),
     (56, &[0]),
@@ -35,12 +38,12 @@ const NEEDS: [(u32, &[u32]); 20] = [
 ];
 
 /// Those that a device may well accept alone: nothing comes of them.
-const HARMLESS: [(u32, u32); 4] = [(20, 17), (21, 16), (2, 17), (2, 1)];
+const HARMLESS: [(u32, u32); 5] = [(20, 17), (50, 17), (21, 16), (2, 17), (2, 1)];
 
 /// Every bit that this device may ever offer.
-const KNOWN: [u32; 35] = [
+const KNOWN: [u32; 37] = [
     0, 1, 2, 3, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 28, 29, 32, 33,
-    34, 35, 40, 50, 54, 55, 56, 59, 63,
+    34, 35, 40, 50, 52, 53, 54, 55, 56, 59, 63,
 ];
 
 fn has(bits: u128, bit: u32) -> bool {

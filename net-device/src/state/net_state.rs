@@ -5,6 +5,7 @@
 //! here every field is checked against this device and turned into a live type, before anything is
 //! changed.
 
+use net_queue::ctrl::NotificationCoalescing;
 use net_queue::ring::{Cursor, Layout, RingAddrs, RingConfig};
 use rate_limiter::{Level, Levels};
 use snapshot::state::{
@@ -16,6 +17,7 @@ use super::DeviceState;
 use crate::config::{MAX_ID_LEN, MacAddr, NetConfig};
 use crate::error::RestoreError;
 use crate::features::Features;
+use crate::shared::coalescing::CoalescingState;
 use crate::shared::rx_filter::{FilterTables, MAC_TABLE_MAX, MacList, RxModes};
 
 // Every id of a device can be saved.
@@ -56,9 +58,16 @@ impl DeviceState {
             queues: self
                 .rings
                 .iter()
-                .map(|(index, ring)| queue_state(*index, ring, config))
+                .map(|(index, ring)| QueueState {
+                    coalesce: coalesce_state(self.coalescing.of(*index)),
+                    ..queue_state(*index, ring, config)
+                })
                 .collect(),
-            control: control_state(&self.tables),
+            control: ControlState {
+                rx_coalesce: coalesce_state(self.coalescing.rx),
+                tx_coalesce: coalesce_state(self.coalescing.tx),
+                ..control_state(&self.tables)
+            },
             limiters: self
                 .limits
                 .iter()
@@ -108,6 +117,7 @@ impl DeviceState {
             needs_reset: state.needs_reset,
             offloads,
             tables: filter_tables(&state.control, acked)?,
+            coalescing: coalescing(state, config, acked)?,
             pairs: (state.active_pairs > 0).then_some(state.active_pairs),
             rings: rings(state, config, acked)?,
             limits: limits(state, config)?,
@@ -194,12 +204,8 @@ fn ring_config(
     require(sizes.contains(&queue.size), "queues.size")?;
     require(queue.ready, "queues.ready")?;
     require(queue.event_idx == event_idx, "queues.event_idx")?;
-    // Chains are put back before a device is saved, and notifications do not wait.
+    // Chains are put back before a device is saved.
     require(queue.in_flight.is_empty(), "queues.in_flight")?;
-    require(
-        queue.coalesce == CoalesceState::default(),
-        "queues.coalesce",
-    )?;
     let ring = RingConfig {
         layout,
         size: queue.size,
@@ -244,11 +250,8 @@ fn control_state(tables: &FilterTables) -> ControlState {
 fn filter_tables(state: &ControlState, acked: Features) -> Result<FilterTables, RestoreError> {
     use RestoreError::Field;
     // What these stand for is not offered.
-    let none = CoalesceState::default();
     require(state.rss.is_none(), "control.rss")?;
     require(state.hash_tunnel_types == 0, "control.hash_tunnel_types")?;
-    require(state.rx_coalesce == none, "control.rx_coalesce")?;
-    require(state.tx_coalesce == none, "control.tx_coalesce")?;
     let list = |macs: &[[u8; 6]], overflow: bool, field| match overflow {
         true => Ok(MacList::Overflow),
         false if macs.len() > MAC_TABLE_MAX => Err(Field(field)),
@@ -284,6 +287,47 @@ fn filter_tables(state: &ControlState, acked: Features) -> Result<FilterTables, 
     let none = tables.vlans.iter().all(|word| *word == 0);
     require(tags || none, "control.vlans")?;
     Ok(tables)
+}
+
+fn coalesce_state(coalescing: NotificationCoalescing) -> CoalesceState {
+    CoalesceState {
+        max_packets: coalescing.max_packets,
+        max_usecs: coalescing.max_usecs,
+    }
+}
+
+/// Parameters that commands can have set under the features that were accepted.
+fn coalescing(
+    state: &NetState,
+    config: &NetConfig,
+    acked: Features,
+) -> Result<CoalescingState, RestoreError> {
+    let none = CoalesceState::default();
+    let all = acked.contains(Features::VIRTIO_NET_F_NOTF_COAL);
+    let each = all || acked.contains(Features::VIRTIO_NET_F_VQ_NOTF_COAL);
+    let ControlState {
+        rx_coalesce: rx,
+        tx_coalesce: tx,
+        ..
+    } = state.control;
+    require(all || rx == none, "control.rx_coalesce")?;
+    require(all || tx == none, "control.tx_coalesce")?;
+    let of = |state: CoalesceState| NotificationCoalescing {
+        max_packets: state.max_packets,
+        max_usecs: state.max_usecs,
+    };
+    let mut queues = Vec::new();
+    for queue in &state.queues {
+        let of_pair = queue.index < 2 * config.queue_pairs;
+        let possible = each && of_pair || queue.coalesce == none;
+        require(possible, "queues.coalesce")?;
+        queues.push((queue.index, of(queue.coalesce)));
+    }
+    Ok(CoalescingState {
+        rx: of(rx),
+        tx: of(tx),
+        queues,
+    })
 }
 
 fn limiter_state(queue: u16, levels: &Levels) -> LimiterState {

@@ -18,6 +18,7 @@ use crate::config::MacAddr;
 use crate::error::WorkerError;
 use crate::features::Features;
 use crate::log_limited;
+use crate::shared::coalescing::QueueDirection;
 use crate::shared::control_budget::{HOST_LOCK, POLICY};
 use crate::shared::queue_states::WaitsFor;
 use crate::shared::rx_filter::RxFilter;
@@ -213,6 +214,23 @@ impl CommandHandler for Commands<'_> {
                     .set_offloads(offloads)
                     .map_err(|error| self.refused(&format_args!("offloads {mask:#x}"), &error))?;
             }
+            Command::SetTxCoalescing(coalescing) => {
+                shared.coalescing.set_all(QueueDirection::Tx, coalescing);
+            }
+            Command::SetRxCoalescing(coalescing) => {
+                shared.coalescing.set_all(QueueDirection::Rx, coalescing);
+            }
+            Command::SetQueueCoalescing { queue, .. } | Command::GetQueueCoalescing(queue)
+                if !shared.runs(queue) =>
+            {
+                return Err(Refusal::Value);
+            }
+            Command::SetQueueCoalescing { queue, coalescing } => {
+                shared.coalescing.set(queue, coalescing);
+            }
+            Command::GetQueueCoalescing(queue) => {
+                reply.push_coalescing(shared.coalescing.get(queue));
+            }
             Command::QueryStats => reply.push_types(device_stats::supported(shared.features)),
             Command::GetStats(requests) => {
                 device_stats::get(requests, shared.features, self.counters, reply)?;
@@ -268,6 +286,15 @@ impl Commands<'_> {
                     _ => 0,
                 }
             }
+            Command::SetTxCoalescing(to) => {
+                shared.coalescing.others(QueueDirection::Tx, to) * POLICY
+            }
+            Command::SetRxCoalescing(to) => {
+                shared.coalescing.others(QueueDirection::Rx, to) * POLICY
+            }
+            Command::SetQueueCoalescing { queue, coalescing } => {
+                u64::from(shared.runs(queue) && shared.coalescing.get(queue) != coalescing) * POLICY
+            }
             _ => {
                 let policy = shared.policy();
                 let changed = policy.filter.as_ref().map(|filter| {
@@ -303,6 +330,10 @@ fn change_filter(filter: &mut RxFilter, command: &Command<'_>) {
         | Command::AckAnnounce
         | Command::SetPairs(_)
         | Command::SetGuestOffloads(_)
+        | Command::SetTxCoalescing(_)
+        | Command::SetRxCoalescing(_)
+        | Command::SetQueueCoalescing { .. }
+        | Command::GetQueueCoalescing(_)
         | Command::QueryStats
         | Command::GetStats(_) => {}
     }

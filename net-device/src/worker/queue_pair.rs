@@ -8,6 +8,7 @@ use net_queue::{DropCause, Engine, FrameBackend, FrameFilter, LinkConfig, Stop};
 
 use crate::clock::now_ns;
 use crate::error::WorkerError;
+use crate::rate_limit::{Asked, LimitTimer};
 use crate::shared::Shared;
 use crate::shared::queue_states::WaitsFor;
 use crate::shared::reader_epoch::ReaderEpoch;
@@ -17,6 +18,7 @@ use crate::worker::epoll::BusyPoll;
 use crate::worker::patience::Patience;
 use crate::worker::turn::{AddSource, Event, Source, Turn, Worker};
 
+mod moderation;
 mod queue;
 mod resources;
 
@@ -41,6 +43,10 @@ pub(crate) struct PairWorker {
     /// As of the start of a run: whoever sets the link stops the workers for it.
     link_up: bool,
     patience: Patience,
+    /// Timer for notifications that wait, if the driver can let them.
+    coalescing_timer: Option<Arc<LimitTimer>>,
+    /// Deadline that it is set to.
+    armed: Option<u64>,
 }
 
 impl PairWorker {
@@ -49,6 +55,7 @@ impl PairWorker {
         shared: Arc<Shared>,
         resources: QueuePairResources,
         busy_poll: BusyPoll,
+        coalescing_timer: Option<Arc<LimitTimer>>,
     ) -> Self {
         let policy = shared.reader();
         Self {
@@ -64,6 +71,8 @@ impl PairWorker {
             backend_dead: false,
             link_up: true,
             patience: Patience::default(),
+            coalescing_timer,
+            armed: None,
         }
     }
 
@@ -125,9 +134,10 @@ impl PairWorker {
             .as_ref()
             .map(|filter| filter as &dyn FrameFilter);
         let backend = &mut *self.resources.backend;
+        let budget = rx.budget();
         let done = if self.link_up {
             rx.engine
-                .run(backend, &mut limit.limiter, filter, asked.now, BUDGET)
+                .run(backend, &mut limit.limiter, filter, asked.now, budget)
         } else {
             rx.discard(backend)
         };
@@ -136,7 +146,7 @@ impl PairWorker {
         if done.frames > 0 {
             self.busy_poll.reset();
         }
-        if done.interrupt {
+        if rx.interrupts(&done) {
             shared.trigger(InterruptSource::Queue(rx.index));
         }
         match rx.stopped(done.stop, limit, asked) {
@@ -152,17 +162,18 @@ impl PairWorker {
         let Some(tx) = self.tx.as_mut() else { return };
         let limit = &mut self.resources.tx_limit;
         let asked = limit.ask();
+        let budget = tx.budget();
         let done = if self.link_up {
             let backend = &mut *self.resources.backend;
             tx.engine
-                .run(backend, &mut limit.limiter, asked.now, BUDGET)
+                .run(backend, &mut limit.limiter, asked.now, budget)
         } else {
             tx.engine.discard(DropCause::LinkDown, BUDGET)
         };
         if done.frames > 0 {
             self.busy_poll.reset();
         }
-        if done.interrupt {
+        if tx.interrupts(&done) {
             self.shared.trigger(InterruptSource::Queue(tx.index));
         }
         let refused = tx.engine.take_refused_groups();
@@ -177,6 +188,59 @@ impl PairWorker {
                     .fail(&format_args!("transmit queue {}: {fault}", tx.index));
             }
             Err(Ended::Backend(error)) => self.backend_died(&error),
+        }
+    }
+
+    /// Takes over notification coalescing that has changed; returns when it was looked at, for
+    /// [`Self::set_coalescing_timer`].
+    #[inline]
+    fn apply_coalescing(&mut self) -> Asked {
+        let Some(timer) = &self.coalescing_timer else {
+            return Asked::default();
+        };
+        let asked = timer.wakes();
+        let coalescing = &self.shared.coalescing;
+        if let Some(rx) = &mut self.rx {
+            rx.apply_coalescing(coalescing.get(rx.index));
+        }
+        if let Some(tx) = &mut self.tx {
+            tx.apply_coalescing(coalescing.get(tx.index));
+        }
+        asked
+    }
+
+    /// Interrupts the driver for what has waited long enough.
+    #[inline]
+    fn notify_if_due(&mut self) {
+        if let Some(rx) = &mut self.rx
+            && rx.notify_if_due()
+        {
+            self.shared.trigger(InterruptSource::Queue(rx.index));
+        }
+        if let Some(tx) = &mut self.tx
+            && tx.notify_if_due()
+        {
+            self.shared.trigger(InterruptSource::Queue(tx.index));
+        }
+    }
+
+    /// Lets the timer end the sleep when a notification is due, or when parameters have changed
+    /// since they were looked at.
+    fn set_coalescing_timer(&mut self, asked: Asked) {
+        let rx = self
+            .rx
+            .as_ref()
+            .and_then(WorkerQueue::notification_deadline);
+        let tx = self
+            .tx
+            .as_ref()
+            .and_then(WorkerQueue::notification_deadline);
+        if let Some(deadline) = rx.into_iter().chain(tx).min()
+            && self.armed != Some(deadline)
+            && let Some(timer) = &self.coalescing_timer
+        {
+            timer.set_deadline(deadline, asked);
+            self.armed = Some(deadline);
         }
     }
 
@@ -210,7 +274,7 @@ impl PairWorker {
             let filter = self.policy.get().filter.as_ref();
             let filter = filter.map(|filter| filter as &dyn FrameFilter);
             let limiter = &mut self.resources.rx_limit.limiter;
-            let interrupt = rx.engine.drain(limiter, filter, now_ns());
+            let interrupt = rx.engine.drain(limiter, filter, now_ns()) | rx.notify();
             drop(inside);
             if interrupt {
                 self.shared.trigger(InterruptSource::Queue(rx.index));
@@ -218,10 +282,8 @@ impl PairWorker {
         }
         if let Some(tx) = self.tx.as_mut() {
             let limiter = &mut self.resources.tx_limit.limiter;
-            if tx
-                .engine
-                .drain(&mut *self.resources.backend, limiter, now_ns())
-            {
+            let backend = &mut *self.resources.backend;
+            if tx.engine.drain(backend, limiter, now_ns()) | tx.notify() {
                 self.shared.trigger(InterruptSource::Queue(tx.index));
             }
         }
@@ -257,11 +319,19 @@ impl Worker for PairWorker {
                     .map_err(WorkerError::Poll)?;
             }
         }
+        if let Some(timer) = &self.coalescing_timer {
+            timer
+                .with_fd(|fd| add(fd, Source::CoalescingTimer))
+                .map_err(WorkerError::Poll)?;
+        }
         Ok(())
     }
 
     fn begin(&mut self) {
         self.show_all(WaitsFor::Nothing);
+        self.armed = None;
+        let timer = self.coalescing_timer.clone();
+        self.shared.coalescing.set_timer(self.pair, timer);
         // From now on, until another run begins, this is the timer that it waits for.
         self.shared
             .set_rx_timer(self.pair, self.resources.rx_limit.timer.clone());
@@ -278,6 +348,7 @@ impl Worker for PairWorker {
     }
 
     fn turn(&mut self) -> Turn {
+        let asked = self.apply_coalescing();
         if RxQueue::is_ready(&self.rx) {
             self.step_rx();
         }
@@ -285,8 +356,10 @@ impl Worker for PairWorker {
             self.step_tx();
         }
         self.looks = self.is_ready() || self.busy_poll.looks(now_ns);
+        self.notify_if_due();
         let sleeps = !self.looks && self.prepare_sleep();
         if sleeps {
+            self.set_coalescing_timer(asked);
             let states = &self.shared.status.queues;
             self.rx.iter().for_each(|rx| rx.show_wait(states));
             self.tx.iter().for_each(|tx| tx.show_wait(states));
@@ -310,6 +383,7 @@ impl Worker for PairWorker {
             Source::RxKick => self.rx.iter().for_each(|rx| rx.engine.count_kick()),
             Source::TxKick => self.tx.iter().for_each(|tx| tx.engine.count_kick()),
             Source::RxTimer => self.rx.iter_mut().for_each(|rx| rx.mark_ready(Wait::Timer)),
+            Source::CoalescingTimer => self.armed = None,
             Source::TxTimer => self.tx.iter_mut().for_each(|tx| tx.mark_ready(Wait::Timer)),
             Source::Backend => {
                 // A queue that waits for its driver would not try the backend.

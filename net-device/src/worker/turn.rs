@@ -28,11 +28,13 @@ pub enum Source {
     RxTimer,
     /// Deadline of the transmit limit.
     TxTimer,
+    /// Deadline of a notification that waits (VirtIO 1.4 §5.1.9.5.10).
+    CoalescingTimer,
 }
 
 impl Source {
     /// All sources, each at the place of its number.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Owner,
         Self::RxKick,
         Self::TxKick,
@@ -40,6 +42,7 @@ impl Source {
         Self::Backend,
         Self::RxTimer,
         Self::TxTimer,
+        Self::CoalescingTimer,
     ];
 }
 

@@ -55,6 +55,17 @@ pub trait Engine {
     /// Tells the driver that it need not notify for now.
     fn disable_notification(&mut self);
 
+    /// Lets runs leave the question open whether the driver asks for an interrupt
+    /// (`Outcome::interrupt` is false then), or answer it again: for notification coalescing.
+    fn defer_interrupts(&mut self, on: bool);
+
+    /// Returns whether the driver was shown something about which it is not decided yet.
+    fn is_undecided(&self) -> bool;
+
+    /// Decides: returns whether the driver asks, as of now, for an interrupt for anything that it
+    /// was shown since the last decision (NET-CVQ-26).
+    fn decide_interrupt(&mut self) -> bool;
+
     /// Position of the ring.
     fn cursor(&self) -> Cursor;
 

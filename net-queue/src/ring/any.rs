@@ -70,6 +70,18 @@ impl Ring for AnyRing {
         each!(self, ring => ring.publish())
     }
 
+    fn defer_interrupts(&mut self, on: bool) {
+        each!(self, ring => ring.defer_interrupts(on));
+    }
+
+    fn is_undecided(&self) -> bool {
+        each!(self, ring => ring.is_undecided())
+    }
+
+    fn decide_interrupt(&mut self) -> bool {
+        each!(self, ring => ring.decide_interrupt())
+    }
+
     fn enable_notification(&mut self) -> bool {
         each!(self, ring => ring.enable_notification())
     }

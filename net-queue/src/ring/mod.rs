@@ -106,6 +106,18 @@ pub trait Ring: Send {
     /// interrupt.
     fn publish(&mut self) -> bool;
 
+    /// Lets [`Ring::publish`] leave the question open whether the driver asks for an interrupt, or
+    /// answer it again. What is open when this is switched off has to be decided first.
+    fn defer_interrupts(&mut self, on: bool);
+
+    /// Returns whether something was published about which [`Ring::decide_interrupt`] has to
+    /// decide.
+    fn is_undecided(&self) -> bool;
+
+    /// Returns whether the driver asks, as of now, for an interrupt for anything that was published
+    /// since this was decided last. One that wants none any more gets none (NET-CVQ-26).
+    fn decide_interrupt(&mut self) -> bool;
+
     /// Asks the driver for a notification at the next available chain; returns whether there is one
     /// already (VQ-NTF-06). A broken ring asks for none.
     fn enable_notification(&mut self) -> bool;

@@ -63,6 +63,10 @@ pub struct PackedRing {
     /// Those of `outstanding` for which used descriptors were written.
     unpublished: u16,
     batch: Batch,
+    /// Nobody decides about interrupts before he is asked to.
+    defers: bool,
+    /// Slots that were published since it was decided.
+    undecided: u32,
     fault: Option<QueueFault>,
 }
 
@@ -94,6 +98,8 @@ impl PackedRing {
             first_flags: None,
             unpublished: 0,
             batch: Batch::new(config),
+            defers: false,
+            undecided: 0,
             fault: None,
         })
     }
@@ -197,7 +203,7 @@ impl PackedRing {
     }
 
     /// Returns whether the driver wants to know of the last `added` slots (VQ-NTF-07, VQ-PKD-18).
-    fn wants_interrupt(&self, added: u16) -> bool {
+    fn wants_interrupt(&self, added: u32) -> bool {
         // The driver sets the offset before the flags that make it count. One whose wish cannot be
         // read is told; its ring is found broken when it has no more chains.
         let Ok(flags) = self.driver.load16(EVENT_FLAGS, Ordering::Acquire) else {
@@ -209,7 +215,13 @@ impl PackedRing {
                 let Ok(event) = self.driver.load16(0, Ordering::Relaxed) else {
                     return true;
                 };
-                event_index::asks_for_slot(event, self.used, added, self.size)
+                // More than a lap, every slot was among them, and of which lap it is nobody knows.
+                match u16::try_from(added) {
+                    Ok(added) if added <= self.size => {
+                        event_index::asks_for_slot(event, self.used, added, self.size)
+                    }
+                    _ => true,
+                }
             }
             _ => true,
         }
@@ -361,8 +373,30 @@ impl Ring for PackedRing {
         self.published = self.used;
         let added = std::mem::take(&mut self.unpublished);
         self.outstanding -= added;
+        if self.defers {
+            self.undecided = self.undecided.saturating_add(added.into());
+            return false;
+        }
         // The driver must see the flags before this side looks whether it wants to be told
         // (VQ-SPL-21).
+        fence(Ordering::SeqCst);
+        self.wants_interrupt(added.into())
+    }
+
+    fn defer_interrupts(&mut self, on: bool) {
+        self.defers = on;
+    }
+
+    fn is_undecided(&self) -> bool {
+        self.undecided > 0
+    }
+
+    fn decide_interrupt(&mut self) -> bool {
+        let added = std::mem::take(&mut self.undecided);
+        if added == 0 {
+            return false;
+        }
+        // As at each publish.
         fence(Ordering::SeqCst);
         self.wants_interrupt(added)
     }

@@ -41,6 +41,10 @@ pub struct SplitRing {
     /// Used index as the driver sees it.
     published: u16,
     batch: Batch,
+    /// Nobody decides about interrupts before he is asked to.
+    defers: bool,
+    /// Indices that were published since it was decided.
+    undecided: u32,
     fault: Option<QueueFault>,
 }
 
@@ -90,6 +94,8 @@ impl SplitRing {
             next_used,
             published: next_used,
             batch: Batch::new(config),
+            defers: false,
+            undecided: 0,
             fault: None,
         })
     }
@@ -178,6 +184,24 @@ impl SplitRing {
         self.used.store32x2(offset, id, element.written);
         self.mark_used(offset, USED_ELEMENT);
         self.next_used = self.next_used.wrapping_add(element.places);
+    }
+
+    /// Returns whether the driver wants to know of the last `added` indices (VQ-NTF-01, VQ-NTF-02).
+    #[inline]
+    fn wants_interrupt(&self, added: u32) -> bool {
+        // A driver whose wish cannot be read is told; its ring is found broken at the next look for
+        // chains.
+        if !self.event_idx {
+            let flags = self.avail.load16(0, Ordering::Relaxed);
+            return flags.map_or(true, |flags| flags & NO_INTERRUPT == 0);
+        }
+        // So many that every index was among them.
+        let Ok(added) = u16::try_from(added) else {
+            return true;
+        };
+        let (old, new) = (self.published.wrapping_sub(added), self.published);
+        let event = self.avail.load16(self.after_avail(), Ordering::Relaxed);
+        event.map_or(true, |event| event_index::asks_for_index(event, old, new))
     }
 
     fn set_avail_event(&self, index: u16) {
@@ -311,17 +335,33 @@ impl Ring for SplitRing {
         self.used.store16(IDX, new, Ordering::Release);
         self.mark_used(IDX, 2);
         self.published = new;
+        let added = u32::from(new.wrapping_sub(old));
+        if self.defers {
+            self.undecided = self.undecided.saturating_add(added);
+            return false;
+        }
         // The driver must see the index before this side looks whether it wants to be told
         // (VQ-SPL-21).
         fence(Ordering::SeqCst);
-        // A driver whose wish cannot be read is told; its ring is found broken at the next look for
-        // chains.
-        if !self.event_idx {
-            let flags = self.avail.load16(0, Ordering::Relaxed);
-            return flags.map_or(true, |flags| flags & NO_INTERRUPT == 0);
+        self.wants_interrupt(added)
+    }
+
+    fn defer_interrupts(&mut self, on: bool) {
+        self.defers = on;
+    }
+
+    fn is_undecided(&self) -> bool {
+        self.undecided > 0
+    }
+
+    fn decide_interrupt(&mut self) -> bool {
+        let added = std::mem::take(&mut self.undecided);
+        if added == 0 {
+            return false;
         }
-        let event = self.avail.load16(self.after_avail(), Ordering::Relaxed);
-        event.map_or(true, |event| event_index::asks_for_index(event, old, new))
+        // As at each publish.
+        fence(Ordering::SeqCst);
+        self.wants_interrupt(added)
     }
 
     fn enable_notification(&mut self) -> bool {

@@ -16,10 +16,22 @@ pub fn command_bytes(command: &Command<'_>) -> Vec<u8> {
         Command::AckAnnounce => (3, 0, vec![]),
         Command::SetPairs(pairs) => (4, 0, pairs.to_le_bytes().to_vec()),
         Command::SetGuestOffloads(mask) => (5, 0, mask.to_le_bytes().to_vec()),
+        Command::SetTxCoalescing(coalescing) => (6, 0, coalescing.to_wire().to_vec()),
+        Command::SetRxCoalescing(coalescing) => (6, 1, coalescing.to_wire().to_vec()),
+        Command::SetQueueCoalescing { queue, coalescing } => {
+            (6, 2, [&index(queue)[..], &coalescing.to_wire()].concat())
+        }
+        Command::GetQueueCoalescing(queue) => (6, 3, index(queue).to_vec()),
         Command::QueryStats => (8, 0, vec![]),
         Command::GetStats(requests) => (8, 1, requests.as_bytes().to_vec()),
     };
     [vec![class, number], data].concat()
+}
+
+/// The index of a queue, and two reserved bytes.
+fn index(queue: u16) -> [u8; 4] {
+    let [low, high] = queue.to_le_bytes();
+    [low, high, 0, 0]
 }
 
 fn list(macs: &[[u8; 6]]) -> Vec<u8> {

@@ -4,6 +4,7 @@
 mod checksum;
 mod coalesce;
 mod ctrl;
+mod deferred;
 mod differential;
 mod dirty;
 mod discard;

@@ -8,7 +8,14 @@ fn ctrl_unknown_commands_are_refused_without_effect_net_cvq_04() {
     let known = |class, command| {
         matches!(
             (class, command),
-            (0, 0..=5) | (1, 0..=1) | (2, 0..=1) | (3, 0) | (5, 0) | (8, 0..=1)
+            (0, 0..=5)
+                | (1, 0..=1)
+                | (2, 0..=1)
+                | (3, 0)
+                | (5, 0)
+                | (6, 0..=1)
+                | (6, 3)
+                | (8, 0..=1)
         )
     };
     for class in 0..=255u8 {
@@ -35,11 +42,22 @@ fn commands_of_features_not_negotiated_are_refused_net_cvq_04_net_feat_13() {
         | F::VIRTIO_NET_F_GUEST_ANNOUNCE
         | F::VIRTIO_NET_F_CTRL_GUEST_OFFLOADS
         | F::VIRTIO_NET_F_DEVICE_STATS
+        | F::VIRTIO_NET_F_NOTF_COAL
+        | F::VIRTIO_NET_F_VQ_NOTF_COAL
         | F::VIRTIO_NET_F_MQ;
     let mut rig = Rig::new(Rig::config(2));
     rig.start(all);
     let data = [1; 16];
-    for (class, commands) in [(0, 6), (1, 2), (2, 2), (3, 1), (4, 3), (5, 1), (8, 1)] {
+    for (class, commands) in [
+        (0, 6),
+        (1, 2),
+        (2, 2),
+        (3, 1),
+        (4, 3),
+        (5, 1),
+        (6, 4),
+        (8, 1),
+    ] {
         for command in 0..commands {
             assert_eq!(rig.command(class, command, &data), ERR, "{class}/{command}");
         }
@@ -49,7 +67,7 @@ fn commands_of_features_not_negotiated_are_refused_net_cvq_04_net_feat_13() {
     // longer.
     let refused = ["not_negotiated", "unknown", "short"]
         .map(|cause| rig.counter(&format!("ctrl_refused_{cause}")));
-    assert_eq!(refused, [13, 2, 1]);
+    assert_eq!(refused, [17, 2, 1]);
     assert_eq!(passes(&mut rig, &STATIONS), STATIONS, "there is no filter");
 }
 

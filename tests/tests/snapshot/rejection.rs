@@ -51,7 +51,7 @@ const COALESCE: CoalesceState = CoalesceState {
 
 /// Values that no state of the device has, by the name that the refusal gives.
 const REFUSED: &[(&str, Change)] = &[
-    ("features_acked", |s| s.features_acked |= 1 << 50),
+    ("features_acked", |s| s.features_acked |= 1 << 58),
     ("features_acked", |s| s.features_acked |= 1 << 33),
     ("features_acked", |s| s.features_acked &= !(1 << 32)),
     ("features_acked", |s| s.features_acked &= !1),
@@ -91,8 +91,6 @@ const REFUSED: &[(&str, Change)] = &[
     ("control.hash_tunnel_types", |s| {
         s.control.hash_tunnel_types = 1
     }),
-    ("control.rx_coalesce", |s| s.control.rx_coalesce = COALESCE),
-    ("control.tx_coalesce", |s| s.control.tx_coalesce = COALESCE),
     ("queues", |s| s.activated = false),
     ("queues.index", |s| s.queues[0].index = 5),
     ("queues.index", |s| s.queues[0].index = u16::MAX),
@@ -109,7 +107,11 @@ const REFUSED: &[(&str, Change)] = &[
     ("queues.event_idx", |s| s.queues[0].event_idx ^= true),
     ("queues.ready", |s| s.queues[0].ready = false),
     ("queues.in_flight", |s| s.queues[0].in_flight.push(3)),
-    ("queues.coalesce", |s| s.queues[0].coalesce = COALESCE),
+    ("queues.coalesce", |s| {
+        // The control queue.
+        let last = s.queues.last_mut().expect("queues");
+        last.coalesce = COALESCE;
+    }),
     ("limiters.queue", |s| s.limiters[0].queue = 4),
     ("limiters.queue", |s| s.limiters[0].queue = u16::MAX),
 ];

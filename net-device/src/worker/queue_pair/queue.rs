@@ -3,15 +3,18 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
+use net_queue::ctrl::NotificationCoalescing;
 use net_queue::ring::{AnyRing, RingConfig};
 use net_queue::{
     Budget, DropCause, Engine, FrameBackend, Outcome, QueueFault, RxEngine, Stop, TxEngine,
 };
 
+use crate::clock::now_ns;
 use crate::rate_limit::{Asked, QueueLimit};
 use crate::shared::Shared;
 use crate::shared::queue_states::{QueueStates, WaitsFor};
 use crate::shared::rx_policy::PolicyReader;
+use crate::worker::queue_pair::moderation::Moderation;
 
 /// Budget of one engine before the other one, and the stop event, get their turn.
 pub(super) const BUDGET: Budget = Budget {
@@ -53,6 +56,7 @@ pub(crate) struct WorkerQueue<E> {
     /// Configuration of the ring, to make it again over other memory.
     pub(crate) config: RingConfig,
     pub(super) wait: Wait,
+    moderation: Moderation,
     /// Interrupt once at the start: an interrupt from before a stop, a pause or a migration may be
     /// lost.
     pub(super) interrupt_first: bool,
@@ -94,6 +98,72 @@ impl<E: Engine> WorkerQueue<E> {
             Wait::Halted => WaitsFor::Reset,
         };
         states.set(self.index, waits_for, &self.engine.cursor());
+    }
+
+    /// Takes over notification coalescing that has changed.
+    #[inline]
+    pub(super) fn apply_coalescing(&mut self, params: NotificationCoalescing) {
+        if params != self.moderation.params() {
+            self.change_coalescing(params);
+        }
+    }
+
+    /// Puts others in force, also for what waits already: it is looked at in the same turn.
+    #[cold]
+    fn change_coalescing(&mut self, params: NotificationCoalescing) {
+        self.moderation.set(params);
+        let waits = self.moderation.deadline().is_some();
+        self.engine.defer_interrupts(params.is_on() || waits);
+    }
+
+    /// Budget of the next run: no more than may pass before the driver is to be notified.
+    #[inline]
+    pub(super) fn budget(&self) -> Budget {
+        if !self.moderation.is_on() {
+            return BUDGET;
+        }
+        Budget {
+            frames: BUDGET.frames.min(self.moderation.remaining()),
+            ..BUDGET
+        }
+    }
+
+    /// Counts what a run has shown the driver; returns whether to interrupt it now.
+    #[inline]
+    pub(super) fn interrupts(&mut self, done: &Outcome) -> bool {
+        if self.moderation.is_on() {
+            self.moderate(done.frames)
+        } else {
+            done.interrupt
+        }
+    }
+
+    #[cold]
+    fn moderate(&mut self, frames: u64) -> bool {
+        if self.engine.is_undecided() {
+            self.moderation.count(frames, now_ns());
+        }
+        self.notify_if_due()
+    }
+
+    /// Returns whether to interrupt the driver for what has waited until now.
+    #[inline]
+    pub(super) fn notify_if_due(&mut self) -> bool {
+        self.moderation.deadline().is_some() && self.moderation.is_due(now_ns()) && self.notify()
+    }
+
+    /// Returns whether to interrupt the driver for what waits, whether it is due or not.
+    pub(super) fn notify(&mut self) -> bool {
+        self.moderation.reset();
+        let interrupt = self.engine.decide_interrupt();
+        self.engine.defer_interrupts(self.moderation.is_on());
+        interrupt
+    }
+
+    /// Time at which [`Self::notify_if_due`] has to be asked, if anything waits.
+    #[inline]
+    pub(super) fn notification_deadline(&self) -> Option<u64> {
+        self.moderation.deadline()
     }
 
     /// After a stop the driver may have done anything, except with a queue that is broken for good.
@@ -147,6 +217,7 @@ impl<E> WorkerQueue<E> {
             kick,
             config,
             wait: Wait::Ready,
+            moderation: Moderation::default(),
             interrupt_first: false,
         }
     }

@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::coalescing::NotificationCoalescing;
 use super::stats::{REQUEST_LEN, StatsRequests};
 use crate::refusal::Refusal;
 
@@ -24,6 +25,7 @@ mod class {
     pub(super) const ANNOUNCE: u8 = 3;
     pub(super) const MQ: u8 = 4;
     pub(super) const GUEST_OFFLOADS: u8 = 5;
+    pub(super) const NOTF_COAL: u8 = 6;
     pub(super) const STATS: u8 = 8;
 }
 
@@ -104,6 +106,19 @@ pub enum Command<'a> {
     SetPairs(u16),
     /// Replaces the mask of receive offloads, as on the wire (NET-CVQ-19).
     SetGuestOffloads(u64),
+    /// Sets notification coalescing of all transmit queues (NET-CVQ-24).
+    SetTxCoalescing(NotificationCoalescing),
+    /// The same for all receive queues.
+    SetRxCoalescing(NotificationCoalescing),
+    /// Sets notification coalescing of one queue (NET-CVQ-22).
+    SetQueueCoalescing {
+        /// Index of the queue.
+        queue: u16,
+        /// Its parameters.
+        coalescing: NotificationCoalescing,
+    },
+    /// Asks for the parameters of the queue with this index (NET-CVQ-22).
+    GetQueueCoalescing(u16),
     /// Asks which statistics the device supports (NET-CVQ-27).
     QueryStats,
     /// Asks for statistics (NET-CVQ-28).
@@ -181,6 +196,13 @@ impl<'a> Command<'a> {
             (class::GUEST_OFFLOADS, 0) => {
                 Ok(Self::SetGuestOffloads(u64::from_le_bytes(data.array()?)))
             }
+            (class::NOTF_COAL, 0) => Ok(Self::SetTxCoalescing(data.coalescing()?)),
+            (class::NOTF_COAL, 1) => Ok(Self::SetRxCoalescing(data.coalescing()?)),
+            (class::NOTF_COAL, 2) => Ok(Self::SetQueueCoalescing {
+                queue: data.queue()?,
+                coalescing: data.coalescing()?,
+            }),
+            (class::NOTF_COAL, 3) => Ok(Self::GetQueueCoalescing(data.queue()?)),
             (class::STATS, 0) => Ok(Self::QueryStats),
             (class::STATS, 1) => Ok(Self::GetStats(data.stats_requests()?)),
             _ => Err(CommandError::Unknown { class, command }),
@@ -221,6 +243,16 @@ impl<'a> Data<'a> {
         let macs = whole.get(..count).ok_or(CommandError::Short)?;
         self.0 = &self.0[count * 6..];
         Ok(macs)
+    }
+
+    fn coalescing(&mut self) -> Result<NotificationCoalescing, CommandError> {
+        self.array().map(NotificationCoalescing::from_wire)
+    }
+
+    /// The index of a queue, and two bytes that are reserved (NET-CVQ-21).
+    fn queue(&mut self) -> Result<u16, CommandError> {
+        let [low, high, _, _] = self.array()?;
+        Ok(u16::from_le_bytes([low, high]))
     }
 
     /// All that is left, which is whole entries: a part of one may be the end of a longer command

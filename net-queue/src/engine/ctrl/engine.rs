@@ -211,6 +211,22 @@ impl<R: Ring> Engine for CtrlEngine<R> {
         self.ring.disable_notification();
     }
 
+    fn defer_interrupts(&mut self, on: bool) {
+        self.ring.defer_interrupts(on);
+    }
+
+    fn is_undecided(&self) -> bool {
+        self.ring.is_undecided()
+    }
+
+    fn decide_interrupt(&mut self) -> bool {
+        let interrupt = self.ring.decide_interrupt();
+        if interrupt {
+            self.counters.add_interrupt();
+        }
+        interrupt
+    }
+
     fn cursor(&self) -> Cursor {
         self.ring.cursor()
     }

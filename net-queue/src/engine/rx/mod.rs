@@ -131,6 +131,22 @@ impl<R: Ring> Engine for RxEngine<R> {
         self.ring.disable_notification();
     }
 
+    fn defer_interrupts(&mut self, on: bool) {
+        self.ring.defer_interrupts(on);
+    }
+
+    fn is_undecided(&self) -> bool {
+        self.ring.is_undecided()
+    }
+
+    fn decide_interrupt(&mut self) -> bool {
+        let interrupt = self.ring.decide_interrupt();
+        if interrupt {
+            self.path.count_interrupt();
+        }
+        interrupt
+    }
+
     /// Complete after [`RxEngine::drain`].
     fn cursor(&self) -> Cursor {
         self.ring.cursor()

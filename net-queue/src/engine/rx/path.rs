@@ -445,6 +445,10 @@ impl RxPath {
         interrupt
     }
 
+    pub(super) fn count_interrupt(&self) {
+        self.counters.add_interrupt();
+    }
+
     pub(super) fn count_kick(&self) {
         self.counters.add_kick();
     }

@@ -125,10 +125,13 @@ fn host_start(ring: &AnyRing) -> usize {
     found.expect("guest memory").host.addr()
 }
 
-/// Uses `chains` chains and sleeps whenever there is none.
+/// Uses `chains` chains and sleeps whenever there is none. It interrupts after each publish, or as
+/// with notification coalescing at a later time, which comes before it sleeps for good.
 fn serve(mut ring: AnyRing, in_order: bool, chains: u32, kicks: &Sleeper, interrupt: &Bell) {
     let start = host_start(&ring);
     let mut seen = 0;
+    let defers = coin();
+    ring.defer_interrupts(defers);
     loop {
         let mut held = Vec::new();
         loop {
@@ -160,6 +163,10 @@ fn serve(mut ring: AnyRing, in_order: bool, chains: u32, kicks: &Sleeper, interr
             ring.push_used(chain, room - u32::from(coin()));
         }
         if ring.publish() {
+            interrupt.ring();
+        }
+        let due = none || seen == chains || coin();
+        if defers && due && ring.decide_interrupt() {
             interrupt.ring();
         }
         if seen == chains {

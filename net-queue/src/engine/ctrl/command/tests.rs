@@ -14,6 +14,11 @@ fn table(unicast: &[[u8; 6]], multicast: &[[u8; 6]]) -> Vec<u8> {
     bytes
 }
 
+const COALESCING: NotificationCoalescing = NotificationCoalescing {
+    max_packets: 15,
+    max_usecs: 10_000,
+};
+
 /// Two types of queue 3's statistics.
 const STATS_REQUEST: [[u8; REQUEST_LEN]; 1] =
     [[3, 0, 0xaa, 0xaa, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0]];
@@ -56,13 +61,38 @@ fn commands() -> Vec<(Vec<u8>, Command<'static>)> {
             vec![5, 0, 2, 0, 0, 0, 0, 0, 0x40, 0],
             Command::SetGuestOffloads(1 << 1 | 1 << 54),
         ),
+    ]);
+    all.extend(questions_and_coalescing());
+    all
+}
+
+fn questions_and_coalescing() -> [(Vec<u8>, Command<'static>); 6] {
+    [
+        (
+            vec![6, 0, 15, 0, 0, 0, 0x10, 0x27, 0, 0],
+            Command::SetTxCoalescing(COALESCING),
+        ),
+        (
+            vec![6, 1, 15, 0, 0, 0, 0x10, 0x27, 0, 0],
+            Command::SetRxCoalescing(COALESCING),
+        ),
+        (
+            vec![6, 2, 3, 1, 0xff, 0xff, 15, 0, 0, 0, 0x10, 0x27, 0, 0],
+            Command::SetQueueCoalescing {
+                queue: 0x103,
+                coalescing: COALESCING,
+            },
+        ),
+        (
+            vec![6, 3, 3, 1, 0xff, 0xff],
+            Command::GetQueueCoalescing(0x103),
+        ),
         (vec![8, 0], Command::QueryStats),
         (
             [&[8, 1][..], STATS_REQUEST.as_flattened()].concat(),
             Command::GetStats(StatsRequests::new(&STATS_REQUEST).expect("known types")),
         ),
-    ]);
-    all
+    ]
 }
 
 #[test]
