@@ -14,7 +14,7 @@ use net_queue::ctrl::{Command, Reply};
 use net_queue::header::{HdrSize, TxRules};
 use net_queue::ring::{Layout, RingConfig};
 use net_queue::testing::packets::Packet;
-use net_queue::testing::{GuestRing, LAYOUTS, Shape, TestMemory};
+use net_queue::testing::{GuestRing, LAYOUTS, LargeFrame, Shape, TestMemory};
 use net_queue::{
     Budget, Caps, CommandHandler, CtrlEngine, Engine, FrameBackend, Gather, LinkConfig, Offloads,
     QueueCounters, RecvError, Refusal, RxConfig, RxEngine, Scatter, SendError, TxConfig, TxEngine,
@@ -182,6 +182,36 @@ fn coalescing_allocates_nothing_per_frame() {
             guest.poll_all();
             assert_eq!(guest.in_flight(), 0);
             assert_eq!(counters.stats().grouped, 200 * round);
+        }
+    }
+}
+
+#[test]
+fn cutting_large_frames_allocates_nothing() {
+    let bytes = LargeFrame::default().bytes();
+    for layout in LAYOUTS {
+        let mut guest = guest(layout);
+        let config = TxConfig {
+            cut: Offloads::TSO4,
+            ..TxConfig::new(TxRules::new(Offloads::CSUM).completing())
+        };
+        let counters = Arc::<QueueCounters>::default();
+        let mut engine = TxEngine::new(guest.device(), config, counters.clone());
+        let mut backend = Endless::new();
+        for round in 1..20 {
+            for _ in 0..20 {
+                let pieces = guest.memory().cut(&bytes, &[]);
+                guest.add(&pieces);
+            }
+            guest.publish();
+            let count = allocations(|| {
+                engine.run(&mut backend, &mut Unlimited, 0, PLENTY);
+                engine.drain(&mut backend, &mut Unlimited, 0);
+            });
+            assert_eq!(count, 0, "{layout:?}");
+            guest.poll_all();
+            assert_eq!(guest.in_flight(), 0);
+            assert_eq!(counters.stats().segmented, 20 * round);
         }
     }
 }
