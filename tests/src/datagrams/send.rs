@@ -53,14 +53,14 @@ pub(super) fn run(
     until: Until,
 ) -> io::Result<Sent> {
     let socket = UdpSocket::bind("0.0.0.0:0")?;
-    let targets: Vec<_> = (0..flows)
-        .map(|flow| {
-            Some(SockaddrIn::from(SocketAddrV4::new(
-                *to.ip(),
-                to.port() + flow,
-            )))
-        })
-        .collect();
+    let target = |flow| SockaddrIn::from(SocketAddrV4::new(*to.ip(), to.port() + flow));
+    let targets: Vec<_> = if flows == 1 {
+        // The kernel need not look for the way of each datagram then.
+        socket.connect(to)?;
+        vec![None]
+    } else {
+        (0..flows).map(|flow| Some(target(flow))).collect()
+    };
     let pattern = Pattern::default();
     let mut choices = Choices(1);
     let mut numbers = vec![0_u64; usize::from(flows)];

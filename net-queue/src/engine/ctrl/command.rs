@@ -125,8 +125,8 @@ pub enum Command<'a> {
     GetStats(StatsRequests<'a>),
 }
 
-/// Cause for which bytes are not a command: they are answered with [`Ack::Err`] and have no effect
-/// (NET-CVQ-05).
+/// Cause for which bytes are not a command: they are answered with [`Ack::Err`](super::Ack::Err)
+/// and have no effect (NET-CVQ-05).
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum CommandError {
