@@ -14,6 +14,9 @@ use crate::memory::guard::MemoryFault;
 use crate::memory::segment::{Gather, HostSlice};
 use crate::offload::Offloads;
 
+// A frame has its bit in a group's note of partial checksums.
+const _: () = assert!(MAX_FRAMES <= u128::BITS as usize);
+
 /// State of a group on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -45,8 +48,9 @@ pub(super) struct OpenGroup {
     /// Bytes of header and frame.
     len: usize,
     shape: Group,
-    /// The first frame has a partial checksum, and its sums were looked at.
-    partial: bool,
+    /// A bit for each frame that came with a partial checksum, the first in the lowest.
+    partial: u128,
+    /// The sums of the first frame were looked at.
     checked: bool,
     phase: Phase,
 }
@@ -71,7 +75,7 @@ impl OpenGroup {
                 frames: 0,
                 id_step: 0,
             },
-            partial: false,
+            partial: 0,
             checked: false,
             phase: Phase::Open,
         }
@@ -99,7 +103,7 @@ impl OpenGroup {
             frames: 1,
             id_step: 0,
         };
-        self.partial = header.flags() & flags::NEEDS_CSUM != 0;
+        self.partial = u128::from(header.flags() & flags::NEEDS_CSUM != 0);
         self.checked = false;
         self.phase = Phase::Open;
     }
@@ -117,13 +121,14 @@ impl OpenGroup {
         let Some(step) = rules::id_step(first, frame, shape).filter(|_| follows) else {
             return Joined::No;
         };
-        self.checked = self.checked || rules::sums_agree(first, packet, self.partial);
+        self.checked = self.checked || rules::sums_agree(first, packet, self.partial & 1 != 0);
         let partial = header.flags() & flags::NEEDS_CSUM != 0;
         if !self.checked || !rules::sums_agree(frame, packet, partial) {
             return Joined::No;
         }
         self.buffer[self.len..self.len + payload.len()].copy_from_slice(payload);
         self.len += payload.len();
+        self.partial |= u128::from(partial) << shape.frames;
         shape.frames += 1;
         shape.id_step = step;
         if packet.tcp {
@@ -161,11 +166,14 @@ impl OpenGroup {
             if frames > 1 {
                 gather = gather.with_group(&self.shape);
             }
-            // Whatever checksums the frames of a group had, one is computed for each.
-            let offload = Offload::checksum(self.partial || frames > 1);
-            match out.send(&gather, frames, bytes, offload) {
-                Ok(()) if frames > 1 => out.counters.add_group(frames),
-                Ok(()) => {}
+            match out.send(&gather, frames, bytes, Offload::default()) {
+                Ok(()) => {
+                    let partial = u64::from(self.partial.count_ones());
+                    out.add_requests(Offload::checksum(true), partial, bytes);
+                    if frames > 1 {
+                        out.counters.add_group(frames);
+                    }
+                }
                 Err(SendError::Refused) if frames > 1 => {
                     out.counters.add_group_refused();
                     self.phase = Phase::Singly(0);
@@ -211,7 +219,7 @@ impl OpenGroup {
                 Ok(len) => {
                     let single = HostSlice::of_buffer(&mut single[..len]).io();
                     let single = Gather::new(std::slice::from_ref(&single), self.header, len);
-                    let offload = Offload::checksum(true);
+                    let offload = Offload::checksum(self.partial >> index & 1 != 0);
                     out.send(&single, 1, (len - self.header) as u64, offload)
                 }
                 Err(MemoryFault) => Err(SendError::Memory),

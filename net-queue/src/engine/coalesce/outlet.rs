@@ -59,9 +59,9 @@ impl<'a, B: FrameBackend + ?Sized, L: Limit + ?Sized> Outlet<'a, B, L> {
         Ok(())
     }
 
-    /// Counts the requests of a frame of `bytes` that was sent as frames without any.
-    pub(in crate::engine) fn add_requests(&mut self, offload: Offload, bytes: u64) {
-        self.offloads.add(offload, bytes);
+    /// Counts the requests of `frames` of `bytes` together, which were sent in another shape.
+    pub(in crate::engine) fn add_requests(&mut self, offload: Offload, frames: u64, bytes: u64) {
+        self.offloads.add_frames(offload, frames, bytes);
     }
 
     /// Counts a frame of `bytes` as dropped.

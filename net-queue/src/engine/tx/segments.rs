@@ -220,7 +220,7 @@ impl TxPath {
         }
         // The driver asked for it once.
         let (header, len) = segmenter.frame();
-        out.add_requests(Offload::of(header), len as u64);
+        out.add_requests(Offload::of(header), 1, len as u64);
         Ok(cutter.frame.take().map(|frame| frame.chain))
     }
 }
