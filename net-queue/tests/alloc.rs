@@ -17,8 +17,8 @@ use net_queue::testing::packets::Packet;
 use net_queue::testing::{GuestRing, LAYOUTS, LargeFrame, Shape, TestMemory};
 use net_queue::{
     Budget, Caps, CommandHandler, CtrlEngine, Engine, FrameBackend, Gather, LinkConfig, Offloads,
-    QueueCounters, RecvError, Refusal, RxConfig, RxEngine, Scatter, SendError, TxConfig, TxEngine,
-    Unlimited,
+    QueueCounters, RecvError, Refusal, RxConfig, RxEngine, Scatter, SendError, Stop, TxConfig,
+    TxEngine, Unlimited,
 };
 
 thread_local! {
@@ -68,6 +68,8 @@ struct Endless {
     socket: UnixDatagram,
     left: usize,
     frame: Vec<u8>,
+    /// Source port whose frames find no room.
+    blocked: Option<u16>,
 }
 
 impl Endless {
@@ -76,6 +78,7 @@ impl Endless {
             socket: UnixDatagram::unbound().expect("a socket"),
             left: 0,
             frame: vec![0; 9000],
+            blocked: None,
         }
     }
 }
@@ -91,7 +94,11 @@ impl FrameBackend for Endless {
 
     fn send(&mut self, frame: &Gather<'_>) -> Result<(), SendError> {
         frame.copy_to(&mut self.frame)?;
-        Ok(())
+        let port = u16::from_be_bytes([self.frame[46], self.frame[47]]);
+        match self.blocked {
+            Some(blocked) if port == blocked => Err(SendError::WouldBlock),
+            _ => Ok(()),
+        }
     }
 
     fn recv(&mut self, room: &mut Scatter<'_>) -> Result<usize, RecvError> {
@@ -112,9 +119,13 @@ const PLENTY: Budget = Budget {
 };
 
 fn guest(layout: Layout) -> GuestRing {
+    guest_of(layout, 256)
+}
+
+fn guest_of(layout: Layout, size: u16) -> GuestRing {
     let config = RingConfig {
         layout,
-        size: 256,
+        size,
         event_idx: true,
         indirect: true,
         ..RingConfig::default()
@@ -183,6 +194,41 @@ fn coalescing_allocates_nothing_per_frame() {
             assert_eq!(guest.in_flight(), 0);
             assert_eq!(counters.stats().grouped, 200 * round);
         }
+    }
+}
+
+/// One frame that cannot leave, and more chains behind it than an engine keeps.
+#[test]
+fn a_full_backend_lets_an_engine_keep_no_more_chains_than_it_has_room_for() {
+    for layout in LAYOUTS {
+        let mut guest = guest_of(layout, 1024);
+        let config = TxConfig {
+            coalesce: Offloads::USO4,
+            ..TxConfig::new(TxRules::new(Offloads::CSUM))
+        };
+        let mut engine = TxEngine::new(guest.device(), config, Arc::default());
+        let mut backend = Endless::new();
+        for port in [1].into_iter().chain([2; 600]) {
+            let packet = Packet {
+                ports: (port, 9),
+                ..Packet::udp(&[1; 22])
+            };
+            let pieces = guest.memory().cut(&packet.bytes(), &[]);
+            guest.add(&pieces);
+        }
+        guest.publish();
+        let count = allocations(|| {
+            backend.blocked = Some(1);
+            for _ in 0..3 {
+                let stopped = engine.run(&mut backend, &mut Unlimited, 0, PLENTY);
+                assert!(matches!(stopped.stop, Stop::Backend));
+            }
+            backend.blocked = None;
+            engine.run(&mut backend, &mut Unlimited, 0, PLENTY);
+        });
+        assert_eq!(count, 0, "{layout:?}");
+        guest.poll_all();
+        assert_eq!(guest.in_flight(), 0);
     }
 }
 

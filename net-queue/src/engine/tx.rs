@@ -202,7 +202,7 @@ struct TxBatch<'a, D, B: ?Sized, L: ?Sized> {
 
 impl<D, B, L> RingTask for TxBatch<'_, D, B, L>
 where
-    D: Departure,
+    D: Departure<B, L>,
     B: FrameBackend + ?Sized,
     L: Limit + ?Sized,
 {
@@ -218,7 +218,7 @@ where
             now,
             mut budget,
         } = self;
-        let stop = match departure.flush(GroupEnd::Run, &mut out) {
+        let stop = match departure.flush(ring, GroupEnd::Run, &mut out) {
             Err(error) => error.into(),
             Ok(()) => loop {
                 if path.is_cutting()

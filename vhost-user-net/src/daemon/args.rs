@@ -291,8 +291,8 @@ pub struct ServeArgs {
     pub poll_us: u16,
 
     /// Trust in the kernel to cut large frames of a tap as it should: "probe" tries it at the
-    /// start, where namespaces may be made, and leaves out what it does wrongly; "assume" and
-    /// "trust" offer all that it takes, and "assume" merges frames of TCP only
+    /// start, where namespaces may be made, and does itself what the kernel does wrongly; "assume"
+    /// and "trust" leave it all that it takes, and "assume" merges frames of TCP only
     #[arg(long, value_name = "TRUST", default_value = "probe", value_parser = gso())]
     pub gso: GsoTrust,
 

@@ -48,6 +48,10 @@ impl Pending {
     /// Keeps a chain whose frame of `bytes` is in the group with this ticket, or has left.
     #[inline]
     pub(super) fn push(&mut self, chain: Chain, bytes: u64, ticket: u64) {
+        debug_assert!(
+            !self.is_full(),
+            "groups are sent before more chains are kept"
+        );
         let bytes = bytes as u32;
         self.entries.push_back(Entry {
             chain,

@@ -1,4 +1,4 @@
-//! Segmentation in software: cuts a large frame as the kernel does for a device that cannot.
+//! Segmentation in software: cuts a large frame by the rules of the kernel's own cutting.
 //!
 //! The whole frame lies in private memory. Each segment is formed in place: its headers are
 //! written right in front of its part of the payload, over the end of the segment before, which is

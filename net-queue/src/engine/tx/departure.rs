@@ -13,178 +13,143 @@ use crate::ring::{Chain, Ring};
 
 /// A way out. The engine's step is compiled for each, so that one that never holds anything does
 /// not pay for those that do.
-pub(super) trait Departure {
+pub(super) trait Departure<B: ?Sized, L: ?Sized> {
     /// Note of a frame that is held: its chain is to be kept.
     type Held;
 
-    /// Sends all that is held, which `end` ends.
+    /// Sends all that is held, which `end` ends, and marks the chains as used: none is kept then.
     ///
     /// # Errors
     /// Some of it cannot be sent, and stays.
-    fn flush<B, L>(&mut self, end: GroupEnd, out: &mut Outlet<'_, B, L>) -> Result<(), SendError>
-    where
-        B: FrameBackend + ?Sized,
-        L: Limit + ?Sized;
+    fn flush<R: Ring>(
+        &mut self,
+        ring: &mut R,
+        end: GroupEnd,
+        out: &mut Outlet<'_, B, L>,
+    ) -> Result<(), SendError>;
 
     /// Sends the frame of `frame_len` bytes that is at hand in `path`, or holds it.
     ///
     /// # Errors
     /// It has not been sent, and is not held.
-    fn forward<R, B, L>(
+    fn forward<R: Ring>(
         &mut self,
         path: &mut TxPath,
         ring: &mut R,
         frame_len: u64,
         out: &mut Outlet<'_, B, L>,
-    ) -> Result<Option<Self::Held>, SendError>
-    where
-        R: Ring,
-        B: FrameBackend + ?Sized,
-        L: Limit + ?Sized;
+    ) -> Result<Option<Self::Held>, SendError>;
 
     /// Keeps the chain of a frame of `frame_len` bytes that is held.
     ///
     /// # Errors
     /// Something cannot be sent; the frame is held all the same.
-    fn keep<R, B, L>(
+    fn keep<R: Ring>(
         &mut self,
         ring: &mut R,
         chain: Chain,
         frame_len: u64,
         held: Self::Held,
         out: &mut Outlet<'_, B, L>,
-    ) -> Result<(), SendError>
-    where
-        R: Ring,
-        B: FrameBackend + ?Sized,
-        L: Limit + ?Sized;
+    ) -> Result<(), SendError>;
 
     /// Marks a chain as used that needs nothing any more, once those before it are.
     ///
     /// # Errors
     /// As for [`Self::keep`].
-    fn pass<R, B, L>(
+    fn pass<R: Ring>(
         &mut self,
         ring: &mut R,
         chain: Chain,
         out: &mut Outlet<'_, B, L>,
-    ) -> Result<(), SendError>
-    where
-        R: Ring,
-        B: FrameBackend + ?Sized,
-        L: Limit + ?Sized;
+    ) -> Result<(), SendError>;
 
     /// Sends all that is held before the driver is told what was used. If it cannot be sent, that
     /// is the reason to stop, except for a broken ring.
-    fn finish<R, B, L>(&mut self, ring: &mut R, stop: Stop, out: &mut Outlet<'_, B, L>) -> Stop
-    where
-        R: Ring,
-        B: FrameBackend + ?Sized,
-        L: Limit + ?Sized;
+    fn finish<R: Ring>(&mut self, ring: &mut R, stop: Stop, out: &mut Outlet<'_, B, L>) -> Stop;
 }
 
 /// Every frame leaves at once.
 pub(super) struct Direct;
 
-impl Departure for Direct {
+impl<B: FrameBackend + ?Sized, L: Limit + ?Sized> Departure<B, L> for Direct {
     type Held = Infallible;
 
     #[inline(always)]
-    fn flush<B, L>(&mut self, _: GroupEnd, _: &mut Outlet<'_, B, L>) -> Result<(), SendError>
-    where
-        B: FrameBackend + ?Sized,
-        L: Limit + ?Sized,
-    {
+    fn flush<R: Ring>(
+        &mut self,
+        _: &mut R,
+        _: GroupEnd,
+        _: &mut Outlet<'_, B, L>,
+    ) -> Result<(), SendError> {
         Ok(())
     }
 
     #[inline(always)]
-    fn forward<R, B, L>(
+    fn forward<R: Ring>(
         &mut self,
         path: &mut TxPath,
         _: &mut R,
         frame_len: u64,
         out: &mut Outlet<'_, B, L>,
-    ) -> Result<Option<Infallible>, SendError>
-    where
-        R: Ring,
-        B: FrameBackend + ?Sized,
-        L: Limit + ?Sized,
-    {
+    ) -> Result<Option<Infallible>, SendError> {
         let offload = path.offload;
         out.send(&path.gather(), 1, frame_len, offload)?;
         Ok(None)
     }
 
     #[inline(always)]
-    fn keep<R, B, L>(
+    fn keep<R: Ring>(
         &mut self,
         _: &mut R,
         _: Chain,
         _: u64,
         held: Infallible,
         _: &mut Outlet<'_, B, L>,
-    ) -> Result<(), SendError>
-    where
-        R: Ring,
-        B: FrameBackend + ?Sized,
-        L: Limit + ?Sized,
-    {
+    ) -> Result<(), SendError> {
         match held {}
     }
 
     #[inline(always)]
-    fn pass<R, B, L>(
+    fn pass<R: Ring>(
         &mut self,
         ring: &mut R,
         chain: Chain,
         _: &mut Outlet<'_, B, L>,
-    ) -> Result<(), SendError>
-    where
-        R: Ring,
-        B: FrameBackend + ?Sized,
-        L: Limit + ?Sized,
-    {
+    ) -> Result<(), SendError> {
         ring.push_used(chain, 0);
         Ok(())
     }
 
     #[inline(always)]
-    fn finish<R, B, L>(&mut self, _: &mut R, stop: Stop, _: &mut Outlet<'_, B, L>) -> Stop
-    where
-        R: Ring,
-        B: FrameBackend + ?Sized,
-        L: Limit + ?Sized,
-    {
+    fn finish<R: Ring>(&mut self, _: &mut R, stop: Stop, _: &mut Outlet<'_, B, L>) -> Stop {
         stop
     }
 }
 
-impl Departure for Coalescer {
+impl<B: FrameBackend + ?Sized, L: Limit + ?Sized> Departure<B, L> for Coalescer {
     type Held = Held;
 
     #[inline]
-    fn flush<B, L>(&mut self, end: GroupEnd, out: &mut Outlet<'_, B, L>) -> Result<(), SendError>
-    where
-        B: FrameBackend + ?Sized,
-        L: Limit + ?Sized,
-    {
-        self.send_all(end, out)
+    fn flush<R: Ring>(
+        &mut self,
+        ring: &mut R,
+        end: GroupEnd,
+        out: &mut Outlet<'_, B, L>,
+    ) -> Result<(), SendError> {
+        self.send_all(end, out)?;
+        self.release(ring);
+        Ok(())
     }
 
     #[inline(always)]
-    fn forward<R, B, L>(
+    fn forward<R: Ring>(
         &mut self,
         path: &mut TxPath,
         ring: &mut R,
         frame_len: u64,
         out: &mut Outlet<'_, B, L>,
-    ) -> Result<Option<Held>, SendError>
-    where
-        R: Ring,
-        B: FrameBackend + ?Sized,
-        L: Limit + ?Sized,
-    {
+    ) -> Result<Option<Held>, SendError> {
         let len = path.len;
         if len > path.whole || path.checked.gso_type() != gso::NONE {
             // Nobody has looked of which flow it is.
@@ -205,43 +170,28 @@ impl Departure for Coalescer {
     }
 
     #[inline]
-    fn keep<R, B, L>(
+    fn keep<R: Ring>(
         &mut self,
         ring: &mut R,
         chain: Chain,
         frame_len: u64,
         held: Held,
         out: &mut Outlet<'_, B, L>,
-    ) -> Result<(), SendError>
-    where
-        R: Ring,
-        B: FrameBackend + ?Sized,
-        L: Limit + ?Sized,
-    {
+    ) -> Result<(), SendError> {
         self.keep(ring, chain, frame_len, held, out)
     }
 
     #[inline]
-    fn pass<R, B, L>(
+    fn pass<R: Ring>(
         &mut self,
         ring: &mut R,
         chain: Chain,
         out: &mut Outlet<'_, B, L>,
-    ) -> Result<(), SendError>
-    where
-        R: Ring,
-        B: FrameBackend + ?Sized,
-        L: Limit + ?Sized,
-    {
+    ) -> Result<(), SendError> {
         self.pass(ring, chain, out)
     }
 
-    fn finish<R, B, L>(&mut self, ring: &mut R, stop: Stop, out: &mut Outlet<'_, B, L>) -> Stop
-    where
-        R: Ring,
-        B: FrameBackend + ?Sized,
-        L: Limit + ?Sized,
-    {
+    fn finish<R: Ring>(&mut self, ring: &mut R, stop: Stop, out: &mut Outlet<'_, B, L>) -> Stop {
         let sent = match stop {
             Stop::Backend | Stop::Dead(_) => Ok(()),
             _ => self.send_all(GroupEnd::Run, out),

@@ -45,7 +45,7 @@ impl TxPath {
         out: &mut Outlet<'_, B, L>,
     ) -> Result<bool, Stop>
     where
-        D: Departure,
+        D: Departure<B, L>,
         R: Ring,
         B: FrameBackend + ?Sized,
         L: Limit + ?Sized,
@@ -59,7 +59,7 @@ impl TxPath {
             }
         };
         // Nobody looks of which flow it is.
-        if let Err(error) = departure.flush(GroupEnd::Order, out) {
+        if let Err(error) = departure.flush(ring, GroupEnd::Order, out) {
             ring.undo_pop(chain);
             return Err(error.into());
         }
@@ -109,7 +109,7 @@ impl TxPath {
         budget: &mut Budget,
     ) -> Result<(), Stop>
     where
-        D: Departure,
+        D: Departure<B, L>,
         R: Ring,
         B: FrameBackend + ?Sized,
         L: Limit + ?Sized,

@@ -46,7 +46,7 @@ impl TxPath {
         budget: &mut Budget,
     ) -> Interruption
     where
-        D: Departure,
+        D: Departure<B, L>,
         R: Ring,
         B: FrameBackend + ?Sized,
         L: Limit + ?Sized,
@@ -73,7 +73,7 @@ impl TxPath {
         out: &mut Outlet<'_, B, L>,
     ) -> Result<u64, Interruption>
     where
-        D: Departure,
+        D: Departure<B, L>,
         R: Ring,
         B: FrameBackend + ?Sized,
         L: Limit + ?Sized,
@@ -121,7 +121,7 @@ fn not_sent<D, R, B, L>(
     out: &mut Outlet<'_, B, L>,
 ) -> Result<(), Stop>
 where
-    D: Departure,
+    D: Departure<B, L>,
     R: Ring,
     B: FrameBackend + ?Sized,
     L: Limit + ?Sized,
