@@ -34,6 +34,8 @@ impl fmt::Display for Outcome {
 /// # Errors
 /// When either end fails or does not end.
 pub fn to_host(guest: &mut Guest, flows: u16, options: &str) -> Result<Outcome> {
+    // While an address is not resolved, the guest's kernel drops what its queue has no room for.
+    guest.expect(&format!("ping -c 1 -w 10 {HOST}"))?;
     let mut receiver = receive(flows)?;
     let command = format!("datagrams send {HOST}:{PORT} --flows {flows} {options}");
     let printed = guest.expect_for(&command, SENDER_LIMIT)?;
