@@ -274,7 +274,7 @@ impl ActiveDevice {
             .shared
             .features
             .intersects(Features::VIRTIO_NET_F_NOTF_COAL | Features::VIRTIO_NET_F_VQ_NOTF_COAL);
-        let timer = coalesces.then(|| LimitTimer::new().map(Arc::new));
+        let timer = coalesces.then(|| LimitTimer::new(&self.shared.clock).map(Arc::new));
         timer.transpose().map_err(SpawnError::Thread)
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use net_queue::ring::Cursor;
 use net_queue::{AccessPlatform, DirtySwitch, QueueCounters};
 
+use crate::clock::Clock;
 use crate::config::NetConfig;
 use crate::error::{ActivateError, StartQueueError, StopQueueError};
 use crate::events::{DeviceEvent, Events};
@@ -65,6 +66,7 @@ pub struct NetDevice {
     limit_groups: LimitGroups,
     /// Way to replace ports that are gone.
     open_link: Option<OpenLink>,
+    clock: Arc<dyn Clock>,
     state: State,
 }
 

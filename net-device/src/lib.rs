@@ -59,7 +59,7 @@ mod stats;
 pub mod transport;
 mod worker;
 
-pub use clock::now_ns;
+pub use clock::{Clock, MonotonicClock, Timer, now_ns};
 pub use config::{Coalesce, GsoTrust, LimitScope, MacAddr, NetConfig, TapConfig};
 pub use device::{NetDevice, NetDeviceBuilder};
 pub use error::{

@@ -3,13 +3,11 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rate_limiter::{ConfigError, Group, Limiter, RateLimiter, RateLimiterConfig, Wake};
-use vmm_sys_util::timerfd::TimerFd;
 
-use crate::clock::now_ns;
+use crate::clock::{Clock, Timer};
 use crate::config::LimitScope;
 use crate::error::LimitError;
 
@@ -25,14 +23,16 @@ use crate::error::LimitError;
 /// arming sees the count, or its own setting is replaced: both are done under one lock.
 #[derive(Debug)]
 pub(crate) struct LimitTimer {
-    timer: Mutex<TimerFd>,
+    clock: Arc<dyn Clock>,
+    timer: Mutex<Box<dyn Timer>>,
     wakes: AtomicU64,
 }
 
 impl LimitTimer {
-    pub(crate) fn new() -> io::Result<Self> {
+    pub(crate) fn new(clock: &Arc<dyn Clock>) -> io::Result<Self> {
         Ok(Self {
-            timer: Mutex::new(TimerFd::new()?),
+            timer: Mutex::new(clock.timer()?),
+            clock: clock.clone(),
             wakes: AtomicU64::new(0),
         })
     }
@@ -41,7 +41,7 @@ impl LimitTimer {
     #[inline]
     fn ask(&self) -> Asked {
         let Asked { wakes, .. } = self.wakes();
-        let now = now_ns();
+        let now = self.clock.now_ns();
         Asked { now, wakes }
     }
 
@@ -52,41 +52,36 @@ impl LimitTimer {
         Asked { now: 0, wakes }
     }
 
-    /// Expires at `deadline`, on the clock of [`now_ns`]; at once when it was woken since `asked`.
+    /// Expires at `deadline`, on the device's clock; at once when it was woken since `asked`.
     pub(crate) fn set_deadline(&self, deadline: u64, asked: Asked) {
-        let timer = self.timer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut timer = self.timer.lock().unwrap_or_else(PoisonError::into_inner);
         let woken = self.wakes.load(Ordering::SeqCst) != asked.wakes;
         let wait = if woken {
             0
         } else {
-            deadline.saturating_sub(now_ns())
+            deadline.saturating_sub(self.clock.now_ns())
         };
-        Self::set(timer, wait);
-    }
-
-    fn set(mut timer: MutexGuard<'_, TimerFd>, wait_ns: u64) {
-        // Zero would disarm it. It fails for durations beyond what the kernel's clock can hold;
-        // such a wait never ends anyway.
-        let _ = timer.reset(Duration::from_nanos(wait_ns.max(1)), None);
+        timer.set(wait);
     }
 
     pub(crate) fn with_fd<T>(&self, f: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
         let timer = self.timer.lock().unwrap_or_else(PoisonError::into_inner);
-        f(crate::fd::of(&*timer))
+        f(timer.fd())
     }
 }
 
 impl Wake for LimitTimer {
     fn wake(&self) {
         self.wakes.fetch_add(1, Ordering::SeqCst);
-        Self::set(self.timer.lock().unwrap_or_else(PoisonError::into_inner), 0);
+        let mut timer = self.timer.lock().unwrap_or_else(PoisonError::into_inner);
+        timer.set(0);
     }
 }
 
 /// When a limiter is asked: what its answer is about, and which wakes came before it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Asked {
-    /// The time, on the clock of [`now_ns`]; 0 where there is no limit.
+    /// The time, on the device's clock; 0 where there is no limit.
     pub(crate) now: u64,
     wakes: u64,
 }
@@ -116,30 +111,37 @@ impl QueueLimit {
 
     /// Says that no frame waits for the limit: what is held of a shared one serves others.
     pub(crate) fn idle(&mut self) {
-        if self.timer.is_some() {
-            self.limiter.idle(now_ns());
+        if let Some(timer) = &self.timer {
+            self.limiter.idle(timer.clock.now_ns());
         }
+    }
+
+    /// The time on the limit's clock; 0 where there is no limit.
+    pub(crate) fn now_ns(&self) -> u64 {
+        self.timer.as_ref().map_or(0, |timer| timer.clock.now_ns())
     }
 }
 
 impl QueueLimit {
-    fn own(config: &RateLimiterConfig) -> Result<Self, LimitError> {
+    fn own(config: &RateLimiterConfig, clock: &Arc<dyn Clock>) -> Result<Self, LimitError> {
         Ok(Self {
             limiter: Limiter::Own(RateLimiter::new(config)?),
-            timer: Some(Self::timer()?),
+            timer: Some(Self::timer(clock)?),
         })
     }
 
-    fn shared(group: &Group) -> Result<Self, LimitError> {
-        let timer = Self::timer()?;
+    fn shared(group: &Group, clock: &Arc<dyn Clock>) -> Result<Self, LimitError> {
+        let timer = Self::timer(clock)?;
         Ok(Self {
             limiter: Limiter::Shared(group.member(timer.clone())),
             timer: Some(timer),
         })
     }
 
-    fn timer() -> Result<Arc<LimitTimer>, LimitError> {
-        LimitTimer::new().map(Arc::new).map_err(LimitError::Timer)
+    fn timer(clock: &Arc<dyn Clock>) -> Result<Arc<LimitTimer>, LimitError> {
+        LimitTimer::new(clock)
+            .map(Arc::new)
+            .map_err(LimitError::Timer)
     }
 }
 
@@ -149,6 +151,7 @@ pub(crate) struct DirectionLimit<'a> {
     pub(crate) scope: LimitScope,
     /// Budget that others share as well.
     pub(crate) outer: Option<&'a Group>,
+    pub(crate) clock: &'a Arc<dyn Clock>,
 }
 
 impl DirectionLimit<'_> {
@@ -159,12 +162,14 @@ impl DirectionLimit<'_> {
         }
         if self.scope == LimitScope::Device && queues > 1 {
             let group = self.group()?;
-            return (0..queues).map(|_| QueueLimit::shared(&group)).collect();
+            return (0..queues)
+                .map(|_| QueueLimit::shared(&group, self.clock))
+                .collect();
         }
         let one = |_| match (self.outer, self.config) {
             // Alone in its bucket: cheaper than a group.
-            (None, Some(config)) => QueueLimit::own(&config),
-            _ => QueueLimit::shared(&self.group()?),
+            (None, Some(config)) => QueueLimit::own(&config, self.clock),
+            _ => QueueLimit::shared(&self.group()?, self.clock),
         };
         (0..queues).map(one).collect()
     }
@@ -207,7 +212,7 @@ impl Change {
     /// same.
     pub(crate) fn apply(&mut self, limit: &mut QueueLimit) -> Result<(), ConfigError> {
         match self {
-            Self::Update(config) => limit.limiter.update(now_ns(), config)?,
+            Self::Update(config) => limit.limiter.update(limit.now_ns(), config)?,
             Self::Replace(others) => *limit = others.pop().unwrap_or_default(),
         }
         Ok(())

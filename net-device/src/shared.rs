@@ -25,12 +25,21 @@ use self::rx_filter::FilterTables;
 use self::rx_policy::{PolicyReader, RxPolicy};
 pub(crate) use self::steering::{LinkPorts, SteerError};
 use self::steering::{Running, Steering};
+use crate::clock::Clock;
 use crate::events::DeviceEvent;
 use crate::features::Features;
 use crate::log_limited;
 use crate::port::PortControl;
 use crate::rate_limit::LimitTimer;
 use crate::transport::{Interrupt, InterruptSource};
+
+/// Parts of a device that last over all its activations.
+pub(crate) struct DeviceParts {
+    pub(crate) space: Arc<ConfigSpace>,
+    pub(crate) status: Arc<DeviceStatus>,
+    pub(crate) control_budget: Arc<ControlBudget>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
 
 /// The state that the workers and the device share while it is activated.
 pub(crate) struct Shared {
@@ -42,6 +51,7 @@ pub(crate) struct Shared {
     pub(crate) control_budget: Arc<ControlBudget>,
     /// When each queue's driver is notified.
     pub(crate) coalescing: Coalescing,
+    pub(crate) clock: Arc<dyn Clock>,
     interrupt: Arc<dyn Interrupt>,
     version: AtomicU64,
     policy: Mutex<Arc<RxPolicy>>,
@@ -70,12 +80,16 @@ impl Shared {
     pub(crate) fn new(
         id: &str,
         features: Features,
-        space: Arc<ConfigSpace>,
-        status: Arc<DeviceStatus>,
-        control_budget: Arc<ControlBudget>,
+        parts: DeviceParts,
         interrupt: Arc<dyn Interrupt>,
         ports: LinkPorts,
     ) -> Self {
+        let DeviceParts {
+            space,
+            status,
+            control_budget,
+            clock,
+        } = parts;
         let pairs = ports.controls.len();
         Self {
             id: id.to_owned(),
@@ -85,12 +99,19 @@ impl Shared {
             status,
             control_budget,
             coalescing: Coalescing::new(pairs),
+            clock,
             interrupt,
             version: AtomicU64::new(0),
             epochs: (0..pairs).map(|_| ReaderEpoch::default()).collect(),
             rx_timers: (0..pairs).map(|_| Mutex::default()).collect(),
             steering: Mutex::new(Steering::new(features, ports)),
         }
+    }
+
+    /// The time, on the device's clock.
+    #[inline]
+    pub(crate) fn now_ns(&self) -> u64 {
+        self.clock.now_ns()
     }
 
     pub(crate) fn interrupt(&self) -> Arc<dyn Interrupt> {

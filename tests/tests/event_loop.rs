@@ -1,19 +1,20 @@
 //! Devices without threads, in a VMM's own event loop.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::sync::Arc;
 
 use net_device::net_queue::{
     Caps, FrameBackend, Gather, LinkConfig, RecvError, Scatter, SendError,
 };
 use net_device::{
-    Features, NetConfig, NetDevice, NetDeviceBuilder, Source, ThreadKind, Turn, VirtioDevice,
-    WorkerEvent,
+    Clock, Features, NetConfig, NetDevice, NetDeviceBuilder, Source, ThreadKind, Turn,
+    VirtioDevice, WorkerEvent,
 };
 use net_queue::testing::Answer;
 use tests::testbed::{
-    EventLoop, HOUR_MS, RINGS, Rig, all_caps, alone, body, frame, frame_limit, pause, port,
-    process, resume, socket_port,
+    EventLoop, HOUR_MS, ManualClock, RINGS, Rig, all_caps, alone, body, frame, frame_limit, pause,
+    port, process, resume, socket_port,
 };
 
 type F = Features;
@@ -119,6 +120,47 @@ fn a_held_frame_is_released_when_its_limit_is_lifted() {
         .set_limits(None, None)
         .expect("limits are lifted");
     assert_eq!(rig.networks[0].wait_sent(1).len(), 1);
+}
+
+/// Time is a value here: the wait for a limit ends at its nanosecond, and no other wait is needed.
+#[test]
+fn a_limit_on_a_clock_of_the_tests_own_is_over_at_its_nanosecond() {
+    let clock = Arc::new(ManualClock::default());
+    let config = NetConfig {
+        tx_limit: frame_limit(1, HOUR_MS),
+        ..Rig::config(1)
+    };
+    let on_clock = clock.clone();
+    let mut rig = Rig::built(config, |builder| builder.event_loop().clock(on_clock));
+    rig.start(F::empty());
+    let worker = rig.device.event_workers().remove(0);
+    let mut timer = None;
+    worker.for_each_source(|source, fd| {
+        if source == Source::TxTimer {
+            timer = Some(fd.as_raw_fd());
+        }
+    });
+    rig.send(0, &frame(60, 1));
+    rig.send(0, &frame(60, 2));
+    let passes = |expired: &[RawFd]| {
+        if expired.iter().any(|fd| Some(*fd) == timer) {
+            worker.on_event(WorkerEvent {
+                source: Source::TxTimer,
+                readable: true,
+                writable: false,
+                error: false,
+            });
+        }
+        while worker.turn().again {}
+        rig.networks[0].wire.take_sent().len()
+    };
+    assert_eq!(passes(&[]), 1);
+    assert_eq!(clock.next_expiry(), Some(HOUR_MS * 1_000_000));
+    clock.advance(HOUR_MS * 1_000_000 - 1);
+    assert_eq!(passes(&clock.take_expired()), 0);
+    clock.advance(1);
+    assert_eq!(passes(&clock.take_expired()), 1);
+    assert_eq!(clock.now_ns(), HOUR_MS * 1_000_000);
 }
 
 /// A socket really blocks, so its writability has to be asked for.

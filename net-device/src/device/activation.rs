@@ -11,7 +11,7 @@ use crate::active::{ActiveDevice, DetachedResources};
 use crate::error::{ActivateError, DeviceFailed, MemoryChangeError, chain};
 use crate::features::Features;
 use crate::lifecycle::{Lifecycle, Transition};
-use crate::shared::{LinkPorts, Shared};
+use crate::shared::{DeviceParts, LinkPorts, Shared};
 use crate::state::DeviceState;
 use crate::transport::{Activation, Interrupt};
 
@@ -150,9 +150,12 @@ impl NetDevice {
         let shared = Arc::new(Shared::new(
             &self.config.id,
             self.acked,
-            self.space.clone(),
-            self.status.clone(),
-            self.control_budget.clone(),
+            DeviceParts {
+                space: self.space.clone(),
+                status: self.status.clone(),
+                control_budget: self.control_budget.clone(),
+                clock: self.clock.clone(),
+            },
             interrupt,
             LinkPorts {
                 rx: detached.rx_caps(),

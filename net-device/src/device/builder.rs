@@ -13,6 +13,7 @@ use super::limit_groups::LimitGroups;
 use super::states::State;
 use crate::active::DetachedResources;
 use crate::active::threads::WorkerThreads;
+use crate::clock::{Clock, MonotonicClock};
 use crate::config::{MIN_MTU, NetConfig, TapConfig};
 use crate::error::NewError;
 use crate::events::{Events, Observer};
@@ -57,6 +58,7 @@ pub struct NetDeviceBuilder<'a> {
     threads: WorkerThreads,
     early_threads: bool,
     open_link: Option<OpenLink>,
+    clock: Arc<dyn Clock>,
 }
 
 impl std::fmt::Debug for NetDeviceBuilder<'_> {
@@ -80,6 +82,7 @@ impl NetDevice {
             platform: None,
             early_threads: false,
             open_link: None,
+            clock: Arc::new(MonotonicClock),
         }
     }
 
@@ -168,6 +171,12 @@ impl<'a> NetDeviceBuilder<'a> {
         open: impl FnMut(Option<&HostInterface>) -> Result<Link, NewError> + Send + 'static,
     ) -> Self {
         self.open_link = Some(Box::new(open));
+        self
+    }
+
+    /// Clock of the device's limits and deadlines, instead of the kernel's.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
         self
     }
 
@@ -287,6 +296,7 @@ impl<'a> NetDeviceBuilder<'a> {
             driver_mtu: None,
             limit_groups: self.limit_groups,
             open_link: self.open_link,
+            clock: self.clock,
             acked: Features::empty(),
             state: State::Inactive(detached),
             offered,
@@ -301,7 +311,7 @@ impl<'a> NetDeviceBuilder<'a> {
         has_control: bool,
     ) -> Result<DetachedResources, NewError> {
         let count = ports.len();
-        let (rx, tx) = self.limit_groups.budgets(&self.config);
+        let (rx, tx) = self.limit_groups.budgets(&self.config, &self.clock);
         let limits = rx.limiters(count)?.into_iter().zip(tx.limiters(count)?);
         let mut pairs = Vec::with_capacity(count);
         let mut controls = Vec::with_capacity(count);

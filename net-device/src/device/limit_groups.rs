@@ -1,7 +1,10 @@
 //! Budgets that a device shares with others.
 
+use std::sync::Arc;
+
 use rate_limiter::{Group, RateLimiter, RateLimiterConfig};
 
+use crate::clock::Clock;
 use crate::config::NetConfig;
 use crate::rate_limit::DirectionLimit;
 
@@ -14,11 +17,16 @@ pub(super) struct LimitGroups {
 
 impl LimitGroups {
     /// Limits of both directions of a device with this configuration.
-    pub(super) fn budgets(&self, config: &NetConfig) -> (DirectionLimit<'_>, DirectionLimit<'_>) {
+    pub(super) fn budgets<'a>(
+        &'a self,
+        config: &NetConfig,
+        clock: &'a Arc<dyn Clock>,
+    ) -> (DirectionLimit<'a>, DirectionLimit<'a>) {
         let budget = |limit: Option<RateLimiterConfig>, outer| DirectionLimit {
             config: limit.filter(limits_something),
             scope: config.limit_scope,
             outer,
+            clock,
         };
         (
             budget(config.rx_limit, self.rx.as_ref()),

@@ -26,8 +26,8 @@ impl NetDevice {
         };
         config.validate()?;
         let queues = usize::from(config.queue_pairs);
-        let (old_rx, old_tx) = self.limit_groups.budgets(&self.config);
-        let (new_rx, new_tx) = self.limit_groups.budgets(&config);
+        let (old_rx, old_tx) = self.limit_groups.budgets(&self.config, &self.clock);
+        let (new_rx, new_tx) = self.limit_groups.budgets(&config, &self.clock);
         let rx = old_rx.change(&new_rx, queues)?;
         let tx = old_tx.change(&new_tx, queues)?;
         self.config = config;

@@ -1,5 +1,6 @@
 use super::*;
 
+use crate::clock::{MonotonicClock, now_ns};
 use crate::worker::epoll::Poller;
 use crate::worker::turn::Source;
 use rate_limiter::TokenBucketConfig;
@@ -20,7 +21,8 @@ fn config() -> RateLimiterConfig {
 
 fn used_up() -> (Group, QueueLimit) {
     let group = Group::new(&config()).expect("a usable limit");
-    let mut limit = QueueLimit::shared(&group).expect("a timer");
+    let clock: Arc<dyn Clock> = Arc::new(MonotonicClock);
+    let mut limit = QueueLimit::shared(&group, &clock).expect("a timer");
     assert_eq!(limit.limiter.take(now_ns(), 60, 1), Ok(()));
     (group, limit)
 }

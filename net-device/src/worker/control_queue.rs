@@ -13,7 +13,6 @@ use net_queue::ctrl::{Command, CommandHandler, CtrlEngine, Reply};
 use net_queue::ring::{AnyRing, RingConfig};
 use net_queue::{Engine, QueueCounters, Refusal, Stop};
 
-use crate::clock::now_ns;
 use crate::config::MacAddr;
 use crate::error::WorkerError;
 use crate::features::Features;
@@ -172,7 +171,7 @@ impl Worker for CtrlWorker {
         let kicked = std::mem::take(&mut self.kicked);
         match self.next {
             Next::Kick if kicked => self.next = Next::Step,
-            Next::Deadline(deadline) if now_ns() >= deadline => self.next = Next::Step,
+            Next::Deadline(deadline) if self.shared.now_ns() >= deadline => self.next = Next::Step,
             _ => {}
         }
     }
@@ -191,7 +190,7 @@ impl CommandHandler for Commands<'_> {
         } else {
             0
         };
-        self.shared.control_budget.take(now_ns(), cost)
+        self.shared.control_budget.take(self.shared.now_ns(), cost)
     }
 
     /// The command is in force when this returns, or has had no effect (NET-CVQ-03, NET-CVQ-05).

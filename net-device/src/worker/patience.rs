@@ -1,7 +1,5 @@
 //! Time that a frame waits for buffers that the driver may never post.
 
-use crate::clock::now_ns;
-
 /// Time that a received frame waits for more buffers while the driver posts none (ns). Longer than
 /// any driver takes that has some; with fewer than the frame needs it would stop reception for
 /// ever.
@@ -17,15 +15,20 @@ pub(crate) struct Patience {
 impl Patience {
     /// Records what is `missing` after the queue has run, and whether the driver got any frame
     /// meanwhile.
-    pub(crate) fn update(&mut self, missing: Option<usize>, progress: bool) {
+    pub(crate) fn update(
+        &mut self,
+        missing: Option<usize>,
+        progress: bool,
+        now: impl FnOnce() -> u64,
+    ) {
         if missing.is_some() && (progress || missing != self.missing) {
-            self.until = now_ns().saturating_add(PATIENCE_NS);
+            self.until = now().saturating_add(PATIENCE_NS);
         }
         self.missing = missing;
     }
 
-    pub(crate) fn is_over(&self) -> bool {
-        self.missing.is_some() && now_ns() >= self.until
+    pub(crate) fn is_over(&self, now: impl FnOnce() -> u64) -> bool {
+        self.missing.is_some() && now() >= self.until
     }
 
     /// Time at which it is over, if a frame waits.

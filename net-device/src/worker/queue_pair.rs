@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use net_queue::{DropCause, Engine, FrameBackend, FrameFilter, LinkConfig, Stop};
 
-use crate::clock::now_ns;
 use crate::error::WorkerError;
 use crate::rate_limit::{Asked, LimitTimer};
 use crate::shared::Shared;
@@ -125,7 +124,7 @@ impl PairWorker {
             rx.wait = Wait::Backend;
             return;
         }
-        if self.patience.is_over() {
+        if self.patience.is_over(|| shared.now_ns()) {
             rx.engine.give_up();
         }
         let asked = limit.ask();
@@ -142,11 +141,12 @@ impl PairWorker {
             rx.discard(backend)
         };
         drop(inside);
-        self.patience.update(rx.engine.missing(), done.frames > 0);
+        self.patience
+            .update(rx.engine.missing(), done.frames > 0, || shared.now_ns());
         if done.frames > 0 {
             self.busy_poll.reset();
         }
-        if rx.interrupts(&done) {
+        if rx.interrupts(&done, || shared.now_ns()) {
             shared.trigger(InterruptSource::Queue(rx.index));
         }
         match rx.stopped(done.stop, limit, asked) {
@@ -173,7 +173,7 @@ impl PairWorker {
         if done.frames > 0 {
             self.busy_poll.reset();
         }
-        if tx.interrupts(&done) {
+        if tx.interrupts(&done, || self.shared.now_ns()) {
             self.shared.trigger(InterruptSource::Queue(tx.index));
         }
         let refused = tx.engine.take_refused_groups();
@@ -213,12 +213,12 @@ impl PairWorker {
     #[inline]
     fn notify_if_due(&mut self) {
         if let Some(rx) = &mut self.rx
-            && rx.notify_if_due()
+            && rx.notify_if_due(|| self.shared.now_ns())
         {
             self.shared.trigger(InterruptSource::Queue(rx.index));
         }
         if let Some(tx) = &mut self.tx
-            && tx.notify_if_due()
+            && tx.notify_if_due(|| self.shared.now_ns())
         {
             self.shared.trigger(InterruptSource::Queue(tx.index));
         }
@@ -274,7 +274,7 @@ impl PairWorker {
             let filter = self.policy.get().filter.as_ref();
             let filter = filter.map(|filter| filter as &dyn FrameFilter);
             let limiter = &mut self.resources.rx_limit.limiter;
-            let interrupt = rx.engine.drain(limiter, filter, now_ns()) | rx.notify();
+            let interrupt = rx.engine.drain(limiter, filter, self.shared.now_ns()) | rx.notify();
             drop(inside);
             if interrupt {
                 self.shared.trigger(InterruptSource::Queue(rx.index));
@@ -283,7 +283,7 @@ impl PairWorker {
         if let Some(tx) = self.tx.as_mut() {
             let limiter = &mut self.resources.tx_limit.limiter;
             let backend = &mut *self.resources.backend;
-            if tx.engine.drain(backend, limiter, now_ns()) | tx.notify() {
+            if tx.engine.drain(backend, limiter, self.shared.now_ns()) | tx.notify() {
                 self.shared.trigger(InterruptSource::Queue(tx.index));
             }
         }
@@ -355,7 +355,7 @@ impl Worker for PairWorker {
         if TxQueue::is_ready(&self.tx) {
             self.step_tx();
         }
-        self.looks = self.is_ready() || self.busy_poll.looks(now_ns);
+        self.looks = self.is_ready() || self.busy_poll.looks(|| self.shared.now_ns());
         self.notify_if_due();
         let sleeps = !self.looks && self.prepare_sleep();
         if sleeps {

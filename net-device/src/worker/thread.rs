@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use crate::clock::now_ns;
 use crate::error::{SpawnError, WorkerError, WorkerLost};
 use crate::log_limited;
 use crate::seccomp::{SeccompAction, ThreadKind, install};
@@ -217,7 +216,8 @@ fn run<W: Worker>(work: &mut W, poller: &Poller) {
             }
         }
         let mut stopped = false;
-        let waited = poller.wait_ms(turn.timeout_ms(now_ns), |event| match event.source {
+        let timeout = turn.timeout_ms(|| work.shared().now_ns());
+        let waited = poller.wait_ms(timeout, |event| match event.source {
             Source::Owner => stopped = true,
             _ => work.on_event(event),
         });

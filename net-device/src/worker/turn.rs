@@ -82,8 +82,8 @@ impl Event {
 pub struct Turn {
     /// There is more to do: look for events without waiting, and take another turn.
     pub again: bool,
-    /// Time at which to take another turn without any event, in ns on the clock of
-    /// [`now_ns`](crate::now_ns).
+    /// Time at which to take another turn without any event, in ns on the device's clock,
+    /// [`now_ns`](crate::now_ns) unless it was given another.
     pub deadline_ns: Option<u64>,
     /// Change the interest in [`Source::Backend`] to readable and writable, edge-triggered, even if
     /// it is that already (`EPOLL_CTL_MOD`): a tap reports that it became writable only to who asks

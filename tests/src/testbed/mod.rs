@@ -11,6 +11,7 @@
 //! not happen. The driver is a strict one: it kicks only when the device asks for it, and looks at
 //! its rings only when it was interrupted.
 
+mod clock;
 mod doorbell;
 mod driver;
 mod ending;
@@ -26,6 +27,7 @@ pub mod process;
 mod queue;
 mod socket;
 
+pub use clock::ManualClock;
 pub use doorbell::{Doorbell, bounded, wait_readable};
 pub use driver::{Held, RINGS, Rig, break_ring, pause, resume};
 pub use event_loop::EventLoop;

@@ -9,7 +9,6 @@ use net_queue::{
     Budget, DropCause, Engine, FrameBackend, Outcome, QueueFault, RxEngine, Stop, TxEngine,
 };
 
-use crate::clock::now_ns;
 use crate::rate_limit::{Asked, QueueLimit};
 use crate::shared::Shared;
 use crate::shared::queue_states::{QueueStates, WaitsFor};
@@ -130,26 +129,26 @@ impl<E: Engine> WorkerQueue<E> {
 
     /// Counts what a run has shown the driver; returns whether to interrupt it now.
     #[inline]
-    pub(super) fn interrupts(&mut self, done: &Outcome) -> bool {
+    pub(super) fn interrupts(&mut self, done: &Outcome, now: impl Fn() -> u64) -> bool {
         if self.moderation.is_on() {
-            self.moderate(done.frames)
+            self.moderate(done.frames, now)
         } else {
             done.interrupt
         }
     }
 
     #[cold]
-    fn moderate(&mut self, frames: u64) -> bool {
+    fn moderate(&mut self, frames: u64, now: impl Fn() -> u64) -> bool {
         if self.engine.is_undecided() {
-            self.moderation.count(frames, now_ns());
+            self.moderation.count(frames, now());
         }
-        self.notify_if_due()
+        self.notify_if_due(now)
     }
 
     /// Returns whether to interrupt the driver for what has waited until now.
     #[inline]
-    pub(super) fn notify_if_due(&mut self) -> bool {
-        self.moderation.deadline().is_some() && self.moderation.is_due(now_ns()) && self.notify()
+    pub(super) fn notify_if_due(&mut self, now: impl FnOnce() -> u64) -> bool {
+        self.moderation.deadline().is_some() && self.moderation.is_due(now()) && self.notify()
     }
 
     /// Returns whether to interrupt the driver for what waits, whether it is due or not.

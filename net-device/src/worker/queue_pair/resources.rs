@@ -3,7 +3,6 @@
 use net_queue::FrameBackend;
 use rate_limiter::Levels;
 
-use crate::clock::now_ns;
 use crate::rate_limit::{Change, QueueLimit};
 
 /// Resources of a pair over all resets: its port's backend and its limiters.
@@ -21,7 +20,7 @@ impl QueuePairResources {
             .zip(limits)
             .filter(|(_, limit)| limit.timer.is_some());
         queues
-            .map(|(queue, limit)| (queue, limit.limiter.levels(now_ns())))
+            .map(|(queue, limit)| (queue, limit.limiter.levels(limit.now_ns())))
             .collect()
     }
 
@@ -32,7 +31,8 @@ impl QueuePairResources {
         } else {
             &mut self.tx_limit
         };
-        limit.limiter.restore(now_ns(), levels);
+        let now = limit.now_ns();
+        limit.limiter.restore(now, levels);
     }
 
     /// Changes its limits.
