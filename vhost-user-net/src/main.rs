@@ -12,15 +12,8 @@ use vhost_user_net::daemon::args::{CommandLine, ServeArgs, Task};
 use vhost_user_net::daemon::log_format::{self, announce};
 use vhost_user_net::daemon::log_text::chain;
 use vhost_user_net::daemon::{device_plan, exit_status, served_devices};
-use vhost_user_net::protocol::receiver;
 
 fn main() -> ExitCode {
-    if std::env::args_os().skip(1).eq([receiver::ARGUMENT]) {
-        return match receiver::run() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::FAILURE,
-        };
-    }
     let line = CommandLine::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
     let Task::Serve(first) = &line.task;
     let all: Vec<_> = iter::once(&**first).chain(&line.others).collect();

@@ -1,5 +1,5 @@
-//! System calls that the standard library does not have. The `unsafe` of this crate is in three
-//! children.
+//! System calls that the standard library does not have. The `unsafe` of this crate is in
+//! children of it.
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 
 pub(crate) mod foreign;
+pub(crate) mod fork;
 pub(crate) mod interruptible;
 pub(crate) mod mapping;
 mod process;
@@ -22,7 +23,7 @@ pub use self::mapping::MappedMemory;
 pub use self::process::{
     Termination, duplicate, group_id, ignore_file_size_signal, raise_open_files_limit,
 };
-pub(crate) use self::process::{inherit_standard_only, is_shortage, shortage_advice};
+pub(crate) use self::process::{is_shortage, shortage_advice};
 pub use self::socket::{SocketKind, connect, unix_stream_kind};
 pub(crate) use self::socket::{accept, bind, is_unix_stream_pair, listen};
 

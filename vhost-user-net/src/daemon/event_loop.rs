@@ -120,7 +120,7 @@ impl<'a> EventLoop<'a> {
         let (terminated, lost) = (next(), next());
         let own = own.map(|wanted| wanted.is_some() && next());
         if self.leaving.is_some() && next() {
-            self.leaving.take_if(LeavingReceiver::has_ended);
+            self.leaving = None;
         }
         if terminated {
             return Err(Stop::Terminated);

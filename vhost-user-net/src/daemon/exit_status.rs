@@ -5,7 +5,7 @@
 //! | 0 | ended as it was asked to, or its only front-end left | |
 //! | 1 | something that an option names cannot be had: a path, a tap, a descriptor | helps once the host is different |
 //! | 2 | the options make no sense | does not help |
-//! | 3 | it served and cannot go on: a worker died | helps |
+//! | 3 | it served and cannot go on: a worker or a process of its own died | helps |
 //! | 4 | a tap was deleted, with `--lost-port exit` | helps once there is one |
 
 use std::error::Error;
@@ -28,7 +28,7 @@ pub const PORT_LOST: u8 = 4;
 #[must_use]
 pub fn of(error: &(dyn Error + 'static)) -> u8 {
     match error.downcast_ref() {
-        Some(ServeError::WorkerLost) => LOST,
+        Some(ServeError::WorkerLost | ServeError::ReceiversLost) => LOST,
         Some(ServeError::PortLost) => PORT_LOST,
         _ => UNAVAILABLE,
     }

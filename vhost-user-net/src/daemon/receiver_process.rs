@@ -1,64 +1,36 @@
 //! The process that receives a front-end's messages, from its start to its end.
 //!
-//! It is this program, started again. Its end is never waited for in a system call: one that cannot
-//! close a descriptor cannot be killed either.
+//! Its end is never waited for in a system call: one that cannot close a descriptor cannot be
+//! killed either.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use log::debug;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
-
-use crate::protocol::receiver::{ARGUMENT, Link};
+use crate::protocol::receiver::{Link, Receiver, ReceiverParent};
 use crate::sys::{self, Interest, Wanted};
 
 /// Time that a receiver has to end before the next front-end is refused for its sake.
 const GONE_WITHIN: Duration = Duration::from_secs(1);
 
-/// A receiver at work.
+/// A receiver at work. It is killed when dropped.
 #[derive(Debug)]
-pub(crate) struct ReceiverProcess {
-    child: Child,
-    /// Readable once it has ended.
-    ended: OwnedFd,
-}
+pub(crate) struct ReceiverProcess(Receiver);
 
 impl ReceiverProcess {
     /// Starts the receiver of the messages that come through `socket`.
     ///
     /// # Errors
-    /// The system's error.
-    pub(crate) fn start(socket: &UnixStream) -> io::Result<(Self, Link)> {
-        let (link, theirs) = Link::new()?;
-        let socket = OwnedFd::from(socket.try_clone()?);
-        if let Err(error) = sys::inherit_standard_only() {
-            debug!("receivers may inherit descriptors: {error}");
-        }
-        // No signal of a terminal reaches it, and nobody waits for it to close the daemon's log.
-        let mut child = Command::new("/proc/self/exe")
-            .arg(ARGUMENT)
-            .stdin(socket)
-            .stdout(theirs)
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()?;
-        match pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
-            Ok(ended) => Ok((Self { child, ended }, link)),
-            Err(error) => {
-                // It has not been asked for a message, so nothing keeps it from ending.
-                let _ = child.kill().and_then(|()| child.wait());
-                Err(error.into())
-            }
-        }
+    /// As for [`ReceiverParent::receive`].
+    pub(crate) fn start(parent: &ReceiverParent, socket: &UnixStream) -> io::Result<(Self, Link)> {
+        let (receiver, link) = parent.receive(socket.as_fd())?;
+        Ok((Self(receiver), link))
     }
 
     /// Has it end, whatever it does.
-    pub(crate) fn end(mut self) -> LeavingReceiver {
-        let _ = self.child.kill();
+    pub(crate) fn end(self) -> LeavingReceiver {
+        self.0.kill();
         LeavingReceiver {
             until: Instant::now() + GONE_WITHIN,
             process: self,
@@ -68,8 +40,7 @@ impl ReceiverProcess {
 
 impl Drop for ReceiverProcess {
     fn drop(&mut self) {
-        // One that has ended is not reaped before this, so the number is its own.
-        let _ = self.child.kill();
+        self.0.kill();
     }
 }
 
@@ -82,15 +53,9 @@ pub(crate) struct LeavingReceiver {
 }
 
 impl LeavingReceiver {
-    /// Event to wait for before [`LeavingReceiver::has_ended`] is called.
+    /// Event to wait for: its end.
     pub(crate) fn wanted(&self) -> Wanted<'_> {
-        (self.process.ended.as_fd(), Interest::Readable)
-    }
-
-    /// Returns whether it has ended, without a wait.
-    pub(crate) fn has_ended(&mut self) -> bool {
-        // An error says that somebody else has found out already.
-        !matches!(self.process.child.try_wait(), Ok(None))
+        (self.process.0.as_fd(), Interest::Readable)
     }
 
     /// Milliseconds until it is taken for stuck; `None` when it is.
@@ -100,6 +65,6 @@ impl LeavingReceiver {
 
     /// Number of the process.
     pub(crate) fn id(&self) -> u32 {
-        self.process.child.id()
+        self.process.0.id()
     }
 }

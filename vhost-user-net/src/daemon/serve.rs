@@ -27,6 +27,7 @@ use crate::daemon::metrics::FrontEnds;
 use crate::daemon::metrics_socket::MetricsSocket;
 use crate::daemon::receiver_process::ReceiverProcess;
 use crate::protocol::connection::{Connection, ConnectionError, Message};
+use crate::protocol::receiver::ReceiverParent;
 use crate::protocol::session::{Session, SessionError};
 use crate::protocol::stall::{self, RingWatch};
 use crate::protocol::wire::Answer;
@@ -61,6 +62,9 @@ pub enum ServeError {
     /// The tap of a device was deleted, and that is to end the daemon.
     #[error("the tap of a device is gone; start the daemon again once there is one")]
     PortLost,
+    /// The process is gone that receivers are children of; a new one cannot be made by now.
+    #[error("the process is gone that makes receivers of messages; start the daemon again")]
+    ReceiversLost,
     /// Waiting, accepting or the like failed.
     #[error("cannot wait for front-ends")]
     System(#[from] io::Error),
@@ -147,11 +151,11 @@ pub enum LostPort {
 
 /// Place where messages are received.
 #[derive(Clone, Copy, Debug)]
-enum Receiving {
+enum Receiving<'a> {
     /// In the thread of the device, which has to close whatever comes with them.
     Here,
     /// In a process for each front-end.
-    Apart,
+    Apart(&'a ReceiverParent),
 }
 
 /// The daemon: a device, and whoever uses it.
@@ -159,7 +163,7 @@ enum Receiving {
 pub struct Server<'a> {
     device: &'a mut NetDevice,
     events: EventLoop<'a>,
-    receiving: Receiving,
+    receiving: Receiving<'a>,
     lost_port: LostPort,
     /// The device's name in messages.
     name: String,
@@ -193,12 +197,11 @@ impl<'a> Server<'a> {
         self
     }
 
-    /// The same daemon, which starts the program of this process again for each front-end, to
-    /// receive its messages: see [`receiver`](crate::protocol::receiver). The program has to call
-    /// [`receiver::run`](crate::protocol::receiver::run) then.
+    /// The same daemon, with a process for each front-end to receive its messages: see
+    /// [`receiver`](crate::protocol::receiver).
     #[must_use]
-    pub fn with_receivers(mut self) -> Self {
-        self.receiving = Receiving::Apart;
+    pub fn with_receivers(mut self, parent: &'a ReceiverParent) -> Self {
+        self.receiving = Receiving::Apart(parent);
         self
     }
 
@@ -338,6 +341,7 @@ impl<'a> Server<'a> {
                     &mut session,
                 )
             }
+            Err(error) if is_lost(&error) => return Err(ServeError::ReceiversLost),
             Err(error) => {
                 let why = chain(&error);
                 log_limited!(self.log, Warn, "{name}: no conversation: {why}");
@@ -353,7 +357,7 @@ impl<'a> Server<'a> {
     }
 }
 
-impl Receiving {
+impl Receiving<'_> {
     /// A connection whose messages are received so, and the process that does it.
     fn begin(
         self,
@@ -362,13 +366,21 @@ impl Receiving {
     ) -> io::Result<Connection> {
         match self {
             Self::Here => Connection::new(socket),
-            Self::Apart => {
-                let (receiver, link) = ReceiverProcess::start(&socket)?;
+            Self::Apart(parent) => {
+                let (receiver, link) = ReceiverProcess::start(parent, &socket)?;
                 *process = Some(receiver);
                 Connection::received_by(link, socket)
             }
         }
     }
+}
+
+/// Returns whether `error` says that there is nobody who could start a receiver.
+fn is_lost(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
+    )
 }
 
 /// The conversation of [`Server::session_loop`].

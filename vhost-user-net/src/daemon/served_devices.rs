@@ -24,6 +24,7 @@ use crate::daemon::metrics::{FrontEnds, Reported};
 use crate::daemon::metrics_socket::MetricsSocket;
 use crate::daemon::serve::{LostPort, ServeError, Server, Source};
 use crate::protocol::interrupts::signal;
+use crate::protocol::receiver::ReceiverParent;
 use crate::sys::{self, Termination};
 
 #[cfg(test)]
@@ -51,6 +52,7 @@ pub fn run(plans: &[DevicePlan<'_>]) -> Result<(), Box<dyn Error>> {
     }
     let metrics = plans.iter().find_map(|plan| plan.args.metrics.as_ref());
     let metrics = metrics.map(MetricsSocket::listen).transpose()?;
+    let receivers = Some(Arc::new(ReceiverParent::start()?));
     let mut devices = Vec::new();
     for (plan, (source, control)) in sockets {
         let device = plan.device(&exit)?;
@@ -64,7 +66,7 @@ pub fn run(plans: &[DevicePlan<'_>]) -> Result<(), Box<dyn Error>> {
             device,
             source,
             control,
-            receivers: true,
+            receivers: receivers.clone(),
             lost_port: plan.args.lost_port,
             front_ends: Arc::default(),
             metrics: None,
@@ -120,7 +122,7 @@ struct ServedDevice {
     source: Source,
     control: Option<ControlSocket>,
     /// Each front-end's messages are received in a process of their own.
-    receivers: bool,
+    receivers: Option<Arc<ReceiverParent>>,
     lost_port: LostPort,
     front_ends: Arc<FrontEnds>,
     /// Of all devices.
@@ -137,8 +139,8 @@ impl ServedDevice {
             .with_metrics(self.metrics)
             .counting(self.front_ends)
             .on_lost_port(self.lost_port);
-        if self.receivers {
-            server = server.with_receivers();
+        if let Some(parent) = &self.receivers {
+            server = server.with_receivers(parent);
         }
         server.run(self.source)?;
         mem::forget(shutdown);

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use net_device::GuestRam;
+use rustix::fs::{FileType, fstat};
 use vhost::vhost_user::message::VhostUserMemoryRegion;
 use vm_memory::mmap::MmapRegionError;
 use vm_memory::{FileOffset, GuestRegionCollectionError, MmapRegion};
@@ -105,11 +106,13 @@ fn memory_file(fd: OwnedFd, offset: u64, len: u64, max: u64) -> Result<(File, us
         return Err(MapError::NotAFile);
     }
     let file = File::from(fd);
-    let metadata = file.metadata().map_err(MapError::Examine)?;
-    if !metadata.is_file() {
+    // Not by a name, which a filter of system calls could not tell from that of any file.
+    let found = fstat(&file).map_err(|errno| MapError::Examine(errno.into()))?;
+    if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
         return Err(MapError::NotAFile);
     }
-    let (size, end) = (metadata.len(), offset.saturating_add(len));
+    let size = u64::try_from(found.st_size).unwrap_or(0);
+    let end = offset.saturating_add(len);
     if len > max {
         return Err(MapError::TooMuch { len, max });
     }

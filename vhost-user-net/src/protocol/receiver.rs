@@ -12,6 +12,9 @@
 //!       +-------------------------- replies -----------------------+
 //! ```
 //!
+//! Receivers are children of a [`ReceiverParent`], which the daemon makes at its start: a process
+//! without threads, guest memory or a device, whose children begin without a program to load.
+//!
 //! For each "go" the receiver takes one message, passes it on, closes what it has of it, and says
 //! "ready". Only then does the daemon act on the message. So at most one message with descriptors
 //! is under way, and a receiver that is not ready within [`READY_WITHIN`] ends the connection.
@@ -27,15 +30,13 @@ use std::time::Duration;
 
 mod link;
 mod packet;
+mod parent;
 mod process;
 #[cfg(test)]
 mod tests;
 
 pub use self::link::Link;
-pub use self::process::run;
+pub use self::parent::{Receiver, ReceiverParent};
 
 /// Time in which a receiver has to close what it does not pass on.
 pub const READY_WITHIN: Duration = Duration::from_secs(1);
-
-/// The command line of a receiver has this word, and no other.
-pub const ARGUMENT: &str = "receive-messages-of-a-front-end";

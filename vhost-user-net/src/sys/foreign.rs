@@ -14,9 +14,10 @@
 //! change. So what is sent over a socket of its own says with each call that it must not wait.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 
-use rustix::fs::fcntl_get_seals;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat, fcntl_get_seals, openat, readlinkat, statat};
 use rustix::net::{SendFlags, send};
 
 /// Returns whether `fd` is a file in tmpfs or hugetlbfs, anonymous ones (`memfd_create`) included.
@@ -42,8 +43,28 @@ pub(crate) fn is_socket(fd: BorrowedFd<'_>) -> io::Result<bool> {
 }
 
 fn name(fd: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
-    let name = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))?;
-    Ok(name.into_os_string().into_encoded_bytes())
+    let path = format!("self/fd/{}", fd.as_raw_fd());
+    Ok(readlinkat(proc()?, path, Vec::new())?.into_bytes())
+}
+
+/// The folder `/proc`, whatever is at this path by now: it can be asked where no file can be
+/// opened, once this was called.
+///
+/// # Errors
+/// There is none.
+pub(crate) fn proc() -> io::Result<BorrowedFd<'static>> {
+    static PROC: OnceLock<OwnedFd> = OnceLock::new();
+    if let Some(folder) = PROC.get() {
+        return Ok(folder.as_fd());
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = openat(CWD, "/proc", flags, Mode::empty())?;
+    Ok(PROC.get_or_init(|| folder).as_fd())
+}
+
+/// The state of an entry of this process' own folder in `/proc`.
+pub(super) fn stat_own(entry: &str) -> io::Result<Stat> {
+    Ok(statat(proc()?, format!("self/{entry}"), AtFlags::empty())?)
 }
 
 /// Sends all of `bytes` over the stream socket `fd`, or as much as it takes without a wait; returns

@@ -4,10 +4,10 @@
 use std::ffi::c_void;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
+use rustix::fs::fstat;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 use vm_memory::{
     GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestRegionCollectionError, GuestRegionMmap,
@@ -47,7 +47,7 @@ impl FileMapping {
     /// # Errors
     /// The kernel's error.
     pub(crate) fn new(file: &File, offset: u64, len: usize) -> io::Result<Self> {
-        let block = file.metadata()?.blksize();
+        let block = fstat(file)?.st_blksize as u64;
         let (prot, flags) = (
             ProtFlags::READ | ProtFlags::WRITE,
             MapFlags::SHARED | MapFlags::NORESERVE,

@@ -116,29 +116,6 @@ pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
     Ok(fcntl_dupfd_cloexec(inherited, 3)?)
 }
 
-/// Keeps all descriptors that are open from programs that this process starts, but standard input,
-/// output and error. Libraries make some that would be inherited.
-///
-/// # Errors
-/// The kernel's error; those before Linux 5.11 cannot do it.
-pub(crate) fn inherit_standard_only() -> io::Result<()> {
-    let (first, last) = (3 as libc::c_uint, libc::c_uint::MAX);
-    // SAFETY: no memory is passed, and descriptors stay open until a program is started.
-    let done = unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            first,
-            last,
-            libc::CLOSE_RANGE_CLOEXEC,
-        )
-    };
-    if done == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
-}
-
 /// Returns whether `error` says that the process or the host has none left of something that others
 /// may give back.
 pub(crate) fn is_shortage(error: &io::Error) -> bool {

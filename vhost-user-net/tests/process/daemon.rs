@@ -134,15 +134,10 @@ impl Daemon {
         self.log.iter().filter(|line| line.contains(text)).count()
     }
 
-    /// Processes that it has started, and that are not gone.
+    /// Processes that receive messages for it, and that are not gone.
     pub(crate) fn receivers(&self) -> Vec<u32> {
-        let pid = self.id();
-        let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-        let children =
-            tasks.flat_map(|task| fs::read_to_string(task.unwrap().path().join("children")));
-        let children: Vec<_> = children.collect();
-        let numbers = children.iter().flat_map(|list| list.split_whitespace());
-        numbers.map(|number| number.parse().unwrap()).collect()
+        let own = children(self.id());
+        own.into_iter().flat_map(children).collect()
     }
 
     /// Waits until all that belongs to a connection is gone.
@@ -170,6 +165,16 @@ impl Daemon {
         let pid = self.id().to_string();
         run("prlimit", &["--pid", &pid, &format!("--nofile={soft}:")]);
     }
+}
+
+/// Processes that a process has started, and that are not gone.
+fn children(process: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task"));
+    let tasks = tasks.into_iter().flatten().flatten();
+    let lists = tasks.flat_map(|task| fs::read_to_string(task.path().join("children")));
+    let lists: Vec<_> = lists.collect();
+    let numbers = lists.iter().flat_map(|list| list.split_whitespace());
+    numbers.map(|number| number.parse().unwrap()).collect()
 }
 
 /// Runs `ip` with each of the commands, which semicolons separate, in the namespaces of a process.

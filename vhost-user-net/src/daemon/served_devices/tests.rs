@@ -29,7 +29,7 @@ fn device(source: Source) -> ServedDevice {
         device: NetDevice::from_ports(NetConfig::default(), vec![port]).unwrap(),
         source,
         control: None,
-        receivers: false,
+        receivers: None,
         front_ends: Arc::default(),
         metrics: None,
     }

@@ -1,33 +1,20 @@
 //! The receiver's side: what its process does.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
-use rustix::process::{Signal, set_parent_process_death_signal};
 
 use super::packet;
 use crate::protocol::message_reader::{MessageReader, RawMessage};
-use crate::sys::{self, Interest, Termination, foreign};
+use crate::sys::{self, Interest, foreign};
 
-/// Receives the messages of the front-end at standard input for the daemon at standard output,
-/// until either is gone.
+/// Receives the messages of the front-end at one socket for the daemon at another, until either is
+/// gone. `null` is passed on for what must not be.
 ///
 /// # Errors
-/// The process is not one that the daemon has started, or is not confined.
-pub fn run() -> io::Result<()> {
-    // The daemon ends this process, and with it. A signal for both is the daemon's affair.
-    set_parent_process_death_signal(Some(Signal::KILL))?;
-    let _termination = Termination::new()?;
-    let null = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/null")?;
-    serve(io::stdin().as_fd(), io::stdout().as_fd(), &null)
-}
-
-/// As [`run`], with the three descriptors that it needs.
+/// The daemon cannot be told.
 pub(super) fn serve(
     front_end: BorrowedFd<'_>,
     daemon: BorrowedFd<'_>,
