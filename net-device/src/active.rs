@@ -438,6 +438,8 @@ impl ActiveDevice {
         self.shared
             .restore(saved.pairs, saved.offloads, &saved.tables);
         self.shared.coalescing.restore(&saved.coalescing);
+        let kept = saved.coalescing.queues.iter().map(|(index, _)| *index);
+        self.stopped.extend(kept.filter(|queue| !saved.ran(*queue)));
     }
 
     /// Reads where every queue stands that was started. Queues of workers that run are left alone

@@ -36,6 +36,11 @@ pub(crate) struct DeviceState {
 }
 
 impl DeviceState {
+    /// Returns whether a queue ran when it was saved.
+    pub(crate) fn ran(&self, queue: u16) -> bool {
+        self.rings.iter().any(|(index, _)| *index == queue)
+    }
+
     /// Lets a queue go on from where it stood when it was saved.
     ///
     /// # Errors

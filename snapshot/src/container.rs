@@ -9,7 +9,7 @@ use crate::error::SnapshotError;
 use crate::format::HEADER_LEN;
 use crate::header::{self, Header};
 use crate::state::NetState;
-use crate::versions::{LATEST, version_map};
+use crate::versions::{LATEST, check_downgrade, version_map};
 
 /// The state of one device as bytes, with the id under which a VMM files it.
 ///
@@ -30,10 +30,11 @@ impl Snapshot {
         Self::seal_for(state, LATEST)
     }
 
-    /// Seals `state` so that `release` can open it. What that release did not know is left out.
+    /// Seals `state` so that `release` can open it.
     ///
     /// # Errors
-    /// Those of [`seal`](Self::seal), and [`SnapshotError::Release`].
+    /// Those of [`seal`](Self::seal), [`SnapshotError::Release`], and
+    /// [`Downgrade`](SnapshotError::Downgrade) for a state that `release` cannot hold.
     pub fn seal_for(state: &NetState, release: u16) -> Result<Self, SnapshotError> {
         Ok(Self {
             id: state.id.clone(),
@@ -87,6 +88,11 @@ impl Snapshot {
         &self.id
     }
 
+    /// Release in whose form the bytes are; 0 if they are too few for a header.
+    pub fn release(&self) -> u16 {
+        split_header(&self.bytes).map_or(0, |(header, _)| header::release(header))
+    }
+
     /// Header and payload.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
@@ -101,6 +107,7 @@ impl Snapshot {
 fn encode(state: &NetState, release: u16) -> Result<Vec<u8>, SnapshotError> {
     header::check_release(release)?;
     state.check_bounds()?;
+    check_downgrade(state, release)?;
     let mut bytes = vec![0; HEADER_LEN];
     Versionize::serialize(state, &mut bytes, &version_map(), release).map_err(|error| {
         SnapshotError::Encode {

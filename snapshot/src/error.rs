@@ -90,6 +90,14 @@ pub enum SnapshotError {
         /// Bound.
         max: usize,
     },
+    /// The release that was asked for has no place for a field that is set.
+    #[error("{field}: release {release} has no place for it")]
+    Downgrade {
+        /// Path of the field.
+        field: &'static str,
+        /// Release that was asked for.
+        release: u16,
+    },
     /// The state cannot be written for the release asked for.
     #[error("state cannot be encoded: {reason}")]
     Encode {

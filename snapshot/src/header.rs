@@ -39,7 +39,7 @@ impl Header {
     pub(crate) fn check(bytes: &[u8; HEADER_LEN]) -> Result<Self, SnapshotError> {
         let magic = u64::from_le_bytes(field(bytes, 0));
         let architecture = u16::from_le_bytes(field(bytes, 8));
-        let release = u16::from_le_bytes(field(bytes, 10));
+        let release = release(bytes);
         let payload_len = u32::from_le_bytes(field(bytes, 12));
         if magic != MAGIC {
             return Err(SnapshotError::Magic { found: magic });
@@ -112,6 +112,11 @@ pub(crate) fn encode(release: u16, payload: &[u8]) -> Result<[u8; HEADER_LEN], S
     let crc = crc_with_payload(crc32fast::hash(&bytes[..CRC_AT]), payload);
     bytes[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
     Ok(bytes)
+}
+
+/// Release that a header names, whatever it is.
+pub(crate) fn release(bytes: &[u8; HEADER_LEN]) -> u16 {
+    u16::from_le_bytes(field(bytes, 10))
 }
 
 /// Refuses release 0 and releases of the future, which the version map would take for the latest.

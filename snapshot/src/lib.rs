@@ -25,9 +25,10 @@
 //! # Releases
 //!
 //! State is read from every release so far, and can be written for any of them
-//! ([`Snapshot::seal_for`]), so that a VMM can be rolled back. A new field gets
-//! `#[version(start = n)]` and a default, its struct's version goes up in a new row of `versions`,
-//! and a new file joins `golden/`; the files that are there never change.
+//! ([`Snapshot::seal_for`]), so that a VMM can be rolled back. A state that an older release cannot
+//! hold is refused by the name of what it would lose. A new field gets `#[version(start = n)]` and
+//! a default, its struct's version goes up in a row of `versions`, and a file joins `golden/`; the
+//! files of releases that were published never change.
 
 #![forbid(unsafe_code)]
 

@@ -14,7 +14,7 @@ pub use control::{
 };
 pub use limiter::{BucketState, LimiterState};
 pub use net::{ConfigState, MAX_ID_LEN, MAX_LIMITERS, MAX_QUEUES, NetState};
-pub use queue::{MAX_QUEUE_SIZE, QueueLayout, QueueState};
+pub use queue::{MAX_QUEUE_SIZE, QueueLayout, QueueState, StoppedQueueState};
 
 use crate::error::SnapshotError;
 

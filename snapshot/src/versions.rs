@@ -6,16 +6,19 @@
 
 use versionize::{VersionMap, Versionize};
 
+use crate::error::SnapshotError;
 use crate::state::{
     BucketState, CoalesceState, ConfigState, ControlState, LimiterState, NetState, QueueLayout,
-    QueueState, RssState,
+    QueueState, RssState, StoppedQueueState,
 };
 
 /// Struct versions of one release.
+#[derive(Clone, Copy)]
 struct Row {
     net: u16,
     config: u16,
     queue: u16,
+    stopped: u16,
     layout: u16,
     control: u16,
     rss: u16,
@@ -24,21 +27,76 @@ struct Row {
     bucket: u16,
 }
 
-/// Row `n - 1` is release `n`. Rows are only ever added.
-const RELEASES: &[Row] = &[Row {
+/// A struct that a release does not have counts as version 1 there.
+const RELEASE_1: Row = Row {
     net: 1,
     config: 1,
     queue: 1,
+    stopped: 1,
     layout: 1,
     control: 1,
     rss: 1,
     coalesce: 1,
     limiter: 1,
     bucket: 1,
-}];
+};
+
+/// Features above bit 63, and queues that stand still.
+const RELEASE_2: Row = Row {
+    net: 2,
+    ..RELEASE_1
+};
+
+/// Row `n - 1` is release `n`. Rows are only ever added.
+const RELEASES: &[Row] = &[RELEASE_1, RELEASE_2];
 
 /// Newest release of the state, which this build writes.
 pub const LATEST: u16 = RELEASES.len() as u16;
+
+/// A field that older releases do not have.
+struct Added {
+    /// Path of the field, as `queues.in_flight`.
+    field: &'static str,
+    /// First release that has it.
+    release: u16,
+    /// Returns whether a state says no more by this field than its default, which is what a release
+    /// without it is read as.
+    is_default: fn(&NetState) -> bool,
+}
+
+/// One entry for each `#[version(start = n)]`.
+const ADDED: &[Added] = &[
+    Added {
+        field: "features_offered_high",
+        release: 2,
+        is_default: |state| state.features_offered_high == 0,
+    },
+    Added {
+        field: "features_acked_high",
+        release: 2,
+        is_default: |state| state.features_acked_high == 0,
+    },
+    Added {
+        field: "stopped_queues",
+        release: 2,
+        is_default: |state| state.stopped_queues.is_empty(),
+    },
+];
+
+/// Refuses a state that `release` has no place for: what it lacks would be lost silently.
+///
+/// # Errors
+/// [`SnapshotError::Downgrade`], with the first such field.
+pub(crate) fn check_downgrade(state: &NetState, release: u16) -> Result<(), SnapshotError> {
+    let lost = |added: &&Added| release < added.release && !(added.is_default)(state);
+    match ADDED.iter().find(lost) {
+        None => Ok(()),
+        Some(added) => Err(SnapshotError::Downgrade {
+            field: added.field,
+            release,
+        }),
+    }
+}
 
 /// The rows in the form that the serializer wants.
 pub(crate) fn version_map() -> VersionMap {
@@ -50,6 +108,7 @@ pub(crate) fn version_map() -> VersionMap {
         map.set_type_version(NetState::type_id(), row.net)
             .set_type_version(ConfigState::type_id(), row.config)
             .set_type_version(QueueState::type_id(), row.queue)
+            .set_type_version(StoppedQueueState::type_id(), row.stopped)
             .set_type_version(QueueLayout::type_id(), row.layout)
             .set_type_version(ControlState::type_id(), row.control)
             .set_type_version(RssState::type_id(), row.rss)

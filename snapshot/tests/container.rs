@@ -4,11 +4,11 @@ mod common;
 
 use std::io;
 
-use common::{reseal, sample};
+use common::{reseal, sample, sample_of};
 use snapshot::format::{HEADER_LEN, MAX_PAYLOAD_LEN};
 use snapshot::state::{
     LimiterState, MAX_LIMITERS, MAX_MAC_ENTRIES, MAX_QUEUE_SIZE, MAX_QUEUES, MAX_RSS_KEY_LEN,
-    MAX_RSS_TABLE_LEN, QueueState, VLAN_WORDS,
+    MAX_RSS_TABLE_LEN, QueueState, RssState, StoppedQueueState, VLAN_WORDS,
 };
 use snapshot::{LATEST, NetState, Snapshot, SnapshotError};
 
@@ -63,6 +63,27 @@ fn unknown_releases_are_refused_to_read_and_to_write() {
             |error| matches!(error, SnapshotError::Release { found, .. } if found == release);
         assert!(refused(refusal(reseal(bytes))));
         assert!(refused(Snapshot::seal_for(&sample(), release).unwrap_err()));
+    }
+}
+
+#[test]
+fn a_downgrade_is_refused_by_the_name_of_what_it_would_lose() {
+    let cases: [(&str, Change); 3] = [
+        ("features_offered_high", |s| s.features_offered_high = 1),
+        ("features_acked_high", |s| s.features_acked_high = 1 << 63),
+        ("stopped_queues", |s| {
+            s.stopped_queues.push(StoppedQueueState::default());
+        }),
+    ];
+    for (name, change) in cases {
+        let mut state = sample_of(1);
+        assert!(Snapshot::seal_for(&state, 1).is_ok());
+        change(&mut state);
+        match Snapshot::seal_for(&state, 1).expect_err(name) {
+            SnapshotError::Downgrade { field, release } => assert_eq!((field, release), (name, 1)),
+            other => panic!("{name}: {other}"),
+        }
+        assert!(Snapshot::seal_for(&state, LATEST).is_ok());
     }
 }
 
@@ -134,69 +155,53 @@ fn any_flipped_bit_of_the_payload_breaks_the_checksum() {
     assert!(matches!(refusal(bytes), SnapshotError::Checksum { .. }));
 }
 
-/// A state with one list grown past its bound, and the name that the refusal must give.
-fn overgrown(grow: impl FnOnce(&mut NetState)) -> NetState {
-    let mut state = sample();
-    grow(&mut state);
-    state
+type Change = fn(&mut NetState);
+
+/// Each list grown past its bound, by the name that the refusal must give.
+const OVERGROWN: &[(&str, Change)] = &[
+    ("id", |s| s.id = "x".repeat(257)),
+    ("queue_sizes", |s| s.queue_sizes = vec![1; MAX_QUEUES + 1]),
+    ("queues", |s| {
+        s.queues = vec![QueueState::default(); MAX_QUEUES + 1];
+    }),
+    ("queues.in_flight", |s| {
+        s.queues[1].in_flight = vec![0; MAX_QUEUE_SIZE + 1];
+    }),
+    ("stopped_queues", |s| {
+        s.stopped_queues = vec![StoppedQueueState::default(); MAX_QUEUES + 1];
+    }),
+    ("limiters", |s| {
+        s.limiters = vec![LimiterState::default(); MAX_LIMITERS + 1];
+    }),
+    ("control.unicast", |s| {
+        s.control.unicast = vec![[0; 6]; MAX_MAC_ENTRIES + 1];
+    }),
+    ("control.multicast", |s| {
+        s.control.multicast = vec![[0; 6]; MAX_MAC_ENTRIES + 1];
+    }),
+    ("control.vlans", |s| {
+        s.control.vlans = vec![0; VLAN_WORDS + 1];
+    }),
+    ("control.rss.indirection_table", |s| {
+        rss(s).indirection_table = vec![0; MAX_RSS_TABLE_LEN + 1];
+    }),
+    ("control.rss.key", |s| {
+        rss(s).key = vec![0; MAX_RSS_KEY_LEN + 1];
+    }),
+];
+
+fn rss(state: &mut NetState) -> &mut RssState {
+    state.control.rss.as_mut().expect("the sample has them")
 }
 
 #[test]
 fn every_list_has_its_bound() {
-    let mac = [0; 6];
-    let rss = |state: &mut NetState| state.control.rss.take().unwrap();
-    let cases = [
-        ("id", overgrown(|s| s.id = "x".repeat(257))),
-        (
-            "queue_sizes",
-            overgrown(|s| s.queue_sizes = vec![1; MAX_QUEUES + 1]),
-        ),
-        (
-            "queues",
-            overgrown(|s| s.queues = vec![QueueState::default(); MAX_QUEUES + 1]),
-        ),
-        (
-            "queues.in_flight",
-            overgrown(|s| s.queues[1].in_flight = vec![0; MAX_QUEUE_SIZE + 1]),
-        ),
-        (
-            "limiters",
-            overgrown(|s| s.limiters = vec![LimiterState::default(); MAX_LIMITERS + 1]),
-        ),
-        (
-            "control.unicast",
-            overgrown(|s| s.control.unicast = vec![mac; MAX_MAC_ENTRIES + 1]),
-        ),
-        (
-            "control.multicast",
-            overgrown(|s| s.control.multicast = vec![mac; MAX_MAC_ENTRIES + 1]),
-        ),
-        (
-            "control.vlans",
-            overgrown(|s| s.control.vlans = vec![0; VLAN_WORDS + 1]),
-        ),
-        (
-            "control.rss.indirection_table",
-            overgrown(|s| {
-                let table = vec![0; MAX_RSS_TABLE_LEN + 1];
-                s.control.rss = Some(snapshot::state::RssState {
-                    indirection_table: table,
-                    ..rss(s)
-                });
-            }),
-        ),
-        (
-            "control.rss.key",
-            overgrown(|s| {
-                let key = vec![0; MAX_RSS_KEY_LEN + 1];
-                s.control.rss = Some(snapshot::state::RssState { key, ..rss(s) });
-            }),
-        ),
-    ];
-    for (name, state) in cases {
+    for (name, grow) in OVERGROWN {
+        let mut state = sample();
+        grow(&mut state);
         match Snapshot::seal(&state).expect_err(name) {
             SnapshotError::TooMany { field, found, max } => {
-                assert_eq!(field, name);
+                assert_eq!(field, *name);
                 assert_eq!(found, max + 1, "{name}");
             }
             other => panic!("{name}: {other}"),
@@ -233,6 +238,7 @@ fn the_largest_device_fits() {
     queue.in_flight = vec![0; 1000];
     state.queues = vec![queue; MAX_QUEUES];
     state.queue_sizes = vec![256; MAX_QUEUES];
+    state.stopped_queues = vec![state.stopped_queues[0]; MAX_QUEUES];
     state.limiters = vec![state.limiters[1]; MAX_LIMITERS];
     state.control.unicast = vec![[1; 6]; MAX_MAC_ENTRIES];
     state.control.multicast = vec![[1; 6]; MAX_MAC_ENTRIES];

@@ -6,12 +6,12 @@ use common::{reseal, sample};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use snapshot::Snapshot;
 use snapshot::format::HEADER_LEN;
 use snapshot::state::{
     BucketState, CoalesceState, ConfigState, ControlState, LimiterState, NetState, QueueLayout,
-    QueueState, RssState,
+    QueueState, RssState, StoppedQueueState,
 };
+use snapshot::{LATEST, Snapshot, SnapshotError};
 
 fn coalesce() -> impl Strategy<Value = CoalesceState> {
     any::<(u32, u32)>().prop_map(|(max_packets, max_usecs)| CoalesceState {
@@ -132,7 +132,8 @@ fn limiter() -> impl Strategy<Value = LimiterState> {
     })
 }
 
-fn state() -> impl Strategy<Value = NetState> {
+/// Fields of the first release.
+fn first_release() -> impl Strategy<Value = NetState> {
     (
         "\\PC{0,40}",
         any::<([u64; 3], [bool; 4], u16)>(),
@@ -160,9 +161,33 @@ fn state() -> impl Strategy<Value = NetState> {
                     announce_pending: flag[3],
                     active_pairs,
                     guest_offloads,
+                    ..NetState::default()
                 }
             },
         )
+}
+
+/// Fields that releases after the first have added, each at its default or not.
+fn later() -> impl Strategy<Value = NetState> {
+    let high = || prop_oneof![Just(0), any::<u64>()];
+    let stopped = (any::<u16>(), coalesce())
+        .prop_map(|(index, coalesce)| StoppedQueueState { index, coalesce });
+    (high(), high(), vec(stopped, 0..3)).prop_map(|(offered, acked, stopped_queues)| NetState {
+        features_offered_high: offered,
+        features_acked_high: acked,
+        stopped_queues,
+        ..NetState::default()
+    })
+}
+
+/// A state of the latest release.
+fn state() -> impl Strategy<Value = NetState> {
+    (first_release(), later()).prop_map(|(first, later)| NetState {
+        features_offered_high: later.features_offered_high,
+        features_acked_high: later.features_acked_high,
+        stopped_queues: later.stopped_queues,
+        ..first
+    })
 }
 
 fn payload_of(state: &NetState) -> Vec<u8> {
@@ -183,6 +208,19 @@ proptest! {
     fn any_state_comes_back(state in state()) {
         let snapshot = Snapshot::seal(&state).unwrap();
         prop_assert_eq!(snapshot.open().unwrap(), state);
+    }
+
+    #[test]
+    fn any_state_comes_back_from_any_release_or_is_refused_by_what_it_would_lose(state in state()) {
+        for release in 1..=LATEST {
+            match Snapshot::seal_for(&state, release) {
+                Ok(snapshot) => prop_assert_eq!(snapshot.open().unwrap(), state.clone()),
+                Err(SnapshotError::Downgrade { release: of, .. }) => {
+                    prop_assert!(of == release && release < LATEST);
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
 
     #[test]

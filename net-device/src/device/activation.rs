@@ -52,7 +52,12 @@ impl NetDevice {
         if !self.acked.contains(Features::VIRTIO_F_VERSION_1) {
             return Err(ActivateError::NotNegotiated);
         }
-        let there = |index| activation.queues.iter().any(|setup| setup.index == index);
+        let saved = self.state.restored();
+        let there = |index| {
+            let comes = activation.queues.iter().any(|setup| setup.index == index);
+            // What stood still when the device was saved may start later.
+            comes || saved.is_some_and(|saved| !saved.ran(index))
+        };
         if !(activation.queues.is_empty() || there(0) && there(1)) {
             return Err(ActivateError::Queues);
         }

@@ -68,6 +68,15 @@ pub(crate) struct CoalescingState {
 }
 
 impl CoalescingState {
+    /// Parameters that `queue` starts with.
+    #[cfg(feature = "snapshot")]
+    pub(crate) fn of_direction(&self, queue: u16) -> NotificationCoalescing {
+        match QueueDirection::of(queue) {
+            QueueDirection::Rx => self.rx,
+            QueueDirection::Tx => self.tx,
+        }
+    }
+
     /// Parameters of `queue`; zeros for one of which none are known.
     #[cfg(feature = "snapshot")]
     pub(crate) fn of(&self, queue: u16) -> NotificationCoalescing {

@@ -10,7 +10,7 @@ use net_queue::ring::{Cursor, Layout, RingAddrs, RingConfig};
 use rate_limiter::{Level, Levels};
 use snapshot::state::{
     BucketState, CoalesceState, ConfigState, ControlState, LimiterState, NetState, QueueLayout,
-    QueueState,
+    QueueState, StoppedQueueState,
 };
 
 use super::DeviceState;
@@ -31,8 +31,10 @@ fn require(holds: bool, field: &'static str) -> Result<(), RestoreError> {
     }
 }
 
-// A snapshot has room for 64 features: one above needs a field of its own in the next release.
-const _: () = assert!(Features::all().bits() <= u64::MAX as u128);
+/// Features as they are saved: bits 0 to 63, and 64 to 127.
+fn feature_words(features: Features) -> (u64, u64) {
+    (features.low_bits(), (features.bits() >> 64) as u64)
+}
 
 impl DeviceState {
     /// The state as it is written.
@@ -42,10 +44,12 @@ impl DeviceState {
         offered: Features,
         sizes: &[u16],
     ) -> NetState {
+        let (features_offered, features_offered_high) = feature_words(offered);
+        let (features_acked, features_acked_high) = feature_words(self.acked);
         NetState {
             id: config.id.clone(),
-            features_offered: offered.low_bits(),
-            features_acked: self.acked.low_bits(),
+            features_offered,
+            features_acked,
             config: ConfigState {
                 mac: self.mac.map(MacAddr::bytes).unwrap_or_default(),
                 max_virtqueue_pairs: config.queue_pairs,
@@ -79,7 +83,24 @@ impl DeviceState {
             announce_pending: self.announce,
             active_pairs: self.pairs.unwrap_or_default(),
             guest_offloads: Features::guest_offloads(self.offloads),
+            features_offered_high,
+            features_acked_high,
+            stopped_queues: self.stopped_queues(),
         }
+    }
+
+    /// Queues that do not run whose coalescing is not what they would start with.
+    fn stopped_queues(&self) -> Vec<StoppedQueueState> {
+        let queues = self.coalescing.queues.iter();
+        queues
+            .filter(|(queue, own)| {
+                !self.ran(*queue) && *own != self.coalescing.of_direction(*queue)
+            })
+            .map(|(index, own)| StoppedQueueState {
+                index: *index,
+                coalesce: coalesce_state(*own),
+            })
+            .collect()
     }
 
     /// Checks every field of `state` against what the device is.
@@ -88,10 +109,11 @@ impl DeviceState {
         config: &NetConfig,
         offered: Features,
     ) -> Result<Self, RestoreError> {
-        let acked = match state.features_acked {
+        let high = u128::from(state.features_acked_high) << 64;
+        let acked = match high | u128::from(state.features_acked) {
             0 if !state.activated => Features::empty(),
             acked => offered
-                .check_accepted(acked.into())
+                .check_accepted(acked)
                 .map_err(RestoreError::Features)?,
         };
         let offloads = acked
@@ -316,12 +338,19 @@ fn coalescing(
         max_packets: state.max_packets,
         max_usecs: state.max_usecs,
     };
+    let of_pair = |index| index < 2 * config.queue_pairs;
     let mut queues = Vec::new();
     for queue in &state.queues {
-        let of_pair = queue.index < 2 * config.queue_pairs;
-        let possible = each && of_pair || queue.coalesce == none;
+        let possible = each && of_pair(queue.index) || queue.coalesce == none;
         require(possible, "queues.coalesce")?;
         queues.push((queue.index, of(queue.coalesce)));
+    }
+    for stopped in &state.stopped_queues {
+        let possible = state.activated && each && of_pair(stopped.index);
+        require(possible, "stopped_queues")?;
+        let twice = queues.iter().any(|(index, _)| *index == stopped.index);
+        require(!twice, "stopped_queues.index")?;
+        queues.push((stopped.index, of(stopped.coalesce)));
     }
     Ok(CoalescingState {
         rx: of(rx),

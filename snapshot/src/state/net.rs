@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use versionize::{VersionMap, Versionize, VersionizeResult};
 use versionize_derive::Versionize;
 
-use super::{ControlState, LimiterState, QueueState, at_most};
+use super::{ControlState, LimiterState, QueueState, StoppedQueueState, at_most};
 use crate::error::SnapshotError;
 
 /// Most queues of a device: two per pair, as many pairs as a Linux tap has queues, and the control
@@ -22,9 +22,9 @@ pub const MAX_ID_LEN: usize = 256;
 pub struct NetState {
     /// Name under which the VMM knows the device; at most 256 bytes.
     pub id: String,
-    /// Feature bits the device offered.
+    /// Feature bits 0 to 63 the device offered.
     pub features_offered: u64,
-    /// Feature bits the driver accepted.
+    /// Feature bits 0 to 63 the driver accepted.
     pub features_acked: u64,
     /// Configuration space.
     pub config: ConfigState,
@@ -50,6 +50,16 @@ pub struct NetState {
     /// Receive offloads switched on, in the bits of GUEST_OFFLOADS_SET: VirtIO 1.4 §5.1.9.5.9
     /// (NET-CVQ-19).
     pub guest_offloads: u64,
+    /// Feature bits 64 to 127 the device offered. Since release 2.
+    #[version(start = 2)]
+    pub features_offered_high: u64,
+    /// Feature bits 64 to 127 the driver accepted. Since release 2.
+    #[version(start = 2)]
+    pub features_acked_high: u64,
+    /// Queues that do not run, of which something is to be kept; at most [`MAX_QUEUES`]. Since
+    /// release 2.
+    #[version(start = 2)]
+    pub stopped_queues: Vec<StoppedQueueState>,
 }
 
 /// Configuration space, field by field: VirtIO 1.4 §5.1.4 (NET-CFG-03).
@@ -85,6 +95,7 @@ impl NetState {
         at_most("id", self.id.as_bytes(), MAX_ID_LEN)?;
         at_most("queue_sizes", &self.queue_sizes, MAX_QUEUES)?;
         at_most("queues", &self.queues, MAX_QUEUES)?;
+        at_most("stopped_queues", &self.stopped_queues, MAX_QUEUES)?;
         at_most("limiters", &self.limiters, MAX_LIMITERS)?;
         self.control.check_bounds()?;
         self.queues.iter().try_for_each(QueueState::check_bounds)

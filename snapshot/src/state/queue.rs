@@ -56,6 +56,17 @@ pub struct QueueState {
     pub coalesce: CoalesceState,
 }
 
+/// A queue of a device that is activated which does not run: its ring is not the device's, but the
+/// driver may have set what its next start goes on with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Versionize)]
+pub struct StoppedQueueState {
+    /// Index among the queues of the device.
+    pub index: u16,
+    /// Notification coalescing, unless it is that of the direction: VirtIO 1.4 §5.1.9.5.10
+    /// (NET-CVQ-24).
+    pub coalesce: CoalesceState,
+}
+
 impl QueueState {
     pub(super) fn check_bounds(&self) -> Result<(), SnapshotError> {
         at_most("queues.in_flight", &self.in_flight, MAX_QUEUE_SIZE)

@@ -1,16 +1,35 @@
 //! States and hostile bytes that several tests share.
 #![allow(dead_code, reason = "every test file uses its own part")]
 
+use snapshot::LATEST;
 use snapshot::format::HEADER_LEN;
 use snapshot::state::{
     BucketState, CoalesceState, ConfigState, ControlState, LimiterState, NetState, QueueLayout,
-    QueueState, RssState, VLAN_WORDS,
+    QueueState, RssState, StoppedQueueState, VLAN_WORDS,
 };
 
-/// A device with every field set to something of its own, as release 1 knew it.
-///
-/// `golden/` holds its bytes, so it never changes.
+/// A device with every field set to something of its own, as the latest release has it.
 pub(crate) fn sample() -> NetState {
+    sample_of(LATEST)
+}
+
+/// The same as `release` has it, all later fields at their defaults.
+///
+/// `golden/` holds its bytes, so what is here for a release that was published never changes.
+pub(crate) fn sample_of(release: u16) -> NetState {
+    let mut state = release_1();
+    if release >= 2 {
+        state.features_offered_high = 0x3e;
+        state.features_acked_high = 0x22;
+        state.stopped_queues = vec![StoppedQueueState {
+            index: 2,
+            coalesce: coalesce(7, 80),
+        }];
+    }
+    state
+}
+
+fn release_1() -> NetState {
     NetState {
         id: "net0".into(),
         features_offered: 0x1130_0001_30ff_ffaf,
@@ -39,6 +58,9 @@ pub(crate) fn sample() -> NetState {
         announce_pending: true,
         active_pairs: 1,
         guest_offloads: 0xc000_0000_0000_0782,
+        features_offered_high: 0,
+        features_acked_high: 0,
+        stopped_queues: vec![],
     }
 }
 

@@ -227,6 +227,42 @@ fn parameters_survive_a_migration() {
 }
 
 #[test]
+fn parameters_of_a_stopped_queue_survive_a_migration_net_cvq_23() {
+    for goes_on in [false, true] {
+        let mut rig = Rig::new(Rig::config(1));
+        rig.start(F::empty());
+        arrive(&mut rig, 1);
+        assert_eq!(rig.command(COAL, 1, &params(8, 9)), OK);
+        assert_eq!(rig.command(COAL, 2, &of(0, &params(6, 7))), OK);
+        let cursor = rig.device.stop_queue(0).expect("it runs");
+        rig.device.pause().expect("it runs");
+        let snapshot = rig.device.snapshot().expect("it is paused");
+        assert_eq!(
+            snapshot.open().expect("it is whole").stopped_queues.len(),
+            1
+        );
+        let mut stopped = rig.queues.remove(&0).expect("it was laid out");
+        let mut next = rig.move_to(Rig::new(Rig::config(1)));
+        next.device.restore(snapshot).expect("a device alike");
+        next.activate();
+        next.device.resume().expect("it is restored");
+        assert_eq!(get(&mut next, 0), None);
+        if goes_on {
+            stopped.rewire();
+            let setup = stopped.setup_at(cursor.expect("it ran"));
+            next.device.start_queue(setup).expect("where it stood");
+        } else {
+            let config = next.ring_config(64);
+            stopped = tests::testbed::Queue::new(&next.memory, 0, config);
+            next.device.start_queue(stopped.setup()).expect("afresh");
+        }
+        next.queues.insert(0, stopped);
+        let expected = if goes_on { params(6, 7) } else { params(8, 9) };
+        assert_eq!(get(&mut next, 0), Some(expected));
+    }
+}
+
+#[test]
 fn coalescing_is_for_queues_that_run_net_cvq_22() {
     let mut rig = Rig::new(Rig::config(2));
     rig.start(F::empty());

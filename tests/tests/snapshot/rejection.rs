@@ -5,6 +5,7 @@ use net_device::{Features, NetConfig, Snapshottable, VirtioDevice};
 use net_queue::testing::Random;
 use snapshot::state::{
     BucketState, CoalesceState, LimiterState, NetState, QueueLayout, QueueState, RssState,
+    StoppedQueueState,
 };
 use snapshot::{MigrateError, Snapshot};
 use tests::testbed::{RINGS, Rig, all_caps, bounded, chain, pause, resume};
@@ -48,6 +49,13 @@ const COALESCE: CoalesceState = CoalesceState {
     max_packets: 1,
     max_usecs: 0,
 };
+
+fn stopped(s: &mut NetState, index: u16) {
+    s.stopped_queues.push(StoppedQueueState {
+        index,
+        coalesce: COALESCE,
+    });
+}
 
 /// Values that no state of the device has, by the name that the refusal gives.
 const REFUSED: &[(&str, Change)] = &[
@@ -112,6 +120,16 @@ const REFUSED: &[(&str, Change)] = &[
         let last = s.queues.last_mut().expect("queues");
         last.coalesce = COALESCE;
     }),
+    ("features_acked", |s| s.features_acked_high = 1),
+    ("features_acked", |s| s.features_acked_high = u64::MAX),
+    ("stopped_queues", |s| stopped(s, 4)),
+    ("stopped_queues", |s| stopped(s, u16::MAX)),
+    ("stopped_queues.index", |s| stopped(s, s.queues[1].index)),
+    ("stopped_queues.index", |s| {
+        s.queues.remove(0);
+        stopped(s, 0);
+        stopped(s, 0);
+    }),
     ("limiters.queue", |s| s.limiters[0].queue = 4),
     ("limiters.queue", |s| s.limiters[0].queue = u16::MAX),
 ];
@@ -169,6 +187,7 @@ const HARMLESS: &[(&str, Change)] = &[
     ("nothing", |_| {}),
     ("another id", |s| s.id = "another".to_owned()),
     ("offer", |s| s.features_offered = !s.features_offered),
+    ("high offer", |s| s.features_offered_high = u64::MAX),
     ("status", |s| s.config.status = 0xffff),
     ("speed", |s| s.config.speed = u32::MAX),
     ("generation", |s| s.config.generation = u32::MAX),
@@ -194,6 +213,10 @@ const HARMLESS: &[(&str, Change)] = &[
     ("longer rings", |s| each(s, |q| q.size *= 2)),
     ("odd rings", |s| each(s, |q| q.size = 63)),
     ("no rings", |s| s.queues.clear()),
+    ("a stopped queue", |s| {
+        s.queues.remove(0);
+        stopped(s, 0);
+    }),
     ("rings swapped", |s| {
         let first = s.queues[0].index;
         s.queues[0].index = s.queues[1].index;
