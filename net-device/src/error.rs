@@ -326,6 +326,9 @@ pub enum RestoreError {
     /// A field has a value that no state of this device has.
     #[error("{0} is out of range")]
     Field(&'static str),
+    /// There is no device of which it is the state.
+    #[error("no device has such a configuration")]
+    Config(#[source] ConfigError),
 }
 
 /// An error and its causes in one line.

@@ -76,7 +76,11 @@ pub use port::{HostInterface, Port, PortControl};
 pub use seccomp::ThreadKind;
 pub use shared::queue_states::{QueueState, WaitsFor};
 #[cfg(feature = "snapshot")]
+pub use snapshot;
+#[cfg(feature = "snapshot")]
 pub use snapshot::{Migratable, Pausable, Snapshot, Snapshottable, Transportable};
+#[cfg(feature = "snapshot")]
+pub use state::net_state::check_state;
 pub use stats::DeviceStats;
 pub use transport::{
     Activation, Interrupt, InterruptSource, QueueSetup, VIRTIO_ID_NET, VirtioDevice,

@@ -13,7 +13,7 @@ use crate::shared::rx_filter::FilterTables;
 use crate::transport::QueueSetup;
 
 #[cfg(feature = "snapshot")]
-mod net_state;
+pub(crate) mod net_state;
 
 /// State of a device beyond its configuration and its backend.
 #[derive(Clone, Debug, Default)]

@@ -36,6 +36,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut page = Vec::new();
     Man::new(program()).render(&mut page)?;
     fs::write(folder.join(format!("{NAME}.1")), page)?;
+    let name = "vhost-user-net-inspect";
+    if let Some(inspect) = CommandLine::command().find_subcommand("inspect") {
+        let mut page = Vec::new();
+        Man::new(inspect.clone().name(name).display_name(name)).render(&mut page)?;
+        fs::write(folder.join(format!("{name}.1")), page)?;
+    }
     for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {
         generate_to(shell, &mut CommandLine::command(), NAME, &folder)?;
     }

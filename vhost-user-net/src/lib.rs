@@ -15,6 +15,7 @@
 //! | module | knows |
 //! |---|---|
 //! | [`daemon`] | the process: options, devices, sockets, an operator's commands |
+//! | [`inspect`] | snapshots in files |
 //! | [`protocol`] | one front-end: messages, and what follows from them |
 //! | [`sys`] | descriptors and mappings of a front-end, signals, sockets |
 //!
@@ -30,5 +31,6 @@
 //! is closed before anything is asked of it.
 
 pub mod daemon;
+pub mod inspect;
 pub mod protocol;
 pub mod sys;

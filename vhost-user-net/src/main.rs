@@ -12,10 +12,14 @@ use vhost_user_net::daemon::args::{CommandLine, ServeArgs, Task};
 use vhost_user_net::daemon::log_format::{self, announce};
 use vhost_user_net::daemon::log_text::chain;
 use vhost_user_net::daemon::{device_plan, exit_status, served_devices};
+use vhost_user_net::inspect::InspectArgs;
 
 fn main() -> ExitCode {
     let line = CommandLine::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
-    let Task::Serve(first) = &line.task;
+    let first = match &line.task {
+        Task::Serve(first) => first,
+        Task::Inspect(args) => return inspect(args),
+    };
     let all: Vec<_> = iter::once(&**first).chain(&line.others).collect();
     let format = all.iter().find_map(|args| args.log_format);
     log_format::begin(format.unwrap_or_default(), line.verbose);
@@ -24,6 +28,17 @@ fn main() -> ExitCode {
         Err(error) => {
             announce(Level::Error, format_args!("{}", chain(error.as_ref())));
             ExitCode::from(exit_status::of(error.as_ref()))
+        }
+    }
+}
+
+/// Inspects a snapshot; what is wrong with it is on standard error, like a wrong option.
+fn inspect(args: &InspectArgs) -> ExitCode {
+    match args.run(&mut io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "vhost-user-net: {}", chain(&error));
+            ExitCode::from(exit_status::UNAVAILABLE)
         }
     }
 }

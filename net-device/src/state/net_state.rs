@@ -147,6 +147,28 @@ impl DeviceState {
     }
 }
 
+/// Checks `state` as the device that it describes would, when it is restored from it: every field
+/// except for what depends on guest memory, which an activation looks at.
+///
+/// # Errors
+/// The first field that no state of such a device has.
+pub fn check_state(state: &NetState) -> Result<(), RestoreError> {
+    let offered =
+        u128::from(state.features_offered_high) << 64 | u128::from(state.features_offered);
+    let offered = Features::from_bits(offered).ok_or(RestoreError::Field("features_offered"))?;
+    let sizes = state.queue_sizes.iter().copied();
+    let config = NetConfig {
+        id: state.id.clone(),
+        mac: Some(MacAddr::from(state.config.mac)).filter(|mac| *mac != MacAddr::default()),
+        mtu: Some(state.config.mtu).filter(|mtu| *mtu != 0),
+        queue_pairs: state.config.max_virtqueue_pairs,
+        queue_size: sizes.max().ok_or(RestoreError::Field("queue_sizes"))?,
+        ..NetConfig::default()
+    };
+    config.validate().map_err(RestoreError::Config)?;
+    DeviceState::from_state(state, &config, offered).map(drop)
+}
+
 /// The MAC address; a device that offers one has one.
 fn mac(
     state: &ConfigState,

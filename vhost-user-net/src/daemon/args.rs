@@ -24,6 +24,7 @@ use crate::daemon::log_text::chain;
 use crate::daemon::metrics_socket::MetricsAddress;
 use crate::daemon::rate_limits::Limits;
 use crate::daemon::serve::LostPort;
+use crate::inspect::InspectArgs;
 use crate::protocol::wire::MAX_RINGS;
 
 #[cfg(test)]
@@ -44,6 +45,10 @@ Several devices in one process:
   serve OPTIONS... --and OPTIONS...
 The word --and begins the options of another device, and so on. Each has its own socket, tap and limits; devices of the
 same --group also share a budget. A signal ends all of them, and so does a lost worker of any: supervise the process.";
+
+const INSPECT_HELP: &str = "\
+The tap is not in a snapshot, nor is anything else of the host: a device that is restored goes on over whatever it was
+made with.";
 
 /// A virtio network device for virtual machines.
 #[derive(Debug, Parser)]
@@ -70,7 +75,12 @@ impl CommandLine {
     pub fn read(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let words: Vec<_> = words.into_iter().collect();
         let line = Self::read_plain(&words)?;
-        let Task::Serve(first) = &line.task;
+        let Task::Serve(first) = &line.task else {
+            return match line.others.is_empty() {
+                true => Ok(line),
+                false => Err(refusal("only serve knows --and")),
+            };
+        };
         if line.others.iter().any(|other| other.config.is_some()) {
             return Err(refusal("--config has to stand before the first --and"));
         }
@@ -95,8 +105,9 @@ impl CommandLine {
         for options in devices {
             let next = Self::try_parse_from([program, &serve, options].concat())?;
             line.verbose = line.verbose.max(next.verbose);
-            let Task::Serve(args) = next.task;
-            line.others.push(*args);
+            if let Task::Serve(args) = next.task {
+                line.others.push(*args);
+            }
         }
         Ok(line)
     }
@@ -163,6 +174,10 @@ pub enum Task {
     /// Give the device to virtual machines over vhost-user
     #[command(after_help = SERVE_HELP)]
     Serve(Box<ServeArgs>),
+
+    /// Print a snapshot of a device, check it, or make another one of it
+    #[command(after_help = INSPECT_HELP)]
+    Inspect(InspectArgs),
 }
 
 /// Reasons to refuse the options of a device.

@@ -7,9 +7,15 @@ fn parse(words: &str) -> Result<CommandLine, clap::Error> {
     CommandLine::read(words.map(OsString::from))
 }
 
+fn served(task: Task) -> ServeArgs {
+    match task {
+        Task::Serve(args) => *args,
+        Task::Inspect(args) => panic!("{args:?}"),
+    }
+}
+
 fn serve(words: &str) -> ServeArgs {
-    let Task::Serve(args) = parse(&format!("serve {words}")).unwrap().task;
-    *args
+    served(parse(&format!("serve {words}")).unwrap().task)
 }
 
 #[test]
@@ -109,7 +115,7 @@ fn one_process_serves_several_devices() {
     );
     let line = line.unwrap();
     assert_eq!(line.verbose, 2);
-    let Task::Serve(first) = line.task;
+    let first = served(line.task);
     let group = |args: &ServeArgs| args.group.as_ref().map(|group| group.name.clone());
     let fd = |args: &ServeArgs| args.fd.as_ref().and_then(|fd| fd.one().ok());
     assert_eq!((fd(&first), group(&first)), (Some(3), Some("a".into())));
@@ -143,7 +149,7 @@ fn options_of_serve_stand_without_the_word() {
         "-v --socket-path p --tap t",
         "--verbose -vv --tap t --socket-path=p",
     ] {
-        let Task::Serve(args) = parse(words).unwrap().task;
+        let args = served(parse(words).unwrap().task);
         assert_eq!(args.tap.as_deref(), Some("t"), "{words}");
     }
     for words in ["--fd 3 --tap t", "--print-capabilities"] {
@@ -257,7 +263,7 @@ fn a_file_gives_the_options_that_the_command_line_does_not() {
         "-v serve --mtu 1500 --config FILE",
     ] {
         let line = read(one, words).unwrap();
-        let Task::Serve(args) = line.task;
+        let args = served(line.task);
         assert_eq!((args.mtu, args.tap.as_deref()), (Some(1500), Some("t")));
         assert!(args.limits.rx().unwrap().is_some() && !args.without.0.is_empty());
         assert!(line.verbose > 0);
@@ -265,7 +271,7 @@ fn a_file_gives_the_options_that_the_command_line_does_not() {
     let two = "queue-size = 64\nlog-format = 'json'\n[[device]]\nfd = 3\ntap = 't'\n\
                [[device]]\nfd = 4\ntap = 'u'\n";
     let line = read(two, "serve --config FILE --and --fd 5 --tap v").unwrap();
-    let Task::Serve(first) = line.task;
+    let first = served(line.task);
     assert_eq!(first.log_format, Some(LogFormat::Json));
     let sizes = line.others.iter().map(|args| args.queue_size);
     assert_eq!(sizes.collect::<Vec<_>>(), [64, 32768]);
@@ -290,4 +296,28 @@ fn protocols_to_coalesce_are_both_unless_others_are_named() {
     assert_eq!(coalesce("--coalesce udp"), "udp");
     assert_eq!(coalesce("--coalesce off"), "off");
     assert!(parse("serve --socket-path s --tap t --coalesce sctp").is_err());
+}
+
+#[test]
+fn a_snapshot_is_rewritten_into_a_file_of_its_own() {
+    let inspect = |words: &str| parse(&format!("inspect {words}"));
+    for words in [
+        "FILE",
+        "- --json",
+        "FILE --output NEW --id net1 --mac 02:00:00:00:00:02",
+    ] {
+        assert!(
+            matches!(inspect(words).unwrap().task, Task::Inspect(_)),
+            "{words}"
+        );
+    }
+    for words in [
+        "",
+        "FILE --id net1",
+        "FILE --release 1",
+        "FILE --tap t",
+        "FILE --and --fd 3 --tap t",
+    ] {
+        assert_eq!(inspect(words).unwrap_err().exit_code(), 2, "{words}");
+    }
 }
