@@ -9,7 +9,7 @@ use net_queue::{Engine, LinkConfig, Offloads};
 
 use crate::active::queue_factory::QueueFactory;
 use crate::active::threads::WorkerThreads;
-use crate::error::{QueueError, SpawnError, StopQueueError, WorkerError, WorkerLost};
+use crate::error::{QueueError, SpawnError, WorkerError, WorkerLost};
 use crate::features::Features;
 use crate::port::PortControl;
 use crate::queue_role::QueueRole;
@@ -27,6 +27,7 @@ mod halted;
 mod limits;
 mod memory;
 pub(crate) mod queue_factory;
+mod removal;
 pub(crate) mod threads;
 
 use halted::HaltedQueues;
@@ -98,6 +99,8 @@ pub(crate) struct ActiveDevice {
     interrupt_config: bool,
     /// Queues that were stopped, and not started again.
     stopped: BTreeSet<u16>,
+    /// Queues that the driver reset, and has not enabled again.
+    reset: BTreeSet<u16>,
 }
 
 impl ActiveDevice {
@@ -121,6 +124,7 @@ impl ActiveDevice {
             halted: HaltedQueues::default(),
             interrupt_config: false,
             stopped: BTreeSet::new(),
+            reset: BTreeSet::new(),
         }
     }
 
@@ -188,14 +192,17 @@ impl ActiveDevice {
             QueueRole::Rx(pair) => {
                 let engine = self.factory.rx(index, &config)?;
                 let goes_on = engine.cursor() != Cursor::default();
-                self.started_again(index, goes_on);
+                let was_reset = self.started_again(index, goes_on);
                 let worker = self.worker(pair, index)?;
                 if worker.rx.is_some() {
                     return Err(QueueError::Running(index));
                 }
-                worker.rx = Some(RxQueue::new(index, engine, kick, config).interrupting(goes_on));
-                self.shared
-                    .queue_changed(|running| running.rx[usize::from(pair)] = true);
+                let queue = RxQueue::new(index, engine, kick, config).interrupting(goes_on);
+                worker.rx = Some(queue.discarding_first(was_reset));
+                self.shared.queue_changed(|running| {
+                    running.rx[usize::from(pair)] = true;
+                    running.first_reset &= pair != 0;
+                });
             }
             QueueRole::Tx(pair) => {
                 let engine = self.factory.tx(index, &config)?;
@@ -217,14 +224,6 @@ impl ActiveDevice {
             })?,
         }
         Ok(())
-    }
-
-    /// A queue that was reset has lost what the driver set for it alone (NET-CVQ-23); one that goes
-    /// on where it stopped has not.
-    fn started_again(&mut self, index: u16, goes_on: bool) {
-        if self.stopped.remove(&index) && !goes_on {
-            self.shared.coalescing.return_to_direction(index);
-        }
     }
 
     fn insert_control(&mut self, queue: CtrlQueue) -> Result<(), QueueError> {
@@ -329,46 +328,6 @@ impl ActiveDevice {
         done
     }
 
-    /// Takes a queue out and leaves its worker parked. Its memory is not touched any more; the
-    /// result is where it stood.
-    pub(crate) fn remove(&mut self, index: u16) -> Result<Option<Cursor>, StopQueueError> {
-        let role = self.factory.role(index);
-        let cursor = match role.ok_or(StopQueueError::Index(index))? {
-            QueueRole::Rx(pair) => {
-                let rx = self.existing(pair)?.and_then(|worker| worker.rx.take());
-                self.shared
-                    .queue_changed(|running| running.rx[usize::from(pair)] = false);
-                rx.map(|rx| {
-                    self.keep_if_broken(&rx, false);
-                    rx.engine.cursor()
-                })
-            }
-            QueueRole::Tx(pair) => {
-                let tx = self.existing(pair)?.and_then(|worker| worker.tx.take());
-                self.shared
-                    .queue_changed(|running| running.tx[usize::from(pair)] = false);
-                tx.map(|tx| {
-                    self.keep_if_broken(&tx, false);
-                    tx.engine.cursor()
-                })
-            }
-            QueueRole::Ctrl => match self.control.take() {
-                Some(handle) => {
-                    let (worker, home) = handle.into_work()?;
-                    self.threads.keep_control(home);
-                    let queue = worker.queue;
-                    if queue.engine.fault().is_some() {
-                        self.halted.put(index, queue.position(), false);
-                    }
-                    Some(queue.engine.cursor())
-                }
-                None => None,
-            },
-        };
-        self.stopped.insert(index);
-        Ok(cursor.or_else(|| self.halted.stop(index)))
-    }
-
     fn existing(&mut self, pair: u16) -> Result<Option<&mut PairWorker>, WorkerLost> {
         match &mut self.pairs[usize::from(pair)] {
             Pair::Worker(handle) => Ok(Some(handle.park()?)),
@@ -435,6 +394,7 @@ impl ActiveDevice {
             self.halted.halt_all();
         }
         self.interrupt_config = true;
+        self.restore_resets(saved);
         self.shared
             .restore(saved.pairs, saved.offloads, &saved.tables);
         self.shared.coalescing.restore(&saved.coalescing);

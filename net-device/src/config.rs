@@ -12,7 +12,7 @@ pub use coalesce::{Coalesce, CoalesceParseError};
 pub use gso::GsoTrust;
 pub use mac::MacAddr;
 
-use crate::features::Features;
+use crate::features::{Features, TRANSPORT};
 use crate::seccomp::SeccompAction;
 use rate_limiter::{RateLimiterConfig, TokenBucketConfig};
 use serde::{Deserialize, Serialize};
@@ -99,6 +99,10 @@ pub struct NetConfig {
     pub control_limit: Option<TokenBucketConfig>,
     /// Trust in what the kernel behind a tap does with large frames.
     pub gso: GsoTrust,
+    /// Features of [`TRANSPORT`](crate::features::TRANSPORT) of which the VMM's transport has its
+    /// half; no other is offered. For `VIRTIO_F_RING_RESET` that is the register for the reset of a
+    /// queue, and [`reset_queue`](crate::NetDevice::reset_queue) behind it.
+    pub transport_features: Features,
     /// Features not to offer, by the names in [`OPTIONAL`](crate::features::OPTIONAL).
     pub disabled: Features,
 }
@@ -122,6 +126,7 @@ impl Default for NetConfig {
             limit_scope: LimitScope::default(),
             control_limit: Some(CONTROL_LIMIT),
             gso: GsoTrust::default(),
+            transport_features: Features::empty(),
             disabled: Features::empty(),
         }
     }
@@ -152,6 +157,9 @@ pub enum ConfigError {
     /// A feature is disabled that no device works without.
     #[error("features {0} cannot be disabled")]
     Mandatory(Features),
+    /// A feature is asked of the transport that is not up to it.
+    #[error("features {0} are not up to the transport")]
+    Transport(Features),
     /// Polling for longer than [`MAX_POLL_US`].
     #[error("polling for {0} us, not at most 1000")]
     Poll(u16),
@@ -213,6 +221,10 @@ impl NetConfig {
         }
         if !cfg!(feature = "seccomp") && self.seccomp != SeccompAction::Allow {
             return Err(ConfigError::NoSeccomp);
+        }
+        let others = self.transport_features - TRANSPORT;
+        if !others.is_empty() {
+            return Err(ConfigError::Transport(others));
         }
         self.validate_pairs()?;
         let check = |limit: &Option<RateLimiterConfig>| limit.map_or(Ok(()), |it| it.validate());
@@ -341,6 +353,12 @@ impl NetConfigBuilder {
     /// Trust in what the kernel behind a tap does with large frames.
     pub fn gso(mut self, trust: GsoTrust) -> Self {
         self.0.gso = trust;
+        self
+    }
+
+    /// Features of which the transport has its half; adds to those named before.
+    pub fn transport_features(mut self, features: Features) -> Self {
+        self.0.transport_features |= features;
         self
     }
 

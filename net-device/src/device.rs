@@ -5,6 +5,7 @@ use std::sync::Arc;
 use net_queue::ring::Cursor;
 use net_queue::{AccessPlatform, DirtySwitch, QueueCounters};
 
+use crate::active::ActiveDevice;
 use crate::clock::Clock;
 use crate::config::NetConfig;
 use crate::error::{ActivateError, StartQueueError, StopQueueError};
@@ -156,13 +157,38 @@ impl NetDevice {
     /// # Errors
     /// There is no such queue, or its worker is lost.
     pub fn stop_queue(&mut self, index: u16) -> Result<Option<Cursor>, StopQueueError> {
+        self.take_queue_out(|active| active.remove(index))
+    }
+
+    /// Resets one queue, as its driver asks the transport to. VirtIO 1.4 §2.6.1 (DEV-LIFE-11).
+    ///
+    /// When this returns nothing of the queue is touched, no interrupt of it comes any more, and
+    /// the transport shows it as reset and disabled. The others run on, and frames are steered to
+    /// those that receive (NET-MQ-06); frames that come while none does are dropped. The driver
+    /// enables it again by [`start_queue`](Self::start_queue), from its beginning, in a ring of any
+    /// place and size (DEV-LIFE-13).
+    ///
+    /// # Errors
+    /// VIRTIO_F_RING_RESET was not negotiated, and nothing has changed (DEV-LIFE-15); there is no
+    /// such queue, or its worker is lost.
+    pub fn reset_queue(&mut self, index: u16) -> Result<(), StopQueueError> {
+        if !self.acked.contains(Features::VIRTIO_F_RING_RESET) {
+            return Err(StopQueueError::NotNegotiated);
+        }
+        self.take_queue_out(|active| active.reset(index))
+    }
+
+    fn take_queue_out<T>(
+        &mut self,
+        take: impl FnOnce(&mut ActiveDevice) -> Result<T, StopQueueError>,
+    ) -> Result<T, StopQueueError> {
         let running = self.lifecycle() == Lifecycle::Running;
         let active = self.state.active::<StopQueueError>()?;
-        let stopped = active.remove(index);
+        let taken = take(active);
         if running {
             active.run_or_fail()?;
         }
-        stopped
+        taken
     }
 
     /// Shows the driver a link that is up or down (NET-CFG-05, NET-CFG-15).

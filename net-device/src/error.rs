@@ -179,7 +179,8 @@ pub enum StartQueueError {
     Queue(#[from] QueueError),
 }
 
-/// Error of [`stop_queue`](crate::NetDevice::stop_queue).
+/// Error of [`stop_queue`](crate::NetDevice::stop_queue) and
+/// [`reset_queue`](crate::NetDevice::reset_queue).
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
 pub enum StopQueueError {
@@ -192,6 +193,9 @@ pub enum StopQueueError {
     /// There is no queue of this index.
     #[error("there is no queue {0}")]
     Index(u16),
+    /// The driver did not accept VIRTIO_F_RING_RESET (DEV-LIFE-15).
+    #[error("resets of single queues were not negotiated")]
+    NotNegotiated,
     /// The worker is lost, or the host cannot let others go on.
     #[error(transparent)]
     Worker(#[from] WorkerError),

@@ -76,6 +76,8 @@ bitflags! {
         const VIRTIO_F_RING_PACKED = 1 << 34;
         /// Buffers are used in the order in which they were made available.
         const VIRTIO_F_IN_ORDER = 1 << 35;
+        /// The driver resets single queues.
+        const VIRTIO_F_RING_RESET = 1 << 40;
         /// The driver asks for statistics of the device.
         const VIRTIO_NET_F_DEVICE_STATS = 1 << 50;
         /// The driver sets notification coalescing of single queues.
@@ -181,6 +183,10 @@ pub(crate) const ALWAYS: Features = F::VIRTIO_NET_F_MRG_RXBUF
     .union(F::VIRTIO_F_IN_ORDER)
     .union(F::VIRTIO_F_VERSION_1);
 
+/// Features with a half in the VMM's transport, offered where that has it
+/// ([`NetConfig::transport_features`](crate::NetConfig::transport_features)).
+pub const TRANSPORT: Features = F::VIRTIO_F_RING_RESET;
+
 /// Features that an operator may switch off, under the name the command line and the configuration
 /// use.
 pub const OPTIONAL: &[(&str, Features)] = &[
@@ -210,6 +216,7 @@ pub const OPTIONAL: &[(&str, Features)] = &[
     ("event-idx", F::VIRTIO_F_EVENT_IDX),
     ("ring-packed", F::VIRTIO_F_RING_PACKED),
     ("in-order", F::VIRTIO_F_IN_ORDER),
+    ("ring-reset", F::VIRTIO_F_RING_RESET),
     ("device-stats", F::VIRTIO_NET_F_DEVICE_STATS),
     ("vq-notf-coal", F::VIRTIO_NET_F_VQ_NOTF_COAL),
     ("notf-coal", F::VIRTIO_NET_F_NOTF_COAL),

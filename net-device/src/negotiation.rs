@@ -4,7 +4,7 @@ use net_queue::Offloads;
 use net_queue::ctrl::{Command, RxMode};
 
 use crate::config::NetConfig;
-use crate::features::{ALWAYS, Features, RX_OFFLOADS, TX_OFFLOADS, features_of};
+use crate::features::{ALWAYS, Features, RX_OFFLOADS, TRANSPORT, TX_OFFLOADS, features_of};
 use Features as F;
 
 /// Work left undone in frames that the engines do where the other side does not, the backend on
@@ -37,6 +37,7 @@ impl Features {
         ];
         let configured = configured.iter().filter(|(_, on)| *on);
         let all = ALWAYS
+            | (TRANSPORT & config.transport_features)
             | features_of(TX_OFFLOADS, backend_tx(tx) | DONE_HERE)
             | features_of(RX_OFFLOADS, rx)
             | configured.map(|(feature, _)| *feature).collect();

@@ -4,6 +4,7 @@
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use net_device::Features;
 use virtio_drivers::device::net::VirtIONet;
 use virtio_drivers::transport::{DeviceStatus, DeviceType, InterruptStatus, Transport};
 use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE, PhysAddr, Result};
@@ -145,6 +146,35 @@ impl Transport for Bus {
         self.device().write(offset, value.as_bytes());
         Ok(())
     }
+}
+
+/// Resets the receive queue of a driver that negotiates it, and enables it in another place. The
+/// driver crate does not, so this is all that there is of one.
+pub(crate) fn reset_a_queue(bus: &Bus) {
+    let mut bus = bus.clone();
+    let features = Features::VIRTIO_F_VERSION_1 | Features::VIRTIO_F_RING_RESET;
+    bus.set_status(DeviceStatus::empty());
+    bus.set_status(DeviceStatus::ACKNOWLEDGE | DeviceStatus::DRIVER);
+    bus.write_driver_features(features.bits() as u64);
+    bus.set_status(DeviceStatus::FEATURES_OK);
+    assert!(bus.get_status().contains(DeviceStatus::FEATURES_OK));
+    for queue in 0..2 {
+        enable(&mut bus, queue);
+    }
+    bus.set_status(DeviceStatus::DRIVER_OK);
+    bus.put(register::QUEUE_SEL, 0);
+    bus.put(register::QUEUE_RESET, 1);
+    assert_eq!(bus.get(register::QUEUE_RESET), 0, "it is over");
+    assert!(!bus.queue_used(0) && bus.queue_used(1));
+    enable(&mut bus, 0);
+    assert!(bus.queue_used(0));
+    assert!(!bus.get_status().contains(DeviceStatus::DEVICE_NEEDS_RESET));
+}
+
+/// Enables a queue of 16 descriptors on a page of its own.
+fn enable(bus: &mut Bus, queue: u16) {
+    let (page, _) = take(1).expect("the guest has memory for its queues");
+    bus.queue_set(queue, 16, page, page + 0x400, page + 0x800);
 }
 
 /// Pages of guest memory that the driver may use, for all of its queues and buffers.

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use guest::{Bus, Driver};
 use net_device::net_queue::header::HDR_LEN;
-use net_device::{NetConfig, NetDevice};
+use net_device::{Features, NetConfig, NetDevice};
 use transport::VirtioMmio;
 use vm_memory::{GuestAddress, GuestMemoryMmap, GuestRegionMmap};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
@@ -61,6 +61,10 @@ fn main() -> Outcome {
     network = other_network;
     exchange(&bus, &mut driver, &network)?;
     println!("restored: the driver noticed nothing, frames pass both ways");
+
+    drop(driver);
+    guest::reset_a_queue(&bus);
+    println!("a driver of another kind reset one of its queues, and enabled it again");
     Ok(())
 }
 
@@ -71,6 +75,7 @@ fn new_device(memory: Arc<GuestMemoryMmap>) -> Outcome<(VirtioMmio, UnixDatagram
     let config = NetConfig::builder()
         .id("net0")
         .mac([2, 0, 0, 0, 0, 1])
+        .transport_features(Features::VIRTIO_F_RING_RESET)
         .build()?;
     let device = NetDevice::from_ports(config, vec![port])?;
     Ok((VirtioMmio::new(device, memory)?, network))

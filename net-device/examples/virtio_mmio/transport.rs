@@ -38,6 +38,7 @@ pub(crate) mod register {
     pub(crate) const QUEUE_DRIVER: u64 = 0x090;
     pub(crate) const QUEUE_DEVICE: u64 = 0x0a0;
     pub(crate) const SHM_LEN: u64 = 0x0b0;
+    pub(crate) const QUEUE_RESET: u64 = 0x0c0;
     pub(crate) const CONFIG_GENERATION: u64 = 0x0fc;
     pub(crate) const CONFIG: u64 = 0x100;
 }
@@ -173,7 +174,8 @@ impl VirtioMmio {
             // There is no shared memory: all ones, in either half.
             _ if offset & !4 == SHM_LEN => u32::MAX,
             CONFIG_GENERATION => self.device.config_generation(),
-            // The vendor, and everything that is write-only or reserved.
+            // The vendor, `QueueReset` (a reset is over as soon as it was written), and everything
+            // that is write-only or reserved.
             _ => 0,
         }
     }
@@ -196,6 +198,7 @@ impl VirtioMmio {
             }
             STATUS => self.set_status(value),
             QUEUE_READY => self.set_ready(value == 1),
+            QUEUE_RESET if value == 1 => self.reset_queue(),
             _ => self.set_up_queue(offset, value),
         }
     }
@@ -247,6 +250,21 @@ impl VirtioMmio {
             self.device.stop_queue(index).map(drop).map_err(Into::into)
         };
         report("queue", changed);
+    }
+
+    /// The driver resets a queue while the others run. Before DRIVER_OK the device has none of its
+    /// queues, and there is nothing but the registers to reset.
+    fn reset_queue(&mut self) {
+        let (index, running) = (
+            self.registers.queue_sel,
+            self.registers.status & status::DRIVER_OK != 0,
+        );
+        if running && !report("queue reset", self.device.reset_queue(index)) {
+            return;
+        }
+        if let Some(queue) = self.queues.get_mut(usize::from(index)) {
+            queue.reset();
+        }
     }
 
     fn set_status(&mut self, value: u32) {

@@ -12,6 +12,7 @@ fn config() -> NetConfig {
         mtu: Some(1500),
         speed_mbps: Some(10_000),
         queue_pairs: 4,
+        transport_features: TRANSPORT,
         ..NetConfig::default()
     }
 }
@@ -34,7 +35,7 @@ fn bits_have_the_numbers_of_the_specification() {
     assert_eq!(numbers[..expected.len()], expected);
     assert_eq!(
         numbers[expected.len()..],
-        [28, 29, 32, 33, 34, 35, 50, 52, 53, 54, 55, 56, 63]
+        [28, 29, 32, 33, 34, 35, 40, 50, 52, 53, 54, 55, 56, 63]
     );
 }
 

@@ -20,6 +20,8 @@ pub(crate) enum SteerError {
 pub(crate) struct Running {
     pub(crate) rx: Vec<bool>,
     pub(crate) tx: Vec<bool>,
+    /// The driver has reset the first pair's receive queue.
+    pub(crate) first_reset: bool,
 }
 
 /// Ports of the link, as the device is given them for an activation.
@@ -50,6 +52,7 @@ impl Steering {
         let running = Running {
             rx: vec![false; pairs],
             tx: vec![false; pairs],
+            first_reset: false,
         };
         Self {
             running,
@@ -116,8 +119,12 @@ impl Steering {
     /// attached.
     pub(super) fn to_switch(&self, pairs: u16) -> impl Iterator<Item = (usize, bool)> {
         let pairs = usize::from(pairs);
-        // A link needs one queue even when nothing is to be received; the first one stays.
-        let wanted = move |pair| pair == 0 || (pair < pairs && self.running.rx[pair]);
+        let fed = move |pair: usize| pair < pairs && self.running.rx[pair];
+        // A link needs one queue even when nothing is to be received; the first one stays, unless
+        // its driver has reset it and others receive (NET-MQ-06).
+        let others = (1..self.controls.len()).any(fed);
+        let first = !(self.running.first_reset && others);
+        let wanted = move |pair| if pair == 0 { first } else { fed(pair) };
         let ports = (0..self.controls.len()).map(move |pair| (pair, wanted(pair)));
         ports.filter(|(pair, on)| self.attached[*pair] != Some(*on))
     }

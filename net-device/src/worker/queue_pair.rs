@@ -134,11 +134,13 @@ impl PairWorker {
             .map(|filter| filter as &dyn FrameFilter);
         let backend = &mut *self.resources.backend;
         let budget = rx.budget();
-        let done = if self.link_up {
+        let done = if !self.link_up {
+            rx.discard(backend)
+        } else if rx.has_stale() {
+            rx.discard_stale(backend)
+        } else {
             rx.engine
                 .run(backend, &mut limit.limiter, filter, asked.now, budget)
-        } else {
-            rx.discard(backend)
         };
         drop(inside);
         self.patience
