@@ -9,6 +9,7 @@ use net_queue::{Engine, LinkConfig, Offloads};
 
 use crate::active::queue_factory::QueueFactory;
 use crate::active::threads::WorkerThreads;
+use crate::announcement::Announcement;
 use crate::error::{QueueError, SpawnError, WorkerError, WorkerLost};
 use crate::features::Features;
 use crate::port::PortControl;
@@ -376,6 +377,14 @@ impl ActiveDevice {
             self.shared.trigger(InterruptSource::Config);
         }
         done
+    }
+
+    /// Sends `frames` through the first port, whose worker is left parked. One that is lost has
+    /// said so.
+    pub(crate) fn send(&mut self, frames: &[Announcement]) {
+        if let Some(Ok(resources)) = self.pairs.first_mut().map(Pair::resources) {
+            resources.send(frames);
+        }
     }
 
     /// Stops every worker of a pair between two frames. One that is lost has said so.

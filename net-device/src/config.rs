@@ -1,5 +1,6 @@
 //! Configuration of a device: serde text or a builder, checked before use.
 
+mod carrier;
 mod cidr;
 mod coalesce;
 mod gso;
@@ -7,6 +8,7 @@ pub mod mac;
 #[cfg(test)]
 mod tests;
 
+pub use carrier::Carrier;
 pub use cidr::{Cidr, CidrParseError};
 pub use coalesce::{Coalesce, CoalesceParseError};
 pub use gso::GsoTrust;
@@ -97,9 +99,11 @@ pub struct NetConfig {
     /// command that changes nothing takes none. Without tokens the control queue waits, and no
     /// other queue does. `None` or zeros: no limit.
     pub control_limit: Option<TokenBucketConfig>,
+    /// Reaction to the carrier of the interface at which the link ends.
+    pub carrier: Carrier,
     /// Trust in what the kernel behind a tap does with large frames.
     pub gso: GsoTrust,
-    /// Features of [`TRANSPORT`](crate::features::TRANSPORT) of which the VMM's transport has its
+    /// Features of [`TRANSPORT`] of which the VMM's transport has its
     /// half; no other is offered. For `VIRTIO_F_RING_RESET` that is the register for the reset of a
     /// queue, and [`reset_queue`](crate::NetDevice::reset_queue) behind it.
     pub transport_features: Features,
@@ -125,6 +129,7 @@ impl Default for NetConfig {
             tx_limit: None,
             limit_scope: LimitScope::default(),
             control_limit: Some(CONTROL_LIMIT),
+            carrier: Carrier::default(),
             gso: GsoTrust::default(),
             transport_features: Features::empty(),
             disabled: Features::empty(),
@@ -347,6 +352,12 @@ impl NetConfigBuilder {
     /// Limit for what control commands cost the host; `None` lifts it.
     pub fn control_limit(mut self, limit: impl Into<Option<TokenBucketConfig>>) -> Self {
         self.0.control_limit = limit.into();
+        self
+    }
+
+    /// Reaction to the carrier of the host's interface.
+    pub fn carrier(mut self, carrier: Carrier) -> Self {
+        self.0.carrier = carrier;
         self
     }
 

@@ -24,7 +24,10 @@ use crate::transport::{
 };
 
 mod activation;
+mod announce;
 mod builder;
+mod carrier;
+mod host_link;
 mod limit_groups;
 mod limits;
 mod memory;
@@ -34,12 +37,16 @@ mod migration;
 mod mtu;
 mod pause;
 mod reopen;
+mod rounds;
 mod states;
 mod threads;
 
 pub use builder::NetDeviceBuilder;
+use host_link::HostLink;
 use limit_groups::LimitGroups;
 use memory_map::MemoryMap;
+pub use rounds::Announcer;
+use rounds::Rounds;
 use states::State;
 
 /// A virtio-net device. VirtIO 1.4 §5.1.
@@ -61,6 +68,9 @@ pub struct NetDevice {
     /// The VMM's memory map, where it gave one to be read again.
     memory: Option<MemoryMap>,
     host: Option<HostInterface>,
+    host_link: HostLink,
+    /// Of an announcement.
+    rounds: Rounds,
     /// The MTU that the driver is told, if that is not the device's to tell.
     driver_mtu: Option<u16>,
     /// Budgets that it shares with others.
@@ -217,16 +227,6 @@ impl NetDevice {
         }
     }
 
-    /// Asks the driver to announce itself to the network, as after a migration (NET-CVQ-18).
-    /// Without effect on a driver that did not negotiate it.
-    pub fn announce(&mut self) {
-        if self.acked.contains(Features::VIRTIO_NET_F_GUEST_ANNOUNCE)
-            && self.space.set_announce(true)
-        {
-            self.config_changed();
-        }
-    }
-
     fn config_changed(&self) {
         if let Some(interrupt) = self.state.interrupt() {
             tell_of_config(self.status.events(), &*interrupt);
@@ -313,6 +313,7 @@ impl VirtioDevice for NetDevice {
     fn reset(&mut self) -> Option<Arc<dyn Interrupt>> {
         let interrupt = self.state.interrupt();
         self.return_to_inactive();
+        self.rounds.end();
         self.acked = Features::empty();
         self.space.reset();
         // A reset does not bring a lost worker back.

@@ -14,6 +14,7 @@
 //!   transport   what a VMM implements and calls
 //!   port        the backend that moves frames, the handle that steers its link
 //!   rate_limit  limiters and their timers
+//!   announcement  frames that tell the network where the guest is
 //!   negotiation, features, config, events, log_limit, seccomp, clock
 //! ```
 //!
@@ -38,6 +39,7 @@
 )]
 
 mod active;
+mod announcement;
 mod clock;
 pub mod config;
 mod device;
@@ -60,8 +62,8 @@ pub mod transport;
 mod worker;
 
 pub use clock::{Clock, MonotonicClock, Timer, now_ns};
-pub use config::{Coalesce, GsoTrust, LimitScope, MacAddr, NetConfig, TapConfig};
-pub use device::{NetDevice, NetDeviceBuilder};
+pub use config::{Carrier, Coalesce, GsoTrust, LimitScope, MacAddr, NetConfig, TapConfig};
+pub use device::{Announcer, NetDevice, NetDeviceBuilder};
 pub use error::{
     ActivateError, DeviceFailed, LimitError, MemoryChangeError, NewError, QueueError, ReopenError,
     ResumeError, StartQueueError, StopQueueError, WorkerError,

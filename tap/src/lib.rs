@@ -9,6 +9,7 @@
 //! | `probe` | which offloads this kernel takes |
 //! | `gso_probe` | [`gso_report`]: which of them it does right |
 //! | `ifconfig` | the interface around the queues: MTU, MAC, addresses, up/down, carrier |
+//! | `monitor` | [`LinkMonitor`]: what becomes of the interface, told by the kernel |
 //! | `error` | [`Error`] and [`Differences`]: what went wrong and what to do about it |
 //! | `sys` | every system call, and the `unsafe` (of which `gso_probe` makes one call) |
 //! | `name` | names that the kernel accepts for an interface |
@@ -117,6 +118,7 @@
 mod error;
 mod gso_probe;
 mod ifconfig;
+mod monitor;
 mod name;
 mod offload;
 mod open;
@@ -128,6 +130,7 @@ pub use crate::error::{Differences, Error};
 pub use crate::gso_probe::{
     GsoFault, GsoOutcome, GsoPath, GsoReport, GsoTrial, NotTried, ThisKernel, gso_report,
 };
+pub use crate::monitor::{LinkMonitor, LinkState};
 pub use crate::name::NameFault;
 pub use crate::offload::Offloads;
 pub use crate::open::TapOptions;

@@ -1,7 +1,10 @@
-//! A link that is set down and up by the VMM.
+//! A link that is set down and up by the VMM, or by what becomes of the host's interface.
 
-use net_device::{Features, NetConfig, VirtioDevice};
-use tests::testbed::{HOUR_MS, RINGS, Rig, body, frame, frame_limit, pause, resume};
+use net_device::{Carrier, Features, NetConfig, NetDevice, TapConfig, VirtioDevice};
+use tests::testbed::{
+    HOUR_MS, Host, RINGS, Rig, body, frame, frame_limit, ip, isolated, pause, resume,
+    wait_readable, without_ipv6,
+};
 
 type F = Features;
 
@@ -146,4 +149,149 @@ fn a_link_nobody_can_see_goes_down_all_the_same() {
     rig.send(0, &frame(60, 1));
     rig.wait_used(1, 1);
     assert_eq!(rig.counter("tx_drop_link_down"), 1);
+}
+
+/// A device on the tap `name`, whose interface it follows.
+fn on_tap(name: &str, config: NetConfig) -> (Rig, Host) {
+    without_ipv6();
+    let tap = TapConfig {
+        name: Some(name.to_owned()),
+        ..TapConfig::default()
+    };
+    let device = NetDevice::from_tap_name(config, &tap).expect("a namespace of its own");
+    let mut rig = Rig::over(device);
+    rig.device.follow_host_link();
+    (rig, Host::on(name))
+}
+
+/// Waits until the kernel has told of a change, and has the device look.
+fn look(rig: &mut Rig) {
+    let fd = rig.device.host_link_fd().expect("it is on a tap");
+    wait_readable(&fd, "news of the interface");
+    rig.device.follow_host_link();
+}
+
+/// The same until the link is as it should be: one command of `ip` may be several changes.
+fn look_until(rig: &mut Rig, up: bool) {
+    while rig.status() & 1 != u16::from(up) {
+        look(rig);
+    }
+}
+
+fn check_tap_traffic(rig: &mut Rig, host: &Host) {
+    rig.send(0, &host.datagram(b"to the host"));
+    assert_eq!(host.receive(), b"to the host");
+    rig.post(0, &[2048]);
+    host.send(b"to the guest");
+    let seen = rig.receive(0, 1);
+    assert_eq!(Host::payload(&seen[0]), Some(&b"to the guest"[..]));
+}
+
+#[test]
+fn the_driver_sees_the_carrier_of_the_interface_net_cfg_05_15() {
+    isolated(|| {
+        for without in RINGS {
+            let (mut rig, host) = on_tap("lk0", Rig::config(1));
+            rig.start(without);
+            for _ in 0..3 {
+                check_tap_traffic(&mut rig, &host);
+                let (told, generation) = (rig.irq.config(), rig.device.config_generation());
+                let refused = rig.counter("tx_drop_refused");
+                ip("link set lk0 down");
+                look_until(&mut rig, false);
+                assert_eq!(rig.irq.config(), told + 1);
+                assert_ne!(rig.device.config_generation(), generation);
+                rig.send(0, &host.datagram(b"nobody is there"));
+                rig.wait_used(1, 2);
+                assert_eq!(rig.counter("tx_drop_refused"), refused + 1);
+                Host::take_up("lk0");
+                look_until(&mut rig, true);
+                assert_eq!(rig.irq.config(), told + 2);
+            }
+            assert!(!rig.device.needs_reset());
+            drop(rig);
+        }
+    });
+}
+
+#[test]
+fn a_link_is_up_if_both_vmm_and_host_have_it_up() {
+    isolated(|| {
+        let (mut rig, _host) = on_tap("lk1", Rig::config(1));
+        rig.start(F::empty());
+        rig.device.set_link(false);
+        ip("link set lk1 down");
+        look(&mut rig);
+        rig.device.set_link(true);
+        assert_eq!(rig.status() & 1, 0);
+        rig.device.set_link(false);
+        ip("link set lk1 up");
+        look(&mut rig);
+        assert_eq!(rig.status() & 1, 0);
+        rig.device.set_link(true);
+        look_until(&mut rig, true);
+        // A new driver finds what is there.
+        ip("link set lk1 down");
+        look_until(&mut rig, false);
+        rig.device.reset();
+        rig.start(F::empty());
+        assert_eq!(rig.status() & 1, 0);
+    });
+}
+
+#[test]
+fn a_carrier_that_is_not_to_be_followed_is_up() {
+    isolated(|| {
+        let config = NetConfig {
+            carrier: Carrier::Up,
+            ..Rig::config(1)
+        };
+        let (mut rig, host) = on_tap("lk2", config);
+        rig.start(F::empty());
+        ip("link set lk2 down");
+        look(&mut rig);
+        assert_eq!((rig.status(), rig.irq.config()), (1, 0));
+        Host::take_up("lk2");
+        look(&mut rig);
+        check_tap_traffic(&mut rig, &host);
+    });
+}
+
+#[test]
+fn an_interface_that_is_renamed_or_gets_another_mtu_is_followed() {
+    isolated(|| {
+        let (mut rig, _host) = on_tap("lk3", Rig::config(1));
+        let mtu = |rig: &Rig| u16::from_le_bytes(rig.read(10));
+        ip("link set lk3 mtu 4000");
+        look(&mut rig);
+        assert_eq!(mtu(&rig), 4000, "there is no driver");
+        rig.start(F::empty());
+        ip("link set lk3 mtu 900");
+        look(&mut rig);
+        assert_eq!(mtu(&rig), 4000, "NET-CFG-07");
+        ip("link set lk3 down");
+        ip("link set lk3 name lk4");
+        ip("link set lk4 up");
+        while rig.device.host_interface().expect("it has one").name != "lk4" {
+            look(&mut rig);
+        }
+        look_until(&mut rig, true);
+        rig.device.reset();
+        assert_eq!(mtu(&rig), 900);
+        // Others are nobody's business.
+        ip("tuntap add dev other0 mode tap");
+        look(&mut rig);
+        assert_eq!(rig.status() & 1, 1);
+        ip("link delete lk4");
+        look_until(&mut rig, false);
+        assert!(rig.device.is_port_lost());
+    });
+}
+
+#[test]
+fn a_link_without_an_interface_has_nothing_to_follow() {
+    let mut rig = Rig::running(F::empty());
+    assert!(rig.device.host_link_fd().is_none());
+    rig.device.follow_host_link();
+    assert_eq!(rig.status(), 1);
 }

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -128,8 +128,12 @@ pub type Wanted<'a> = (BorrowedFd<'a>, Interest);
 
 /// Milliseconds until `time`, rounded up, so that it is past when they are.
 pub(crate) fn ms_until(time: Instant) -> u16 {
-    let left = time.saturating_duration_since(Instant::now());
-    u16::try_from(left.as_micros().div_ceil(1000)).unwrap_or(u16::MAX)
+    ms_of(time.saturating_duration_since(Instant::now()))
+}
+
+/// Milliseconds of `time`, rounded up.
+pub(crate) fn ms_of(time: Duration) -> u16 {
+    u16::try_from(time.as_micros().div_ceil(1000)).unwrap_or(u16::MAX)
 }
 
 /// Waits until one of `wanted` is ready (errors and hang-ups count), and returns for each whether

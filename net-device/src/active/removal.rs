@@ -18,7 +18,7 @@ impl ActiveDevice {
         if self.stopped.remove(&index) && !goes_on {
             self.shared.coalescing.return_to_direction(index);
         }
-        self.reset.remove(&index)
+        self.reset.remove(&index) && !goes_on
     }
 
     /// Takes a queue out and leaves its worker parked. Its memory is not touched any more; the

@@ -9,7 +9,9 @@ use tap::Tap;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::NetDevice;
+use super::host_link::HostLink;
 use super::limit_groups::LimitGroups;
+use super::rounds::Rounds;
 use super::states::State;
 use crate::active::DetachedResources;
 use crate::active::threads::WorkerThreads;
@@ -239,6 +241,7 @@ impl<'a> NetDeviceBuilder<'a> {
     fn build_on_link(self, link: Link) -> Result<NetDevice, NewError> {
         let mut device = self.build_on_ports(link.ports)?;
         device.host = link.host;
+        device.host_link = HostLink::new(link.monitor);
         Ok(device)
     }
 
@@ -293,6 +296,8 @@ impl<'a> NetDeviceBuilder<'a> {
             dirty_switch: DirtySwitch::default(),
             memory: None,
             host: None,
+            host_link: HostLink::default(),
+            rounds: Rounds::default(),
             driver_mtu: None,
             limit_groups: self.limit_groups,
             open_link: self.open_link,

@@ -76,12 +76,14 @@ impl NetDevice {
             detached.controls.push(port.control);
         }
         self.host = link.host;
+        let monitor = link.monitor;
         self.offered = Features::offered(caps.tx, caps.rx, &self.config);
         self.status.regain_port();
         self.space.regain_link();
         if self.space.is_link_up() {
             self.status.events().emit(&DeviceEvent::Link { up: true });
         }
+        self.replace_host_link(monitor);
     }
 
     /// Opens the link again if that is to be done, for a driver that is not there yet.

@@ -1,7 +1,7 @@
 //! The ports of one link.
 
 use net_queue::{Caps, FrameBackend, Offloads};
-use tap::{Tap, TapOptions};
+use tap::{LinkMonitor, Tap, TapOptions};
 
 use super::{GsoPolicy, HostInterface, Port, tap_port};
 use crate::config::{MacAddr, NetConfig, TapConfig};
@@ -14,6 +14,8 @@ pub struct Link {
     pub ports: Vec<Port>,
     /// Interface of the host that the link ends at, if it is one.
     pub host: Option<HostInterface>,
+    /// Listener to the kernel's news of that interface, if it lies in this network namespace.
+    pub monitor: Option<LinkMonitor>,
 }
 
 /// Opens a link like the one that ended at this interface.
@@ -56,10 +58,16 @@ impl Link {
                 mac,
             })
         });
+        // Without one the driver has a carrier for ever, as in another network namespace.
+        let monitor = taps.first().and_then(|tap| LinkMonitor::new(tap).ok());
         let gso = GsoPolicy::of_this_kernel(config.gso);
         let ports = taps.into_iter().map(|tap| tap_port(tap, multi_queue, gso));
         let ports = ports.collect::<Result<_, _>>()?;
-        Ok(Self { ports, host })
+        Ok(Self {
+            ports,
+            host,
+            monitor,
+        })
     }
 
     /// The same link with a decorator around each pair's backend.
@@ -73,6 +81,7 @@ impl Link {
         Self {
             ports: ports.collect(),
             host: self.host,
+            monitor: self.monitor,
         }
     }
 }

@@ -149,6 +149,10 @@ pub const CALLER: &[i64] = &[
     libc::SYS_membarrier,
     // Question for the MTU of a tap.
     libc::SYS_socket,
+    // What the kernel tells of the host's interface.
+    libc::SYS_recvfrom,
+    // Announcements that the device sends itself.
+    libc::SYS_writev,
     // Kick descriptors of queues that are taken out, and what a worker waited with.
     libc::SYS_close,
     // Deadlines and clocks.
@@ -197,6 +201,8 @@ pub const CALLER_IOCTLS: &[u64] = &[
     // The interface's MTU, by its name, in the tap's network namespace.
     libc::SIOCGIFMTU as u64,
     libc::SIOCGIFHWADDR as u64,
+    // Its carrier.
+    libc::SIOCETHTOOL as u64,
 ];
 
 /// The system calls such a thread may make without a look at their arguments.

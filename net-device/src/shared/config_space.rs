@@ -48,11 +48,23 @@ struct Fields {
     status: LinkStatus,
     /// The VMM lets frames pass. The status may say less: a device that lost a port shows no link.
     passes: bool,
+    /// The host's interface is up and has a carrier, as far as anybody looks.
+    carrier: bool,
+    /// A port is gone.
+    lost: bool,
     generation: u32,
     /// MTU that is told, if it is offered.
     mtu: Option<u16>,
     /// The generation has changed since somebody read it.
     unread: bool,
+}
+
+impl Fields {
+    /// The link is up if the VMM and the host have it up, and every port is there.
+    fn show_link(&mut self) {
+        let up = self.passes && self.carrier && !self.lost;
+        self.status.set(LinkStatus::LINK_UP, up);
+    }
 }
 
 impl ConfigSpace {
@@ -62,6 +74,8 @@ impl ConfigSpace {
             mac: config.mac,
             status: LinkStatus::LINK_UP,
             passes: true,
+            carrier: true,
+            lost: false,
             generation: 0,
             mtu: config
                 .mtu
@@ -131,19 +145,33 @@ impl ConfigSpace {
     /// Takes the link up or down (NET-CFG-05).
     pub(crate) fn set_link(&self, up: bool) -> bool {
         self.change(|fields| {
-            fields.status.set(LinkStatus::LINK_UP, up);
             fields.passes = up;
+            fields.show_link();
+        })
+    }
+
+    /// The host's interface got or lost its carrier. What passes is up to the host.
+    pub(crate) fn set_carrier(&self, up: bool) -> bool {
+        self.change(|fields| {
+            fields.carrier = up;
+            fields.show_link();
         })
     }
 
     /// Shows a link that is down since its port is lost. Frames that have another port may pass.
     pub(crate) fn lose_link(&self) -> bool {
-        self.change(|fields| fields.status.remove(LinkStatus::LINK_UP))
+        self.change(|fields| {
+            fields.lost = true;
+            fields.show_link();
+        })
     }
 
     /// Shows the link as the VMM has set it last: there is a port again.
     pub(crate) fn regain_link(&self) -> bool {
-        self.change(|fields| fields.status.set(LinkStatus::LINK_UP, fields.passes))
+        self.change(|fields| {
+            fields.lost = false;
+            fields.show_link();
+        })
     }
 
     /// Tells another MTU, or none where it is not offered. Not while a driver has negotiated it

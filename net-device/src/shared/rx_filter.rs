@@ -109,6 +109,27 @@ impl Default for FilterTables {
     }
 }
 
+impl FilterTables {
+    /// Further addresses of the driver's station, as far as they are known.
+    pub(crate) fn stations(&self) -> Vec<MacAddr> {
+        let macs = match &self.unicast {
+            MacList::Only(macs) => macs.as_slice(),
+            MacList::Overflow => &[],
+        };
+        let macs = macs.iter().map(|mac| MacAddr::from(*mac));
+        macs.filter(|mac| mac.is_station()).collect()
+    }
+
+    /// VLANs that pass, in order. Id 0 is none.
+    pub(crate) fn vlan_ids(&self) -> Vec<u16> {
+        let passes = |id: &u16| {
+            let (word, bit) = vlan_bit(*id);
+            self.vlans[word] & bit != 0
+        };
+        (1..4095).filter(passes).collect()
+    }
+}
+
 /// Reason for which the driver does not see a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FilterDrop {

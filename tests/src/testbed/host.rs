@@ -34,12 +34,8 @@ impl Host {
     /// Gives the tap `name` an address, and the guest one that need not be asked for.
     #[must_use]
     pub fn on(name: &str) -> Self {
-        let [a, b, c, d, e, f] = GUEST_MAC;
         ip(&format!("addr add {HOST}/24 dev {name}"));
-        ip(&format!("link set {name} up"));
-        ip(&format!(
-            "neigh replace {GUEST} lladdr {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x} dev {name} nud permanent"
-        ));
+        Self::take_up(name);
         let text = std::fs::read_to_string(format!("/sys/class/net/{name}/address"));
         // A namespace without its own /sys: the tools know.
         let mac = text.ok().and_then(|text| parse_mac(text.trim()));
@@ -47,6 +43,15 @@ impl Host {
             mac: mac.unwrap_or_else(|| link_mac(name)),
             socket: Self::flow(),
         }
+    }
+
+    /// Sets the tap up; while it is down the kernel forgets the guest's address.
+    pub fn take_up(name: &str) {
+        let [a, b, c, d, e, f] = GUEST_MAC;
+        ip(&format!("link set {name} up"));
+        ip(&format!(
+            "neigh replace {GUEST} lladdr {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x} dev {name} nud permanent"
+        ));
     }
 
     /// A socket with a source port of its own.

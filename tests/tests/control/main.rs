@@ -1,5 +1,6 @@
 //! Every command of the control queue, and its effect right after it was used.
 
+mod announce;
 mod coalescing;
 mod offloads;
 mod parsing;

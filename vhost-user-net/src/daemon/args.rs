@@ -13,7 +13,9 @@ use clap::{
 use net_device::config::{Cidr, CidrParseError, ConfigError};
 use net_device::features::OPTIONAL;
 use net_device::rate_limiter::{RateError, TokenBucketConfig};
-use net_device::{Coalesce, Features, GsoTrust, LimitScope, MacAddr, NetConfig, TapConfig};
+use net_device::{
+    Carrier, Coalesce, Features, GsoTrust, LimitScope, MacAddr, NetConfig, TapConfig,
+};
 
 use crate::daemon::config_file;
 use crate::daemon::groups::Membership;
@@ -221,6 +223,14 @@ fn gso() -> impl TypedValueParser<Value = GsoTrust> {
     })
 }
 
+/// A reaction by the name that it has in configuration files.
+fn carrier() -> impl TypedValueParser<Value = Carrier> {
+    PossibleValuesParser::new(["follow", "up"]).map(|name| match name.as_str() {
+        "up" => Carrier::Up,
+        _ => Carrier::Follow,
+    })
+}
+
 /// Permission bits in octal.
 fn mode(text: &str) -> Result<u32, String> {
     let refused = || format!("{text:?} is not a mode in octal from 0 to 777, such as 0660");
@@ -299,6 +309,10 @@ pub struct ServeArgs {
     /// the next front-end; or end with status 4
     #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
     pub lost_port: LostPort,
+
+    /// Link status for the guest: that of the tap, or always up
+    #[arg(long, value_name = "STATUS", default_value = "follow", value_parser = carrier())]
+    pub carrier: Carrier,
 
     /// Microseconds to look for more frames before sleeping, up to 1000: spends a CPU's time on a
     /// shorter latency
@@ -386,6 +400,7 @@ impl ServeArgs {
             tx_limit: self.limits.tx()?,
             limit_scope: self.limit_scope,
             poll_us: self.poll_us,
+            carrier: self.carrier,
             gso: self.gso,
             coalesce: self.coalesce,
             ..config.build()?

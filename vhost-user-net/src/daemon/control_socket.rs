@@ -11,6 +11,7 @@
 //! | `group` | prints the name and the limits of the group that the device shares |
 //! | `group rx=1Gbit tx=off` | changes those that are named, at once and for all devices of the group |
 //! | `counters` | prints what the device has moved and dropped since the start, a name and a number each |
+//! | `announce` | announces the guest to the network, by itself or by the device |
 //! | `json` and one of these | answers in one line of JSON: `{"ok": …}` or `{"error": "…"}` |
 //! | `help` | prints this list |
 //!
@@ -23,7 +24,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 
-use net_device::{NetDevice, VirtioDevice, log_limited};
+use net_device::{Announcer, NetDevice, VirtioDevice, log_limited};
 use serde_json::{Value, json};
 
 use crate::daemon::clients::{self, Clients};
@@ -49,6 +50,7 @@ limits NAME=RATE ...   change them: rx and tx (such as 1Gbit or 100MB), rx-pps a
 group                  print the name and the rate limits of the device's group
 group NAME=RATE ...    change them for all its devices, in the words of limits
 counters               print what was moved and dropped since the start
+announce               announce the guest to the network, as after a migration
 json COMMAND           answer in one line of JSON: {\"ok\": ...} or {\"error\": \"...\"}
 help                   print this
 ";
@@ -163,6 +165,10 @@ fn execute(
             counters.extend_from_slice(own);
             Ok(Reply::Counters(counters))
         }
+        ("announce", "") => match device.announce() {
+            Announcer::Nobody => Err("the driver cannot, and the device has no MAC address".into()),
+            Announcer::Driver | Announcer::Device => Ok(Reply::Done),
+        },
         ("limits", "") => Ok(Reply::Limits(limits.to_string())),
         ("limits", changes) => change(changes, limits, device).map(|()| Reply::Done),
         ("group", changes) => match group {

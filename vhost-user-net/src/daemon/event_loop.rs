@@ -107,14 +107,20 @@ impl<'a> EventLoop<'a> {
         wanted.extend(own.iter().flatten());
         wanted.extend(self.leaving.iter().map(LeavingReceiver::wanted));
         wanted.extend(self.control.iter().flat_map(ControlSocket::wanted));
+        let before_link = wanted.len();
+        let link = device.host_link_fd();
+        wanted.extend(link.map(|fd| (fd, Interest::Readable)));
         let before_metrics = wanted.len();
         wanted.extend(self.metrics.iter().flat_map(MetricsSocket::wanted));
         let pause = self.control.as_ref().and_then(ControlSocket::pause_ms);
         let deadline = self.metrics.as_ref().and_then(MetricsSocket::timeout_ms);
-        let timeout = timeout_ms.into_iter().chain(pause).chain(deadline).min();
+        let announcement = device.next_announcement().map(sys::ms_of);
+        let timeouts = timeout_ms.into_iter().chain(pause).chain(deadline);
+        let timeout = timeouts.chain(announcement).min();
         let mut ready = sys::wait(&wanted, timeout).map_err(Stop::System)?;
         let time_is_up = !ready.contains(&true);
         let metrics = ready.split_off(before_metrics);
+        let link = ready.split_off(before_link);
         let mut ready = ready.into_iter();
         let mut next = || ready.next().unwrap_or(false);
         let (terminated, lost) = (next(), next());
@@ -128,6 +134,10 @@ impl<'a> EventLoop<'a> {
         if lost {
             return Err(Stop::WorkerLost);
         }
+        if link.contains(&true) {
+            device.follow_host_link();
+        }
+        device.continue_announcement();
         if let Some(control) = &mut self.control
             && ready.any(|ready| ready)
         {

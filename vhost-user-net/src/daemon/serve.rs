@@ -231,6 +231,7 @@ impl<'a> Server<'a> {
     /// # Errors
     /// The daemon cannot go on; what a front-end does wrong ends only its own conversation.
     pub fn run(&mut self, source: Source) -> Result<(), ServeError> {
+        self.device.follow_host_link();
         let result = match source {
             Source::Connected(socket) => self.converse(socket).map(|_| ()),
             Source::Client(path) => self.connect_loop(&path),

@@ -40,6 +40,7 @@ pub const PROTOCOL_FEATURES: VhostUserProtocolFeatures = VhostUserProtocolFeatur
     .union(VhostUserProtocolFeatures::LOG_SHMFD)
     .union(VhostUserProtocolFeatures::REPLY_ACK)
     .union(VhostUserProtocolFeatures::MTU)
+    .union(VhostUserProtocolFeatures::RARP)
     .union(VhostUserProtocolFeatures::BACKEND_REQ)
     .union(VhostUserProtocolFeatures::CONFIG)
     .union(VhostUserProtocolFeatures::RESET_DEVICE)
@@ -245,6 +246,7 @@ impl<'a> Session<'a> {
             Request::SetBackendReqFd(fd) => self.set_channel(fd)?,
             Request::SetConfig(..) => return Err(SessionError::ReadOnly),
             Request::NetSetMtu(mtu) => self.set_mtu(mtu)?,
+            Request::SendRarp(mac) => self.device.send_rarp(mac.into()),
         }
         Ok(Answer::Done)
     }

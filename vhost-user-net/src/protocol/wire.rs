@@ -194,6 +194,8 @@ pub enum Request {
     SetConfig(u32, Vec<u8>),
     /// Which MTU the driver is told.
     NetSetMtu(u64),
+    /// Announces a guest with this MAC address, which cannot do so itself.
+    SendRarp([u8; 6]),
 }
 
 /// A number for one ring.
@@ -272,6 +274,7 @@ impl Request {
                 Self::SetConfig(config.offset, data.to_vec())
             }
             FrontendReq::NET_SET_MTU => Self::NetSetMtu(body.number()?),
+            FrontendReq::SEND_RARP => Self::SendRarp(body.mac()?),
             _ => return Err(ParseError::Unsupported(code)),
         })
     }
@@ -350,6 +353,14 @@ impl<'a> Body<'a> {
 
     fn number(&self) -> Result<u64, ParseError> {
         Ok(self.without_fds::<VhostUserU64>()?.value)
+    }
+
+    /// A number whose first bytes in memory are a MAC address.
+    fn mac(&self) -> Result<[u8; 6], ParseError> {
+        let [mac @ .., _, _] = self.number()?.to_ne_bytes();
+        let is_station = mac[0] & 1 == 0 && mac != [0; 6];
+        self.valid(is_station, "not the address of a station")?;
+        Ok(mac)
     }
 
     fn ring_value(&self) -> Result<RingValue, ParseError> {

@@ -5,6 +5,8 @@ use std::thread;
 use std::time::Instant;
 
 use vhost::VhostBackend;
+use vhost::vhost_user::VhostUserFrontend;
+use vhost::vhost_user::message::VhostUserConfigFlags;
 
 use crate::connect;
 use crate::daemon::{Daemon, LIMIT, ip_in};
@@ -81,6 +83,32 @@ fn a_guest_that_resets_its_device_has_the_tap_that_was_made_again() {
     guest.set_up();
     guest.enable();
     check_traffic(&daemon, &mut guest, "vmtap0");
+}
+
+/// Bit 0 of the configuration's status field, as the front-end reads it.
+fn link_is_up(guest: &mut Guest) -> bool {
+    let (flags, room) = (VhostUserConfigFlags::empty(), [0; 2]);
+    let (_, status) = guest.front_end.get_config(6, 2, flags, &room).unwrap();
+    status[0] & 1 != 0
+}
+
+#[test]
+fn the_front_end_sees_whether_the_tap_is_up() {
+    for (options, down) in [(&[][..], false), (&["--carrier", "up"], true)] {
+        let mut daemon = Daemon::serve(options);
+        let mut guest = Guest::start(&daemon);
+        for (change, up) in [("down", down), ("up", true), ("down", down), ("up", true)] {
+            daemon.ip(&format!("link set vmtap0 {change}"));
+            let deadline = Instant::now() + LIMIT;
+            while link_is_up(&mut guest) != up {
+                assert!(Instant::now() < deadline, "{options:?}: {change}");
+                thread::yield_now();
+            }
+        }
+        check_traffic(&daemon, &mut guest, "vmtap0");
+        daemon.signal("TERM");
+        assert!(daemon.wait().success());
+    }
 }
 
 #[test]

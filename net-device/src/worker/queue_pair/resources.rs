@@ -1,8 +1,10 @@
 //! Resources that a pair keeps over resets of its device.
 
-use net_queue::FrameBackend;
+use net_queue::header::HDR_LEN;
+use net_queue::{FrameBackend, Gather};
 use rate_limiter::Levels;
 
+use crate::announcement::Announcement;
 use crate::rate_limit::{Change, QueueLimit};
 
 /// Resources of a pair over all resets: its port's backend and its limiters.
@@ -33,6 +35,16 @@ impl QueuePairResources {
         };
         let now = limit.now_ns();
         limit.limiter.restore(now, levels);
+    }
+
+    /// Sends `frames` as they are, beside what its worker sends. One that cannot be sent now is
+    /// given up.
+    pub(crate) fn send(&mut self, frames: &[Announcement]) {
+        for frame in frames {
+            let send = |frame: &Gather<'_>| self.backend.send(frame);
+            // An answer would have nobody to go to; the next round comes.
+            let _ = Gather::with_bytes(frame.bytes(), HDR_LEN, send);
+        }
     }
 
     /// Changes its limits.

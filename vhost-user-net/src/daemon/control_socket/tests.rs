@@ -123,6 +123,23 @@ fn what_is_wrong_changes_nothing() {
 }
 
 #[test]
+fn the_guest_is_announced_if_its_address_is_known() {
+    let mut bench = Bench::new();
+    let refused = "error: the driver cannot, and the device has no MAC address\n";
+    assert_eq!(bench.tell(b"announce\n"), refused);
+    let (backend, wire) = Wire::new();
+    let port = Port::new(Box::new(backend), Box::new(NoControl));
+    let config = NetConfig {
+        mac: Some([2, 0, 0, 0, 0, 1].into()),
+        ..NetConfig::default()
+    };
+    bench.device = NetDevice::from_ports(config, vec![port]).unwrap();
+    assert_eq!(bench.tell(b"announce\n"), "ok\n");
+    assert_eq!(wire.take_sent().len(), 1);
+    assert!(bench.device.next_announcement().is_some());
+}
+
+#[test]
 fn counters_and_help_are_printed() {
     let mut bench = Bench::new();
     let counters = bench.tell(b"\n  counters \r\n");

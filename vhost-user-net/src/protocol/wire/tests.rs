@@ -33,6 +33,7 @@ fn accepted() -> Vec<(FrontendReq, Vec<u8>, usize)> {
         (R::GET_FEATURES, vec![], 0),
         (R::SET_FEATURES, number.clone(), 0),
         (R::NET_SET_MTU, number.clone(), 0),
+        (R::SEND_RARP, vec![2, 0, 0, 0, 0, 9, 0, 0], 0),
         (R::GET_PROTOCOL_FEATURES, vec![], 0),
         (R::SET_PROTOCOL_FEATURES, number.clone(), 0),
         (R::SET_OWNER, vec![], 0),
@@ -306,5 +307,15 @@ fn answers_are_replies_of_the_announced_size() {
             .collect();
         assert_eq!(words, [11, 5, size]);
         assert_eq!(out.len(), 1 + 12 + size as usize);
+    }
+}
+
+#[test]
+fn an_address_to_announce_is_that_of_a_station() {
+    let parse = |bytes: [u8; 8]| Request::parse(FrontendReq::SEND_RARP.into(), &bytes, Vec::new());
+    let mac = [2, 0, 0, 0, 0, 9];
+    assert!(matches!(parse([2, 0, 0, 0, 0, 9, 0xff, 1]), Ok(Request::SendRarp(it)) if it == mac));
+    for bytes in [[0; 8], [1, 0, 0x5e, 0, 0, 1, 0, 0], [0xff; 8]] {
+        assert!(matches!(parse(bytes), Err(ParseError::Field { .. })));
     }
 }

@@ -103,6 +103,20 @@ fn the_front_end_hears_of_a_changed_configuration() {
 }
 
 #[test]
+fn a_front_end_announces_a_guest_that_cannot() {
+    let (mut device, wires) = device(1);
+    let front_end = FrontEnd::new();
+    let mut session = running(&mut device, &front_end);
+    let mac = [2, 0, 0, 0, 0, 9];
+    all(&mut session, [Request::SendRarp(mac)]);
+    let sent = wires[0].take_sent();
+    assert_eq!(sent.len(), 1);
+    let frame = &sent[0][HEADER..];
+    assert_eq!((frame.len(), &frame[6..12]), (60, &mac[..]));
+    assert_eq!(frame[12..14], [0x80, 0x35]);
+}
+
+#[test]
 fn a_front_end_that_never_hears_does_no_harm() {
     let (mut device, _wires) = device(1);
     let front_end = FrontEnd::new();
