@@ -20,6 +20,8 @@ usage: ./ci.sh VERB [ARGUMENT...]
   guest [PART]     real Linux guests alone; PART selects checks by name
   fuzz [SECONDS]   every fuzz target for so long (default 60); needs nightly and cargo-fuzz
   corpus           packs what the fuzzer found so far, the least that covers it all, into fuzz/corpus
+  soak [SECONDS]   traffic on four pairs while everything happens to the device, in random order (default 60); where to
+                   begin: SOAK_SEED
   bench [NAME...]  benchmarks, with ratios to a baseline of the same run; NAME: ring, datapath, coalesce, limiter or limits,
                    and behind datapath, coalesce and limits words that choose rows
   asan [TEST...]   tests of net-queue and net-device under AddressSanitizer; TEST selects them by name; needs nightly
@@ -300,6 +302,11 @@ corpus() {
     done
 }
 
+# The test of the same name, which takes a few seconds among the others.
+soak() {
+    SOAK_SECONDS="${1:-60}" cargo test -q -p tests --test soak -- --nocapture
+}
+
 bench() {
     local name="${1:-}"
     [ $# -eq 0 ] || shift
@@ -444,7 +451,7 @@ mutants() {
 verb="${1:-}"
 [ $# -eq 0 ] || shift
 case "$verb" in
-    fmt | lint | doc | guest | fuzz | corpus | bench | asan | tsan | miri | coverage | deny | semver | targets | mutants) "$verb" "$@" ;;
+    fmt | lint | doc | guest | fuzz | corpus | soak | bench | asan | tsan | miri | coverage | deny | semver | targets | mutants) "$verb" "$@" ;;
     test) run_tests ;;
     all)
         run_tests

@@ -203,7 +203,10 @@ impl Script {
             }
             Step::Start | Step::Stop => start_or_stop(machine, step, input),
             Step::Link => machine.device.set_link(input.u8() & 1 == 0),
-            Step::Announce => machine.device.announce(),
+            Step::Announce => {
+                machine.device.announce();
+                machine.device.continue_announcement();
+            }
             Step::DirtyLog => drop(machine.device.set_dirty_logging(input.u8() & 1 == 0)),
             Step::DriverMtu => {
                 let mtu = input.u16();
@@ -329,7 +332,9 @@ fn start_or_stop(machine: &mut Machine, step: Step, input: &mut Bytes<'_>) {
     let (queue, mode) = (u16::from(input.u8()) % (QUEUES + 1), input.u8());
     let at = usize::from(queue);
     if matches!(step, Step::Stop) {
-        if let Ok(Some(cursor)) = machine.device.stop_queue(queue) {
+        if mode & 1 == 1 && machine.device.reset_queue(queue).is_ok() {
+            machine.stopped[at] = Cursor::default();
+        } else if let Ok(Some(cursor)) = machine.device.stop_queue(queue) {
             machine.stopped[at] = cursor;
         }
         return;

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use net_device::features::TRANSPORT;
 use net_device::net_queue::{Caps, Offloads};
 use net_device::{
     Activation, Cursor, DeviceEvent, EventWorker, Features, Interrupt, InterruptSource, Lifecycle,
@@ -112,6 +113,7 @@ pub fn config() -> NetConfig {
         memory_fault_handler: false,
         // Tokens come back with time, which an input does not control.
         control_limit: None,
+        transport_features: TRANSPORT,
         ..NetConfig::default()
     }
 }

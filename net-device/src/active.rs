@@ -198,8 +198,10 @@ impl ActiveDevice {
                 if worker.rx.is_some() {
                     return Err(QueueError::Running(index));
                 }
-                let queue = RxQueue::new(index, engine, kick, config).interrupting(goes_on);
-                worker.rx = Some(queue.discarding_first(was_reset));
+                worker.rx = Some(RxQueue::new(index, engine, kick, config).interrupting(goes_on));
+                if was_reset {
+                    worker.discard_stale();
+                }
                 self.shared.queue_changed(|running| {
                     running.rx[usize::from(pair)] = true;
                     running.first_reset &= pair != 0;

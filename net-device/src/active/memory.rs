@@ -32,9 +32,8 @@ impl ActiveDevice {
             let (index, config) = (rx.index, rx.position());
             let engine = self.factory.rx(index, &config)?;
             let first = rx.interrupts_first();
-            let stale = rx.has_stale();
             let queue = RxQueue::new(index, engine, rx.kick, config).interrupting(first);
-            self.worker(pair, index)?.rx = Some(queue.discarding_first(stale));
+            self.worker(pair, index)?.rx = Some(queue);
         }
         if let Some(tx) = tx
             && !self.keep_if_broken(&tx, true)

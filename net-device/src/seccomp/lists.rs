@@ -151,8 +151,9 @@ pub const CALLER: &[i64] = &[
     libc::SYS_socket,
     // What the kernel tells of the host's interface.
     libc::SYS_recvfrom,
-    // Announcements that the device sends itself.
+    // Announcements that the device sends itself; frames that came while a queue was reset.
     libc::SYS_writev,
+    libc::SYS_readv,
     // Kick descriptors of queues that are taken out, and what a worker waited with.
     libc::SYS_close,
     // Deadlines and clocks.

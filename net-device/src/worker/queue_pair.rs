@@ -86,6 +86,13 @@ impl PairWorker {
         self.tx.iter_mut().for_each(|tx| tx.interrupt_first = true);
     }
 
+    /// Drops the frames that came while its receive queue was reset; to be called before that runs.
+    pub(crate) fn discard_stale(&mut self) {
+        if let Some(rx) = &mut self.rx {
+            rx.discard_stale(&mut *self.resources.backend);
+        }
+    }
+
     fn is_ready(&self) -> bool {
         RxQueue::is_ready(&self.rx) || TxQueue::is_ready(&self.tx)
     }
@@ -134,13 +141,11 @@ impl PairWorker {
             .map(|filter| filter as &dyn FrameFilter);
         let backend = &mut *self.resources.backend;
         let budget = rx.budget();
-        let done = if !self.link_up {
-            rx.discard(backend)
-        } else if rx.has_stale() {
-            rx.discard_stale(backend)
-        } else {
+        let done = if self.link_up {
             rx.engine
                 .run(backend, &mut limit.limiter, filter, asked.now, budget)
+        } else {
+            rx.discard(backend)
         };
         drop(inside);
         self.patience

@@ -94,6 +94,15 @@ impl Wire {
         self.state().arriving.len()
     }
 
+    /// Drops the frames that were not received yet, as a link does from which its queue is
+    /// detached; returns their number.
+    pub fn purge(&self) -> usize {
+        let mut state = self.state();
+        let waiting = state.arriving.len();
+        state.arriving.clear();
+        waiting
+    }
+
     /// Takes what was sent: each frame with its header, in order.
     #[must_use]
     pub fn take_sent(&self) -> Vec<Vec<u8>> {

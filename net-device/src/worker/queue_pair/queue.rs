@@ -23,7 +23,10 @@ pub(super) const BUDGET: Budget = Budget {
 
 /// Most frames that are dropped when a queue that was reset starts: as many as a long queue of a
 /// link holds. New ones may come as fast as they are dropped.
-const STALE_FRAMES: u64 = 4096;
+const STALE: Budget = Budget {
+    frames: 4096,
+    bytes: u64::MAX,
+};
 
 /// Event that a queue waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,8 +66,6 @@ pub(crate) struct WorkerQueue<E> {
     /// Interrupt once at the start: an interrupt from before a stop, a pause or a migration may be
     /// lost.
     pub(super) interrupt_first: bool,
-    /// Frames that may be there from a time in which the queue was reset.
-    stale: u64,
 }
 
 impl<E: Engine> WorkerQueue<E> {
@@ -224,7 +225,6 @@ impl<E> WorkerQueue<E> {
             wait: Wait::Ready,
             moderation: Moderation::default(),
             interrupt_first: false,
-            stale: 0,
         }
     }
 
@@ -255,33 +255,16 @@ pub(crate) type RxQueue = WorkerQueue<RxEngine<AnyRing>>;
 pub(crate) type TxQueue = WorkerQueue<TxEngine<AnyRing>>;
 
 impl RxQueue {
-    /// The same queue, which drops what is there when it starts if `was_reset`: frames that came
-    /// while no queue could take them (NET-MQ-06).
-    pub(crate) fn discarding_first(mut self, was_reset: bool) -> Self {
-        self.stale = if was_reset { STALE_FRAMES } else { 0 };
-        self
-    }
-
     /// Takes frames from the backend that nobody gets, since the link is set down.
     pub(super) fn discard(&mut self, backend: &mut dyn FrameBackend) -> Outcome {
         self.engine.discard(backend, DropCause::LinkDown, BUDGET)
     }
 
-    /// Returns whether frames of a time in which it was reset may be there.
-    #[inline]
-    pub(crate) fn has_stale(&self) -> bool {
-        self.stale > 0
-    }
-
-    /// Drops such frames.
-    #[cold]
-    pub(super) fn discard_stale(&mut self, backend: &mut dyn FrameBackend) -> Outcome {
-        let done = self.engine.discard(backend, DropCause::Stopped, BUDGET);
-        self.stale = match done.stop {
-            Stop::Budget => self.stale.saturating_sub(BUDGET.frames.into()),
-            _ => 0,
-        };
-        done
+    /// Drops what is there when a queue starts that was reset: frames that came while no queue
+    /// could take them (NET-MQ-06).
+    pub(super) fn discard_stale(&mut self, backend: &mut dyn FrameBackend) {
+        // A port that is gone is found out when the queue runs.
+        self.engine.discard(backend, DropCause::Stopped, STALE);
     }
 
     /// Takes over a policy that has changed. To be called inside the worker's epoch.

@@ -1,0 +1,59 @@
+//! Everything that can happen to a device while its driver sends and receives, in random order, for
+//! as long as wanted.
+//!
+//! ```text
+//!   main    one life of a device after the other; what is left behind by none of them
+//!   life    a driver on four pairs, and the steps it goes through
+//!   ledger  who has each frame: numbered on each pair and direction, counted by the device
+//! ```
+//!
+//! `SOAK_SECONDS` says for how long (a few seconds otherwise), `SOAK_SEED` where to begin: a
+//! failure prints both seed and steps of the life in which it happened.
+
+mod ledger;
+mod life;
+
+use std::env;
+use std::time::{Duration, Instant};
+
+use life::Life;
+use net_queue::testing::Random;
+use tests::testbed::alone;
+use tests::testbed::process::{await_threads, open_fds, rss_kib, threads};
+
+/// Steps of one life.
+const STEPS: u32 = 120;
+/// Lives after which the process has all that it keeps.
+const WARM_UP: u64 = 3;
+/// KiB by which the process may grow afterwards; what leaks in every life or step is more.
+const GROWTH_KIB: u64 = 16 << 10;
+
+fn number(name: &str, default: u64) -> u64 {
+    let value = env::var(name).ok();
+    value.map_or(default, |text| text.parse().expect("a number"))
+}
+
+#[test]
+fn nothing_is_lost_reordered_or_left_behind() {
+    alone(|| {
+        let limit = Duration::from_secs(number("SOAK_SECONDS", 4));
+        let first = number("SOAK_SEED", 1);
+        let begin = Instant::now();
+        let (fds, others) = (open_fds(), threads().len());
+        let (mut lives, mut frames, mut rss) = (0, 0, 0);
+        while lives <= WARM_UP || begin.elapsed() < limit {
+            let mut life = Life::new(Random::new(first + lives));
+            life.run(STEPS);
+            frames += life.end();
+            await_threads("", others);
+            assert_eq!(open_fds(), fds, "descriptors after life {lives}");
+            lives += 1;
+            if lives == WARM_UP {
+                rss = rss_kib();
+            }
+        }
+        let now = rss_kib();
+        assert!(now < rss + GROWTH_KIB, "{rss} KiB became {now}");
+        println!("{lives} lives of {STEPS} steps from seed {first}, {frames} frames");
+    });
+}
