@@ -17,6 +17,8 @@ usage: ./ci.sh VERB [ARGUMENT...]
                    conformance table, runbook, modules with unsafe code, packages
   doc              documentation without a warning
   test             all of the above, every test, the fuzz corpora, and real Linux guests; names what failed at the end
+  simulate [STEPS [SEED]]
+                   the device in simulated worlds, optimised (default: 100000000 steps); docs/simulation.md
   guest [PART]     real Linux guests alone; PART selects checks by name
   fuzz [SECONDS]   every fuzz target for so long (default 60); needs nightly and cargo-fuzz
   corpus           packs what the fuzzer found so far, the least that covers it all, into fuzz/corpus
@@ -195,6 +197,14 @@ device_tests() {
 corpora() {
     step "fuzz corpora, replayed"
     cargo test -q --manifest-path fuzz/Cargo.toml
+}
+
+# A tenth as many steps again are those of devices that are saved and restored all the time.
+simulate() {
+    local steps="${1:-100000000}" seed="${2:-1}"
+    step "simulated worlds, $steps steps from seed $seed"
+    SIMULATE_STEPS="$steps" SIMULATE_SEED="$seed" \
+        cargo test -q --release -p tests --test world -- --nocapture --test-threads 2 nothing a_device
 }
 
 guest() {
@@ -451,7 +461,7 @@ mutants() {
 verb="${1:-}"
 [ $# -eq 0 ] || shift
 case "$verb" in
-    fmt | lint | doc | guest | fuzz | corpus | soak | bench | asan | tsan | miri | coverage | deny | semver | targets | mutants) "$verb" "$@" ;;
+    fmt | lint | doc | simulate | guest | fuzz | corpus | soak | bench | asan | tsan | miri | coverage | deny | semver | targets | mutants) "$verb" "$@" ;;
     test) run_tests ;;
     all)
         run_tests

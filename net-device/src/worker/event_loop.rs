@@ -73,6 +73,12 @@ impl EventWorker {
         self.0.name()
     }
 
+    /// Returns whether both are handles of one worker, which a loop drives already.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        std::ptr::addr_eq(Arc::as_ptr(&self.0), Arc::as_ptr(&other.0))
+    }
+
     /// Its task.
     #[must_use]
     pub fn kind(&self) -> ThreadKind {

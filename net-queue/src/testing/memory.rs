@@ -83,8 +83,12 @@ impl TestMemory {
         Self::over(GuestMemoryMmap::from_ranges(&ranges).expect("test regions can be mapped"))
     }
 
-    /// Memory that has been mapped already, in the same regions.
-    pub(super) fn over(mmap: GuestMemoryMmap<AtomicBitmap>) -> Self {
+    /// Regions of every test memory: first address and length.
+    pub const REGIONS: [(u64, usize); 3] = REGIONS;
+
+    /// Memory that has been mapped already, in [`TestMemory::REGIONS`]; its allocator begins anew.
+    #[must_use]
+    pub fn over(mmap: GuestMemoryMmap<AtomicBitmap>) -> Self {
         Self {
             mmap: Arc::new(mmap),
             heap: Arc::new(Mutex::new(Heap {

@@ -8,14 +8,26 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use net_device::{Clock, Timer};
 
-/// Deadlines of timers that are set, by descriptor.
+/// Timers by descriptor.
 #[derive(Debug, Default)]
-struct Deadlines(Mutex<Vec<(RawFd, u64)>>);
+struct Timers {
+    /// Those that are set, and when they expire.
+    set: Vec<(RawFd, u64)>,
+    /// Those that have expired since they were set.
+    expired: Vec<RawFd>,
+}
 
-impl Deadlines {
-    fn lock(&self) -> MutexGuard<'_, Vec<(RawFd, u64)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl Timers {
+    fn forget(&mut self, fd: RawFd) {
+        self.set.retain(|(timer, _)| *timer != fd);
+        self.expired.retain(|timer| *timer != fd);
     }
+}
+
+type SharedTimers = Arc<Mutex<Timers>>;
+
+fn lock(timers: &SharedTimers) -> MutexGuard<'_, Timers> {
+    timers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Time as a value, and the timers on it. Their descriptors only name them: nothing ever becomes
@@ -23,7 +35,7 @@ impl Deadlines {
 #[derive(Debug, Default)]
 pub struct ManualClock {
     now: Arc<AtomicU64>,
-    deadlines: Arc<Deadlines>,
+    timers: SharedTimers,
 }
 
 impl ManualClock {
@@ -35,17 +47,24 @@ impl ManualClock {
     /// Time at which the next timer expires, of those that are set.
     #[must_use]
     pub fn next_expiry(&self) -> Option<u64> {
-        self.deadlines.lock().iter().map(|(_, at)| *at).min()
+        lock(&self.timers).set.iter().map(|(_, at)| *at).min()
     }
 
     /// Descriptors of the timers that have expired since this was called last.
     #[must_use]
     pub fn take_expired(&self) -> Vec<RawFd> {
-        let (mut deadlines, now) = (self.deadlines.lock(), self.now_ns());
-        let (expired, waiting) = deadlines.drain(..).partition(|(_, at)| *at <= now);
-        *deadlines = waiting;
-        let expired: Vec<(RawFd, u64)> = expired;
-        expired.into_iter().map(|(fd, _)| fd).collect()
+        let (mut timers, now) = (lock(&self.timers), self.now_ns());
+        let due = |(fd, at): &(RawFd, u64)| (*at <= now).then_some(*fd);
+        let expired: Vec<RawFd> = timers.set.iter().filter_map(due).collect();
+        timers.set.retain(|(_, at)| *at > now);
+        timers.expired.extend(&expired);
+        expired
+    }
+
+    /// Returns whether timer `fd` was taken as expired and not set since.
+    #[must_use]
+    pub fn is_expired(&self, fd: RawFd) -> bool {
+        lock(&self.timers).expired.contains(&fd)
     }
 }
 
@@ -58,7 +77,7 @@ impl Clock for ManualClock {
         Ok(Box::new(ManualTimer {
             name: UnixDatagram::unbound()?.into(),
             now: self.now.clone(),
-            deadlines: self.deadlines.clone(),
+            timers: self.timers.clone(),
         }))
     }
 }
@@ -67,15 +86,15 @@ impl Clock for ManualClock {
 struct ManualTimer {
     name: OwnedFd,
     now: Arc<AtomicU64>,
-    deadlines: Arc<Deadlines>,
+    timers: SharedTimers,
 }
 
 impl Timer for ManualTimer {
     fn set(&mut self, wait_ns: u64) {
         let at = self.now.load(Ordering::SeqCst).saturating_add(wait_ns);
-        let (fd, mut deadlines) = (self.name.as_raw_fd(), self.deadlines.lock());
-        deadlines.retain(|(timer, _)| *timer != fd);
-        deadlines.push((fd, at));
+        let (fd, mut timers) = (self.name.as_raw_fd(), lock(&self.timers));
+        timers.forget(fd);
+        timers.set.push((fd, at));
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
@@ -85,7 +104,6 @@ impl Timer for ManualTimer {
 
 impl Drop for ManualTimer {
     fn drop(&mut self) {
-        let fd = self.name.as_raw_fd();
-        self.deadlines.lock().retain(|(timer, _)| *timer != fd);
+        lock(&self.timers).forget(self.name.as_raw_fd());
     }
 }

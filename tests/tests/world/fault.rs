@@ -1,0 +1,35 @@
+//! Faults that a world can have on purpose, to show that it would find them.
+
+/// A fault of the device, as far as it can be made from outside of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// One interrupt of 64 is not sent.
+    LostInterrupt,
+    /// The first interrupts of a device that was restored are not sent.
+    SilentRestore,
+    /// One kick of 64 is not seen.
+    LostKick,
+    /// A backend without room is not waited for.
+    NoRearm,
+    /// One arrival of 64 is not seen.
+    LostArrival,
+    /// A restored queue goes on one entry early.
+    EarlyCursor,
+    /// A restored queue goes on one entry late.
+    LateCursor,
+    /// A turn that a worker asks for is not taken.
+    LostTurn,
+}
+
+impl Fault {
+    pub(crate) const ALL: [Self; 8] = [
+        Self::LostInterrupt,
+        Self::SilentRestore,
+        Self::LostKick,
+        Self::NoRearm,
+        Self::LostArrival,
+        Self::EarlyCursor,
+        Self::LateCursor,
+        Self::LostTurn,
+    ];
+}

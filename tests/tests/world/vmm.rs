@@ -1,0 +1,413 @@
+//! The device and its VMM: what drives the workers, and what the VMM does to the device.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::sync::Arc;
+
+use net_device::net_queue::GuestRam;
+use net_device::net_queue::ring::RingConfig;
+use net_device::{
+    Activation, Cursor, Features, Layout, NetDevice, QueueSetup, Snapshot, Snapshottable, Source,
+    VirtioDevice,
+};
+use net_queue::testing::TestMemory;
+use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use snapshot::state::QueueLayout;
+use tests::testbed::{ManualClock, chain};
+use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use crate::event_loop::{Level, Registration};
+use crate::fault::Fault;
+use crate::plant::{Interrupts, SharedPlant, lock, port};
+use crate::profile::Profile;
+
+/// A kick's descriptor in the VMM, and whether it is readable: workers never read it.
+struct Kick {
+    event: EventFd,
+    readable: bool,
+}
+
+impl Kick {
+    fn new() -> Self {
+        let event = EventFd::new(EFD_NONBLOCK).expect("an eventfd can be made");
+        Self {
+            event,
+            readable: false,
+        }
+    }
+}
+
+/// The device, its event loop and its guest's memory.
+pub(crate) struct Vmm {
+    pub(crate) device: NetDevice,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) workers: Vec<Registration>,
+    plant: SharedPlant,
+    profile: Profile,
+    file: Arc<File>,
+    kicks: Vec<Kick>,
+    /// Queues that are stopped, and where they stood.
+    pub(crate) stopped: BTreeMap<u16, Cursor>,
+    /// The device was restored.
+    restored: bool,
+    /// Frames that devices before this one have dropped: received, sent.
+    dropped: (u64, u64),
+}
+
+/// Maps the guest's memory once more.
+fn map(file: &Arc<File>) -> TestMemory {
+    let ranges = TestMemory::REGIONS.iter().scan(0, |at, (addr, len)| {
+        let (file, start) = (file.try_clone().expect("a file can be duplicated"), *at);
+        *at += *len as u64;
+        Some((
+            GuestAddress(*addr),
+            *len,
+            Some(FileOffset::new(file, start)),
+        ))
+    });
+    let ranges: Vec<_> = ranges.collect();
+    let mmap = GuestMemoryMmap::from_ranges_with_files(&ranges);
+    TestMemory::over(mmap.expect("guest memory can be mapped"))
+}
+
+/// Memory of a guest that can be mapped as often as anybody likes.
+pub(crate) fn guest_memory() -> (Arc<File>, TestMemory) {
+    let file = memfd_create("guest", MemfdFlags::CLOEXEC).expect("a memfd can be made");
+    let len = TestMemory::REGIONS.iter().map(|(_, len)| *len as u64).sum();
+    ftruncate(&file, len).expect("it can be made long enough");
+    let file = Arc::new(File::from(file));
+    let memory = map(&file);
+    (file, memory)
+}
+
+/// Configuration of the rings that a driver with `features` lays out.
+pub(crate) fn ring_config(features: Features, size: u16) -> RingConfig {
+    let packed = features.contains(Features::VIRTIO_F_RING_PACKED);
+    RingConfig {
+        layout: if packed {
+            Layout::Packed
+        } else {
+            Layout::Split
+        },
+        size,
+        event_idx: features.contains(Features::VIRTIO_F_EVENT_IDX),
+        indirect: features.contains(Features::VIRTIO_F_INDIRECT_DESC),
+        in_order: features.contains(Features::VIRTIO_F_IN_ORDER),
+        ..RingConfig::default()
+    }
+}
+
+impl Vmm {
+    /// A device that no driver has seen.
+    pub(crate) fn new(plant: &SharedPlant, profile: &Profile, file: Arc<File>) -> Self {
+        let clock = Arc::new(ManualClock::default());
+        Self {
+            device: Self::make_device(plant, profile, &clock),
+            clock,
+            workers: Vec::new(),
+            plant: plant.clone(),
+            profile: profile.clone(),
+            file,
+            kicks: Vec::new(),
+            stopped: BTreeMap::new(),
+            restored: false,
+            dropped: (0, 0),
+        }
+    }
+
+    fn make_device(plant: &SharedPlant, profile: &Profile, clock: &Arc<ManualClock>) -> NetDevice {
+        let ports = (0..usize::from(profile.pairs)).map(|pair| port(plant, pair));
+        let builder = NetDevice::builder(profile.config()).event_loop();
+        let device = builder.clock(clock.clone()).build_on_ports(ports.collect());
+        device.expect("the device can be made")
+    }
+
+    /// Features that the driver accepts.
+    pub(crate) fn features(&self) -> Features {
+        let offered = Features::from_bits_retain(self.device.features());
+        (offered - self.profile.without).closure()
+    }
+
+    fn memory(&self) -> GuestRam {
+        map(&self.file).ram()
+    }
+
+    fn setup(&self, index: u16, cursor: Cursor) -> QueueSetup {
+        let config = lock(&self.plant).queues[usize::from(index)].ring.config();
+        let kick = self.kicks[usize::from(index)].event.try_clone();
+        let any = virtio_queue::Queue::default();
+        QueueSetup {
+            size: config.size,
+            addrs: config.addrs,
+            cursor,
+            ..QueueSetup::from_queue(index, &any, kick.expect("an eventfd can be duplicated"))
+        }
+    }
+
+    /// DRIVER_OK, with all queues that are not stopped.
+    pub(crate) fn activate(&mut self) -> Result<(), String> {
+        let count = lock(&self.plant).queues.len() as u16;
+        self.kicks = (0..count).map(|_| Kick::new()).collect();
+        let running = (0..count).filter(|index| !self.stopped.contains_key(index));
+        let queues = running
+            .map(|index| self.setup(index, Cursor::default()))
+            .collect();
+        let life = lock(&self.plant).life;
+        let interrupt = Arc::new(Interrupts {
+            plant: self.plant.clone(),
+            life,
+        });
+        let activation = Activation {
+            memory: self.memory(),
+            interrupt,
+            queues,
+        };
+        self.device
+            .activate(activation)
+            .map_err(|error| chain(&error))?;
+        self.meet_workers();
+        Ok(())
+    }
+
+    pub(crate) fn negotiate(&mut self) {
+        let features = self.features().bits();
+        self.device
+            .ack_features(features)
+            .expect("a closed subset is accepted");
+    }
+
+    /// Takes over workers that are new.
+    fn meet_workers(&mut self) {
+        let mut before = std::mem::take(&mut self.workers);
+        for worker in self.device.event_workers() {
+            let known = before.iter().position(|one| one.worker.is_same(&worker));
+            let one = known.map(|at| before.swap_remove(at));
+            self.workers
+                .push(one.unwrap_or_else(|| Registration::new(worker)));
+        }
+        self.hear_owner();
+    }
+
+    /// The device may have told its workers' loops something.
+    fn hear_owner(&mut self) {
+        for worker in &mut self.workers {
+            worker.happened(Source::Owner);
+        }
+    }
+
+    fn level(&self, pair: Option<usize>, source: Source) -> Level {
+        let kick = |index: usize| Level {
+            readable: self.kicks[index].readable,
+            writable: false,
+        };
+        match (source, pair) {
+            (Source::Backend, Some(pair)) => {
+                let mut plant = lock(&self.plant);
+                let network = &mut plant.networks[pair];
+                // Whoever looks and sees no room is told of it later.
+                network.wants_room |= network.room == 0;
+                Level {
+                    readable: !network.arriving.is_empty(),
+                    writable: network.room > 0,
+                }
+            }
+            (Source::RxKick, Some(pair)) => kick(2 * pair),
+            (Source::TxKick, Some(pair)) => kick(2 * pair + 1),
+            _ => Level {
+                readable: true,
+                writable: false,
+            },
+        }
+    }
+
+    /// Notes what happened since: kicks, frames, room, timers.
+    pub(crate) fn look_around(&mut self) {
+        for fd in self.clock.take_expired() {
+            let mut workers = self.workers.iter_mut();
+            workers.find_map(|worker| worker.source_of(fd).map(|source| worker.happened(source)));
+        }
+        let mut plant = lock(&self.plant);
+        for index in 0..self.kicks.len() {
+            if std::mem::take(&mut plant.queues[index].kicked) {
+                let lost = plant.happens(Fault::LostKick);
+                self.kicks[index].readable = true;
+                let source = if index % 2 == 0 {
+                    Source::RxKick
+                } else {
+                    Source::TxKick
+                };
+                let worker = self
+                    .workers
+                    .iter_mut()
+                    .find(|worker| worker.pair == Some(index / 2));
+                worker
+                    .filter(|_| !lost)
+                    .map(|worker| worker.happened(source));
+            }
+        }
+        for pair in 0..plant.networks.len() {
+            let worker = self
+                .workers
+                .iter_mut()
+                .find(|worker| worker.pair == Some(pair));
+            let network = &mut plant.networks[pair];
+            let arrived = std::mem::take(&mut network.arrived);
+            let arrived = arrived && !plant.happens(Fault::LostArrival);
+            let network = &mut plant.networks[pair];
+            let has_room = std::mem::take(&mut network.has_room);
+            if let Some(worker) = worker
+                && (arrived || has_room && worker.waits_for_room())
+            {
+                worker.happened(Source::Backend);
+            }
+        }
+    }
+
+    /// Lets worker `at` take a turn. Events may come late.
+    pub(crate) fn turn(&mut self, at: usize) {
+        let mut worker = self.workers.swap_remove(at);
+        let pair = worker.pair;
+        let late = |_| {
+            let mut plant = lock(&self.plant);
+            !plant.calm && plant.random.below(8) == 0
+        };
+        let mutes = lock(&self.plant).fault == Some(Fault::SilentRestore) && worker.is_new();
+        lock(&self.plant).is_mute = mutes && self.restored;
+        let turn = worker.turn(late, |source| self.level(pair, source));
+        let forgets = lock(&self.plant).fault == Some(Fault::LostTurn);
+        worker.again &= !forgets;
+        lock(&self.plant).is_mute = false;
+        lock(&self.plant).say(|| format!("  {} {turn:?}", worker.worker.name()));
+        if turn.sources_changed {
+            let again = lock(&self.plant).random.below(2) == 0;
+            worker.register(again, |source, fd| match source {
+                Source::RxTimer | Source::TxTimer | Source::CoalescingTimer => Level {
+                    readable: self.clock.is_expired(fd),
+                    writable: false,
+                },
+                // It is written to whenever the worker comes or goes, and read since.
+                Source::Owner => Level::default(),
+                source => self.level(pair, source),
+            });
+        }
+        let ignores = lock(&self.plant).fault == Some(Fault::NoRearm);
+        if turn.rearm_backend && !ignores {
+            let level = self.level(pair, Source::Backend);
+            worker.rearm_backend(level);
+        }
+        self.workers.push(worker);
+        let last = self.workers.len() - 1;
+        self.workers.swap(at, last);
+    }
+
+    /// Frames that were dropped by this device and those before: received, sent.
+    pub(crate) fn dropped(&self) -> (u64, u64) {
+        let stats = self.device.handle().stats();
+        let rx: u64 = stats.rx.iter().map(net_device::QueueStats::dropped).sum();
+        let tx: u64 = stats.tx.iter().map(net_device::QueueStats::dropped).sum();
+        (self.dropped.0 + rx, self.dropped.1 + tx)
+    }
+
+    pub(crate) fn pause(&mut self) -> Result<(), String> {
+        self.device.pause().map_err(|error| chain(&error))?;
+        self.hear_owner();
+        Ok(())
+    }
+
+    pub(crate) fn resume(&mut self) -> Result<(), String> {
+        self.device.resume().map_err(|error| chain(&error))?;
+        self.hear_owner();
+        Ok(())
+    }
+
+    /// The guest's memory lies elsewhere from now on.
+    pub(crate) fn move_memory(&mut self) -> Result<(), String> {
+        let memory = self.memory();
+        self.device
+            .set_memory(memory)
+            .map_err(|error| chain(&error))?;
+        self.hear_owner();
+        Ok(())
+    }
+
+    pub(crate) fn stop_queue(&mut self, index: u16) -> Result<(), String> {
+        let stopped = self
+            .device
+            .stop_queue(index)
+            .map_err(|error| chain(&error))?;
+        self.stopped
+            .insert(index, stopped.ok_or("a queue did not run")?);
+        self.meet_workers();
+        Ok(())
+    }
+
+    /// Starts a stopped queue where it stood, or `anew`.
+    pub(crate) fn start_queue(&mut self, index: u16, anew: bool) -> Result<(), String> {
+        let cursor = self.stopped.remove(&index).unwrap_or_default();
+        let setup = self.setup(index, if anew { Cursor::default() } else { cursor });
+        self.device
+            .start_queue(setup)
+            .map_err(|error| chain(&error))?;
+        self.meet_workers();
+        Ok(())
+    }
+
+    pub(crate) fn reset(&mut self) {
+        self.device.reset();
+        self.workers.clear();
+        self.stopped.clear();
+        self.restored = false;
+        lock(&self.plant).life += 1;
+    }
+
+    /// Saves the paused device, and goes on, paused, in another one: other descriptors, other
+    /// mappings, and whatever was on its way to the old one is lost.
+    pub(crate) fn migrate(&mut self) -> Result<(), String> {
+        let mut file = Vec::new();
+        let snapshot = self.device.snapshot().map_err(|error| chain(&error))?;
+        snapshot
+            .write_to(&mut file)
+            .map_err(|error| chain(&error))?;
+        self.dropped = self.dropped();
+        let next = Self::make_device(&self.plant, &self.profile, &self.clock);
+        drop(std::mem::replace(&mut self.device, next));
+        self.workers.clear();
+        {
+            let mut plant = lock(&self.plant);
+            plant.life += 1;
+            for queue in &mut plant.queues {
+                (queue.kicked, queue.interrupted) = (false, false);
+            }
+        }
+        self.restored = true;
+        let snapshot = Snapshot::read_from(&mut file.as_slice()).map_err(|error| chain(&error))?;
+        let snapshot = self.misplace(snapshot)?;
+        self.device
+            .restore(snapshot)
+            .map_err(|error| chain(&error))?;
+        self.activate()
+    }
+
+    /// Moves the position of a queue in what is restored, if that is the fault of this world.
+    fn misplace(&self, snapshot: Snapshot) -> Result<Snapshot, String> {
+        let mut plant = lock(&self.plant);
+        let step = match plant.fault {
+            Some(Fault::EarlyCursor) => u16::MAX,
+            Some(Fault::LateCursor) => 1,
+            _ => return Ok(snapshot),
+        };
+        let mut state = snapshot.open().map_err(|error| chain(&error))?;
+        let queue = plant.random.below(state.queues.len() as u64) as usize;
+        let queue = &mut state.queues[queue];
+        if queue.layout == QueueLayout::Split {
+            queue.avail = queue.avail.wrapping_add(step);
+            queue.used = queue.used.map(|used| used.wrapping_add(step));
+        } else {
+            let at = queue.avail.wrapping_add(step);
+            queue.avail = if at < queue.size { at } else { queue.avail };
+            queue.used = Some(queue.avail);
+        }
+        Snapshot::seal(&state).map_err(|error| chain(&error))
+    }
+}

@@ -1,0 +1,418 @@
+//! A world: one guest, its devices one after the other, the network, and a scheduler that decides
+//! from a seed who acts next.
+
+use std::sync::{Arc, Mutex};
+
+use net_device::{Clock, Features, Lifecycle, VirtioDevice};
+use net_queue::testing::Random;
+
+use crate::fault::Fault;
+use crate::frames;
+use crate::mood::{Actor, Mood};
+use crate::plant::{Network, Plant, SharedPlant, lock};
+use crate::profile::Profile;
+use crate::queue::DriverQueue;
+use crate::vmm::{Vmm, guest_memory, ring_config};
+
+/// Steps after which everything has to have come to rest, beyond those for each frame.
+const REST: usize = 2000;
+
+/// One world.
+pub(crate) struct World {
+    vmm: Vmm,
+    plant: SharedPlant,
+    memory: net_queue::testing::TestMemory,
+    mood: Mood,
+    /// Restorations so far.
+    pub(crate) cuts: u64,
+}
+
+impl World {
+    /// The world of `seed`.
+    pub(crate) fn new(seed: u64, trace: bool, fault: Option<Fault>) -> Self {
+        let mut random = Random::new(seed);
+        let profile = Profile::new(&mut random);
+        let (file, memory) = guest_memory();
+        let plant = Arc::new(Mutex::new(Plant {
+            random,
+            queues: Vec::new(),
+            networks: (0..profile.pairs).map(|_| Network::default()).collect(),
+            violation: None,
+            calm: false,
+            trace,
+            fault,
+            is_mute: false,
+            life: 0,
+            receiving: 1,
+        }));
+        let mut vmm = Vmm::new(&plant, &profile, file);
+        vmm.negotiate();
+        let features = vmm.features();
+        let pairs = if features.contains(Features::VIRTIO_NET_F_MQ) {
+            profile.pairs
+        } else {
+            1
+        };
+        let mergeable = features.contains(Features::VIRTIO_NET_F_MRG_RXBUF);
+        let config = ring_config(features, profile.size);
+        let queue = |index| DriverQueue::new(&memory, index, config, mergeable);
+        {
+            let mut plant = lock(&plant);
+            plant.queues = (0..2 * pairs).map(queue).collect();
+            plant.networks.truncate(usize::from(profile.pairs));
+            plant.say(|| format!("seed {seed}: {profile:?}, {features:?}"));
+        }
+        let mut world = Self {
+            vmm,
+            plant,
+            memory,
+            mood: Mood::default(),
+            cuts: 0,
+        };
+        let done = world.vmm.activate();
+        world.check(done);
+        world
+    }
+
+    fn below(&self, end: u64) -> u64 {
+        lock(&self.plant).random.below(end)
+    }
+
+    fn say(&self, what: impl FnOnce() -> String) {
+        lock(&self.plant).say(what);
+    }
+
+    fn check(&self, result: Result<(), String>) {
+        lock(&self.plant).check(result);
+    }
+
+    /// One step of whoever is next.
+    ///
+    /// # Errors
+    /// The device did what it must not.
+    pub(crate) fn step(&mut self) -> Result<(), String> {
+        if self.mood.left == 0 {
+            self.mood = Mood::new(&mut lock(&self.plant).random);
+        }
+        self.mood.left -= 1;
+        let next = self.mood.next(&mut lock(&self.plant).random);
+        match next {
+            Actor::Driver => self.step_driver(),
+            Actor::Worker => self.step_worker(),
+            Actor::Arrivals => self.step_arrivals(),
+            Actor::Room => self.step_room(),
+            Actor::Clock => self.step_clock(),
+            Actor::Owner => self.step_owner(),
+            Actor::Rest => self.quiesce(),
+        }
+        self.verdict()
+    }
+
+    /// One step, and a restoration about every sixteenth time.
+    ///
+    /// # Errors
+    /// The device did what it must not.
+    pub(crate) fn step_and_cut(&mut self) -> Result<(), String> {
+        self.step()?;
+        if self.below(16) == 0 {
+            let done = self.pause_and_cut();
+            self.check(done);
+        }
+        self.verdict()
+    }
+
+    fn pause_and_cut(&mut self) -> Result<(), String> {
+        if self.vmm.device.lifecycle() != Lifecycle::Paused {
+            self.say_and("pause", Vmm::pause)?;
+        }
+        self.cut()?;
+        let paused = self.vmm.device.lifecycle() == Lifecycle::Paused;
+        if paused && self.below(8) > 0 {
+            self.say_and("resume", Vmm::resume)?;
+        }
+        Ok(())
+    }
+
+    fn verdict(&self) -> Result<(), String> {
+        if let Some(what) = lock(&self.plant).violation.take() {
+            return Err(what);
+        }
+        if self.vmm.device.needs_reset() {
+            let why = self.vmm.device.handle().failure();
+            return Err(format!("the device failed: {}", why.unwrap_or_default()));
+        }
+        Ok(())
+    }
+
+    fn step_driver(&mut self) {
+        let mut plant = lock(&self.plant);
+        let count = plant.queues.len() as u64;
+        let queue = plant.random.below(count) as usize;
+        plant.say(|| format!("driver of {queue}"));
+        plant.step_driver(queue);
+    }
+
+    /// A worker that has something takes a turn; now and then one that has not.
+    fn step_worker(&mut self) {
+        self.vmm.look_around();
+        let now = self.vmm.clock.now_ns();
+        let spurious = self.below(64) == 0;
+        let workers = self.vmm.workers.iter().enumerate();
+        let able = workers.filter(|(_, worker)| spurious || worker.is_runnable(now));
+        let able: Vec<usize> = able.map(|(at, _)| at).collect();
+        if !able.is_empty() {
+            let at = able[self.below(able.len() as u64) as usize];
+            self.say(|| format!("worker {at}"));
+            self.vmm.turn(at);
+        }
+    }
+
+    fn step_arrivals(&mut self) {
+        let mut plant = lock(&self.plant);
+        let pairs = plant.receiving as u64;
+        let pair = plant.random.below(pairs) as usize;
+        let burst = if plant.random.below(16) == 0 { 160 } else { 4 };
+        let frames = plant.random.below(burst);
+        if plant.networks[pair].arriving.len() > 200 {
+            return;
+        }
+        plant.say(|| format!("{frames} frames arrive at {pair}"));
+        for _ in 0..frames {
+            let longest = if plant.random.below(4) == 0 {
+                frames::LONGEST
+            } else {
+                2 * frames::SHORTEST
+            };
+            let spread = (longest - frames::SHORTEST) as u64;
+            let len = frames::SHORTEST + plant.random.below(spread + 1) as usize;
+            plant.networks[pair].arrive(len);
+        }
+    }
+
+    fn step_room(&mut self) {
+        let mut plant = lock(&self.plant);
+        let count = plant.networks.len() as u64;
+        let pair = plant.random.below(count) as usize;
+        let most = if plant.random.below(8) == 0 { 200 } else { 4 };
+        let frames = plant.random.below(most) as u32;
+        plant.say(|| format!("network {pair} has room for {frames} more"));
+        plant.networks[pair].make_room(frames);
+    }
+
+    fn step_clock(&mut self) {
+        let scale = 10_u64.pow(self.below(7) as u32);
+        let ns = self.below(100 * scale);
+        self.say(|| format!("{ns} ns pass"));
+        self.vmm.clock.advance(ns);
+    }
+
+    fn step_owner(&mut self) {
+        let paused = self.vmm.device.lifecycle() == Lifecycle::Paused;
+        let what = self.below(16);
+        let done = match what {
+            0..4 if paused => self.cut(),
+            4..10 if paused => self.say_and("resume", Vmm::resume),
+            0..6 => self.say_and("pause", Vmm::pause),
+            6..10 => self.say_and("memory moves", Vmm::move_memory),
+            10..13 if !paused => self.stop_or_start(),
+            13 => self.reset(),
+            _ => Ok(()),
+        };
+        self.check(done);
+    }
+
+    fn say_and(
+        &mut self,
+        what: &str,
+        act: impl FnOnce(&mut Vmm) -> Result<(), String>,
+    ) -> Result<(), String> {
+        self.say(|| what.to_owned());
+        act(&mut self.vmm)
+    }
+
+    /// Saves the device and goes on in another one. Often nothing else happens then: what was lost
+    /// on the way has to be made up for without help.
+    fn cut(&mut self) -> Result<(), String> {
+        self.say(|| "the device is saved and restored in another place".to_owned());
+        self.cuts += 1;
+        self.vmm.migrate()?;
+        if self.below(4) == 0 {
+            self.quiesce();
+        }
+        Ok(())
+    }
+
+    fn stop_or_start(&mut self) -> Result<(), String> {
+        if let Some(index) = self.vmm.stopped.keys().next().copied() {
+            let anew = self.below(2) == 0;
+            self.say(|| format!("queue {index} starts, anew: {anew}"));
+            if anew {
+                self.forget_ring(index);
+            }
+            return self.vmm.start_queue(index, anew);
+        }
+        let count = lock(&self.plant).queues.len() as u64;
+        let index = self.below(count) as u16;
+        self.say(|| format!("queue {index} stops"));
+        self.vmm.stop_queue(index)
+    }
+
+    /// The driver takes what the device has used, and lays the ring out anew.
+    fn forget_ring(&self, index: u16) {
+        let mut plant = lock(&self.plant);
+        let queue = &mut plant.queues[usize::from(index)];
+        let last = queue.poll(usize::MAX).map(|_| ());
+        queue.begin_again(&self.memory);
+        plant.check(last);
+    }
+
+    fn reset(&mut self) -> Result<(), String> {
+        self.say(|| "the driver resets the device".to_owned());
+        self.vmm.reset();
+        let count = lock(&self.plant).queues.len() as u16;
+        (0..count).for_each(|index| self.forget_ring(index));
+        self.vmm.negotiate();
+        self.vmm.activate()
+    }
+
+    /// Everything that is on its way arrives: no trouble is made any more, and whoever acts does so
+    /// only because it was told to. Then nothing may be left over.
+    fn quiesce(&mut self) {
+        self.say(|| "the world comes to rest".to_owned());
+        let started = self.go_on();
+        self.check(started);
+        {
+            let mut plant = lock(&self.plant);
+            plant.calm = true;
+            plant
+                .networks
+                .iter_mut()
+                .for_each(|network| network.make_room(1 << 20));
+        }
+        self.come_to_rest();
+        let done = self.account();
+        let mut plant = lock(&self.plant);
+        plant.check(done);
+        plant.calm = false;
+        plant
+            .networks
+            .iter_mut()
+            .for_each(|network| network.room = 8);
+    }
+
+    /// Starts whatever stands still.
+    fn go_on(&mut self) -> Result<(), String> {
+        if self.vmm.device.lifecycle() == Lifecycle::Paused {
+            self.say_and("resume", Vmm::resume)?;
+        }
+        while let Some(index) = self.vmm.stopped.keys().next().copied() {
+            self.say(|| format!("queue {index} starts"));
+            self.vmm.start_queue(index, false)?;
+        }
+        Ok(())
+    }
+
+    fn come_to_rest(&mut self) {
+        let arriving = |plant: &Plant| {
+            plant
+                .networks
+                .iter()
+                .map(|n| n.arriving.len())
+                .sum::<usize>()
+        };
+        let frames = arriving(&lock(&self.plant));
+        for _ in 0..REST + 64 * frames {
+            self.vmm.look_around();
+            let now = self.vmm.clock.now_ns();
+            let able = self
+                .vmm
+                .workers
+                .iter()
+                .position(|worker| worker.is_runnable(now));
+            let moved = self.quiesce_drivers();
+            match able {
+                Some(at) => self.vmm.turn(at),
+                None if moved => {}
+                None => match self.next_time() {
+                    Some(at) => self.vmm.clock.advance(at.saturating_sub(now)),
+                    None => return,
+                },
+            }
+            if lock(&self.plant).violation.is_some() {
+                return;
+            }
+        }
+        self.check(Err("it does not come to rest".to_owned()));
+    }
+
+    fn next_time(&self) -> Option<u64> {
+        let deadlines = self.vmm.workers.iter().filter_map(|worker| worker.deadline);
+        deadlines.chain(self.vmm.clock.next_expiry()).min()
+    }
+
+    fn quiesce_drivers(&mut self) -> bool {
+        let mut plant = lock(&self.plant);
+        let plant = &mut *plant;
+        let mut moved = false;
+        let arriving = plant
+            .networks
+            .iter()
+            .map(|network| !network.arriving.is_empty());
+        let arriving: Vec<bool> = arriving.collect();
+        let mut result = Ok(());
+        for queue in &mut plant.queues {
+            let done = queue.quiesce(&mut plant.random);
+            moved |= *done.as_ref().unwrap_or(&false);
+            result = result.and(done.map(|_| ()));
+            // Room for what is still to come.
+            if queue.is_rx() && arriving[usize::from(queue.index / 2)] {
+                moved |= queue.post(&mut plant.random, 4) > 0;
+            }
+        }
+        plant.check(result);
+        moved
+    }
+
+    /// Everything is accounted for.
+    fn account(&mut self) -> Result<(), String> {
+        let mut plant = lock(&self.plant);
+        let (mut rx, mut tx) = (0, 0);
+        for queue in &mut plant.queues {
+            queue.owed()?;
+            if queue.is_rx() {
+                queue.missing += queue.waiting.len() as u64;
+                queue.waiting.clear();
+                rx += queue.missing + queue.useless;
+            } else if queue.waiting.is_empty() && queue.ring.in_flight() == 0 {
+                tx += queue.useless;
+            } else {
+                let (waiting, flying) = (queue.waiting.len(), queue.ring.in_flight());
+                return Err(format!(
+                    "queue {} stands still with {waiting} frames, {flying} chains",
+                    queue.index
+                ));
+            }
+        }
+        for (pair, network) in plant.networks.iter().enumerate() {
+            if !network.arriving.is_empty() {
+                let waiting = network.arriving.len();
+                return Err(format!("{waiting} frames for pair {pair} are not received"));
+            }
+        }
+        drop(plant);
+        self.account_drops(rx, tx)
+    }
+
+    fn account_drops(&self, rx: u64, tx: u64) -> Result<(), String> {
+        let plant = lock(&self.plant);
+        let lost: u64 = plant.networks.iter().map(|network| network.lost).sum();
+        let refused: u64 = plant.networks.iter().map(|network| network.refused).sum();
+        let (expected, dropped) = ((rx + lost, tx + refused), self.vmm.dropped());
+        if expected != dropped {
+            return Err(format!(
+                "{expected:?} frames were dropped (received, sent), {dropped:?} were counted"
+            ));
+        }
+        Ok(())
+    }
+}
