@@ -32,6 +32,9 @@ pub enum NewError {
     /// A worker thread that was to start early cannot be started.
     #[error("cannot start worker threads")]
     Spawn(#[source] SpawnError),
+    /// The link is opened by somebody else for this process, and cannot be.
+    #[error("the link cannot be opened")]
+    Link(#[source] io::Error),
     /// There is not one port for each pair.
     #[error("{ports} ports for {pairs} queue pairs")]
     Ports {

@@ -16,6 +16,10 @@
 //! | [`metrics`] | counters and states in Prometheus' text format |
 //! | [`metrics_socket`] | the endpoint that gives them to who asks |
 //! | `event_loop` | the one wait of a device's thread |
+//! | [`sandbox`] | what the process gives up once everything is open |
+//! | `broker` | the process that does what takes a path or a privilege after that |
+//! | `notify` | the service manager's socket |
+//! | `requests` | one request of a front-end, and its answer |
 //! | `receiver_process` | the process that receives a front-end's messages |
 //! | [`serve`] | where the front-ends of a device come from, and the conversations with them |
 //! | [`served_devices`] | the devices of the process, each with its thread |
@@ -23,6 +27,7 @@
 //! | [`log_text`] | errors and devices in the words of the log |
 
 pub mod args;
+mod broker;
 pub mod capture;
 mod clients;
 pub mod config_file;
@@ -37,7 +42,10 @@ pub mod log_format;
 pub mod log_text;
 pub mod metrics;
 pub mod metrics_socket;
+mod notify;
 pub mod rate_limits;
 mod receiver_process;
+pub(crate) mod requests;
+pub mod sandbox;
 pub mod serve;
 pub mod served_devices;

@@ -21,7 +21,8 @@ mod socket;
 
 pub use self::mapping::MappedMemory;
 pub use self::process::{
-    Termination, duplicate, group_id, ignore_file_size_signal, raise_open_files_limit,
+    Termination, UserAndGroup, duplicate, group_id, ignore_file_size_signal,
+    raise_open_files_limit, user_and_group,
 };
 pub(crate) use self::process::{is_shortage, shortage_advice};
 pub use self::socket::{SocketKind, connect, unix_stream_kind};
@@ -104,6 +105,15 @@ fn withheld(socket: BorrowedFd<'_>) -> io::Error {
 /// The kernel's error.
 pub fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?)
+}
+
+/// The file that takes everything and has nothing.
+///
+/// # Errors
+/// It cannot be opened.
+pub(crate) fn open_null() -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true).write(true).open("/dev/null")
 }
 
 /// A new event counter that does not block.

@@ -28,6 +28,15 @@ impl Link {
     /// # Errors
     /// The tap cannot be opened as asked.
     pub fn on_tap(config: &NetConfig, tap: &TapConfig) -> Result<Self, NewError> {
+        Self::on_taps(config, Self::open_taps(config, tap)?)
+    }
+
+    /// Opens the queues of a tap as [`Link::on_tap`] does, for a process that takes them by
+    /// [`Link::on_taps`].
+    ///
+    /// # Errors
+    /// The tap cannot be opened as asked.
+    pub fn open_taps(config: &NetConfig, tap: &TapConfig) -> Result<Vec<Tap>, NewError> {
         let mut options = TapOptions::new(tap.name.as_deref().unwrap_or("vmtap%d"));
         options = options.queues(usize::from(config.queue_pairs)).up();
         if let Some(mac) = tap.host_mac {
@@ -42,7 +51,7 @@ impl Link {
         if let Some(cidr) = tap.ipv6 {
             options = options.ipv6(cidr.address(), cidr.prefix());
         }
-        Self::on_taps(config, options.open()?)
+        Ok(options.open()?)
     }
 
     /// Takes taps that are open, one queue of one interface for each pair.

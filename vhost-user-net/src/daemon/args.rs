@@ -3,19 +3,13 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
-use clap::{
-    Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand,
-};
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use net_device::config::{Cidr, CidrParseError, ConfigError};
-use net_device::features::OPTIONAL;
 use net_device::rate_limiter::{RateError, TokenBucketConfig};
-use net_device::{
-    Carrier, Coalesce, Features, GsoTrust, LimitScope, MacAddr, NetConfig, TapConfig,
-};
+use net_device::{Carrier, Coalesce, GsoTrust, LimitScope, MacAddr, NetConfig, TapConfig};
 
 use crate::daemon::config_file;
 use crate::daemon::groups::Membership;
@@ -25,12 +19,16 @@ use crate::daemon::log_format::LogFormat;
 use crate::daemon::log_text::chain;
 use crate::daemon::metrics_socket::MetricsAddress;
 use crate::daemon::rate_limits::Limits;
+use crate::daemon::sandbox::{Sandbox, User};
 use crate::daemon::serve::LostPort;
 use crate::inspect::InspectArgs;
 use crate::protocol::wire::MAX_RINGS;
 
 #[cfg(test)]
 mod tests;
+mod without;
+
+pub use self::without::Without;
 
 /// The word that begins the options of another device in the same process.
 const AND: &str = "--and";
@@ -314,6 +312,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "STATUS", default_value = "follow", value_parser = carrier())]
     pub carrier: Carrier,
 
+    /// Refuse guest memory that its owner could shrink while it is used (without F_SEAL_SHRINK)
+    #[arg(long)]
+    pub require_sealed: bool,
+
     /// Microseconds to look for more frames before sleeping, up to 1000: spends a CPU's time on a
     /// shorter latency
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -346,6 +348,16 @@ pub struct ServeArgs {
     /// Write the log as text, or as JSON; for one device of the process
     #[arg(long, value_name = "FORMAT", value_enum)]
     pub log_format: Option<LogFormat>,
+
+    /// Give up what is not needed once everything is open: all that can be given up here, or all
+    /// or do not start, or only system calls of workers; for one device of the process
+    #[arg(long, value_name = "EXTENT", value_enum)]
+    pub sandbox: Option<Sandbox>,
+
+    /// User that the process becomes then, where it is root: a name, or the numbers of user and
+    /// group; for one device of the process
+    #[arg(long, value_name = "NAME|UID:GID")]
+    pub user: Option<User>,
 
     /// Rate limits.
     #[command(flatten)]
@@ -465,47 +477,5 @@ impl std::str::FromStr for TapAddress {
         text.parse()
             .map(Self::V4)
             .or_else(|_| text.parse().map(Self::V6))
-    }
-}
-
-/// Features that `--no-NAME` switches off: one flag for each name that the device knows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Without(pub Features);
-
-/// The flags, each with its feature and the name of its argument.
-static FLAGS: LazyLock<Vec<(String, Features)>> = LazyLock::new(|| {
-    OPTIONAL
-        .iter()
-        .map(|(name, feature)| (format!("no-{name}"), *feature))
-        .collect()
-});
-
-impl Args for Without {
-    fn augment_args(command: Command) -> Command {
-        FLAGS.iter().fold(command, |command, (flag, feature)| {
-            let arg = Arg::new(flag.as_str())
-                .long(flag.as_str())
-                .action(ArgAction::SetTrue);
-            command.arg(
-                arg.help(format!("Do not offer {feature}"))
-                    .help_heading("Features"),
-            )
-        })
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        Self::augment_args(command)
-    }
-}
-
-impl FromArgMatches for Without {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let set = FLAGS.iter().filter(|(flag, _)| matches.get_flag(flag));
-        Ok(Self(set.map(|(_, feature)| *feature).collect()))
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
     }
 }

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 
 use log::warn;
 
-use crate::daemon::listener::BoundListener;
+use crate::daemon::listener::{BoundListener, OwnPath};
 use crate::sys::Wanted;
 
 /// Clients at a time. One more takes the place of the first: who forgot to leave locks nobody out.
@@ -36,6 +36,11 @@ impl<C: Client> Clients<C> {
             listener: Some(listener),
             connected: VecDeque::new(),
         }
+    }
+
+    /// The path that is listened at.
+    pub(crate) fn own_path(&self) -> Option<&OwnPath> {
+        self.listener.as_ref()?.own_path()
     }
 
     /// Events to wait for before the clients are served.

@@ -29,7 +29,7 @@ use serde_json::{Value, json};
 
 use crate::daemon::clients::{self, Clients};
 use crate::daemon::groups::Shared;
-use crate::daemon::listener::{Access, BoundListener, ListenError, is_transient};
+use crate::daemon::listener::{Access, BoundListener, ListenError, OwnPath, is_transient};
 use crate::daemon::log_text::{chain, name_of};
 use crate::daemon::rate_limits::Limits;
 use crate::sys::{Interest, Wanted};
@@ -80,6 +80,11 @@ impl ControlSocket {
             group: None,
             overdue_receivers: 0,
         })
+    }
+
+    /// The path that is listened at.
+    pub(crate) fn own_path(&self) -> Option<&OwnPath> {
+        self.clients.own_path()
     }
 
     /// The same socket, for a device of `group`.

@@ -4,15 +4,17 @@ use std::error::Error;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use net_device::net_queue::FrameBackend;
 use net_device::net_queue::capture::Capture;
 use net_device::port::Link;
-use net_device::{HostInterface, NetConfig, NetDevice, NetDeviceBuilder, NewError};
+use net_device::tap::Tap;
+use net_device::{HostInterface, NetConfig, NetDevice, NetDeviceBuilder, NewError, TapConfig};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::daemon::args::{DeviceError, ServeArgs};
+use crate::daemon::broker::Broker;
 use crate::daemon::capture::PcapFile;
 use crate::daemon::control_socket::ControlSocket;
 use crate::daemon::groups::{self, GroupError, Shared};
@@ -28,6 +30,9 @@ pub enum PlanError {
     /// One of their groups cannot be.
     #[error(transparent)]
     Group(#[from] GroupError),
+    /// Their numbers have 16 bits.
+    #[error("too many devices for one process")]
+    TooMany,
     /// An option of the process that several devices give.
     #[error("{0} is an option of the process; give it at one device")]
     Repeated(&'static str),
@@ -54,6 +59,8 @@ enum OpenError {
 #[derive(Debug)]
 pub struct DevicePlan<'a> {
     pub(super) args: &'a ServeArgs,
+    /// The number of the device in this process.
+    pub(super) number: u16,
     config: NetConfig,
     group: Option<Arc<Shared>>,
 }
@@ -70,6 +77,12 @@ pub fn plan<'a>(all: &[&'a ServeArgs]) -> Result<Vec<DevicePlan<'a>>, PlanError>
     if times(|args| args.log_format.is_some()) > 1 {
         return Err(PlanError::Repeated("--log-format"));
     }
+    if times(|args| args.sandbox.is_some()) > 1 {
+        return Err(PlanError::Repeated("--sandbox"));
+    }
+    if times(|args| args.user.is_some()) > 1 {
+        return Err(PlanError::Repeated("--user"));
+    }
     let places: Vec<_> = all.iter().map(|args| args.group.as_ref()).collect();
     let groups = groups::form(&places)?;
     let numbered = all.iter().zip(groups).enumerate();
@@ -81,6 +94,7 @@ pub fn plan<'a>(all: &[&'a ServeArgs]) -> Result<Vec<DevicePlan<'a>>, PlanError>
         }
         Ok(DevicePlan {
             args,
+            number: u16::try_from(number).map_err(|_| PlanError::TooMany)?,
             config,
             group,
         })
@@ -107,8 +121,34 @@ impl DevicePlan<'_> {
         Ok(Some((source, control.transpose()?)))
     }
 
-    /// Opens the device, which signals `exit` when a worker dies.
-    pub(super) fn device(&self, exit: &EventFd) -> Result<NetDevice, Box<dyn Error>> {
+    /// Returns whether a tap that was deleted is to be opened again.
+    fn reopens(&self) -> bool {
+        self.args.lost_port == LostPort::Reopen && self.args.tap_fd.is_empty()
+    }
+
+    /// The tap to open again, whose interface is `host`.
+    pub(super) fn tap_to_reopen(
+        &self,
+        host: Option<&HostInterface>,
+    ) -> Option<(NetConfig, TapConfig)> {
+        let mut tap = self.reopens().then(|| self.args.tap())?;
+        tap.name = host.map(|host| host.name.clone()).or(tap.name);
+        Some((self.config.clone(), tap))
+    }
+
+    /// The socket of the front-end, if the daemon is to connect.
+    pub(super) fn front_end(&self) -> Option<PathBuf> {
+        let path = self.args.socket_path.clone();
+        path.filter(|_| self.args.client)
+    }
+
+    /// Opens the device, which signals `exit` when a worker dies. Once there is a `broker`, it
+    /// opens a tap that was deleted.
+    pub(super) fn device(
+        &self,
+        exit: &EventFd,
+        broker: &Arc<OnceLock<Arc<Broker>>>,
+    ) -> Result<NetDevice, Box<dyn Error>> {
         let mut device = NetDevice::builder(self.config.clone()).exit_event(exit.try_clone()?);
         if let Some(group) = &self.group {
             device = group.with(device);
@@ -124,8 +164,8 @@ impl DevicePlan<'_> {
             device = device.decorate_backends(decorate);
             pcap = Some(file);
         }
-        if self.args.lost_port == LostPort::Reopen && self.args.tap_fd.is_empty() {
-            device = device.reopen_with(self.tap_again(pcap));
+        if self.reopens() {
+            device = device.reopen_with(self.tap_again(pcap, broker.clone()));
         }
         open(self.args, device)
     }
@@ -134,11 +174,18 @@ impl DevicePlan<'_> {
     fn tap_again(
         &self,
         pcap: Option<PcapFile>,
+        broker: Arc<OnceLock<Arc<Broker>>>,
     ) -> impl FnMut(Option<&HostInterface>) -> Result<Link, NewError> + use<> {
-        let (config, mut tap) = (self.config.clone(), self.args.tap());
+        let (config, mut tap, number) = (self.config.clone(), self.args.tap(), self.number);
         move |lost| {
             tap.name = lost.map(|lost| lost.name.clone()).or(tap.name.take());
-            let link = Link::on_tap(&config, &tap)?;
+            let link = match broker.get() {
+                None => Link::on_tap(&config, &tap)?,
+                Some(broker) => {
+                    let fds = broker.open_tap(number).map_err(NewError::Link)?;
+                    Link::on_taps(&config, Tap::from_fds(fds)?)?
+                }
+            };
             Ok(match &pcap {
                 Some(pcap) => link.map(|_, backend| capture(backend, pcap)),
                 None => link,

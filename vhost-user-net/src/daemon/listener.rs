@@ -85,18 +85,20 @@ impl Access {
 }
 
 /// A path that this process has made, as the file system knows it.
-#[derive(Debug)]
-struct OwnPath {
+#[derive(Clone, Debug)]
+pub(crate) struct OwnPath {
     path: PathBuf,
     /// Device and inode.
     identity: (u64, u64),
 }
 
-impl Drop for OwnPath {
+/// A path that is removed with this value.
+#[derive(Debug)]
+struct RemovedPath(OwnPath);
+
+impl Drop for RemovedPath {
     fn drop(&mut self) {
-        if self.is_there() {
-            let _ = std::fs::remove_file(&self.path);
-        }
+        self.0.remove();
     }
 }
 
@@ -105,7 +107,7 @@ impl Drop for OwnPath {
 pub struct BoundListener {
     // First, so that it goes while the socket still keeps the inode from being that of another
     // file.
-    _path: Option<OwnPath>,
+    path: Option<RemovedPath>,
     listener: OwnedFd,
     /// The end of a pause after an attempt for which there was no descriptor.
     paused_until: Option<Instant>,
@@ -170,12 +172,17 @@ impl BoundListener {
 
     fn new(listener: OwnedFd, path: Option<OwnPath>) -> Self {
         Self {
-            _path: path,
+            path: path.map(RemovedPath),
             listener,
             paused_until: None,
             short: false,
             log: Box::default(),
         }
+    }
+
+    /// The path that it made.
+    pub(crate) fn own_path(&self) -> Option<&OwnPath> {
+        self.path.as_ref().map(|path| &path.0)
     }
 
     /// Event to wait for before [`BoundListener::accept`] is called; `None` during a pause.
@@ -235,6 +242,21 @@ impl BoundListener {
 }
 
 impl OwnPath {
+    /// The folder that it is in.
+    pub(crate) fn folder(&self) -> &Path {
+        match self.path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        }
+    }
+
+    /// Removes it, unless it is something else by now.
+    pub(crate) fn remove(&self) {
+        if self.is_there() {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+
     /// Returns whether the path still is what this process made: another daemon may have it by now.
     fn is_there(&self) -> bool {
         let found = std::fs::symlink_metadata(&self.path);

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::daemon::clients::{self, Clients};
-use crate::daemon::listener::{Access, BoundListener, ListenError, is_transient};
+use crate::daemon::listener::{Access, BoundListener, ListenError, OwnPath, is_transient};
 use crate::daemon::metrics::{CONTENT_TYPE, Reported, page};
 use crate::sys::{self, Interest, Wanted};
 
@@ -118,6 +118,11 @@ impl MetricsSocket {
             devices: Vec::new(),
             last: None,
         })
+    }
+
+    /// The path that is listened at.
+    pub(crate) fn own_path(&self) -> Option<&OwnPath> {
+        self.clients.own_path()
     }
 
     /// The same endpoint, which reports `devices`.

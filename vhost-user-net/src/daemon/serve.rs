@@ -16,21 +16,21 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use net_device::log_limit::LogLimit;
 use net_device::{NetDevice, VirtioDevice, log_limited};
-use vhost::vhost_user::message::FrontendReq;
 
+use crate::daemon::broker::Broker;
 use crate::daemon::control_socket::ControlSocket;
 use crate::daemon::event_loop::{EventLoop, Stop};
 use crate::daemon::inherited::InheritError;
-use crate::daemon::listener::{Access, BoundListener, ListenError};
+use crate::daemon::listener::{Access, BoundListener, ListenError, OwnPath};
 use crate::daemon::log_text::{chain, name_of};
 use crate::daemon::metrics::FrontEnds;
 use crate::daemon::metrics_socket::MetricsSocket;
 use crate::daemon::receiver_process::ReceiverProcess;
-use crate::protocol::connection::{Connection, ConnectionError, Message};
+use crate::daemon::requests::{Broken, step};
+use crate::protocol::connection::{Connection, ConnectionError};
 use crate::protocol::receiver::ReceiverParent;
-use crate::protocol::session::{Session, SessionError};
+use crate::protocol::session::Session;
 use crate::protocol::stall::{self, RingWatch};
-use crate::protocol::wire::Answer;
 use crate::sys::{self, Interest, SocketKind, Termination};
 
 #[cfg(test)]
@@ -38,8 +38,6 @@ mod tests;
 
 /// Time between two attempts to connect.
 const RECONNECT: Duration = Duration::from_secs(1);
-/// Refusals that are logged for one front-end; further ones are only answered.
-const LOGGED_REFUSALS: u32 = 8;
 
 /// Reasons to stop serving.
 #[derive(Debug, thiserror::Error)]
@@ -70,15 +68,6 @@ pub enum ServeError {
     System(#[from] io::Error),
 }
 
-/// Reasons to end a conversation before the front-end closes it.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Broken {
-    #[error(transparent)]
-    Connection(#[from] ConnectionError),
-    #[error("request {0} is refused")]
-    Refused(u32, #[source] SessionError),
-}
-
 /// Sources of front-ends.
 #[derive(Debug)]
 pub enum Source {
@@ -91,6 +80,14 @@ pub enum Source {
 }
 
 impl Source {
+    /// The path that it has made.
+    pub(crate) fn own_path(&self) -> Option<&OwnPath> {
+        match self {
+            Self::Listener(bound) => bound.own_path(),
+            Self::Client(_) | Self::Connected(_) => None,
+        }
+    }
+
     /// Listens at `path` for those who have `access`. A socket that nobody listens on any more is
     /// replaced.
     ///
@@ -170,6 +167,9 @@ pub struct Server<'a> {
     /// For those that a front-end can cause.
     log: Arc<LogLimit>,
     front_ends: Arc<FrontEnds>,
+    require_sealed: bool,
+    /// Connects instead of this process, for the device of this number.
+    broker: Option<(Arc<Broker>, u16)>,
 }
 
 impl<'a> Server<'a> {
@@ -187,7 +187,23 @@ impl<'a> Server<'a> {
             events: EventLoop::new(termination, worker_lost),
             receiving: Receiving::Here,
             lost_port: LostPort::default(),
+            broker: None,
+            require_sealed: false,
         }
+    }
+
+    /// The same daemon, which refuses guest memory that can shrink if it is so `required`.
+    #[must_use]
+    pub fn requiring_sealed(mut self, required: bool) -> Self {
+        self.require_sealed = required;
+        self
+    }
+
+    /// The same daemon, which has `broker` do what takes a path.
+    #[must_use]
+    pub(crate) fn with_broker(mut self, broker: Option<(Arc<Broker>, u16)>) -> Self {
+        self.broker = broker;
+        self
     }
 
     /// The same daemon, which does what is asked at a control socket.
@@ -259,7 +275,11 @@ impl<'a> Server<'a> {
     fn connect_loop(&mut self, path: &Path) -> Result<(), ServeError> {
         let mut waiting = false;
         loop {
-            match sys::connect(path) {
+            let connected = match &self.broker {
+                Some((broker, device)) => broker.connect(*device),
+                None => sys::connect(path),
+            };
+            match connected {
                 Ok(socket) => {
                     waiting = false;
                     self.converse(socket)?;
@@ -326,7 +346,8 @@ impl<'a> Server<'a> {
         let mut receiver = None;
         let begun = self.receiving.begin(socket, &mut receiver).and_then(|it| {
             let sockets = it.has_name();
-            Ok((it, Session::with_call_sockets(self.device, sockets)?))
+            let session = Session::with_call_sockets(self.device, sockets)?;
+            Ok((it, session.requiring_sealed(self.require_sealed)))
         });
         let end = match begun {
             // The device lets go of the front-end's memory before the connection is shut.
@@ -446,44 +467,6 @@ fn exchange(
 fn ended(log: &LogLimit, name: &str, error: &(dyn Error + 'static)) -> End {
     log_limited!(log, Warn, "{name}: connection ended: {}", chain(error));
     End::Closed
-}
-
-/// Takes what is there of a message, and answers it when it is whole.
-pub(crate) fn step(
-    name: &str,
-    connection: &mut Connection,
-    session: &mut Session<'_>,
-    refusals: &mut u32,
-) -> Result<(), Broken> {
-    let Some(Message { header, request }) = connection.advance()? else {
-        return Ok(());
-    };
-    let result = session.handle(request);
-    if FrontendReq::try_from(header.code) == Ok(FrontendReq::SET_BACKEND_REQ_FD) {
-        connection.check()?;
-    }
-    let wants_answer = header.need_reply && session.answers_refusals();
-    match result {
-        Ok(Answer::Done) if !wants_answer => Ok(()),
-        Ok(answer) => Ok(connection.reply(header.code, &answer)?),
-        Err(error) if !wants_answer && error.is_harmless() => Ok(()),
-        Err(error) => {
-            let Some(refusal) = Answer::refusal(header.code).filter(|_| wants_answer) else {
-                return Err(Broken::Refused(header.code, error));
-            };
-            *refusals = refusals.saturating_add(1);
-            if *refusals <= LOGGED_REFUSALS {
-                let code = header.code;
-                log_limited!(
-                    session.device().log_limit(),
-                    Warn,
-                    "{name}: request {code} is refused: {}",
-                    chain(&error)
-                );
-            }
-            Ok(connection.reply(header.code, &refusal)?)
-        }
-    }
 }
 
 /// The reason why a front-end cannot be connected to, in words where the kernel's are about

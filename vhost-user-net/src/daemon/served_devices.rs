@@ -7,6 +7,7 @@
 
 use std::error::Error;
 use std::fs::File;
+use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::{mem, thread};
@@ -16,16 +17,19 @@ use net_device::NetDevice;
 use sd_notify::NotifyState;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use crate::daemon::broker::{Broker, Errands};
 use crate::daemon::control_socket::ControlSocket;
 use crate::daemon::device_plan::DevicePlan;
 use crate::daemon::log_format::announce;
 use crate::daemon::log_text::name_of;
 use crate::daemon::metrics::{FrontEnds, Reported};
 use crate::daemon::metrics_socket::MetricsSocket;
+use crate::daemon::notify::Notifier;
+use crate::daemon::sandbox::{self, Sandbox, filter, lists::Role};
 use crate::daemon::serve::{LostPort, ServeError, Server, Source};
 use crate::protocol::interrupts::signal;
 use crate::protocol::receiver::ReceiverParent;
-use crate::sys::{self, Termination};
+use crate::sys::{self, Termination, foreign};
 
 #[cfg(test)]
 mod tests;
@@ -52,44 +56,118 @@ pub fn run(plans: &[DevicePlan<'_>]) -> Result<(), Box<dyn Error>> {
     }
     let metrics = plans.iter().find_map(|plan| plan.args.metrics.as_ref());
     let metrics = metrics.map(MetricsSocket::listen).transpose()?;
-    let receivers = Some(Arc::new(ReceiverParent::start()?));
+    let notifier = Notifier::find();
+    let to_come = Arc::default();
     let mut devices = Vec::new();
     for (plan, (source, control)) in sockets {
-        let device = plan.device(&exit)?;
-        // The kernel completes a template, and an inherited tap has a name that nobody gave here.
-        let tap = device.host_interface().map_or_else(
-            || "an unnamed tap".into(),
-            |host| format!("tap {}", host.name),
-        );
-        announce(Level::Info, format_args!("{tap}, {}", plan.args));
+        let device = plan.device(&exit, &to_come)?;
         devices.push(ServedDevice {
             device,
             source,
             control,
-            receivers: receivers.clone(),
+            number: plan.number,
+            confined: Confined::default(),
             lost_port: plan.args.lost_port,
+            require_sealed: plan.args.require_sealed,
             front_ends: Arc::default(),
             metrics: None,
         });
     }
     if let Some(metrics) = metrics {
-        announce(
-            Level::Info,
-            format_args!("metrics at {}", metrics.address()),
-        );
         assign(metrics, &mut devices);
     }
-    notify(NotifyState::Ready);
+    let confined = confine(plans, &devices)?;
+    for device in &mut devices {
+        device.confined = confined.clone();
+    }
+    if let Some(broker) = &confined.broker {
+        let _ = to_come.set(broker.clone());
+    }
+    announce_start(plans, &devices);
+    notifier.tell(NotifyState::Ready);
     let end = serve(devices, &termination, &lost);
-    notify(NotifyState::Stopping);
+    notifier.tell(NotifyState::Stopping);
+    if let Some(Err(error)) = confined.broker.map(|broker| broker.remove_sockets()) {
+        warn!("sockets stay behind: {error}");
+    }
     Ok(end?)
 }
 
-/// Tells the service manager, if there is one that wants to know (`NOTIFY_SOCKET`).
-fn notify(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
-        warn!("the service manager cannot be told: {error}");
+/// Says what is served, once it is.
+fn announce_start(plans: &[DevicePlan<'_>], devices: &[ServedDevice]) {
+    for device in devices {
+        // The kernel completes a template, and an inherited tap has a name that nobody gave here.
+        let tap = device.device.host_interface().map_or_else(
+            || "an unnamed tap".into(),
+            |host| format!("tap {}", host.name),
+        );
+        if let Some(plan) = plans.iter().find(|plan| plan.number == device.number) {
+            announce(Level::Info, format_args!("{tap}, {}", plan.args));
+        }
+        if let Some(metrics) = &device.metrics {
+            let address = metrics.address();
+            announce(Level::Info, format_args!("metrics at {address}"));
+        }
     }
+}
+
+/// Processes that do for the devices what this one cannot.
+#[derive(Clone, Debug, Default)]
+struct Confined {
+    receivers: Option<Arc<ReceiverParent>>,
+    broker: Option<Arc<Broker>>,
+}
+
+/// Gives up all that is not needed to serve `devices`, which are open.
+fn confine(plans: &[DevicePlan<'_>], devices: &[ServedDevice]) -> Result<Confined, Box<dyn Error>> {
+    let extent = plans.iter().find_map(|plan| plan.args.sandbox);
+    let extent = extent.unwrap_or_default();
+    let user = plans.iter().find_map(|plan| plan.args.user.as_ref());
+    if extent == Sandbox::None && user.is_none() {
+        return Ok(Confined {
+            receivers: Some(Arc::new(ReceiverParent::start()?)),
+            broker: None,
+        });
+    }
+    let null = sys::open_null()?;
+    foreign::proc()?;
+    let errands = errands(plans, devices, extent);
+    let broker = (!errands.is_empty()).then(|| Broker::start(&errands));
+    let broker = broker.transpose()?.map(Arc::new);
+    let confinement = sandbox::enter(extent, user)?;
+    let filter = |role| match extent {
+        Sandbox::None => Ok(()),
+        _ => filter::install(role),
+    };
+    let own = || filter(Role::Receiver).map_err(io::Error::other);
+    let receivers = ReceiverParent::start_with(&null, own)?;
+    filter(Role::Daemon)?;
+    announce(Level::Info, format_args!("sandbox: {confinement}"));
+    Ok(Confined {
+        receivers: Some(Arc::new(receivers)),
+        broker,
+    })
+}
+
+/// Errands that are left, which take a path or a privilege.
+fn errands(plans: &[DevicePlan<'_>], devices: &[ServedDevice], extent: Sandbox) -> Errands {
+    let mut errands = Errands {
+        unconfined: extent == Sandbox::None,
+        ..Errands::default()
+    };
+    for plan in plans {
+        let device = devices.iter().find(|it| it.number == plan.number);
+        let host = device.and_then(|it| it.device.host_interface());
+        errands.taps.push(plan.tap_to_reopen(host));
+        errands.front_ends.push(plan.front_end());
+    }
+    for device in devices {
+        let control = device.control.as_ref().and_then(ControlSocket::own_path);
+        let metrics = device.metrics.as_ref().and_then(MetricsSocket::own_path);
+        let own = [device.source.own_path(), control, metrics];
+        errands.sockets.extend(own.into_iter().flatten().cloned());
+    }
+    errands
 }
 
 /// Has the metrics of all `devices` served by the thread of one of them: one that may have more
@@ -121,9 +199,12 @@ struct ServedDevice {
     device: NetDevice,
     source: Source,
     control: Option<ControlSocket>,
+    /// Its number in this process.
+    number: u16,
     /// Each front-end's messages are received in a process of their own.
-    receivers: Option<Arc<ReceiverParent>>,
+    confined: Confined,
     lost_port: LostPort,
+    require_sealed: bool,
     front_ends: Arc<FrontEnds>,
     /// Of all devices.
     metrics: Option<MetricsSocket>,
@@ -138,8 +219,11 @@ impl ServedDevice {
             .with_control(self.control)
             .with_metrics(self.metrics)
             .counting(self.front_ends)
+            .requiring_sealed(self.require_sealed)
             .on_lost_port(self.lost_port);
-        if let Some(parent) = &self.receivers {
+        let broker = self.confined.broker.clone();
+        server = server.with_broker(broker.map(|broker| (broker, self.number)));
+        if let Some(parent) = &self.confined.receivers {
             server = server.with_receivers(parent);
         }
         server.run(self.source)?;

@@ -5,11 +5,11 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use net_device::GuestRam;
-use rustix::fs::{FileType, fstat};
+use rustix::fs::{FileType, SealFlags, fcntl_get_seals, fstat};
 use vhost::vhost_user::message::VhostUserMemoryRegion;
 use vm_memory::mmap::MmapRegionError;
 use vm_memory::{FileOffset, GuestRegionCollectionError, MmapRegion};
@@ -62,6 +62,9 @@ pub enum MapError {
         /// End of the wanted range in the file.
         end: u64,
     },
+    /// The file may shrink while it is used.
+    #[error("the file may shrink (it lacks F_SEAL_SHRINK), which --require-sealed refuses")]
+    Unsealed,
     /// The kernel refuses.
     #[error("cannot map the file")]
     Map(#[source] io::Error),
@@ -120,6 +123,16 @@ fn memory_file(fd: OwnedFd, offset: u64, len: u64, max: u64) -> Result<(File, us
         Ok(len) if end <= size => Ok((file, len)),
         _ => Err(MapError::PastEnd { size, end }),
     }
+}
+
+/// Makes sure that no owner of `fd` can take bytes of it away.
+///
+/// # Errors
+/// It can shrink.
+pub(crate) fn check_sealed(fd: BorrowedFd<'_>) -> Result<(), MapError> {
+    // No answer is that of a file which is refused for what it is later.
+    let sealed = fcntl_get_seals(fd).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
+    sealed.then_some(()).ok_or(MapError::Unsealed)
 }
 
 /// Maps the `len` bytes of a dirty log in `fd` from `offset`, shared with whoever else has the

@@ -10,6 +10,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ use vhost::vhost_user::message::{
 
 use crate::protocol::dirty_log::DirtyBitmap;
 use crate::protocol::interrupts::Interrupts;
-use crate::protocol::memory_table::{MAX_SLOTS, MapError, MemoryError, MemoryTable};
+use crate::protocol::memory_table::{MAX_SLOTS, MapError, MemoryError, MemoryTable, check_sealed};
 use crate::protocol::vring::{RingError, State, Vring};
 use crate::protocol::wire::{Answer, Request, RingFd, RingValue};
 
@@ -148,6 +149,8 @@ pub struct Session<'a> {
     /// For requests of the back-end.
     channel: Option<UnixStream>,
     activated: bool,
+    /// Memory that can shrink is refused.
+    require_sealed: bool,
 }
 
 impl<'a> Session<'a> {
@@ -176,8 +179,35 @@ impl<'a> Session<'a> {
             rings,
             channel: None,
             activated: false,
+            require_sealed: false,
             device,
         })
+    }
+
+    /// The same session, which refuses memory that can shrink if it is so `required`.
+    #[must_use]
+    pub fn requiring_sealed(mut self, required: bool) -> Self {
+        self.require_sealed = required;
+        self
+    }
+
+    /// Makes sure that memory which comes with `request` may be used.
+    fn check_seals(&self, request: &Request) -> Result<(), SessionError> {
+        let check = |gpa: u64, fd: &OwnedFd| {
+            check_sealed(fd.as_fd()).map_err(|source| MemoryError::Region { gpa, source })
+        };
+        match request {
+            _ if !self.require_sealed => {}
+            Request::SetMemTable(regions) => {
+                for (region, fd) in regions {
+                    check(region.guest_phys_addr, fd)?;
+                }
+            }
+            Request::AddMemReg(region, fd) => check(region.guest_phys_addr, fd)?,
+            Request::SetLogBase(_, fd) => check_sealed(fd.as_fd()).map_err(SessionError::Log)?,
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Feature bits that are offered: the device's and the transport's.
@@ -210,6 +240,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// The reason for a refusal.
     pub fn handle(&mut self, request: Request) -> Result<Answer, SessionError> {
+        self.check_seals(&request)?;
         match request {
             Request::GetFeatures => return Ok(Answer::Number(self.offered_features())),
             Request::GetProtocolFeatures => return Ok(Answer::Number(PROTOCOL_FEATURES.bits())),

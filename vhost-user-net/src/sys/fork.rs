@@ -6,6 +6,7 @@ use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rustix::process::Pid;
+use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 /// Makes a child process that runs `child`, and nothing else, with all that this process has open.
 ///
@@ -64,6 +65,18 @@ fn close_range(first: libc::c_uint, last: libc::c_uint) -> io::Result<()> {
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// Gives this thread namespaces of its own.
+///
+/// # Errors
+/// The kernel's error.
+pub(crate) fn unshare(namespaces: UnshareFlags) -> io::Result<()> {
+    // A table of descriptors that is shared stays so.
+    let namespaces = namespaces - UnshareFlags::FILES;
+    // SAFETY: the one flag that the contract is about is not set.
+    unsafe { unshare_unsafe(namespaces) }?;
+    Ok(())
 }
 
 /// Has children of this process go without being waited for.

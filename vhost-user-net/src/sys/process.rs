@@ -161,6 +161,49 @@ pub fn group_id(name: &str) -> io::Result<u32> {
     }
 }
 
+/// A user's number, and that of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UserAndGroup {
+    /// The user's.
+    pub user: u32,
+    /// The group's.
+    pub group: u32,
+}
+
+/// The numbers of a user and of the group that the user has first.
+///
+/// # Errors
+/// `NotFound` when there is no such user, or what the system's database says.
+pub fn user_and_group(name: &str) -> io::Result<UserAndGroup> {
+    let name = CString::new(name)?;
+    let mut buffer = vec![0 as c_char; 1 << 14];
+    let mut entry = MaybeUninit::<libc::passwd>::zeroed();
+    let mut found = ptr::null_mut();
+    // SAFETY: `name` ends with a zero; `entry`, `found` and the whole of `buffer` are alive and
+    // writable for the call.
+    let error = unsafe {
+        libc::getpwnam_r(
+            name.as_ptr(),
+            entry.as_mut_ptr(),
+            buffer.as_mut_ptr(),
+            buffer.len(),
+            &raw mut found,
+        )
+    };
+    if error != 0 {
+        return Err(io::Error::from_raw_os_error(error));
+    }
+    if found.is_null() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "no such user"));
+    }
+    // SAFETY: there is an entry, so `found` points at `entry`, which is filled in.
+    let entry = unsafe { entry.assume_init() };
+    Ok(UserAndGroup {
+        user: entry.pw_uid,
+        group: entry.pw_gid,
+    })
+}
+
 /// Asks the system's database, or returns the error's number.
 fn lookup(name: &CStr, buffer: &mut [c_char]) -> Result<Option<u32>, libc::c_int> {
     let mut entry = MaybeUninit::<libc::group>::zeroed();

@@ -50,6 +50,15 @@ impl Daemon {
     }
 
     pub(crate) fn start(&mut self, setup: &str, options: &[&str]) {
+        self.start_in(&["--user", "--map-root-user", "--net"], setup, options);
+    }
+
+    /// Starts it as the root that this test is, with a network of its own.
+    pub(crate) fn start_as_root(&mut self, options: &[&str]) {
+        self.start_in(&["--net"], "", options);
+    }
+
+    fn start_in(&mut self, namespaces: &[&str], setup: &str, options: &[&str]) {
         let tap: &[_] = if options.contains(&"--tap") {
             &[]
         } else {
@@ -59,7 +68,8 @@ impl Daemon {
         command
             // The daemon leaves alone what its starter ignores, as a shell does for its background.
             .args(["--default-signal", "unshare"])
-            .args(["--user", "--map-root-user", "--net", "--", "sh", "-ec"])
+            .args(namespaces)
+            .args(["--", "sh", "-ec"])
             .arg(format!("{setup}\nexec \"$@\""))
             .args(["sh", BINARY, "serve", "--socket-path", "net.sock"])
             .args(tap)
@@ -149,6 +159,15 @@ impl Daemon {
         }
     }
 
+    /// Waits until no more than so many are there.
+    pub(crate) fn receivers_are_at_most(&self, count: usize) {
+        let deadline = Instant::now() + LIMIT;
+        while self.receivers().len() > count {
+            assert!(Instant::now() < deadline, "receivers do not end");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Lets it open so many files beyond those that it has.
     pub(crate) fn allow_more_files(&self, count: usize) {
         let open = fs::read_dir(format!("/proc/{}/fd", self.id())).unwrap();
@@ -168,7 +187,7 @@ impl Daemon {
 }
 
 /// Processes that a process has started, and that are not gone.
-fn children(process: u32) -> Vec<u32> {
+pub(crate) fn children(process: u32) -> Vec<u32> {
     let tasks = fs::read_dir(format!("/proc/{process}/task"));
     let tasks = tasks.into_iter().flatten().flatten();
     let lists = tasks.flat_map(|task| fs::read_to_string(task.path().join("children")));
@@ -177,9 +196,19 @@ fn children(process: u32) -> Vec<u32> {
     numbers.map(|number| number.parse().unwrap()).collect()
 }
 
+/// Frames that the interface has taken from its guest; `None` if there is no such interface.
+pub(crate) fn taken(daemon: &Daemon, name: &str) -> Option<u64> {
+    let table = fs::read_to_string(format!("/proc/{}/net/dev", daemon.id())).unwrap();
+    let mut rows = table.lines().filter_map(|line| line.split_once(':'));
+    let (_, counts) = rows.find(|(row, _)| row.trim() == name)?;
+    counts.split_whitespace().nth(1)?.parse().ok()
+}
+
 /// Runs `ip` with each of the commands, which semicolons separate, in the namespaces of a process.
 pub(crate) fn ip_in(process: u32, commands: &str) {
-    let target = process.to_string();
+    // A daemon that may make a user namespace has one by now; its first child is in the other one.
+    let target = children(process).first().copied().unwrap_or(process);
+    let target = target.to_string();
     let enter = ["--user", "--net", "--preserve-credentials", "ip"];
     for command in commands.split(';') {
         let words: Vec<_> = command.split_whitespace().collect();

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Instant;
 
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use vhost::vhost_user::message::VhostUserHeaderFlag;
 use vhost::vhost_user::{Frontend, VhostUserFrontend};
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
@@ -43,11 +44,23 @@ pub(crate) struct Guest {
 impl Guest {
     /// One whose front-end has negotiated and shared its memory.
     pub(crate) fn connect(daemon: &Daemon) -> Self {
-        let memory = tempfile::tempfile_in("/dev/shm").unwrap();
+        Self::share_memory(connect(daemon), false).unwrap()
+    }
+
+    /// The same, whose memory cannot shrink if it is `sealed`; or the answer to an offer of it.
+    pub(crate) fn try_connect(daemon: &Daemon, sealed: bool) -> Result<Self, vhost::Error> {
+        Self::share_memory(connect(daemon), sealed)
+    }
+
+    fn share_memory(socket: UnixStream, sealed: bool) -> Result<Self, vhost::Error> {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let memory = File::from(memfd_create("guest", flags).unwrap());
         memory.set_len(MEMORY).unwrap();
+        if sealed {
+            fcntl_add_seals(&memory, SealFlags::SHRINK).unwrap();
+        }
         memory.write_all_at(&FRAME.to_le_bytes(), DESC).unwrap();
         memory.write_all_at(&LEN.to_le_bytes(), DESC + 8).unwrap();
-        let socket = connect(daemon);
         let mut front_end = Frontend::from_stream(socket.try_clone().unwrap(), 3);
         front_end.set_owner().unwrap();
         front_end.get_features().unwrap();
@@ -61,14 +74,29 @@ impl Guest {
             mmap_offset: 0,
             mmap_handle: memory.as_raw_fd(),
         };
-        front_end.set_mem_table(&[region]).unwrap();
-        Self {
+        front_end.set_mem_table(&[region])?;
+        Ok(Self {
             front_end,
             socket,
             memory,
             kick: EventFd::new(0).unwrap(),
             sent: 0,
-        }
+        })
+    }
+
+    /// One whose transmit ring runs, of the device that is at this socket.
+    pub(crate) fn start_at(daemon: &Daemon, socket: &str) -> Self {
+        let socket = UnixStream::connect(daemon.path(socket)).unwrap();
+        socket.set_read_timeout(Some(LIMIT)).unwrap();
+        let mut guest = Self::share_memory(socket, false).unwrap();
+        guest.set_up();
+        guest.enable();
+        guest
+    }
+
+    /// Takes its memory away from the device, and from itself.
+    pub(crate) fn shrink_memory(&self) {
+        self.memory.set_len(0).unwrap();
     }
 
     /// One whose transmit ring runs.

@@ -9,16 +9,8 @@ use vhost::vhost_user::VhostUserFrontend;
 use vhost::vhost_user::message::VhostUserConfigFlags;
 
 use crate::connect;
-use crate::daemon::{Daemon, LIMIT, ip_in};
+use crate::daemon::{Daemon, LIMIT, ip_in, taken};
 use crate::guest::{Guest, TX};
-
-/// Frames that the interface has taken from its guest; `None` if there is no such interface.
-fn taken(daemon: &Daemon, name: &str) -> Option<u64> {
-    let table = std::fs::read_to_string(format!("/proc/{}/net/dev", daemon.id())).unwrap();
-    let mut rows = table.lines().filter_map(|line| line.split_once(':'));
-    let (_, counts) = rows.find(|(row, _)| row.trim() == name)?;
-    counts.split_whitespace().nth(1)?.parse().ok()
-}
 
 /// Sends until a frame arrives at the interface.
 fn check_traffic(daemon: &Daemon, guest: &mut Guest, name: &str) {

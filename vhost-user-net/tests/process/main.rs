@@ -5,7 +5,10 @@ mod blocking_calls;
 mod daemon;
 mod fuse;
 mod guest;
+mod injected;
+mod isolation;
 mod lost_port;
+mod sandbox;
 mod service;
 mod stalls;
 

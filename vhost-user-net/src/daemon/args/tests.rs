@@ -1,6 +1,7 @@
 //! The command line, right and wrong.
 
 use super::*;
+use net_device::features::OPTIONAL;
 
 fn parse(words: &str) -> Result<CommandLine, clap::Error> {
     let words = std::iter::once("vhost-user-net").chain(words.split_whitespace());

@@ -29,7 +29,9 @@ fn device(source: Source) -> ServedDevice {
         device: NetDevice::from_ports(NetConfig::default(), vec![port]).unwrap(),
         source,
         control: None,
-        receivers: None,
+        require_sealed: false,
+        number: 0,
+        confined: Confined::default(),
         front_ends: Arc::default(),
         metrics: None,
     }

@@ -1,6 +1,6 @@
 //! The process that receivers are children of.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -45,11 +45,7 @@ impl ReceiverParent {
     /// # Errors
     /// There are other threads, or the kernel's error.
     pub fn start() -> io::Result<Self> {
-        let null = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open("/dev/null")?;
-        Self::start_with(&null, || Ok(()))
+        Self::start_with(&sys::open_null()?, || Ok(()))
     }
 
     /// As [`ReceiverParent::start`], with an open `/dev/null`, and something that the process and
@@ -76,8 +72,12 @@ impl ReceiverParent {
             setpgid(None, None)?;
             ignore_ends_of_children();
             confine()?;
+            // It is ready.
+            send(theirs.as_fd(), &[0; ANSWER], &[])?;
             answer_requests(theirs.as_fd(), null)
         })?;
+        drop(theirs);
+        receive::<ANSWER>(ours.as_fd())?;
         Ok(Self {
             channel: Mutex::new(ours),
         })

@@ -8,7 +8,7 @@ use vhost::vhost_user::{Frontend, VhostUserFrontend};
 use vhost::{VhostUserDirtyLogRegion, vhost_user};
 
 use super::*;
-use crate::daemon::serve::{Broken, step};
+use crate::daemon::requests::{Broken, step};
 use crate::protocol::connection::{Connection, ConnectionError};
 
 /// Serves one front-end of the `vhost` crate with a session, to the end of what it does.
