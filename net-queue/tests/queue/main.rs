@@ -23,6 +23,7 @@ mod rx_limits;
 mod rx_segments;
 mod rx_settle;
 mod segments;
+mod small_worlds;
 mod split;
 mod tags;
 mod tx;
