@@ -19,6 +19,10 @@ fn run(input: &[u8]) {
     };
     let wire = command_bytes(&command);
     let mut sent = input[..wire.len().min(input.len())].to_vec();
+    if matches!(wire[..], [4, 2, ..]) {
+        // Reserved.
+        sent[6..14].fill(0);
+    }
     if matches!(wire[..], [6, 2 | 3, ..]) {
         // Reserved.
         sent[4..6].fill(0);

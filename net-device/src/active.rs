@@ -3,23 +3,19 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use net_queue::header::HdrSize;
 use net_queue::ring::{Cursor, RingConfig};
 use net_queue::{Engine, LinkConfig, Offloads};
 
 use crate::active::queue_factory::QueueFactory;
 use crate::active::threads::WorkerThreads;
 use crate::announcement::Announcement;
-use crate::error::{QueueError, SpawnError, WorkerError, WorkerLost};
-use crate::features::Features;
+use crate::error::{QueueError, WorkerError, WorkerLost};
 use crate::port::PortControl;
 use crate::queue_role::QueueRole;
-use crate::rate_limit::LimitTimer;
 use crate::shared::Shared;
 use crate::state::DeviceState;
 use crate::transport::{InterruptSource, QueueSetup};
 use crate::worker::control_queue::{CtrlQueue, CtrlWorker};
-use crate::worker::epoll::BusyPoll;
 use crate::worker::event_loop::EventWorker;
 use crate::worker::handle::WorkerHandle;
 use crate::worker::queue_pair::{PairWorker, QueuePairResources, RxQueue, TxQueue};
@@ -27,6 +23,7 @@ use crate::worker::queue_pair::{PairWorker, QueuePairResources, RxQueue, TxQueue
 mod halted;
 mod limits;
 mod memory;
+mod pair_worker;
 pub(crate) mod queue_factory;
 mod removal;
 pub(crate) mod threads;
@@ -145,7 +142,7 @@ impl ActiveDevice {
 
     fn link_config(&self) -> LinkConfig {
         LinkConfig {
-            hdr_len: HdrSize::Base.bytes(),
+            hdr_len: self.factory.negotiated.hdr_size().bytes(),
             rx: self.shared.link_offloads(),
         }
     }
@@ -243,41 +240,6 @@ impl ActiveDevice {
         worker.interrupt_first = interrupt_first;
         self.control = Some(WorkerHandle::new(home, worker));
         Ok(())
-    }
-
-    /// The parked worker of `pair`, which gets its thread with its first queue.
-    fn worker(&mut self, pair: u16, index: u16) -> Result<&mut PairWorker, QueueError> {
-        let at = usize::from(pair);
-        if matches!(self.pairs[at], Pair::Idle(_)) {
-            let home = self
-                .threads
-                .queue_pair(&self.shared.id, pair)
-                .map_err(|source| QueueError::Spawn { index, source })?;
-            let timer = self.coalescing_timer();
-            let timer = timer.map_err(|source| QueueError::Spawn { index, source })?;
-            let name = Pair::Lost(WorkerLost(format!("{}_qp{pair}", self.shared.id)));
-            if let Pair::Idle(resources) = std::mem::replace(&mut self.pairs[at], name) {
-                let busy_poll = BusyPoll::new(self.factory.negotiated.poll_us);
-                let shared = self.shared.clone();
-                let worker = PairWorker::new(pair, shared, *resources, busy_poll, timer);
-                self.pairs[at] = Pair::Worker(WorkerHandle::new(home, worker));
-            }
-        }
-        match &mut self.pairs[at] {
-            Pair::Worker(handle) => Ok(handle.park()?),
-            Pair::Lost(lost) => Err(lost.clone().into()),
-            Pair::Idle(_) => Err(QueueError::Index(index)),
-        }
-    }
-
-    /// A timer for notifications that wait, if the driver can let them.
-    fn coalescing_timer(&self) -> Result<Option<Arc<LimitTimer>>, SpawnError> {
-        let coalesces = self
-            .shared
-            .features
-            .intersects(Features::VIRTIO_NET_F_NOTF_COAL | Features::VIRTIO_NET_F_VQ_NOTF_COAL);
-        let timer = coalesces.then(|| LimitTimer::new(&self.shared.clock).map(Arc::new));
-        timer.transpose().map_err(SpawnError::Thread)
     }
 
     /// Lets every worker run that is parked.
@@ -406,8 +368,12 @@ impl ActiveDevice {
         }
         self.interrupt_config = true;
         self.restore_resets(saved);
-        self.shared
-            .restore(saved.pairs, saved.offloads, &saved.tables);
+        self.shared.restore(
+            saved.pairs,
+            saved.rss.as_ref(),
+            saved.offloads,
+            &saved.tables,
+        );
         self.shared.coalescing.restore(&saved.coalescing);
         let kept = saved.coalescing.queues.iter().map(|(index, _)| *index);
         self.stopped.extend(kept.filter(|queue| !saved.ran(*queue)));

@@ -75,6 +75,14 @@ pub struct NetConfig {
     pub queue_size: u16,
     /// True if guest addresses are translated by a virtual IOMMU.
     pub iommu: bool,
+    /// Offers RSS: the driver says by a table which queue receives a frame. Off by default, since a
+    /// driver that is offered it uses it whether or not anybody asked for that, and a flow returns
+    /// to the pair which sends it then no more: the device moves it from the queue that the host
+    /// chose to the one of the table.
+    pub rss: bool,
+    /// Offers HASH_REPORT: received frames carry their hash. Off by default, since each frame pays
+    /// for it, and few drivers use it.
+    pub hash_report: bool,
     /// Consequence for a worker that makes a system call it should not.
     pub seccomp: SeccompAction,
     /// True if a device puts the process's handler for SIGSEGV and SIGBUS in place, by which guest
@@ -121,6 +129,8 @@ impl Default for NetConfig {
             queue_pairs: 1,
             queue_size: 256,
             iommu: false,
+            rss: false,
+            hash_report: false,
             seccomp: SeccompAction::default(),
             memory_fault_handler: true,
             poll_us: 0,
@@ -195,7 +205,8 @@ fn unusable(mac: MacAddr) -> &'static str {
 }
 
 impl NetConfig {
-    /// Starts from the defaults: one pair of 256 descriptors, no limits, everything offered.
+    /// Starts from the defaults: one pair of 256 descriptors, no limits, everything offered but RSS
+    /// and hash reports.
     pub fn builder() -> NetConfigBuilder {
         NetConfigBuilder(Self::default())
     }
@@ -310,6 +321,18 @@ impl NetConfigBuilder {
     /// Says that guest addresses are translated by a virtual IOMMU.
     pub fn iommu(mut self, iommu: bool) -> Self {
         self.0.iommu = iommu;
+        self
+    }
+
+    /// Offers RSS.
+    pub fn rss(mut self, on: bool) -> Self {
+        self.0.rss = on;
+        self
+    }
+
+    /// Offers HASH_REPORT.
+    pub fn hash_report(mut self, on: bool) -> Self {
+        self.0.hash_report = on;
         self
     }
 

@@ -90,6 +90,10 @@ bitflags! {
         const VIRTIO_NET_F_GUEST_USO6 = 1 << 55;
         /// The device takes unsegmented UDP.
         const VIRTIO_NET_F_HOST_USO = 1 << 56;
+        /// Received frames carry their hash and what it was taken of.
+        const VIRTIO_NET_F_HASH_REPORT = 1 << 57;
+        /// The driver says by a table which queue receives a frame.
+        const VIRTIO_NET_F_RSS = 1 << 60;
         /// The configuration space tells speed and duplex.
         const VIRTIO_NET_F_SPEED_DUPLEX = 1 << 63;
     }
@@ -148,6 +152,8 @@ const PREREQUISITES: &[Prerequisite] = &[
     needs(F::VIRTIO_NET_F_CTRL_MAC_ADDR, F::VIRTIO_NET_F_CTRL_VQ),
     needs(F::VIRTIO_NET_F_VQ_NOTF_COAL, F::VIRTIO_NET_F_CTRL_VQ),
     needs(F::VIRTIO_NET_F_NOTF_COAL, F::VIRTIO_NET_F_CTRL_VQ),
+    needs(F::VIRTIO_NET_F_RSS, F::VIRTIO_NET_F_CTRL_VQ),
+    in_effect(F::VIRTIO_NET_F_HASH_REPORT, F::VIRTIO_NET_F_CTRL_VQ),
     in_effect(F::VIRTIO_NET_F_GUEST_ANNOUNCE, F::VIRTIO_NET_F_STATUS),
     in_effect(F::VIRTIO_NET_F_CTRL_RX_EXTRA, F::VIRTIO_NET_F_CTRL_VQ),
     in_effect(F::VIRTIO_NET_F_DEVICE_STATS, F::VIRTIO_NET_F_CTRL_VQ),
@@ -223,6 +229,8 @@ pub const OPTIONAL: &[(&str, Features)] = &[
     ("guest-uso4", F::VIRTIO_NET_F_GUEST_USO4),
     ("guest-uso6", F::VIRTIO_NET_F_GUEST_USO6),
     ("host-uso", F::VIRTIO_NET_F_HOST_USO),
+    ("hash-report", F::VIRTIO_NET_F_HASH_REPORT),
+    ("rss", F::VIRTIO_NET_F_RSS),
     ("speed-duplex", F::VIRTIO_NET_F_SPEED_DUPLEX),
 ];
 

@@ -32,6 +32,8 @@ impl Features {
             (F::VIRTIO_NET_F_MAC, config.mac.is_some()),
             (F::VIRTIO_NET_F_MTU, config.mtu.is_some()),
             (F::VIRTIO_NET_F_MQ, config.queue_pairs > 1),
+            (F::VIRTIO_NET_F_RSS, config.rss),
+            (F::VIRTIO_NET_F_HASH_REPORT, config.hash_report),
             (F::VIRTIO_NET_F_SPEED_DUPLEX, config.speed_mbps.is_some()),
             (F::VIRTIO_F_ACCESS_PLATFORM, config.iommu),
         ];
@@ -57,6 +59,8 @@ impl Features {
             Command::AddVlan(_) | Command::DelVlan(_) => F::VIRTIO_NET_F_CTRL_VLAN,
             Command::AckAnnounce => F::VIRTIO_NET_F_GUEST_ANNOUNCE,
             Command::SetPairs(_) => F::VIRTIO_NET_F_MQ,
+            Command::SetRss(_) => F::VIRTIO_NET_F_RSS,
+            Command::SetHash(_) => F::VIRTIO_NET_F_HASH_REPORT,
             Command::SetGuestOffloads(_) => F::VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
             Command::SetTxCoalescing(_) | Command::SetRxCoalescing(_) => F::VIRTIO_NET_F_NOTF_COAL,
             Command::SetQueueCoalescing { .. } | Command::GetQueueCoalescing(_) => {

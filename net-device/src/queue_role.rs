@@ -15,11 +15,13 @@ pub(crate) enum QueueRole {
 
 impl QueueRole {
     /// The role of queue `index` of a device of `pairs` pairs whose driver accepted `features`, if
-    /// there is such a queue; without MQ the control queue follows the first pair (NET-CVQ-01).
+    /// there is such a queue; without MQ and RSS the control queue follows the first pair
+    /// (NET-CVQ-01).
     pub(crate) fn of(index: u16, features: Features, pairs: u16) -> Option<Self> {
         let control = features.contains(Features::VIRTIO_NET_F_CTRL_VQ);
         // Without a control queue a VMM that has one of its own starts as many pairs as it likes.
-        let pairs = if control && !features.contains(Features::VIRTIO_NET_F_MQ) {
+        let several = Features::VIRTIO_NET_F_MQ | Features::VIRTIO_NET_F_RSS;
+        let pairs = if control && !features.intersects(several) {
             1
         } else {
             pairs

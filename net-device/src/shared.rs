@@ -4,8 +4,11 @@ pub(crate) mod coalescing;
 pub(crate) mod config_space;
 pub(crate) mod control_budget;
 pub(crate) mod device_status;
+pub(crate) mod exchange;
+mod frame_ring;
 pub(crate) mod queue_states;
 pub(crate) mod reader_epoch;
+pub(crate) mod rss;
 pub(crate) mod rx_filter;
 pub(crate) mod rx_policy;
 mod steering;
@@ -20,7 +23,9 @@ use self::coalescing::Coalescing;
 use self::config_space::ConfigSpace;
 use self::control_budget::ControlBudget;
 use self::device_status::DeviceStatus;
+use self::exchange::Exchange;
 use self::reader_epoch::ReaderEpoch;
+use self::rss::RssParams;
 use self::rx_filter::FilterTables;
 use self::rx_policy::{PolicyReader, RxPolicy};
 pub(crate) use self::steering::{LinkPorts, SteerError};
@@ -59,6 +64,8 @@ pub(crate) struct Shared {
     epochs: Vec<ReaderEpoch>,
     /// Timer that ends the wait of each pair's receive queue for its limit.
     rx_timers: Vec<Mutex<Option<Arc<LimitTimer>>>>,
+    /// Frames between pairs, if the driver can steer by a table.
+    pub(crate) exchange: Option<Arc<Exchange>>,
     steering: Mutex<Steering>,
 }
 
@@ -104,6 +111,9 @@ impl Shared {
             version: AtomicU64::new(0),
             epochs: (0..pairs).map(|_| ReaderEpoch::default()).collect(),
             rx_timers: (0..pairs).map(|_| Mutex::default()).collect(),
+            exchange: features
+                .contains(Features::VIRTIO_NET_F_RSS)
+                .then(|| Arc::new(Exchange::new(pairs as u16))),
             steering: Mutex::new(Steering::new(features, ports)),
         }
     }
@@ -193,6 +203,11 @@ impl Shared {
         lock(&self.policy).clone()
     }
 
+    /// Number of pairs.
+    pub(crate) fn pairs(&self) -> u16 {
+        self.epochs.len() as u16
+    }
+
     pub(crate) fn epoch(&self, pair: u16) -> Option<&ReaderEpoch> {
         self.epochs.get(usize::from(pair))
     }
@@ -251,18 +266,62 @@ impl Shared {
         Ok(())
     }
 
-    /// The driver's choice of pairs (NET-MQ-02, NET-MQ-04).
+    /// The driver's choice of pairs, among which the device steers (NET-MQ-02, NET-MQ-04,
+    /// NET-MQ-05).
     pub(crate) fn set_pairs(&self, pairs: u16) -> Result<(), SteerError> {
+        self.steer(|steering| {
+            steering.choose(pairs)?;
+            if let Some(rss) = &mut steering.rss {
+                *rss = rss.without_table();
+            }
+            Ok(())
+        })
+    }
+
+    /// Takes the driver's hash, and its table if it has one (NET-MQ-08, NET-MQ-11, NET-MQ-17).
+    pub(crate) fn set_rss(&self, rss: RssParams) -> Result<(), SteerError> {
+        self.steer(|steering| {
+            if !steering.takes(&rss) {
+                return Err(SteerError::Pairs);
+            }
+            steering.rss = Some(rss);
+            Ok(())
+        })
+    }
+
+    /// Changes how frames are steered, or leaves all as it is.
+    fn steer(
+        &self,
+        change: impl FnOnce(&mut Steering) -> Result<(), SteerError>,
+    ) -> Result<(), SteerError> {
         let mut steering = lock(&self.steering);
-        let before = steering.chosen;
-        steering.choose(pairs)?;
+        let before = (steering.chosen, steering.rss.clone());
+        change(&mut steering)?;
         let done = self.apply_active_pairs(&mut steering);
         if done.is_err() {
-            steering.chosen = before;
+            (steering.chosen, steering.rss) = before;
             // What worked a moment ago works again, or the link is dying and says so by itself.
             let _ = self.apply_active_pairs(&mut steering);
         }
         Ok(done?)
+    }
+
+    /// Hash and table that the driver has set.
+    pub(crate) fn rss(&self) -> Option<RssParams> {
+        lock(&self.steering).rss.clone()
+    }
+
+    /// Number of ports that taking `rss` would switch; `None` if it is refused, or in force
+    /// already.
+    pub(crate) fn ports_to_switch_for(&self, rss: &RssParams) -> Option<u64> {
+        let steering = lock(&self.steering);
+        let changes = steering.takes(rss) && steering.rss.as_ref() != Some(rss);
+        let pairs = if rss.steers {
+            u16::MAX
+        } else {
+            steering.chosen.unwrap_or(1)
+        };
+        changes.then(|| steering.to_switch(pairs).count() as u64)
     }
 
     /// Number of ports that VQ_PAIRS_SET with this number would switch: 0 for one that is refused,
@@ -282,9 +341,12 @@ impl Shared {
     /// them in.
     fn apply_active_pairs(&self, steering: &mut Steering) -> std::io::Result<()> {
         let pairs = steering.pairs();
-        if pairs > self.policy().pairs {
-            self.change_policy(|policy| policy.pairs = pairs);
-        }
+        let hasher = steering.rss.as_ref().map(|rss| Arc::new(rss.hasher()));
+        let table = steering.table().map(Arc::new);
+        self.change_policy(|policy| {
+            policy.pairs = policy.pairs.max(pairs);
+            (policy.hasher, policy.table) = (hasher, table);
+        });
         let done = steering.apply();
         if pairs < self.policy().pairs {
             self.change_policy(|policy| policy.pairs = pairs);
@@ -298,8 +360,17 @@ impl Shared {
     }
 
     /// Starts from what a saved driver had set, before any queue is there.
-    pub(crate) fn restore(&self, pairs: Option<u16>, offloads: Offloads, tables: &FilterTables) {
-        lock(&self.steering).chosen = pairs;
+    pub(crate) fn restore(
+        &self,
+        pairs: Option<u16>,
+        rss: Option<&RssParams>,
+        offloads: Offloads,
+        tables: &FilterTables,
+    ) {
+        {
+            let mut steering = lock(&self.steering);
+            (steering.chosen, steering.rss) = (pairs, rss.cloned());
+        }
         self.change_policy(|policy| {
             policy.offloads = offloads;
             if let Some(filter) = &mut policy.filter {

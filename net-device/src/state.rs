@@ -9,6 +9,7 @@ use crate::config::MacAddr;
 use crate::error::ActivateError;
 use crate::features::Features;
 use crate::shared::coalescing::CoalescingState;
+use crate::shared::rss::RssParams;
 use crate::shared::rx_filter::FilterTables;
 use crate::transport::QueueSetup;
 
@@ -28,6 +29,7 @@ pub(crate) struct DeviceState {
     pub(crate) offloads: Offloads,
     pub(crate) tables: FilterTables,
     pub(crate) pairs: Option<u16>,
+    pub(crate) rss: Option<RssParams>,
     pub(crate) coalescing: CoalescingState,
     /// Position of every queue that ran.
     pub(crate) rings: Vec<(u16, RingConfig)>,

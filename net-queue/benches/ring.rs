@@ -2,14 +2,21 @@
 //! driver's part.
 
 use std::hint::black_box;
+use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use net_queue::hash::{FrameHasher, HashTypes};
 use net_queue::header::{HDR_LEN, HdrSize, NetHdr, RawHdr, TxRules};
 use net_queue::ring::{AnyRing, Layout, RingConfig};
+use net_queue::testing::packets::{Packet, Sums};
 use net_queue::testing::{GuestRing, LAYOUTS, NullBackend, Piece, TestMemory};
-use net_queue::{Budget, Offloads, RxConfig, RxEngine, TxConfig, TxEngine, Unlimited};
+use net_queue::{
+    Budget, Caps, FrameBackend, Gather, LinkConfig, Offloads, RecvError, RxConfig, RxEngine,
+    Scatter, SendError, TxConfig, TxEngine, Unlimited,
+};
 
 const SIZE: u16 = 256;
 const BATCHES: [u16; 3] = [1, 32, 256];
@@ -130,5 +137,78 @@ fn header(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, tx, rx, header);
+/// A backend with one packet, again and again.
+struct Packets(Vec<u8>);
+
+impl FrameBackend for Packets {
+    fn caps(&self) -> Caps {
+        Caps::default()
+    }
+
+    fn configure(&mut self, _link: &LinkConfig) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn send(&mut self, _frame: &Gather<'_>) -> Result<(), SendError> {
+        Ok(())
+    }
+
+    fn recv(&mut self, room: &mut Scatter<'_>) -> Result<usize, RecvError> {
+        Ok(room.write_at(0, &self.0)?)
+    }
+
+    fn poll_fd(&self) -> BorrowedFd<'_> {
+        unreachable!("nothing waits for it")
+    }
+}
+
+/// A TCP packet behind a header with room for a hash.
+fn hashed_packet(v6: bool) -> Vec<u8> {
+    let packet = Packet {
+        v6,
+        sums: Sums::Complete,
+        ..Packet::tcp(&[0; 64])
+    };
+    let mut bytes = packet.bytes();
+    bytes.splice(HDR_LEN..HDR_LEN, [0; 8]);
+    bytes
+}
+
+/// A longer header without a hash, and with one.
+fn hash(criterion: &mut Criterion) {
+    let hasher = Arc::new(FrameHasher::new(HashTypes::all(), &[0x6d; 40]));
+    let mut group = criterion.benchmark_group("hash");
+    for (family, v6) in [("v4", false), ("v6", true)] {
+        let mut backend = Packets(hashed_packet(v6));
+        let frame = backend.0[HdrSize::HashReport.bytes()..].to_vec();
+        group.bench_function(BenchmarkId::new("alone", family), |bencher| {
+            bencher.iter(|| hasher.hash(black_box(&frame)));
+        });
+        for (name, hasher) in [("rx_none", None), ("rx_report", Some(&hasher))] {
+            let mut driver = Driver::new(Layout::Split, 1536, true);
+            let ring: AnyRing = driver.ring.device();
+            let config = RxConfig {
+                size: HdrSize::HashReport,
+                offloads: Offloads::empty(),
+                merge: true,
+                mtu: Some(1500),
+                link_mtu: Some(1500),
+            };
+            let mut engine = RxEngine::new(ring, SIZE, config, Arc::default());
+            engine.set_hasher(hasher.cloned());
+            group.throughput(Throughput::Elements(32));
+            group.bench_function(BenchmarkId::new(name, family), |bencher| {
+                bencher.iter_custom(|rounds| {
+                    let mut work = || {
+                        let done = engine.run(&mut backend, &mut Unlimited, None, 0, BUDGET);
+                        black_box(done.interrupt);
+                    };
+                    (0..rounds).map(|_| driver.round(32, &mut work)).sum()
+                });
+            });
+        }
+    }
+}
+
+criterion_group!(benches, tx, rx, header, hash);
 criterion_main!(benches);

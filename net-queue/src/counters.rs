@@ -56,6 +56,7 @@ pub struct QueueCounters {
     interrupts_suppressed: AtomicU64,
     limited: AtomicU64,
     segmented: AtomicU64,
+    steered: AtomicU64,
     needs_csum: AtomicU64,
     data_valid: AtomicU64,
     gso_frames: AtomicU64,
@@ -88,6 +89,7 @@ impl QueueCounters {
             interrupts_suppressed: self.interrupts_suppressed(),
             limited: self.limited(),
             segmented: self.segmented(),
+            steered: self.steered.load(Relaxed),
             needs_csum: self.needs_csum.load(Relaxed),
             data_valid: self.data_valid.load(Relaxed),
             gso_frames: self.gso_frames.load(Relaxed),
@@ -247,6 +249,10 @@ impl QueueCounters {
         add(&self.segmented, 1);
     }
 
+    pub(crate) fn add_steered(&self) {
+        add(&self.steered, 1);
+    }
+
     pub(crate) fn add_refusal(&self, cause: Refusal) {
         add(&self.refusals[cause.index()], 1);
     }
@@ -328,6 +334,8 @@ pub struct QueueStats {
     pub limited: u64,
     /// Large frames that were cut into segments here.
     pub segmented: u64,
+    /// Received frames that were passed on to the queue that the driver's table names.
+    pub steered: u64,
     /// Groups of several frames that left as one.
     pub groups: u64,
     /// Frames in these groups; they are among `frames`.
@@ -389,6 +397,7 @@ impl QueueStats {
             ("interrupts_suppressed", self.interrupts_suppressed),
             ("limited", self.limited),
             ("segmented", self.segmented),
+            ("steered", self.steered),
             ("groups", self.groups),
             ("grouped", self.grouped),
             ("groups_refused", self.groups_refused),
@@ -417,6 +426,7 @@ impl Default for QueueStats {
             interrupts_suppressed: 0,
             limited: 0,
             segmented: 0,
+            steered: 0,
             groups: 0,
             grouped: 0,
             groups_refused: 0,
@@ -441,6 +451,7 @@ impl std::ops::AddAssign<&Self> for QueueStats {
         self.interrupts_suppressed += other.interrupts_suppressed;
         self.limited += other.limited;
         self.segmented += other.segmented;
+        self.steered += other.steered;
         self.groups += other.groups;
         self.grouped += other.grouped;
         self.groups_refused += other.groups_refused;

@@ -54,10 +54,14 @@ pub enum DropCause {
     /// A frame of either direction while the link was set down.
     #[error("link down")]
     LinkDown,
+    /// A received frame for another queue, which had no room for more that were passed to it
+    /// (NET-MQ-08).
+    #[error("no room at the queue that the frame is for")]
+    SteeringFull,
 }
 
 impl DropCause {
-    const PLAIN: [Self; 13] = [
+    const PLAIN: [Self; 14] = [
         Self::Direction,
         Self::BadAddress,
         Self::Segments,
@@ -71,6 +75,7 @@ impl DropCause {
         Self::Stopped,
         Self::MemoryFault(MemoryFault),
         Self::LinkDown,
+        Self::SteeringFull,
     ];
 
     /// Number of causes.
@@ -129,6 +134,7 @@ impl DropCause {
             Self::Stopped => "drop_stopped",
             Self::MemoryFault(_) => "drop_memory_fault",
             Self::LinkDown => "drop_link_down",
+            Self::SteeringFull => "drop_steering_full",
         }
     }
 }

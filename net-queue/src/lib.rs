@@ -14,7 +14,8 @@
 //! - [`TxEngine`], [`RxEngine`] and [`CtrlEngine`] move what is there and return why they stopped.
 //!   They do no I/O of their own: no file descriptor, no thread, no clock, no log line, and no heap
 //!   allocation per frame.
-//! - [`FrameBackend`] carries frames, [`Limit`] says when, [`FrameFilter`] says which. The caller
+//! - [`FrameBackend`] carries frames, [`Limit`] says when, [`FrameFilter`] says which,
+//!   [`FrameSteering`] says where. The caller
 //!   passes time and a [`Budget`], and turns the reason to stop into polling, a timer or an
 //!   interrupt.
 //!
@@ -26,6 +27,7 @@ pub mod backend;
 mod counters;
 mod drop_cause;
 mod engine;
+pub mod hash;
 pub mod header;
 mod memory;
 mod offload;
@@ -39,8 +41,8 @@ pub use counters::{GroupEnd, QueueCounters, QueueStats};
 pub use drop_cause::{DropCause, QueueFault};
 pub use engine::ctrl::{self, CommandHandler, CtrlEngine};
 pub use engine::{
-    Budget, Engine, FrameFilter, Limit, Outcome, RxConfig, RxEngine, Stop, TxConfig, TxEngine,
-    Unlimited,
+    Budget, Destination, Engine, FrameFilter, FrameSteering, Limit, Outcome, RxConfig, RxEngine,
+    Stop, TxConfig, TxEngine, Unlimited,
 };
 pub use header::MAX_FRAME;
 pub use memory::dirty_log::{DirtyLog, DirtySwitch};

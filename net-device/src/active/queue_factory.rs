@@ -31,6 +31,17 @@ pub(crate) struct NegotiatedConfig {
     pub(crate) coalesce: Offloads,
 }
 
+impl NegotiatedConfig {
+    /// Length of the header in front of each frame (NET-RX-17).
+    pub(crate) fn hdr_size(&self) -> HdrSize {
+        if self.features.contains(Features::VIRTIO_NET_F_HASH_REPORT) {
+            HdrSize::HashReport
+        } else {
+            HdrSize::Base
+        }
+    }
+}
+
 /// Maker of engines for one activation.
 pub(crate) struct QueueFactory {
     pub(crate) shared: Arc<Shared>,
@@ -104,7 +115,7 @@ impl QueueFactory {
     ) -> Result<RxEngine<AnyRing>, QueueError> {
         let features = self.negotiated.features;
         let rx = RxConfig {
-            size: HdrSize::Base,
+            size: self.negotiated.hdr_size(),
             offloads: self.shared.policy().offloads,
             merge: features.contains(Features::VIRTIO_NET_F_MRG_RXBUF),
             mtu: self
@@ -114,12 +125,10 @@ impl QueueFactory {
             link_mtu: self.negotiated.link_mtu,
         };
         let ring = self.ring(index, config)?;
-        Ok(RxEngine::new(
-            ring,
-            config.size,
-            rx,
-            self.counters[usize::from(index)].clone(),
-        ))
+        let counters = self.counters[usize::from(index)].clone();
+        let mut engine = RxEngine::new(ring, config.size, rx, counters);
+        engine.set_hasher(self.shared.policy().hasher.clone());
+        Ok(engine)
     }
 
     /// The engine of a transmit queue.
@@ -150,6 +159,7 @@ impl QueueFactory {
             TxConfig {
                 coalesce: self.negotiated.coalesce,
                 cut,
+                size: self.negotiated.hdr_size(),
                 ..TxConfig::new(rules)
             },
             self.counters[usize::from(index)].clone(),

@@ -48,6 +48,7 @@ impl NetDevice {
                     .map(|filter| filter.tables().clone())
                     .unwrap_or_default();
                 saved.pairs = shared.chosen_pairs();
+                saved.rss = shared.rss();
                 saved.coalescing = shared.coalescing.state();
                 saved.rings = active.cursors();
                 saved.limits = active.limits()?;

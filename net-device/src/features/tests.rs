@@ -1,7 +1,7 @@
 use super::*;
 use crate::config::NetConfig;
 use crate::negotiation::backend_tx;
-use net_queue::ctrl::{Command, RxMode, VlanId};
+use net_queue::ctrl::{Command, HashConfig, RssConfig, RxMode, VlanId};
 use proptest::prelude::*;
 
 const EVERYTHING: Offloads = Offloads::all();
@@ -13,6 +13,8 @@ fn config() -> NetConfig {
         speed_mbps: Some(10_000),
         queue_pairs: 4,
         transport_features: TRANSPORT,
+        rss: true,
+        hash_report: true,
         ..NetConfig::default()
     }
 }
@@ -35,7 +37,9 @@ fn bits_have_the_numbers_of_the_specification() {
     assert_eq!(numbers[..expected.len()], expected);
     assert_eq!(
         numbers[expected.len()..],
-        [28, 29, 32, 33, 34, 35, 40, 50, 52, 53, 54, 55, 56, 63]
+        [
+            28, 29, 32, 33, 34, 35, 40, 50, 52, 53, 54, 55, 56, 57, 60, 63
+        ]
     );
 }
 
@@ -50,6 +54,13 @@ fn everything_is_offered_where_backend_and_configuration_allow_it() {
         offered(&config()),
         Features::all() - F::VIRTIO_F_ACCESS_PLATFORM
     );
+    let unasked = NetConfig {
+        rss: false,
+        hash_report: false,
+        ..config()
+    };
+    let asked = F::VIRTIO_NET_F_RSS | F::VIRTIO_NET_F_HASH_REPORT;
+    assert_eq!(offered(&unasked), offered(&config()) - asked);
 }
 
 #[test]
@@ -192,6 +203,8 @@ fn net_cvq_20_offload_masks_stay_within_what_was_accepted() {
 fn commands_need_the_feature_of_their_table_row() {
     let mode = |mode| Command::SetRxMode { mode, on: true };
     let vlan = VlanId::new(1).unwrap();
+    let hash = HashConfig { types: 0, key: &[] };
+    let rss = RssConfig::new(hash, 0, &[[0, 0]], 1);
     for (command, feature) in [
         (mode(RxMode::Promisc), F::VIRTIO_NET_F_CTRL_RX),
         (mode(RxMode::AllMulti), F::VIRTIO_NET_F_CTRL_RX),
@@ -208,6 +221,8 @@ fn commands_need_the_feature_of_their_table_row() {
         (Command::AddVlan(vlan), F::VIRTIO_NET_F_CTRL_VLAN),
         (Command::AckAnnounce, F::VIRTIO_NET_F_GUEST_ANNOUNCE),
         (Command::SetPairs(1), F::VIRTIO_NET_F_MQ),
+        (Command::SetRss(rss), F::VIRTIO_NET_F_RSS),
+        (Command::SetHash(hash), F::VIRTIO_NET_F_HASH_REPORT),
         (
             Command::SetGuestOffloads(0),
             F::VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,

@@ -3,7 +3,9 @@
 use crate::config::MacAddr;
 use crate::config::NetConfig;
 use crate::features::Features;
+use crate::shared::rss::{MAX_KEY_LEN, MAX_TABLE_LEN};
 use bitflags::bitflags;
+use net_queue::hash::HashTypes;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 #[cfg(test)]
@@ -14,6 +16,12 @@ pub(crate) const CONFIG_LEN: usize = 28;
 
 /// The code for full duplex (VirtIO 1.4 §5.1.4; the field's text, not §5.1.4.1, see N-1).
 const DUPLEX_FULL: u8 = 1;
+
+/// Features of which each shows the number of pairs.
+const MULTI_QUEUE: Features = Features::VIRTIO_NET_F_MQ.union(Features::VIRTIO_NET_F_RSS);
+
+/// Features of which each shows what can be hashed (NET-CFG-10, NET-CFG-12).
+const HASHING: Features = Features::VIRTIO_NET_F_RSS.union(Features::VIRTIO_NET_F_HASH_REPORT);
 
 bitflags! {
     /// The status field (VirtIO 1.4 §5.1.4, NET-CFG-05).
@@ -228,7 +236,7 @@ impl ConfigSpace {
         if self.offered.contains(Features::VIRTIO_NET_F_STATUS) {
             put(6, &fields.status.bits().to_le_bytes());
         }
-        if self.offered.contains(Features::VIRTIO_NET_F_MQ) {
+        if self.offered.intersects(MULTI_QUEUE) {
             put(8, &self.max_pairs.to_le_bytes());
         }
         if let Some(mtu) = fields.mtu {
@@ -237,6 +245,13 @@ impl ConfigSpace {
         if self.offered.contains(Features::VIRTIO_NET_F_SPEED_DUPLEX) {
             put(12, &self.speed_mbps.to_le_bytes());
             put(16, &[DUPLEX_FULL]);
+        }
+        if self.offered.intersects(HASHING) {
+            put(17, &[MAX_KEY_LEN]);
+            put(20, &HashTypes::all().bits().to_le_bytes());
+        }
+        if self.offered.contains(Features::VIRTIO_NET_F_RSS) {
+            put(18, &MAX_TABLE_LEN.to_le_bytes());
         }
         bytes
     }

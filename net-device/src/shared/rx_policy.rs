@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use net_queue::Offloads;
+use net_queue::hash::FrameHasher;
 
 use super::config_space::ConfigSpace;
+use super::rss::SteeringTable;
 use super::rx_filter::RxFilter;
 use crate::features::Features;
 
@@ -17,6 +19,10 @@ pub(crate) struct RxPolicy {
     pub(crate) filter: Option<RxFilter>,
     /// Pairs below this number receive (NET-MQ-01, NET-MQ-02).
     pub(crate) pairs: u16,
+    /// The hash of frames; `None` before the driver has set any (NET-MQ-16).
+    pub(crate) hasher: Option<Arc<FrameHasher>>,
+    /// The queues of frames by their hash; `None`: whichever the link chose.
+    pub(crate) table: Option<Arc<SteeringTable>>,
 }
 
 impl RxPolicy {
@@ -32,6 +38,8 @@ impl RxPolicy {
             offloads: features.rx_offloads(),
             filter,
             pairs: u16::MAX,
+            hasher: None,
+            table: None,
         }
     }
 }

@@ -5,6 +5,11 @@ use net_queue::Offloads;
 use crate::features::Features;
 use crate::negotiation::DONE_HERE;
 use crate::port::PortControl;
+use crate::shared::rss::{RssParams, SteeringTable};
+
+/// Most ports that are fed while a table steers: the workers of these distribute to all, and each
+/// has a ring to each other one.
+const MOST_READERS: usize = 16;
 
 /// The policy was not changed: the link did not follow.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +44,8 @@ pub(super) struct Steering {
     commanded: bool,
     /// Number of pairs that the driver asked for by command.
     pub(super) chosen: Option<u16>,
+    /// Hash and table that the driver has set, if it has.
+    pub(super) rss: Option<RssParams>,
     pub(super) controls: Vec<Box<dyn PortControl>>,
     /// Offloads of the link that stay on, whatever the driver takes.
     always: Offloads,
@@ -58,6 +65,7 @@ impl Steering {
             running,
             commanded: features.contains(Features::VIRTIO_NET_F_CTRL_VQ),
             chosen: None,
+            rss: None,
             attached: vec![None; pairs],
             controls,
             always: rx & DONE_HERE,
@@ -67,9 +75,44 @@ impl Steering {
     /// A driver that negotiated a control queue says there how many pairs receive, and starts with
     /// one, whether that queue runs yet or not (NET-MQ-01). Otherwise (a VMM that serves that queue
     /// itself starts and stops the others) every pair that runs does.
+    ///
+    /// While a table steers, every pair that runs does, whatever the table says: a port that is
+    /// detached loses the frames in it, and one more or less makes the host spread flows anew. So a
+    /// change of the table neither loses nor reorders the frames of a flow that stays where it was.
     pub(super) fn pairs(&self) -> u16 {
         let initial = if self.commanded { 1 } else { u16::MAX };
-        self.chosen.unwrap_or(initial)
+        if self.steers() {
+            u16::MAX
+        } else {
+            self.chosen.unwrap_or(initial)
+        }
+    }
+
+    /// Returns whether a table of the driver's steers.
+    fn steers(&self) -> bool {
+        self.rss.as_ref().is_some_and(|rss| rss.steers)
+    }
+
+    /// The pairs below this number may have ports that are fed.
+    fn readers(&self) -> usize {
+        let running = self.running.rx.iter();
+        let mut running = (1..).zip(running).filter(|(_, runs)| **runs);
+        match running.nth(MOST_READERS - 1) {
+            Some((behind, _)) if self.steers() => behind,
+            _ => usize::MAX,
+        }
+    }
+
+    /// The table in force.
+    pub(super) fn table(&self) -> Option<SteeringTable> {
+        self.rss.as_ref()?.steering_table(&self.running.rx)
+    }
+
+    /// Returns whether every queue that `rss` names is set up, and its device can do the rest
+    /// (NET-MQ-11).
+    pub(super) fn takes(&self, rss: &RssParams) -> bool {
+        let runs = |queue| self.running.rx.get(usize::from(queue)) == Some(&true);
+        rss.queues().all(runs)
     }
 
     /// Offloads that the link has on for a driver that takes `offloads`.
@@ -118,12 +161,14 @@ impl Steering {
     /// The ports that are not yet as they should be when `pairs` receive, and whether each is to be
     /// attached.
     pub(super) fn to_switch(&self, pairs: u16) -> impl Iterator<Item = (usize, bool)> {
-        let pairs = usize::from(pairs);
+        let pairs = usize::from(pairs).min(self.readers());
         let fed = move |pair: usize| pair < pairs && self.running.rx[pair];
         // A link needs one queue even when nothing is to be received; the first one stays, unless
-        // its driver has reset it and others receive (NET-MQ-06).
+        // its driver has reset it (NET-MQ-06) or a table steers, and others receive.
         let others = (1..self.controls.len()).any(fed);
-        let first = !(self.running.first_reset && others);
+        let gone =
+            self.running.first_reset || self.steers() && !self.running.rx.starts_with(&[true]);
+        let first = !(gone && others);
         let wanted = move |pair| if pair == 0 { first } else { fed(pair) };
         let ports = (0..self.controls.len()).map(move |pair| (pair, wanted(pair)));
         ports.filter(|(pair, on)| self.attached[*pair] != Some(*on))

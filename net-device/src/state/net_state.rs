@@ -6,11 +6,12 @@
 //! changed.
 
 use net_queue::ctrl::NotificationCoalescing;
+use net_queue::hash::HashTypes;
 use net_queue::ring::{Cursor, Layout, RingAddrs, RingConfig};
 use rate_limiter::{Level, Levels};
 use snapshot::state::{
     BucketState, CoalesceState, ConfigState, ControlState, LimiterState, NetState, QueueLayout,
-    QueueState, StoppedQueueState,
+    QueueState, RssState, StoppedQueueState,
 };
 
 use super::DeviceState;
@@ -18,6 +19,7 @@ use crate::config::{MAX_ID_LEN, MacAddr, NetConfig};
 use crate::error::RestoreError;
 use crate::features::Features;
 use crate::shared::coalescing::CoalescingState;
+use crate::shared::rss::RssParams;
 use crate::shared::rx_filter::{FilterTables, MAC_TABLE_MAX, MacList, RxModes};
 
 // Every id of a device can be saved.
@@ -70,6 +72,7 @@ impl DeviceState {
             control: ControlState {
                 rx_coalesce: coalesce_state(self.coalescing.rx),
                 tx_coalesce: coalesce_state(self.coalescing.tx),
+                rss: self.rss.as_ref().map(rss_state),
                 ..control_state(&self.tables)
             },
             limiters: self
@@ -141,6 +144,7 @@ impl DeviceState {
             tables: filter_tables(&state.control, acked)?,
             coalescing: coalescing(state, config, acked)?,
             pairs: (state.active_pairs > 0).then_some(state.active_pairs),
+            rss: rss(state, config, acked)?,
             rings: rings(state, config, acked)?,
             limits: limits(state, config)?,
         })
@@ -293,8 +297,7 @@ fn control_state(tables: &FilterTables) -> ControlState {
 /// Tables that commands can have set under the features that were accepted.
 fn filter_tables(state: &ControlState, acked: Features) -> Result<FilterTables, RestoreError> {
     use RestoreError::Field;
-    // What these stand for is not offered.
-    require(state.rss.is_none(), "control.rss")?;
+    // What this stands for is not offered.
     require(state.hash_tunnel_types == 0, "control.hash_tunnel_types")?;
     let list = |macs: &[[u8; 6]], overflow: bool, field| match overflow {
         true => Ok(MacList::Overflow),
@@ -331,6 +334,46 @@ fn filter_tables(state: &ControlState, acked: Features) -> Result<FilterTables, 
     let none = tables.vlans.iter().all(|word| *word == 0);
     require(tags || none, "control.vlans")?;
     Ok(tables)
+}
+
+fn rss_state(rss: &RssParams) -> RssState {
+    RssState {
+        steering: rss.steers,
+        hash_types: rss.types.bits(),
+        unclassified_queue: rss.unclassified_queue,
+        indirection_table: rss.table.clone(),
+        max_tx_vq: rss.max_tx_vq,
+        key: rss.key.clone(),
+    }
+}
+
+/// Hash and table that commands can have set under the features that were accepted.
+fn rss(
+    state: &NetState,
+    config: &NetConfig,
+    acked: Features,
+) -> Result<Option<RssParams>, RestoreError> {
+    let Some(rss) = &state.control.rss else {
+        return Ok(None);
+    };
+    const FIELD: RestoreError = RestoreError::Field("control.rss");
+    let params = RssParams {
+        steers: rss.steering,
+        types: HashTypes::from_bits(rss.hash_types).ok_or(FIELD)?,
+        key: rss.key.clone(),
+        table: rss.indirection_table.clone(),
+        unclassified_queue: rss.unclassified_queue,
+        max_tx_vq: rss.max_tx_vq,
+    };
+    let hashing = Features::VIRTIO_NET_F_RSS | Features::VIRTIO_NET_F_HASH_REPORT;
+    let needed = if params.steers {
+        Features::VIRTIO_NET_F_RSS
+    } else {
+        hashing
+    };
+    let possible = acked.intersects(needed) && params.is_possible(config.queue_pairs);
+    require(possible, "control.rss")?;
+    Ok(Some(params))
 }
 
 fn coalesce_state(coalescing: NotificationCoalescing) -> CoalesceState {

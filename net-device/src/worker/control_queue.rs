@@ -20,6 +20,7 @@ use crate::log_limited;
 use crate::shared::coalescing::QueueDirection;
 use crate::shared::control_budget::{HOST_LOCK, POLICY};
 use crate::shared::queue_states::WaitsFor;
+use crate::shared::rss::RssParams;
 use crate::shared::rx_filter::RxFilter;
 use crate::shared::{Shared, SteerError};
 use crate::transport::InterruptSource;
@@ -206,6 +207,8 @@ impl CommandHandler for Commands<'_> {
             Command::SetPairs(pairs) => shared
                 .set_pairs(pairs)
                 .map_err(|error| self.refused(&format_args!("{pairs} queue pairs"), &error))?,
+            Command::SetRss(config) => self.set_rss(RssParams::of_rss(config, shared.pairs()))?,
+            Command::SetHash(config) => self.set_rss(RssParams::of_hash(config))?,
             Command::SetGuestOffloads(mask) => {
                 let offloads = shared.features.check_guest_offloads(mask);
                 let offloads = offloads.map_err(|_| Refusal::Value)?;
@@ -277,6 +280,8 @@ impl Commands<'_> {
         let shared = self.shared;
         match *command {
             Command::SetPairs(pairs) => shared.ports_to_switch(pairs) * HOST_LOCK,
+            Command::SetRss(config) => self.cost_of_rss(RssParams::of_rss(config, shared.pairs())),
+            Command::SetHash(config) => self.cost_of_rss(RssParams::of_hash(config)),
             Command::SetGuestOffloads(mask) => {
                 let offloads = shared.features.check_guest_offloads(mask);
                 match offloads {
@@ -306,6 +311,18 @@ impl Commands<'_> {
         }
     }
 
+    /// Takes the driver's hash, and its table if it has one, unless this device has no such.
+    fn set_rss(&self, rss: Option<RssParams>) -> Result<(), Refusal> {
+        let done = self.shared.set_rss(rss.ok_or(Refusal::Value)?);
+        done.map_err(|error| self.refused(&"to feed other queues", &error))
+    }
+
+    /// Cost of taking `rss`, unless it is refused before.
+    fn cost_of_rss(&self, rss: Option<RssParams>) -> u64 {
+        let ports = rss.and_then(|rss| self.shared.ports_to_switch_for(&rss));
+        ports.map_or(0, |ports| POLICY + ports * HOST_LOCK)
+    }
+
     /// Changes the filter. Without one there is nothing to change.
     fn filter(&self, command: &Command<'_>) -> Result<(), Refusal> {
         self.shared.change_policy(|policy| {
@@ -328,6 +345,8 @@ fn change_filter(filter: &mut RxFilter, command: &Command<'_>) {
         Command::SetMacAddr(_)
         | Command::AckAnnounce
         | Command::SetPairs(_)
+        | Command::SetRss(_)
+        | Command::SetHash(_)
         | Command::SetGuestOffloads(_)
         | Command::SetTxCoalescing(_)
         | Command::SetRxCoalescing(_)

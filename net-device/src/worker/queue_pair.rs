@@ -19,11 +19,14 @@ use crate::worker::turn::{AddSource, Event, Source, Turn, Worker};
 
 mod moderation;
 mod queue;
+mod receive;
 mod resources;
+mod steered;
 
 use queue::{BUDGET, Ended, Wait};
 pub(crate) use queue::{RxQueue, TxQueue, WorkerQueue};
 pub(crate) use resources::QueuePairResources;
+pub(crate) use steered::PairSteering;
 
 /// Moves the frames of one pair.
 pub(crate) struct PairWorker {
@@ -46,6 +49,8 @@ pub(crate) struct PairWorker {
     coalescing_timer: Option<Arc<LimitTimer>>,
     /// Deadline that it is set to.
     armed: Option<u64>,
+    /// Ways to the other pairs, if the driver can steer by a table.
+    steering: Option<PairSteering>,
 }
 
 impl PairWorker {
@@ -55,6 +60,7 @@ impl PairWorker {
         resources: QueuePairResources,
         busy_poll: BusyPoll,
         coalescing_timer: Option<Arc<LimitTimer>>,
+        steering: Option<PairSteering>,
     ) -> Self {
         let policy = shared.reader();
         Self {
@@ -72,6 +78,7 @@ impl PairWorker {
             patience: Patience::default(),
             coalescing_timer,
             armed: None,
+            steering,
         }
     }
 
@@ -94,7 +101,7 @@ impl PairWorker {
     }
 
     fn is_ready(&self) -> bool {
-        RxQueue::is_ready(&self.rx) || TxQueue::is_ready(&self.tx)
+        RxQueue::is_ready(&self.rx) || TxQueue::is_ready(&self.tx) || self.distributes()
     }
 
     /// Asks the driver for kicks; false when there is something to do after all.
@@ -111,57 +118,6 @@ impl PairWorker {
         let indices = rx.map(|rx| rx.index).into_iter();
         for index in indices.chain(tx.map(|tx| tx.index)) {
             states.clear(index, waits_for);
-        }
-    }
-
-    fn step_rx(&mut self) {
-        let Some(rx) = self.rx.as_mut() else { return };
-        let shared = self.shared.clone();
-        let Some(epoch) = shared.epoch(self.pair) else {
-            return;
-        };
-        let inside = epoch.enter();
-        rx.apply_policy(&shared, &mut self.policy);
-        let policy = self.policy.get();
-        let limit = &mut self.resources.rx_limit;
-        if self.pair >= policy.pairs {
-            // Not fed any more; the link says when it is again.
-            rx.engine.discard_held();
-            limit.idle();
-            rx.wait = Wait::Backend;
-            return;
-        }
-        if self.patience.is_over(|| shared.now_ns()) {
-            rx.engine.give_up();
-        }
-        let asked = limit.ask();
-        let filter = policy
-            .filter
-            .as_ref()
-            .map(|filter| filter as &dyn FrameFilter);
-        let backend = &mut *self.resources.backend;
-        let budget = rx.budget();
-        let done = if self.link_up {
-            rx.engine
-                .run(backend, &mut limit.limiter, filter, asked.now, budget)
-        } else {
-            rx.discard(backend)
-        };
-        drop(inside);
-        self.patience
-            .update(rx.engine.missing(), done.frames > 0, || shared.now_ns());
-        if done.frames > 0 {
-            self.busy_poll.reset();
-        }
-        if rx.interrupts(&done, || shared.now_ns()) {
-            shared.trigger(InterruptSource::Queue(rx.index));
-        }
-        match rx.stopped(done.stop, limit, asked) {
-            Ok(()) => {}
-            Err(Ended::Queue(fault)) => {
-                shared.fail(&format_args!("receive queue {}: {fault}", rx.index));
-            }
-            Err(Ended::Backend(error)) => self.backend_died(&error),
         }
     }
 
@@ -331,10 +287,17 @@ impl Worker for PairWorker {
                 .with_fd(|fd| add(fd, Source::CoalescingTimer))
                 .map_err(WorkerError::Poll)?;
         }
+        if let Some(doorbell) = self.steering.as_ref().and_then(PairSteering::doorbell) {
+            add(doorbell, Source::Steering).map_err(WorkerError::Poll)?;
+        }
         Ok(())
     }
 
     fn begin(&mut self) {
+        if self.rx.is_none() {
+            let steering = self.steering.iter_mut();
+            steering.for_each(|steering| steering.stale = true);
+        }
         self.show_all(WaitsFor::Nothing);
         self.armed = None;
         let timer = self.coalescing_timer.clone();
@@ -358,6 +321,8 @@ impl Worker for PairWorker {
         let asked = self.apply_coalescing();
         if RxQueue::is_ready(&self.rx) {
             self.step_rx();
+        } else if self.distributes() {
+            self.distribute();
         }
         if TxQueue::is_ready(&self.tx) {
             self.step_tx();
@@ -391,6 +356,10 @@ impl Worker for PairWorker {
             Source::TxKick => self.tx.iter().for_each(|tx| tx.engine.count_kick()),
             Source::RxTimer => self.rx.iter_mut().for_each(|rx| rx.mark_ready(Wait::Timer)),
             Source::CoalescingTimer => self.armed = None,
+            Source::Steering => {
+                let rx = self.rx.iter_mut();
+                rx.for_each(|rx| rx.mark_ready(Wait::Backend));
+            }
             Source::TxTimer => self.tx.iter_mut().for_each(|tx| tx.mark_ready(Wait::Timer)),
             Source::Backend => {
                 // A queue that waits for its driver would not try the backend.
@@ -402,6 +371,8 @@ impl Worker for PairWorker {
                 }
                 let (rx, tx) = (self.rx.as_mut(), self.tx.as_mut());
                 if event.readable {
+                    let steering = self.steering.iter_mut();
+                    steering.for_each(|steering| steering.backend_ready = true);
                     rx.into_iter().for_each(|rx| rx.mark_ready(Wait::Backend));
                 }
                 if event.writable {

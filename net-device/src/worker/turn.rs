@@ -30,11 +30,13 @@ pub enum Source {
     TxTimer,
     /// Deadline of a notification that waits (VirtIO 1.4 §5.1.9.5.10).
     CoalescingTimer,
+    /// Frames that other pairs have passed to this one (VirtIO 1.4 §5.1.9.5.7).
+    Steering,
 }
 
 impl Source {
     /// All sources, each at the place of its number.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Owner,
         Self::RxKick,
         Self::TxKick,
@@ -43,6 +45,7 @@ impl Source {
         Self::RxTimer,
         Self::TxTimer,
         Self::CoalescingTimer,
+        Self::Steering,
     ];
 }
 

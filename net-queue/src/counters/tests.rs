@@ -7,7 +7,7 @@ fn every_value_has_a_name_of_its_own() {
     assert_eq!(names.len(), stats.iter().count());
     assert_eq!(
         names.len(),
-        15 + GroupEnd::ALL.len() + DropCause::COUNT + Refusal::COUNT
+        16 + GroupEnd::ALL.len() + DropCause::COUNT + Refusal::COUNT
     );
 }
 

@@ -6,11 +6,13 @@ mod frame_filter;
 mod limit;
 mod rx;
 mod segment;
+mod steering;
 mod tx;
 
 pub use frame_filter::FrameFilter;
 pub use limit::{Limit, Unlimited};
 pub use rx::{RxConfig, RxEngine};
+pub use steering::{Destination, FrameSteering};
 pub use tx::{TxConfig, TxEngine};
 
 use std::io;

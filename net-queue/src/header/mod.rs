@@ -14,7 +14,7 @@
 mod check;
 pub(crate) mod checksum;
 mod error;
-mod ethertype;
+pub(crate) mod ethertype;
 pub(crate) mod group;
 pub mod gso;
 mod net_hdr;

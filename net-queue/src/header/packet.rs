@@ -25,10 +25,10 @@ pub const MAX_FRAME: usize = 65535 + LINK_HEADERS;
 
 /// EtherTypes of a VLAN tag: 802.1Q and 802.1ad.
 const TAGS: [u16; 2] = [ethertype::VLAN, ethertype::SERVICE_VLAN];
-const TCP: u8 = 6;
-const UDP: u8 = 17;
+pub(crate) const TCP: u8 = 6;
+pub(crate) const UDP: u8 = 17;
 /// IPv4's bit "more fragments", and the offset of a fragment.
-const NOT_WHOLE: u16 = 0x3fff;
+pub(crate) const NOT_WHOLE: u16 = 0x3fff;
 /// IPv6 extension headers in front of a transport header: hop-by-hop options, routing,
 /// destination options.
 const HOP_BY_HOP: u8 = 0;

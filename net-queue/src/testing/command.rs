@@ -1,6 +1,6 @@
 //! Control commands as a driver writes them.
 
-use crate::ctrl::Command;
+use crate::ctrl::{Command, HashConfig, RssConfig};
 
 /// The shortest bytes that mean `command`. VirtIO 1.4 §5.1.9.5.
 #[must_use]
@@ -15,6 +15,11 @@ pub fn command_bytes(command: &Command<'_>) -> Vec<u8> {
         Command::DelVlan(id) => (2, 1, id.get().to_le_bytes().to_vec()),
         Command::AckAnnounce => (3, 0, vec![]),
         Command::SetPairs(pairs) => (4, 0, pairs.to_le_bytes().to_vec()),
+        Command::SetRss(rss) => (4, 1, rss_config(&rss)),
+        Command::SetHash(hash) => {
+            let types = hash.types.to_le_bytes();
+            (4, 2, [&types[..], &[0; 8], &key(&hash)].concat())
+        }
         Command::SetGuestOffloads(mask) => (5, 0, mask.to_le_bytes().to_vec()),
         Command::SetTxCoalescing(coalescing) => (6, 0, coalescing.to_wire().to_vec()),
         Command::SetRxCoalescing(coalescing) => (6, 1, coalescing.to_wire().to_vec()),
@@ -26,6 +31,21 @@ pub fn command_bytes(command: &Command<'_>) -> Vec<u8> {
         Command::GetStats(requests) => (8, 1, requests.as_bytes().to_vec()),
     };
     [vec![class, number], data].concat()
+}
+
+fn rss_config(rss: &RssConfig<'_>) -> Vec<u8> {
+    let mask = (rss.table_len() - 1) as u16;
+    let mut bytes = rss.hash.types.to_le_bytes().to_vec();
+    let words = [mask, rss.unclassified_queue].into_iter();
+    let words = words.chain(rss.table()).chain([rss.max_tx_vq]);
+    bytes.extend(words.flat_map(u16::to_le_bytes));
+    bytes.extend(key(&rss.hash));
+    bytes
+}
+
+/// The key's length, at most 255, and the key.
+fn key(hash: &HashConfig<'_>) -> Vec<u8> {
+    [&[hash.key.len() as u8], hash.key].concat()
 }
 
 /// The index of a queue, and two reserved bytes.

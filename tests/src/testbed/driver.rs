@@ -204,7 +204,8 @@ impl Rig {
     /// Pairs that the driver knows of.
     #[must_use]
     pub fn pairs(&self) -> u16 {
-        if self.accepted().contains(Features::VIRTIO_NET_F_MQ) {
+        let several = Features::VIRTIO_NET_F_MQ | Features::VIRTIO_NET_F_RSS;
+        if self.accepted().intersects(several) {
             self.pairs
         } else {
             1

@@ -332,6 +332,14 @@ pub struct ServeArgs {
     #[arg(long, value_name = "PROTOCOLS", default_value_t)]
     pub coalesce: Coalesce,
 
+    /// Offer RSS: the driver says by a table which queue receives a frame
+    #[arg(long)]
+    pub rss: bool,
+
+    /// Offer hash reports: received frames carry a hash of their flow
+    #[arg(long)]
+    pub hash_report: bool,
+
     /// Write every frame to a file for packet analysers
     #[arg(long, value_name = "FILE")]
     pub pcap: Option<PathBuf>,
@@ -415,6 +423,8 @@ impl ServeArgs {
             carrier: self.carrier,
             gso: self.gso,
             coalesce: self.coalesce,
+            rss: self.rss,
+            hash_report: self.hash_report,
             ..config.build()?
         };
         config.validate()?;

@@ -96,7 +96,7 @@ enum Kind {
 type QueueMetric = (&'static str, &'static str, fn(&QueueStats) -> u64);
 
 /// Counters that each queue of a pair has.
-const QUEUE: [QueueMetric; 15] = [
+const QUEUE: [QueueMetric; 16] = [
     ("frames", "Frames that passed.", |queue| queue.frames),
     (
         "bytes",
@@ -132,6 +132,11 @@ const QUEUE: [QueueMetric; 15] = [
         "segmented",
         "Large frames that were cut into segments here.",
         |queue| queue.segmented,
+    ),
+    (
+        "steered",
+        "Received frames that were passed on to the queue of the driver's table.",
+        |queue| queue.steered,
     ),
     (
         "groups",

@@ -272,6 +272,7 @@ impl RxQueue {
     pub(super) fn apply_policy(&mut self, shared: &Shared, policy: &mut PolicyReader) {
         if shared.refresh(policy) {
             self.engine.set_offloads(policy.get().offloads);
+            self.engine.set_hasher(policy.get().hasher.clone());
         }
     }
 }

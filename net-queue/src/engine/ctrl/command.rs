@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use super::coalescing::NotificationCoalescing;
+use super::rss::{HashConfig, RssConfig};
 use super::stats::{REQUEST_LEN, StatsRequests};
 use crate::refusal::Refusal;
 
@@ -104,6 +105,10 @@ pub enum Command<'a> {
     AckAnnounce,
     /// Uses so many queue pairs, 1 to [`MAX_PAIRS`] (NET-MQ-02).
     SetPairs(u16),
+    /// Steers by a table, and sets the hash that it is looked up by (NET-MQ-08).
+    SetRss(RssConfig<'a>),
+    /// Sets the hash that is reported, and lets the device steer (NET-MQ-17).
+    SetHash(HashConfig<'a>),
     /// Replaces the mask of receive offloads, as on the wire (NET-CVQ-19).
     SetGuestOffloads(u64),
     /// Sets notification coalescing of all transmit queues (NET-CVQ-24).
@@ -150,6 +155,9 @@ pub enum CommandError {
     /// A number of queue pairs that no device has (NET-MQ-04).
     #[error("{0} queue pairs")]
     Pairs(u16),
+    /// A mask of the hash that does not belong to a table of a power of two (NET-MQ-11).
+    #[error("indirection table mask {0:#x}")]
+    TableMask(u16),
     /// Types of statistics that no device has (NET-CVQ-28).
     #[error("statistics of types {0:#x}")]
     StatsTypes(u64),
@@ -163,6 +171,7 @@ impl From<CommandError> for Refusal {
             CommandError::Mode(_)
             | CommandError::Vlan(_)
             | CommandError::Pairs(_)
+            | CommandError::TableMask(_)
             | CommandError::StatsTypes(_) => Self::Value,
         }
     }
@@ -193,6 +202,8 @@ impl<'a> Command<'a> {
                 pairs @ 1..=MAX_PAIRS => Ok(Self::SetPairs(pairs)),
                 pairs => Err(CommandError::Pairs(pairs)),
             },
+            (class::MQ, 1) => Ok(Self::SetRss(data.rss()?)),
+            (class::MQ, 2) => Ok(Self::SetHash(data.hash()?)),
             (class::GUEST_OFFLOADS, 0) => {
                 Ok(Self::SetGuestOffloads(u64::from_le_bytes(data.array()?)))
             }
@@ -231,6 +242,53 @@ impl<'a> Data<'a> {
         Ok(*array)
     }
 
+    fn word(&mut self) -> Result<u16, CommandError> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    /// So many entries of `N` bytes.
+    fn entries<const N: usize>(&mut self, count: usize) -> Result<&'a [[u8; N]], CommandError> {
+        let (whole, _) = self.0.as_chunks::<N>();
+        let entries = whole.get(..count).ok_or(CommandError::Short)?;
+        self.0 = &self.0[count * N..];
+        Ok(entries)
+    }
+
+    /// A length in one byte, and as many bytes.
+    fn key(&mut self) -> Result<&'a [u8], CommandError> {
+        let [len] = self.array()?;
+        Ok(self.entries::<1>(len.into())?.as_flattened())
+    }
+
+    /// `struct virtio_net_rss_config`: what stands behind the table moves with its length.
+    fn rss(&mut self) -> Result<RssConfig<'a>, CommandError> {
+        let types = u32::from_le_bytes(self.array()?);
+        let mask = self.word()?;
+        if mask & mask.wrapping_add(1) != 0 {
+            return Err(CommandError::TableMask(mask));
+        }
+        Ok(RssConfig {
+            unclassified_queue: self.word()?,
+            table: self.entries(usize::from(mask) + 1)?,
+            max_tx_vq: self.word()?,
+            hash: HashConfig {
+                types,
+                key: self.key()?,
+            },
+        })
+    }
+
+    /// `struct virtio_net_hash_config`. The words that are reserved in it mean nothing; drivers
+    /// exist that send what an MQ_RSS_CONFIG has there.
+    fn hash(&mut self) -> Result<HashConfig<'a>, CommandError> {
+        let types = u32::from_le_bytes(self.array()?);
+        self.array::<8>()?;
+        Ok(HashConfig {
+            types,
+            key: self.key()?,
+        })
+    }
+
     fn vlan(&mut self) -> Result<VlanId, CommandError> {
         let id = u16::from_le_bytes(self.array()?);
         VlanId::new(id).ok_or(CommandError::Vlan(id))
@@ -239,10 +297,7 @@ impl<'a> Data<'a> {
     /// A count and as many addresses; the count is believed only up to what is there.
     fn macs(&mut self) -> Result<&'a [[u8; 6]], CommandError> {
         let count = u32::from_le_bytes(self.array()?) as usize;
-        let (whole, _) = self.0.as_chunks::<6>();
-        let macs = whole.get(..count).ok_or(CommandError::Short)?;
-        self.0 = &self.0[count * 6..];
-        Ok(macs)
+        self.entries(count)
     }
 
     fn coalescing(&mut self) -> Result<NotificationCoalescing, CommandError> {

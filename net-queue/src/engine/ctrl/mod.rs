@@ -9,10 +9,12 @@ mod coalescing;
 mod command;
 mod engine;
 mod reply;
+mod rss;
 mod stats;
 
 pub use coalescing::NotificationCoalescing;
 pub use command::{Command, CommandError, MAX_MACS, MAX_PAIRS, RxMode, VlanId};
 pub use engine::{CommandHandler, CtrlEngine, MAX_COMMAND};
 pub use reply::{Ack, Reply};
+pub use rss::{HashConfig, RssConfig};
 pub use stats::{StatsRequest, StatsRequests, StatsTypes};

@@ -10,10 +10,12 @@ use std::sync::Arc;
 
 use super::frame_filter::FrameFilter;
 use super::limit::Limit;
+use super::steering::{FrameSteering, Steer, Unsteered};
 use super::{Budget, Engine, Outcome, Stop};
 use crate::backend::FrameBackend;
 use crate::counters::QueueCounters;
 use crate::drop_cause::{DropCause, QueueFault};
+use crate::hash::FrameHasher;
 use crate::offload::Offloads;
 use crate::ring::{Cursor, Ring, RingTask};
 use path::RxPath;
@@ -38,6 +40,11 @@ impl<R: Ring> RxEngine<R> {
         self.path.set_offloads(offloads);
     }
 
+    /// Changes the hash that headers report, where the driver's have room for one (NET-MQ-16).
+    pub fn set_hasher(&mut self, hasher: Option<Arc<FrameHasher>>) {
+        self.path.set_hasher(hasher);
+    }
+
     /// Delivers what the backend has, until there is a reason to stop.
     ///
     /// `now` is in nanoseconds of any clock that the limiter's deadlines shall be in. Without a
@@ -60,9 +67,61 @@ impl<R: Ring> RxEngine<R> {
             backend,
             limit,
             filter,
+            steering: Unsteered,
             now,
             budget,
         })
+    }
+
+    /// The same for a device whose driver says by a table which queue each frame is for: delivers
+    /// what is for this queue, and passes on what is not (NET-MQ-08).
+    ///
+    /// When it stops for another reason than the backend, frames for other queues may lie in the
+    /// backend: see [`RxEngine::distribute`].
+    pub fn run_steered<B, L>(
+        &mut self,
+        backend: &mut B,
+        limit: &mut L,
+        filter: Option<&dyn FrameFilter>,
+        steering: &mut dyn FrameSteering,
+        now: u64,
+        budget: Budget,
+    ) -> Outcome
+    where
+        B: FrameBackend + ?Sized,
+        L: Limit + ?Sized,
+    {
+        self.ring.with(RxBatch {
+            path: &mut self.path,
+            backend,
+            limit,
+            filter,
+            steering,
+            now,
+            budget,
+        })
+    }
+
+    /// Passes on what the backend has while this queue cannot deliver: frames for others go there,
+    /// those for this queue are kept for it. Returns [`Stop::Backend`] once there is none left, or
+    /// [`Stop::Budget`].
+    pub fn distribute<B>(
+        &mut self,
+        backend: &mut B,
+        filter: Option<&dyn FrameFilter>,
+        mut steering: &mut dyn FrameSteering,
+        budget: Budget,
+    ) -> Stop
+    where
+        B: FrameBackend + ?Sized,
+    {
+        self.path.distribute(backend, &mut steering, filter, budget)
+    }
+
+    /// Drops under `cause` what other queues have passed to this one, or what was kept for it.
+    #[cold]
+    pub fn discard_steered(&mut self, steering: &mut dyn FrameSteering, cause: DropCause) {
+        self.path.discard_steered(steering, cause);
     }
 
     /// Bytes that the driver has to post before a frame that waits for buffers can be delivered;
@@ -162,19 +221,21 @@ impl<R: Ring> Engine for RxEngine<R> {
 }
 
 /// One call of [`RxEngine::run`].
-struct RxBatch<'a, B: ?Sized, L: ?Sized> {
+struct RxBatch<'a, B: ?Sized, L: ?Sized, S> {
     path: &'a mut RxPath,
     backend: &'a mut B,
     limit: &'a mut L,
     filter: Option<&'a dyn FrameFilter>,
+    steering: S,
     now: u64,
     budget: Budget,
 }
 
-impl<B, L> RingTask for RxBatch<'_, B, L>
+impl<B, L, S> RingTask for RxBatch<'_, B, L, S>
 where
     B: FrameBackend + ?Sized,
     L: Limit + ?Sized,
+    S: Steer,
 {
     type Output = Outcome;
 
@@ -187,9 +248,13 @@ where
             if let Some(fault) = ring.fault() {
                 break Stop::Fault(fault);
             }
-            let next = self
-                .path
-                .next_frame(ring, self.backend, self.filter, &mut self.budget);
+            let next = self.path.next_frame(
+                ring,
+                self.backend,
+                &mut self.steering,
+                self.filter,
+                &mut self.budget,
+            );
             let len = match next {
                 Ok(Some(len)) => len,
                 Ok(None) if self.budget.spend(0) => continue,

@@ -10,8 +10,10 @@
 //! told to the dirty log: they may be somebody else's, and a migration has to see it.
 
 mod check;
+mod hash;
 mod held;
 mod segments;
+mod steer;
 
 use std::sync::Arc;
 
@@ -22,8 +24,10 @@ use crate::counters::{Offload, OffloadCounts, QueueCounters};
 use crate::drop_cause::DropCause;
 use crate::engine::frame_filter::FrameFilter;
 use crate::engine::segment::Segmenter;
+use crate::engine::steering::{FrameSteering, Steer};
 use crate::engine::{Budget, Stop};
-use crate::header::{ETH_HDR_LEN, HDR_LEN, HDR_MAX, NetHdr, RxRules};
+use crate::hash::FrameHasher;
+use crate::header::{ETH_HDR_LEN, HdrSize, NetHdr, RxRules};
 use crate::memory::bounce_buffer::{BounceBuffer, COPYBREAK};
 use crate::memory::guard::MemoryFault;
 use crate::memory::guest_ram::GuestRam;
@@ -93,6 +97,11 @@ pub(super) struct RxPath {
     /// Those of the frames that were delivered since the last publish.
     offloads: OffloadCounts,
     counters: Arc<QueueCounters>,
+    /// Hash of frames, for their headers and for steering.
+    hasher: Option<Arc<FrameHasher>>,
+    /// Room for frames that are distributed while another one waits in the bounce buffer; made
+    /// when it is first needed.
+    spare: Option<BounceBuffer>,
 }
 
 impl RxPath {
@@ -117,6 +126,8 @@ impl RxPath {
             offload: Offload::default(),
             offloads: OffloadCounts::default(),
             counters,
+            hasher: None,
+            spare: None,
             config,
         }
     }
@@ -206,19 +217,21 @@ impl RxPath {
     /// The length, header included, of a frame that lies in the pool's chains ready to be
     /// delivered; `None` when one was dropped.
     #[inline(always)]
-    pub(super) fn next_frame<R, B>(
+    pub(super) fn next_frame<R, B, S>(
         &mut self,
         ring: &mut R,
         backend: &mut B,
+        steering: &mut S,
         filter: Option<&dyn FrameFilter>,
         budget: &mut Budget,
     ) -> Result<Option<usize>, Stop>
     where
         R: Ring,
         B: FrameBackend + ?Sized,
+        S: Steer,
     {
         let frame = if self.held.is_none() {
-            match self.receive(ring, backend, budget)? {
+            match self.receive(ring, backend, steering, filter, budget)? {
                 Some(frame) => frame,
                 None => return Ok(None),
             }
@@ -249,21 +262,28 @@ impl RxPath {
 
     /// Receives one frame once there is a chain for it; `None` when it was lost.
     #[inline(always)]
-    fn receive<R, B>(
+    fn receive<R, B, S>(
         &mut self,
         ring: &mut R,
         backend: &mut B,
+        steering: &mut S,
+        filter: Option<&dyn FrameFilter>,
         budget: &mut Budget,
     ) -> Result<Option<Arrived>, Stop>
     where
         R: Ring,
         B: FrameBackend + ?Sized,
+        S: Steer,
     {
         let long = self.long_frames > 0;
         let want = if long { self.expected } else { 1 };
         self.fill(ring, want, budget)?;
         if self.pool.is_empty() {
             return Err(Stop::Driver);
+        }
+        // Where a frame comes from that another queue has received is where it was judged.
+        if let Some(len) = steering.take(&mut self.bounce) {
+            return Ok(Some(Arrived { len, direct: 0 }));
         }
         let (segments, direct) = if long { self.pool.front(want) } else { (0, 0) };
         let room = direct.saturating_add(self.bounce.len());
@@ -274,6 +294,11 @@ impl RxPath {
         let len = match received {
             Ok(len) => len.min(room),
             Err(error) => {
+                if matches!(error, RecvError::WouldBlock)
+                    && let Some(len) = steering.take(&mut self.bounce)
+                {
+                    return Ok(Some(Arrived { len, direct: 0 }));
+                }
                 if matches!(error, RecvError::Memory) {
                     self.pool.waste(ring, direct);
                 }
@@ -287,7 +312,7 @@ impl RxPath {
             self.drop_frame(frame, DropCause::TooLong);
             return Ok(None);
         }
-        Ok(Some(frame))
+        Ok(self.steer(steering, filter, frame, budget))
     }
 
     /// Receives one frame into the bounce buffer, the start of a long one, and drops it.
@@ -304,6 +329,21 @@ impl RxPath {
             }
         }
         Ok(())
+    }
+
+    /// Implements [`RxEngine::discard_steered`](super::RxEngine::discard_steered).
+    pub(super) fn discard_steered(&mut self, steering: &mut dyn FrameSteering, cause: DropCause) {
+        let mut turns = 2;
+        // The backend's turn, which is not taken, is passed over.
+        while turns > 0 {
+            match steering.take(&mut []) {
+                Some(_) => {
+                    turns = 2;
+                    self.counters.add_drop(cause);
+                }
+                None => turns -= 1,
+            }
+        }
     }
 
     /// Of a frame that is lost nobody knows how much of it came to lie in the `direct` bytes that
@@ -372,13 +412,11 @@ impl RxPath {
     fn write(&mut self, frame: Arrived, header: NetHdr) -> Result<(), MemoryFault> {
         let Arrived { len, direct } = frame;
         self.pool.poke(direct, &self.bounce[..len - direct])?;
-        self.pool.put_header(&header.to_bytes())?;
-        let rest = self.config.size.bytes() - HDR_LEN;
-        if rest > 0 {
-            // No hash, no tunnel.
-            self.pool.poke(HDR_LEN, &[0; HDR_MAX][..rest])?;
+        if self.config.size == HdrSize::Base {
+            self.pool.put_header(&header.to_bytes())
+        } else {
+            self.write_long_header(frame, header)
         }
-        Ok(())
     }
 
     /// Gets chains for all of a frame that has found too few.

@@ -108,6 +108,11 @@ impl Segmenter {
         &self.headers[..self.packet.transport]
     }
 
+    /// All headers of the frame.
+    pub(crate) fn headers(&self) -> &[u8] {
+        &self.headers[..self.packet.payload]
+    }
+
     /// Bytes of Ethernet and its tags.
     pub(crate) fn link_len(&self) -> usize {
         self.packet.ip

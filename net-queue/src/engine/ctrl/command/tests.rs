@@ -19,6 +19,11 @@ const COALESCING: NotificationCoalescing = NotificationCoalescing {
     max_usecs: 10_000,
 };
 
+const HASH: HashConfig<'static> = HashConfig {
+    types: 0x123,
+    key: &[0xab, 0xcd],
+};
+
 /// Two types of queue 3's statistics.
 const STATS_REQUEST: [[u8; REQUEST_LEN]; 1] =
     [[3, 0, 0xaa, 0xaa, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0]];
@@ -57,6 +62,23 @@ fn commands() -> Vec<(Vec<u8>, Command<'static>)> {
         (vec![3, 0], Command::AckAnnounce),
         (vec![4, 0, 1, 0], Command::SetPairs(1)),
         (vec![4, 0, 0, 0x80], Command::SetPairs(MAX_PAIRS)),
+        (
+            [
+                &[4, 1, 0x23, 1, 0, 0, 1, 0, 2, 0, 3, 0, 0, 1, 4, 0, 2][..],
+                &[0xab, 0xcd],
+            ]
+            .concat(),
+            Command::SetRss(RssConfig {
+                hash: HASH,
+                unclassified_queue: 2,
+                table: &[[3, 0], [0, 1]],
+                max_tx_vq: 4,
+            }),
+        ),
+        (
+            vec![4, 2, 0x23, 1, 0, 0, 9, 9, 9, 9, 9, 9, 9, 9, 2, 0xab, 0xcd],
+            Command::SetHash(HASH),
+        ),
         (
             vec![5, 0, 2, 0, 0, 0, 0, 0, 0x40, 0],
             Command::SetGuestOffloads(1 << 1 | 1 << 54),
@@ -206,4 +228,31 @@ proptest! {
         }
         let _ = Command::parse(&data);
     }
+}
+
+#[test]
+fn table_of_an_rss_config_moves_what_follows_it_net_mq_10() {
+    let table: Vec<[u8; 2]> = (0..1024_u16).map(u16::to_le_bytes).collect();
+    for len in [1, 2, 128, 1024] {
+        for key in [0, 1, 40, 255] {
+            let key = vec![0x5a; key];
+            let hash = HashConfig {
+                types: 0x1ff,
+                key: &key,
+            };
+            let rss = Command::SetRss(RssConfig::new(hash, 7, &table[..len], 9));
+            let bytes = crate::testing::command_bytes(&rss);
+            assert_eq!(bytes.len(), 2 + 11 + 2 * len + key.len());
+            assert_eq!(Command::parse(&bytes), Ok(rss));
+        }
+    }
+    for mask in [2, 4, 5, 126, 0xfffe] {
+        let mut bytes = vec![4, 1, 0, 0, 0, 0];
+        bytes.extend(u16::to_le_bytes(mask));
+        bytes.extend([0; 300]);
+        assert_eq!(Command::parse(&bytes), Err(CommandError::TableMask(mask)));
+    }
+    // As long as no command is.
+    let bytes = [&[4, 1, 0, 0, 0, 0, 0xff, 0xff][..], &[0; 300]].concat();
+    assert_eq!(Command::parse(&bytes), Err(CommandError::Short));
 }

@@ -58,7 +58,7 @@ impl RxPath {
         Ok(RawHdr::from(base))
     }
 
-    fn ask(&self, frame: Arrived, filter: &dyn FrameFilter) -> Result<(), DropCause> {
+    pub(super) fn ask(&self, frame: Arrived, filter: &dyn FrameFilter) -> Result<(), DropCause> {
         let header = self.config.size.bytes();
         let mut head = [0; HEAD];
         let head = &mut head[..(frame.len - header).min(HEAD)];
@@ -128,7 +128,12 @@ impl RxPath {
     }
 
     /// Copies out what lies `skip` bytes behind the start of `frame`'s header, and is all there.
-    fn copy_out(&self, frame: Arrived, skip: usize, dst: &mut [u8]) -> Result<(), MemoryFault> {
+    pub(super) fn copy_out(
+        &self,
+        frame: Arrived,
+        skip: usize,
+        dst: &mut [u8],
+    ) -> Result<(), MemoryFault> {
         let mut done = 0;
         if skip < frame.direct {
             let count = dst.len().min(frame.direct - skip);

@@ -40,13 +40,8 @@ impl RxPath {
     }
 
     fn begin_segments(&mut self, frame: Arrived) -> Result<(), DropCause> {
-        let Arrived { len, direct } = frame;
-        if direct > 0 {
-            // What the driver could change is fetched once, and is none of its business before.
-            self.bounce.copy_within(..len - direct, direct);
-            self.pool.peek(0, &mut self.bounce[..direct])?;
-            self.pool.scrub(direct);
-        }
+        let Arrived { len, .. } = frame;
+        self.bring_home(frame)?;
         // The next one is expected to be as this one: to be cut from private memory.
         self.long_frames = 0;
         self.expected = self.config.expected();
@@ -153,6 +148,8 @@ impl RxPath {
             Checksum::Complete
         };
         let size = self.config.size.bytes();
+        // Every segment has the headers that tell its flow.
+        let hash = self.hash_of_head(segmenter.headers());
         let (start, mut header) = segmenter.form(&mut self.bounce[size..], checksum);
         self.offload = Offload::of(header);
         if self.config.merge {
@@ -162,6 +159,9 @@ impl RxPath {
         let segment = &mut self.bounce[start..start + len];
         segment[..HDR_LEN].copy_from_slice(&header.to_bytes());
         segment[HDR_LEN..size].fill(0);
+        if let Some(field) = segment[HDR_LEN..size].first_chunk_mut() {
+            *field = hash.to_wire();
+        }
         let stored = self.pool.poke(0, segment);
         if stored.is_err() {
             self.pool.waste(ring, len);

@@ -1,0 +1,63 @@
+//! Headers that report a hash. VirtIO 1.4 §5.1.9.4.5 (NET-MQ-16).
+
+use std::sync::Arc;
+
+use super::{Arrived, RxPath};
+use crate::hash::{FrameHash, FrameHasher, HASHED_HEAD};
+use crate::header::{HDR_LEN, HDR_MAX, NetHdr};
+use crate::memory::guard::MemoryFault;
+
+/// Bytes of a header up to the end of its hash.
+const HASHED: usize = HDR_LEN + 8;
+
+impl RxPath {
+    pub(in crate::engine::rx) fn set_hasher(&mut self, hasher: Option<Arc<FrameHasher>>) {
+        self.hasher = hasher;
+    }
+
+    /// Hash of a frame that was received, by what is in force now.
+    ///
+    /// A part that was received directly is read back from where the backend put it. The driver
+    /// could change it meanwhile, and would deceive nobody but itself.
+    #[inline]
+    pub(super) fn hash_of(&self, frame: Arrived) -> Result<FrameHash, MemoryFault> {
+        let Some(hasher) = &self.hasher else {
+            return Ok(FrameHash::NONE);
+        };
+        let header = self.config.size.bytes();
+        let end = frame.len.min(header + HASHED_HEAD);
+        if frame.direct == 0 {
+            let head = self.bounce.get(header..end);
+            return Ok(hasher.hash(head.unwrap_or_default()));
+        }
+        let mut head = [0; HASHED_HEAD];
+        let head = &mut head[..end.saturating_sub(header)];
+        self.copy_out(frame, header, head)?;
+        Ok(hasher.hash(head))
+    }
+
+    /// Hash to be reported for frames that begin with `head`.
+    pub(super) fn hash_of_head(&self, head: &[u8]) -> FrameHash {
+        let hasher = self.hasher.as_ref();
+        hasher.map_or(FrameHash::NONE, |hasher| hasher.hash(head))
+    }
+
+    /// Writes the header of `frame` where it is longer than the base: with the hash, and without a
+    /// tunnel.
+    pub(super) fn write_long_header(
+        &mut self,
+        frame: Arrived,
+        header: NetHdr,
+    ) -> Result<(), MemoryFault> {
+        let hash = self.hash_of(frame)?;
+        let mut bytes = [0; HASHED];
+        bytes[..HDR_LEN].copy_from_slice(&header.to_bytes());
+        bytes[HDR_LEN..].copy_from_slice(&hash.to_wire());
+        self.pool.put_header(&bytes)?;
+        let rest = self.config.size.bytes() - HASHED;
+        if rest > 0 {
+            self.pool.poke(HASHED, &[0; HDR_MAX][..rest])?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,230 @@
+//! Hashes of received frames, by which a device spreads flows over queues and tells its driver.
+//! VirtIO 1.4 §5.1.9.4.3, checklist group G.
+//!
+//! [`FrameHasher`] holds what the driver has set: a key and the types of packets to be hashed. It
+//! is given the first bytes of a frame and answers with a [`FrameHash`], which a receive header
+//! shows ([`HdrSize::HashReport`](crate::header::HdrSize::HashReport)) and a table of queues is
+//! looked up by.
+
+mod flow;
+mod toeplitz;
+
+use bitflags::bitflags;
+
+use flow::{Addresses, Extensions, Flow, Protocol};
+use toeplitz::Toeplitz;
+
+#[cfg(test)]
+mod tests;
+
+/// Longest key in bytes: what the longest input can reach (NET-CFG-10).
+pub const MAX_HASH_KEY_LEN: usize = toeplitz::KEY;
+
+/// First bytes of a frame that are looked at: Ethernet, tags, IPv6 with extensions, ports. A packet
+/// whose transport header lies beyond them is hashed as one without.
+pub const HASHED_HEAD: usize = crate::header::packet::HEADERS;
+
+bitflags! {
+    /// Types of packets that are hashed (`VIRTIO_NET_HASH_TYPE_*`, VirtIO 1.4 §5.1.9.4.3.1).
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    pub struct HashTypes: u32 {
+        /// IPv4 packets by their addresses.
+        const IPV4 = 1 << 0;
+        /// TCP over IPv4 by addresses and ports.
+        const TCPV4 = 1 << 1;
+        /// UDP over IPv4 by addresses and ports.
+        const UDPV4 = 1 << 2;
+        /// IPv6 packets by their addresses.
+        const IPV6 = 1 << 3;
+        /// TCP over IPv6 by addresses and ports.
+        const TCPV6 = 1 << 4;
+        /// UDP over IPv6 by addresses and ports.
+        const UDPV6 = 1 << 5;
+        /// IPv6 packets with extension headers by the addresses that those name.
+        const IP_EX = 1 << 6;
+        /// TCP behind extension headers by the addresses that those name, and ports.
+        const TCP_EX = 1 << 7;
+        /// UDP behind extension headers by the addresses that those name, and ports.
+        const UDP_EX = 1 << 8;
+    }
+}
+
+/// Input that a hash was taken of (`VIRTIO_NET_HASH_REPORT_*`, NET-MQ-16).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u16)]
+pub enum HashReport {
+    /// There is no hash.
+    #[default]
+    None = 0,
+    /// Addresses of IPv4.
+    Ipv4 = 1,
+    /// Addresses of IPv4 and TCP's ports.
+    Tcpv4 = 2,
+    /// Addresses of IPv4 and UDP's ports.
+    Udpv4 = 3,
+    /// Addresses of IPv6.
+    Ipv6 = 4,
+    /// Addresses of IPv6 and TCP's ports.
+    Tcpv6 = 5,
+    /// Addresses of IPv6 and UDP's ports.
+    Udpv6 = 6,
+    /// Addresses of IPv6's extension headers.
+    Ipv6Ex = 7,
+    /// Addresses of IPv6's extension headers and TCP's ports.
+    Tcpv6Ex = 8,
+    /// Addresses of IPv6's extension headers and UDP's ports.
+    Udpv6Ex = 9,
+}
+
+/// Hash of one frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FrameHash {
+    /// The hash; 0 if there is none.
+    pub value: u32,
+    /// Input that it was taken of.
+    pub report: HashReport,
+}
+
+impl FrameHash {
+    /// Hash of a frame that is not hashed.
+    pub const NONE: Self = Self {
+        value: 0,
+        report: HashReport::None,
+    };
+
+    /// The hash, if there is one.
+    #[inline]
+    #[must_use]
+    pub fn value(self) -> Option<u32> {
+        (self.report != HashReport::None).then_some(self.value)
+    }
+
+    /// The fields of a receive header behind its first 12 bytes: value, report, padding
+    /// (VirtIO 1.4 §5.1.9, L1).
+    #[inline]
+    #[must_use]
+    pub fn to_wire(self) -> [u8; 8] {
+        (u64::from(self.value) | u64::from(self.report as u16) << 32).to_le_bytes()
+    }
+}
+
+/// Hash parameters of a driver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrameHasher {
+    types: HashTypes,
+    toeplitz: Toeplitz,
+}
+
+/// Types of hashes of one family, as far as they are switched on, and their reports.
+struct Family {
+    addresses: HashReport,
+    tcp: HashReport,
+    udp: HashReport,
+}
+
+const V4: Family = Family {
+    addresses: HashReport::Ipv4,
+    tcp: HashReport::Tcpv4,
+    udp: HashReport::Udpv4,
+};
+const V6: Family = Family {
+    addresses: HashReport::Ipv6,
+    tcp: HashReport::Tcpv6,
+    udp: HashReport::Udpv6,
+};
+const V6_EX: Family = Family {
+    addresses: HashReport::Ipv6Ex,
+    tcp: HashReport::Tcpv6Ex,
+    udp: HashReport::Udpv6Ex,
+};
+
+impl FrameHasher {
+    /// Hashes packets of `types` with `key`. A key shorter than an input can reach goes on with
+    /// zeros; what is longer than [`MAX_HASH_KEY_LEN`] is not used.
+    #[must_use]
+    pub fn new(types: HashTypes, key: &[u8]) -> Self {
+        Self {
+            types,
+            toeplitz: Toeplitz::new(key),
+        }
+    }
+
+    /// Types of packets that are hashed.
+    #[must_use]
+    pub fn types(&self) -> HashTypes {
+        self.types
+    }
+
+    /// The hash of a frame that begins with `head`, of which at most [`HASHED_HEAD`] bytes count
+    /// (NET-MQ-13, NET-MQ-14).
+    #[inline]
+    #[must_use]
+    pub fn hash(&self, head: &[u8]) -> FrameHash {
+        let head = &head[..head.len().min(HASHED_HEAD)];
+        let Some(flow) = Flow::of(head) else {
+            return FrameHash::NONE;
+        };
+        match flow.addresses {
+            Addresses::V4(addresses) => {
+                let part = || self.toeplitz.part(0, addresses);
+                self.first_of(V4, &flow, addresses.len(), part)
+            }
+            Addresses::V6(addresses) => self.hash_ipv6(&flow, addresses),
+        }
+    }
+
+    fn hash_ipv6(&self, flow: &Flow<'_>, addresses: &[u8; 32]) -> FrameHash {
+        if let Some(Extensions {
+            source,
+            destination,
+        }) = flow.extensions
+        {
+            let (from, to) = addresses.split_at(16);
+            let part = || {
+                let from = source.map_or(from, |home| home);
+                let to = destination.map_or(to, |home| home);
+                self.toeplitz.part(0, from) ^ self.toeplitz.part(16, to)
+            };
+            let hash = self.first_of(V6_EX, flow, addresses.len(), part);
+            if hash.report != HashReport::None {
+                return hash;
+            }
+        }
+        let part = || self.toeplitz.part(0, addresses);
+        self.first_of(V6, flow, addresses.len(), part)
+    }
+
+    /// The first type of `family` that is switched on and fits; `addresses` is the part of the
+    /// addresses, which have `len` bytes.
+    #[inline]
+    fn first_of(
+        &self,
+        family: Family,
+        flow: &Flow<'_>,
+        len: usize,
+        addresses: impl FnOnce() -> u32,
+    ) -> FrameHash {
+        let ports = flow.ports.and_then(|(protocol, ports)| {
+            let report = match protocol {
+                Protocol::Tcp => family.tcp,
+                Protocol::Udp => family.udp,
+            };
+            self.hashes(report).then_some((report, ports))
+        });
+        let (report, ports) = match ports {
+            Some((report, ports)) => (report, self.toeplitz.part(len, ports)),
+            None if self.hashes(family.addresses) => (family.addresses, 0),
+            None => return FrameHash::NONE,
+        };
+        FrameHash {
+            value: addresses() ^ ports,
+            report,
+        }
+    }
+
+    /// Returns whether the type of `report` is switched on: reports are numbered as the bits are.
+    #[inline]
+    fn hashes(&self, report: HashReport) -> bool {
+        self.types.bits() << 1 & 1 << report as u32 != 0
+    }
+}

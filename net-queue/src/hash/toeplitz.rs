@@ -1,0 +1,59 @@
+//! The Toeplitz hash. VirtIO 1.4 §5.1.9.4.3 (NET-MQ-12).
+//!
+//! The hash is the exclusive or of one window of 32 bits of the key for each bit of the input that
+//! is set; the window of bit `n` begins at bit `n` of the key. So the parts that bits contribute
+//! can be added up in any order, and those of four neighbouring bits are one row of a table:
+//!
+//! ```text
+//!   input   0110 1001 ...         hash = rows[0][0b0110] ^ rows[1][0b1001] ^ ...
+//! ```
+//!
+//! A row for each byte instead would take 36 KiB, which is all that a first-level cache has.
+
+/// Bytes of the longest input: two IPv6 addresses and two ports.
+const INPUT: usize = 36;
+/// Bytes of the key that such an input can reach.
+pub(super) const KEY: usize = INPUT + 4;
+
+/// Table of what each half of each byte of the input contributes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Toeplitz {
+    /// For each byte of the input the rows of its upper and its lower half.
+    rows: Box<[[[u32; 16]; 2]; INPUT]>,
+}
+
+impl Toeplitz {
+    /// The table for `key`. One that is shorter than what an input can reach goes on with zeros; a
+    /// longer one is not read to its end.
+    pub(super) fn new(key: &[u8]) -> Self {
+        let mut bits = [0; KEY + 4];
+        let len = key.len().min(KEY);
+        bits[..len].copy_from_slice(&key[..len]);
+        let mut rows = Box::new([[[0; 16]; 2]; INPUT]);
+        for (byte, halves) in rows.iter_mut().enumerate() {
+            let [a, b, c, d, e, ..] = bits[byte..] else {
+                continue;
+            };
+            let window = u64::from_be_bytes([a, b, c, d, e, 0, 0, 0]);
+            for (half, row) in halves.iter_mut().enumerate() {
+                for (value, entry) in row.iter_mut().enumerate() {
+                    let set = (0..4).filter(|bit| value << bit & 8 != 0);
+                    let windows = set.map(|bit| (window << (4 * half + bit) >> 32) as u32);
+                    *entry = windows.fold(0, |sum, window| sum ^ window);
+                }
+            }
+        }
+        Self { rows }
+    }
+
+    /// The part of `bytes` at offset `at` of the input. What lies beyond the longest input
+    /// contributes nothing.
+    #[inline]
+    pub(super) fn part(&self, at: usize, bytes: &[u8]) -> u32 {
+        let rows = self.rows.get(at..).unwrap_or_default();
+        let parts = rows.iter().zip(bytes).map(|([upper, lower], byte)| {
+            upper[usize::from(byte >> 4)] ^ lower[usize::from(byte & 15)]
+        });
+        parts.fold(0, |sum, part| sum ^ part)
+    }
+}
