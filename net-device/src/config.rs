@@ -113,7 +113,9 @@ pub struct NetConfig {
     pub gso: GsoTrust,
     /// Features of [`TRANSPORT`] of which the VMM's transport has its
     /// half; no other is offered. For `VIRTIO_F_RING_RESET` that is the register for the reset of a
-    /// queue, and [`reset_queue`](crate::NetDevice::reset_queue) behind it.
+    /// queue, and [`reset_queue`](crate::NetDevice::reset_queue) behind it; for
+    /// `VIRTIO_F_NOTIFICATION_DATA` a register that takes
+    /// [`NotificationData`](crate::NotificationData).
     pub transport_features: Features,
     /// Features not to offer, by the names in [`OPTIONAL`](crate::features::OPTIONAL).
     pub disabled: Features,

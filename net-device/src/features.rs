@@ -76,6 +76,8 @@ bitflags! {
         const VIRTIO_F_RING_PACKED = 1 << 34;
         /// Buffers are used in the order in which they were made available.
         const VIRTIO_F_IN_ORDER = 1 << 35;
+        /// Notifications say how far a ring is filled.
+        const VIRTIO_F_NOTIFICATION_DATA = 1 << 38;
         /// The driver resets single queues.
         const VIRTIO_F_RING_RESET = 1 << 40;
         /// The driver asks for statistics of the device.
@@ -191,7 +193,7 @@ pub(crate) const ALWAYS: Features = F::VIRTIO_NET_F_MRG_RXBUF
 
 /// Features with a half in the VMM's transport, offered where that has it
 /// ([`NetConfig::transport_features`](crate::NetConfig::transport_features)).
-pub const TRANSPORT: Features = F::VIRTIO_F_RING_RESET;
+pub const TRANSPORT: Features = F::VIRTIO_F_RING_RESET.union(F::VIRTIO_F_NOTIFICATION_DATA);
 
 /// Features that an operator may switch off, under the name the command line and the configuration
 /// use.
@@ -222,6 +224,7 @@ pub const OPTIONAL: &[(&str, Features)] = &[
     ("event-idx", F::VIRTIO_F_EVENT_IDX),
     ("ring-packed", F::VIRTIO_F_RING_PACKED),
     ("in-order", F::VIRTIO_F_IN_ORDER),
+    ("notification-data", F::VIRTIO_F_NOTIFICATION_DATA),
     ("ring-reset", F::VIRTIO_F_RING_RESET),
     ("device-stats", F::VIRTIO_NET_F_DEVICE_STATS),
     ("vq-notf-coal", F::VIRTIO_NET_F_VQ_NOTF_COAL),

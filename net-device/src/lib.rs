@@ -85,7 +85,8 @@ pub use snapshot::{Migratable, Pausable, Snapshot, Snapshottable, Transportable}
 pub use state::net_state::check_state;
 pub use stats::DeviceStats;
 pub use transport::{
-    Activation, Interrupt, InterruptSource, QueueSetup, VIRTIO_ID_NET, VirtioDevice,
+    Activation, Interrupt, InterruptSource, NotificationData, QueueSetup, VIRTIO_ID_NET,
+    VirtioDevice,
 };
 pub use worker::event_loop::EventWorker;
 pub use worker::thread::{ThreadHook, ThreadInfo};

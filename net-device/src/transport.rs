@@ -98,8 +98,11 @@ impl QueueSetup {
     }
 }
 
+mod notification;
 #[cfg(test)]
 mod tests;
+
+pub use notification::NotificationData;
 
 /// Memory, interrupt and queues of an activation.
 pub struct Activation {

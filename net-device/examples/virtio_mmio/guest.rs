@@ -5,6 +5,7 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use net_device::Features;
+use net_device::net_queue::header::HDR_LEN;
 use virtio_drivers::device::net::VirtIONet;
 use virtio_drivers::transport::{DeviceStatus, DeviceType, InterruptStatus, Transport};
 use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE, PhysAddr, Result};
@@ -148,33 +149,46 @@ impl Transport for Bus {
     }
 }
 
-/// Resets the receive queue of a driver that negotiates it, and enables it in another place. The
-/// driver crate does not, so this is all that there is of one.
-pub(crate) fn reset_a_queue(bus: &Bus) {
+/// Resets the transmit queue of a driver that negotiates it, enables it in another place, and sends
+/// a frame of so many bytes. The driver crate does neither that nor notifications with data, so
+/// this is all that there is of one.
+pub(crate) fn reset_a_queue(bus: &Bus, frame_len: u32) {
+    const TX: u16 = 1;
     let mut bus = bus.clone();
-    let features = Features::VIRTIO_F_VERSION_1 | Features::VIRTIO_F_RING_RESET;
+    let features = Features::VIRTIO_F_VERSION_1
+        | Features::VIRTIO_F_RING_RESET
+        | Features::VIRTIO_F_NOTIFICATION_DATA;
     bus.set_status(DeviceStatus::empty());
     bus.set_status(DeviceStatus::ACKNOWLEDGE | DeviceStatus::DRIVER);
     bus.write_driver_features(features.bits() as u64);
     bus.set_status(DeviceStatus::FEATURES_OK);
     assert!(bus.get_status().contains(DeviceStatus::FEATURES_OK));
-    for queue in 0..2 {
-        enable(&mut bus, queue);
-    }
+    enable(&mut bus, 0);
+    enable(&mut bus, TX);
     bus.set_status(DeviceStatus::DRIVER_OK);
-    bus.put(register::QUEUE_SEL, 0);
+    bus.put(register::QUEUE_SEL, TX.into());
     bus.put(register::QUEUE_RESET, 1);
     assert_eq!(bus.get(register::QUEUE_RESET), 0, "it is over");
-    assert!(!bus.queue_used(0) && bus.queue_used(1));
-    enable(&mut bus, 0);
-    assert!(bus.queue_used(0));
+    assert!(!bus.queue_used(TX) && bus.queue_used(0));
+    let page = enable(&mut bus, TX);
+    // The first descriptor and the first entry of the available ring stand for header and frame.
+    let len = HDR_LEN as u32 + frame_len;
+    let (memory, at) = (memory(), |offset| GuestAddress(page + offset));
+    let filled = memory
+        .write_obj(page + 0xc00, at(0))
+        .and_then(|()| memory.write_obj(len, at(8)))
+        .and_then(|()| memory.write_obj(1_u16, at(0x402)));
+    filled.expect("the page is the guest's");
+    // The queue, and the available index behind it.
+    bus.put(register::QUEUE_NOTIFY, u32::from(TX) | 1 << 16);
     assert!(!bus.get_status().contains(DeviceStatus::DEVICE_NEEDS_RESET));
 }
 
-/// Enables a queue of 16 descriptors on a page of its own.
-fn enable(bus: &mut Bus, queue: u16) {
+/// Enables a queue of 16 descriptors on a page of its own, which is returned.
+fn enable(bus: &mut Bus, queue: u16) -> PhysAddr {
     let (page, _) = take(1).expect("the guest has memory for its queues");
     bus.queue_set(queue, 16, page, page + 0x400, page + 0x800);
+    page
 }
 
 /// Pages of guest memory that the driver may use, for all of its queues and buffers.

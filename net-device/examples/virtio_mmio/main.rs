@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use guest::{Bus, Driver};
 use net_device::net_queue::header::HDR_LEN;
-use net_device::{Features, NetConfig, NetDevice};
+use net_device::{NetConfig, NetDevice, features};
 use transport::VirtioMmio;
 use vm_memory::{GuestAddress, GuestMemoryMmap, GuestRegionMmap};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
@@ -59,12 +59,17 @@ fn main() -> Outcome {
     other.restore(&saved)?;
     *bus.device() = other;
     network = other_network;
+    // A RARP request for the guest's address, since its driver cannot announce itself.
+    let announced = network.recv(&mut [0; 2048])?;
+    assert_eq!(announced, HDR_LEN + 60);
     exchange(&bus, &mut driver, &network)?;
     println!("restored: the driver noticed nothing, frames pass both ways");
 
     drop(driver);
-    guest::reset_a_queue(&bus);
-    println!("a driver of another kind reset one of its queues, and enabled it again");
+    guest::reset_a_queue(&bus, 64);
+    let sent = network.recv(&mut [0; 2048])?;
+    assert_eq!(sent, HDR_LEN + 64);
+    println!("a driver of another kind reset a queue and enabled it again: its frames pass");
     Ok(())
 }
 
@@ -75,7 +80,7 @@ fn new_device(memory: Arc<GuestMemoryMmap>) -> Outcome<(VirtioMmio, UnixDatagram
     let config = NetConfig::builder()
         .id("net0")
         .mac([2, 0, 0, 0, 0, 1])
-        .transport_features(Features::VIRTIO_F_RING_RESET)
+        .transport_features(features::TRANSPORT)
         .build()?;
     let device = NetDevice::from_ports(config, vec![port])?;
     Ok((VirtioMmio::new(device, memory)?, network))

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use net_device::{
-    Activation, FeatureWords, GuestRam, Interrupt, InterruptSource, NetDevice, QueueSetup,
-    Snapshot, Snapshottable, VirtioDevice,
+    Activation, FeatureWords, Features, GuestRam, Interrupt, InterruptSource, NetDevice,
+    NotificationData, QueueSetup, Snapshot, Snapshottable, VirtioDevice,
 };
 use serde::{Deserialize, Serialize};
 use virtio_queue::{Queue, QueueT};
@@ -226,8 +226,16 @@ impl VirtioMmio {
         }
     }
 
-    fn notify(&self, queue: u32) {
-        if let Some(kick) = self.kicks.get(queue as usize) {
+    /// A driver that accepted it says more than the queue's number, which the device need not know.
+    /// KVM's ioeventfd compares all of a word, so then each notification comes here.
+    fn notify(&self, word: u32) {
+        let with_data = Features::VIRTIO_F_NOTIFICATION_DATA.bits();
+        let queue = if self.device.acked_features() & with_data != 0 {
+            NotificationData::from(word).queue.into()
+        } else {
+            word as usize
+        };
+        if let Some(kick) = self.kicks.get(queue) {
             // Fails only when the counter is full, and then the device is awake anyway.
             let _ = kick.write(1);
         }

@@ -38,7 +38,7 @@ fn bits_have_the_numbers_of_the_specification() {
     assert_eq!(
         numbers[expected.len()..],
         [
-            28, 29, 32, 33, 34, 35, 40, 50, 52, 53, 54, 55, 56, 57, 60, 63
+            28, 29, 32, 33, 34, 35, 38, 40, 50, 52, 53, 54, 55, 56, 57, 60, 63
         ]
     );
 }

@@ -27,3 +27,20 @@ fn without_chains_in_flight_both_positions_are_one() {
     QueueSetup::write_back(&stopped, &mut queue);
     assert_eq!((queue.next_avail(), queue.next_used()), (7, 7));
 }
+
+#[test]
+fn a_notification_names_queue_offset_and_wrap_vq_ntf_09() {
+    for (word, queue, next_off, next_wrap) in [
+        (0, 0, 0, false),
+        (0xffff_ffff, 0xffff, 0x7fff, true),
+        (0x8000_0001, 1, 0, true),
+        (0x1234_00ff, 0xff, 0x1234, false),
+    ] {
+        let expected = NotificationData {
+            queue,
+            next_off,
+            next_wrap,
+        };
+        assert_eq!(NotificationData::from(word), expected);
+    }
+}

@@ -1,6 +1,7 @@
 //! Activation, pause, reset, queues one by one, changing memory, and workers that fail.
 
 mod memory;
+mod notification;
 mod ring_reset;
 mod workers;
 

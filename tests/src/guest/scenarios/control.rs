@@ -219,10 +219,21 @@ pub(super) fn guest_link(bed: &mut Testbed) -> Result<String> {
     ))
 }
 
+/// Waits until the guest's interface has a carrier, or has none.
+fn await_carrier(guest: &mut Guest, on: bool) -> Result<()> {
+    let wanted = u8::from(on);
+    let look = "cat /sys/class/net/eth0/carrier";
+    guest.expect(&format!(
+        "until [ \"$({look})\" = {wanted} ]; do sleep 0.1; done"
+    ))?;
+    Ok(())
+}
+
 pub(super) fn tap_link(bed: &mut Testbed) -> Result<String> {
     const TIMES: u32 = 5;
     for _ in 0..TIMES {
         host::run(&format!("ip link set {TAP} down"))?;
+        await_carrier(&mut bed.guest, false)?;
         let reply = bed.guest.run(&format!("ping -q -c 3 -A -W 1 {HOST}"))?;
         require!(
             reply.output.contains("100% packet loss"),
@@ -230,6 +241,7 @@ pub(super) fn tap_link(bed: &mut Testbed) -> Result<String> {
             reply.output
         );
         host::run(&format!("ip link set {TAP} up"))?;
+        await_carrier(&mut bed.guest, true)?;
         traffic::await_link()?;
         traffic::ping(&mut bed.guest)?;
     }
