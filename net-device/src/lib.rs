@@ -80,7 +80,7 @@ pub use shared::queue_states::{QueueState, WaitsFor};
 #[cfg(feature = "snapshot")]
 pub use snapshot;
 #[cfg(feature = "snapshot")]
-pub use snapshot::{Migratable, Pausable, Snapshot, Snapshottable, Transportable};
+pub use snapshot::{Migratable, MigrateError, Pausable, Snapshot, Snapshottable, Transportable};
 #[cfg(feature = "snapshot")]
 pub use state::net_state::check_state;
 pub use stats::DeviceStats;

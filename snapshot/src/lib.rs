@@ -42,6 +42,7 @@ mod versions;
 
 pub use container::Snapshot;
 pub use error::{BoxError, MigrateError, SnapshotError};
+pub use format::MAX_LEN;
 pub use state::NetState;
 pub use traits::{MemoryRange, Migratable, Pausable, Snapshottable, Transportable};
 pub use versions::LATEST;

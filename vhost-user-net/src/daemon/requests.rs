@@ -40,7 +40,8 @@ pub(crate) fn step(
         Ok(answer) => Ok(connection.reply(header.code, &answer)?),
         Err(error) if !wants_answer && error.is_harmless() => Ok(()),
         Err(error) => {
-            let Some(refusal) = Answer::refusal(header.code).filter(|_| wants_answer) else {
+            let answers = wants_answer || Answer::is_always_sent(header.code);
+            let Some(refusal) = Answer::refusal(header.code).filter(|_| answers) else {
                 return Err(Broken::Refused(header.code, error));
             };
             *refusals = refusals.saturating_add(1);

@@ -422,14 +422,20 @@ fn exchange(
     let mut watches: Vec<_> = gauges.iter().map(|_| RingWatch::default()).collect();
     let mut next_look = Instant::now() + stall::INTERVAL;
     loop {
-        let own = [
-            Some((config_event, Interest::Readable)),
-            Some((connection.as_fd(), connection.interest())),
-        ];
         let deadline = connection.deadline();
         let look = session.has_running_rings().then_some(next_look);
         let wake = deadline.into_iter().chain(look).min();
-        let [changed, ready] = events.wait(own, wake.map(sys::ms_until), session.device())?;
+        let (device, transfer) = session.device_and_transfer();
+        let own = [
+            Some((config_event, Interest::Readable)),
+            Some((connection.as_fd(), connection.interest())),
+            transfer,
+        ];
+        let timeout = wake.map(sys::ms_until);
+        let [changed, ready, transfers] = events.wait(own, timeout, device)?;
+        if transfers {
+            session.advance_transfer();
+        }
         let now = Instant::now();
         if now >= next_look {
             next_look = now + stall::INTERVAL;

@@ -16,13 +16,14 @@ use std::sync::Arc;
 
 use net_device::config::MIN_MTU;
 use net_device::{
-    ActivateError, Activation, FeatureError, Features, Layout, MemoryChangeError, NetDevice,
-    StartQueueError, StopQueueError, VirtioDevice,
+    ActivateError, Activation, FeatureError, Features, Layout, MemoryChangeError, MigrateError,
+    NetDevice, ResumeError, StartQueueError, StopQueueError, VirtioDevice,
 };
 use vhost::vhost_user::message::{
     VhostUserConfig, VhostUserProtocolFeatures, VhostUserVirtioFeatures,
 };
 
+use crate::protocol::device_state::{Transfer, TransferError};
 use crate::protocol::dirty_log::DirtyBitmap;
 use crate::protocol::interrupts::Interrupts;
 use crate::protocol::memory_table::{MAX_SLOTS, MapError, MemoryError, MemoryTable, check_sealed};
@@ -34,6 +35,7 @@ mod memory;
 mod rings;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod watch;
 
 /// Protocol features that are offered: each has its code in this crate.
@@ -45,7 +47,8 @@ pub const PROTOCOL_FEATURES: VhostUserProtocolFeatures = VhostUserProtocolFeatur
     .union(VhostUserProtocolFeatures::BACKEND_REQ)
     .union(VhostUserProtocolFeatures::CONFIG)
     .union(VhostUserProtocolFeatures::RESET_DEVICE)
-    .union(VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS);
+    .union(VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS)
+    .union(VhostUserProtocolFeatures::DEVICE_STATE);
 
 /// Feature bits that belong to the transport, and never reach the device.
 const TRANSPORT_FEATURES: VhostUserVirtioFeatures = VhostUserVirtioFeatures::all();
@@ -78,6 +81,9 @@ pub enum SessionError {
     /// The device is not activated.
     #[error("the device refuses")]
     Activate(#[from] ActivateError),
+    /// The device does not go on from the state that was loaded.
+    #[error("the device refuses")]
+    Resume(#[from] ResumeError),
     /// The device does not start a ring.
     #[error("the device refuses")]
     StartQueue(#[from] StartQueueError),
@@ -120,6 +126,23 @@ pub enum SessionError {
     /// A descriptor cannot be made ready.
     #[error("unusable descriptor")]
     Descriptor(#[source] io::Error),
+    /// The device's state cannot be transferred as asked.
+    #[error("the device's state cannot be transferred")]
+    Transfer(#[from] TransferError),
+    /// The device's state would change under the transfer.
+    #[error("the device's state cannot be transferred while a ring runs")]
+    StateInUse,
+    /// No transfer in this direction, or not at this time.
+    #[error("no transfer of the device's state has direction {direction} and phase {phase}")]
+    NoTransfer {
+        /// As the front-end numbers it.
+        direction: u32,
+        /// Likewise.
+        phase: u32,
+    },
+    /// The device cannot be saved, or the state is not one that it can have.
+    #[error("the device refuses")]
+    State(#[from] MigrateError),
 }
 
 impl SessionError {
@@ -151,6 +174,10 @@ pub struct Session<'a> {
     activated: bool,
     /// Memory that can shrink is refused.
     require_sealed: bool,
+    /// Transfer of the device's state that the front-end has asked for last.
+    transfer: Option<Transfer>,
+    /// The device has a state from elsewhere.
+    restored: bool,
 }
 
 impl<'a> Session<'a> {
@@ -180,6 +207,8 @@ impl<'a> Session<'a> {
             channel: None,
             activated: false,
             require_sealed: false,
+            transfer: None,
+            restored: false,
             device,
         })
     }
@@ -278,6 +307,14 @@ impl<'a> Session<'a> {
             Request::SetConfig(..) => return Err(SessionError::ReadOnly),
             Request::NetSetMtu(mtu) => self.set_mtu(mtu)?,
             Request::SendRarp(mac) => self.device.send_rarp(mac.into()),
+            Request::SetDeviceStateFd(asked, fd) => {
+                self.begin_transfer(&asked, fd)?;
+                return Ok(Answer::TRANSFER_BEGINS);
+            }
+            Request::CheckDeviceState => {
+                self.end_transfer()?;
+                return Ok(Answer::Number(0));
+            }
         }
         Ok(Answer::Done)
     }
@@ -343,13 +380,23 @@ impl Session<'_> {
     /// Leaves protocol features, memory, and the descriptors to tell the front-end by; all else
     /// starts anew.
     fn reset(&mut self) {
-        self.deactivate();
+        self.begin_anew();
+        self.transfer = None;
         self.rings = Vring::all(self.device.queue_max_sizes());
         self.features = None;
     }
 
     fn deactivate(&mut self) {
         if std::mem::take(&mut self.activated) {
+            self.restored = false;
+            self.device.reset();
+        }
+    }
+
+    /// Leaves nothing of a state that was loaded, either.
+    fn begin_anew(&mut self) {
+        self.deactivate();
+        if std::mem::take(&mut self.restored) {
             self.device.reset();
         }
     }
@@ -365,11 +412,15 @@ impl Session<'_> {
                 interrupt,
                 queues: Vec::new(),
             });
+            // One that goes on from a loaded state is paused; no ring of it runs yet.
+            let activated = activated
+                .map_err(SessionError::from)
+                .and_then(|()| self.device.resume().map_err(SessionError::from));
             if let Err(error) = activated {
                 // The front-end learns of it now; the next session's driver knows nothing of this
                 // one.
                 self.device.reset();
-                return Err(error.into());
+                return Err(error);
             }
             self.activated = true;
         }
@@ -400,7 +451,7 @@ impl Session<'_> {
 
 impl Drop for Session<'_> {
     fn drop(&mut self) {
-        self.deactivate();
+        self.begin_anew();
         self.device.set_driver_mtu(None);
     }
 }

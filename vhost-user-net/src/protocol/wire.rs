@@ -12,8 +12,8 @@ use std::os::fd::OwnedFd;
 
 use vhost::vhost_user::message::{
     FrontendReq, VhostUserConfig, VhostUserHeaderFlag, VhostUserLog, VhostUserMemory,
-    VhostUserMemoryRegion, VhostUserMsgValidator, VhostUserSingleMemoryRegion, VhostUserU64,
-    VhostUserVringAddr, VhostUserVringState,
+    VhostUserMemoryRegion, VhostUserMsgValidator, VhostUserSingleMemoryRegion,
+    VhostUserTransferDeviceState, VhostUserU64, VhostUserVringAddr, VhostUserVringState,
 };
 use vm_memory::ByteValued;
 
@@ -196,6 +196,10 @@ pub enum Request {
     NetSetMtu(u64),
     /// Announces a guest with this MAC address, which cannot do so itself.
     SendRarp([u8; 6]),
+    /// Saves or loads the device's state through a descriptor.
+    SetDeviceStateFd(VhostUserTransferDeviceState, OwnedFd),
+    /// Asks whether that succeeded.
+    CheckDeviceState,
 }
 
 /// A number for one ring.
@@ -275,6 +279,11 @@ impl Request {
             }
             FrontendReq::NET_SET_MTU => Self::NetSetMtu(body.number()?),
             FrontendReq::SEND_RARP => Self::SendRarp(body.mac()?),
+            FrontendReq::SET_DEVICE_STATE_FD => {
+                let transfer = body.exactly()?;
+                Self::SetDeviceStateFd(transfer, body.one_fd()?)
+            }
+            FrontendReq::CHECK_DEVICE_STATE => body.bare(Self::CheckDeviceState)?,
             _ => return Err(ParseError::Unsupported(code)),
         })
     }

@@ -30,8 +30,15 @@ pub(crate) fn is_memory_file(fd: BorrowedFd<'_>) -> bool {
 /// # Errors
 /// `/proc` cannot be read.
 pub(crate) fn is_event(fd: BorrowedFd<'_>) -> io::Result<bool> {
-    let name = name(fd)?;
-    Ok(name == b"anon_inode:[eventfd]" || name.starts_with(b"pipe:["))
+    Ok(name(fd)? == b"anon_inode:[eventfd]" || is_pipe(fd)?)
+}
+
+/// Returns whether `fd` is a pipe without a name.
+///
+/// # Errors
+/// `/proc` cannot be read.
+pub(crate) fn is_pipe(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(name(fd)?.starts_with(b"pipe:["))
 }
 
 /// Returns whether `fd` is a socket.

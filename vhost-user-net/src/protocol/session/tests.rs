@@ -12,6 +12,7 @@ mod peers;
 mod resume;
 mod rings;
 mod stalls;
+mod transfer;
 
 use std::io::Read;
 use std::os::fd::AsFd;

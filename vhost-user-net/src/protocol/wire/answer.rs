@@ -28,7 +28,24 @@ pub enum Answer {
     Config(u32, Vec<u8>),
 }
 
+/// Bit of the answer to SET_DEVICE_STATE_FD that says that no descriptor comes along. The lower
+/// eight are an error's.
+const NO_STATE_FD: u64 = 1 << 8;
+
 impl Answer {
+    /// Answer to SET_DEVICE_STATE_FD: the state passes through the front-end's own descriptor.
+    pub const TRANSFER_BEGINS: Self = Self::Number(NO_STATE_FD);
+
+    /// Returns whether request `code` is answered with its refusal even where the front-end asked
+    /// for none.
+    #[must_use]
+    pub fn is_always_sent(code: u32) -> bool {
+        matches!(
+            FrontendReq::try_from(code),
+            Ok(FrontendReq::SET_DEVICE_STATE_FD | FrontendReq::CHECK_DEVICE_STATE)
+        )
+    }
+
     /// Answer that refuses request `code`; `None` when its answer has no room for a refusal, so
     /// that the connection has to end. Any number but 0 refuses, where a number says whether the
     /// request was done.
@@ -48,6 +65,7 @@ impl Answer {
                 size: 1,
                 offset: u64::MAX,
             }),
+            Ok(FrontendReq::SET_DEVICE_STATE_FD) => Some(Self::Number(NO_STATE_FD | 1)),
             _ => Some(Self::Number(1)),
         }
     }

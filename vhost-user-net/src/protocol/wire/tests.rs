@@ -65,6 +65,8 @@ fn accepted() -> Vec<(FrontendReq, Vec<u8>, usize)> {
         (R::SET_BACKEND_REQ_FD, vec![], 1),
         (R::GET_CONFIG, config.clone(), 0),
         (R::SET_CONFIG, config, 0),
+        (R::SET_DEVICE_STATE_FD, vec![0; 8], 1),
+        (R::CHECK_DEVICE_STATE, vec![], 0),
     ]
 }
 
