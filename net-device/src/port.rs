@@ -8,10 +8,12 @@ use crate::config::MacAddr;
 
 mod gso;
 pub(crate) mod link;
+mod socket;
 mod tap;
 
 pub use gso::GsoPolicy;
 pub use link::Link;
+pub use socket::{DatagramBackend, StreamBackend, datagram_port, stream_port};
 pub use tap::{TapBackend, tap_port};
 
 /// Steers a backend's link from another thread than the one that moves its frames.

@@ -7,6 +7,7 @@
 //! | [`rate_limits`] | rate limits as words |
 //! | [`groups`] | budgets that devices share |
 //! | [`inherited`] | descriptors that were handed over, by number or by name |
+//! | [`frame_backend`] | other places for frames than a tap |
 //! | [`exit_status`] | the status that the process ends with |
 //! | [`capture`] | frames to a file |
 //! | [`device_plan`] | the devices that a command line describes |
@@ -35,6 +36,7 @@ pub mod control_socket;
 pub mod device_plan;
 mod event_loop;
 pub mod exit_status;
+pub mod frame_backend;
 pub mod groups;
 pub mod inherited;
 pub mod listener;

@@ -238,7 +238,11 @@ impl<'a> NetDeviceBuilder<'a> {
         self.build_on_link(link)
     }
 
-    fn build_on_link(self, link: Link) -> Result<NetDevice, NewError> {
+    /// Makes a device on a link of any kind.
+    ///
+    /// # Errors
+    /// The configuration is unusable, or the number of ports is not the number of pairs.
+    pub fn build_on_link(self, link: Link) -> Result<NetDevice, NewError> {
         let mut device = self.build_on_ports(link.ports)?;
         device.host = link.host;
         device.host_link = HostLink::new(link.monitor);

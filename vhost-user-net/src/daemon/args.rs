@@ -12,6 +12,7 @@ use net_device::rate_limiter::{RateError, TokenBucketConfig};
 use net_device::{Carrier, Coalesce, GsoTrust, LimitScope, MacAddr, NetConfig, TapConfig};
 
 use crate::daemon::config_file;
+use crate::daemon::frame_backend::{BackendError, BackendSpec};
 use crate::daemon::groups::Membership;
 use crate::daemon::inherited::Inherited;
 use crate::daemon::listener::Access;
@@ -186,6 +187,9 @@ pub enum DeviceError {
     /// Its configuration is unusable.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// Its frames cannot go where they are to.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
     /// A limit is beyond what a bucket can have.
     #[error("unusable limit")]
     Limit(#[from] RateError),
@@ -271,8 +275,13 @@ pub struct ServeArgs {
     pub client: bool,
 
     /// Tap to open, or to create; a name, or a template such as vmtap%d
-    #[arg(long, value_name = "NAME", required_unless_present_any = ["tap_fd", "config", "print_capabilities"])]
+    #[arg(long, value_name = "NAME", required_unless_present_any = ["tap_fd", "backend", "config", "print_capabilities"])]
     pub tap: Option<String>,
+
+    /// Place for frames instead of a tap: passt:PATH, gvproxy:PATH, datagrams:PATH for programs
+    /// behind a Unix socket, or macvtap:NAME
+    #[arg(long, value_name = "KIND:PLACE", conflicts_with_all = ["tap", "tap_fd", "tap_addr", "host_mac"])]
+    pub backend: Option<BackendSpec>,
 
     /// Inherited taps, one for each queue pair: numbers, or a name that the service manager gives
     /// them
@@ -399,11 +408,17 @@ impl ServeArgs {
         if !(1..=MAX_QUEUE_PAIRS).contains(&self.queue_pairs) {
             return Err(DeviceError::QueuePairs(self.queue_pairs));
         }
+        if let Some(backend) = &self.backend {
+            backend.check(self.queue_pairs)?;
+        }
         let mut config = NetConfig::builder().id("vhost-net").disable(self.without.0);
         config = config
             .queue_pairs(self.queue_pairs)
             .queue_size(self.queue_size);
-        if let Some(mac) = self.mac {
+        if let Some(mac) = self
+            .mac
+            .or(self.backend.as_ref().and_then(BackendSpec::mac))
+        {
             config = config.mac(mac);
         }
         if let Some(mtu) = self.mtu {

@@ -123,7 +123,16 @@ impl DevicePlan<'_> {
 
     /// Returns whether a tap that was deleted is to be opened again.
     fn reopens(&self) -> bool {
-        self.args.lost_port == LostPort::Reopen && self.args.tap_fd.is_empty()
+        self.lost_port() == LostPort::Reopen && self.args.tap_fd.is_empty()
+    }
+
+    /// Answer to a port that is lost. A program behind a socket has to be there when the daemon
+    /// starts, so one that is gone ends the daemon.
+    pub(super) fn lost_port(&self) -> LostPort {
+        match self.args.backend {
+            Some(_) => LostPort::Exit,
+            None => self.args.lost_port,
+        }
     }
 
     /// The tap to open again, whose interface is `host`.
@@ -167,7 +176,10 @@ impl DevicePlan<'_> {
         if self.reopens() {
             device = device.reopen_with(self.tap_again(pcap, broker.clone()));
         }
-        open(self.args, device)
+        match &self.args.backend {
+            Some(backend) => Ok(device.build_on_link(backend.open(&self.config)?)?),
+            None => open(self.args, device),
+        }
     }
 
     /// Opens the tap again, after the kernel completed its name.

@@ -353,15 +353,8 @@ impl<'a> Server<'a> {
             // The device lets go of the front-end's memory before the connection is shut.
             Ok((mut connection, mut session)) => {
                 let (events, lost_port) = (&mut self.events, self.lost_port);
-                let front_ends = &*self.front_ends;
-                exchange(
-                    events,
-                    name,
-                    lost_port,
-                    front_ends,
-                    &mut connection,
-                    &mut session,
-                )
+                let (front_ends, both) = (&*self.front_ends, (&mut connection, &mut session));
+                exchange(events, name, lost_port, front_ends, both)
             }
             Err(error) if is_lost(&error) => return Err(ServeError::ReceiversLost),
             Err(error) => {
@@ -411,8 +404,7 @@ fn exchange(
     name: &str,
     lost_port: LostPort,
     front_ends: &FrontEnds,
-    connection: &mut Connection,
-    session: &mut Session<'_>,
+    (connection, session): (&mut Connection, &mut Session<'_>),
 ) -> Result<End, Stop> {
     let log = session.device().log_limit();
     let interrupts = Arc::clone(session.interrupts());

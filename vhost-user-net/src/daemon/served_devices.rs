@@ -67,7 +67,7 @@ pub fn run(plans: &[DevicePlan<'_>]) -> Result<(), Box<dyn Error>> {
             control,
             number: plan.number,
             confined: Confined::default(),
-            lost_port: plan.args.lost_port,
+            lost_port: plan.lost_port(),
             require_sealed: plan.args.require_sealed,
             front_ends: Arc::default(),
             metrics: None,
@@ -96,12 +96,14 @@ pub fn run(plans: &[DevicePlan<'_>]) -> Result<(), Box<dyn Error>> {
 /// Says what is served, once it is.
 fn announce_start(plans: &[DevicePlan<'_>], devices: &[ServedDevice]) {
     for device in devices {
-        // The kernel completes a template, and an inherited tap has a name that nobody gave here.
-        let tap = device.device.host_interface().map_or_else(
-            || "an unnamed tap".into(),
-            |host| format!("tap {}", host.name),
-        );
         if let Some(plan) = plans.iter().find(|plan| plan.number == device.number) {
+            // The kernel completes a template, and an inherited tap has a name that nobody gave
+            // here.
+            let tap = match (&plan.args.backend, device.device.host_interface()) {
+                (Some(backend), _) => backend.to_string(),
+                (None, Some(host)) => format!("tap {}", host.name),
+                (None, None) => "an unnamed tap".into(),
+            };
             announce(Level::Info, format_args!("{tap}, {}", plan.args));
         }
         if let Some(metrics) = &device.metrics {

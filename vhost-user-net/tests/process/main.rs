@@ -3,6 +3,7 @@
 
 mod blocking_calls;
 mod daemon;
+mod device_state;
 mod fuse;
 mod guest;
 mod injected;

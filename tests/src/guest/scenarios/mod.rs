@@ -4,6 +4,7 @@ mod bridge;
 mod coalesce;
 mod control;
 mod lifecycle;
+mod passt;
 mod reload;
 mod router;
 mod testpmd;
@@ -217,6 +218,7 @@ pub const SCENARIOS: &[Scenario] = &[
         Some(UserMode),
         router::large_tcp,
     ),
+    own("uml tcp through passt", Some(UserMode), passt::tcp),
     own(
         "testpmd frames of every length come back as they were sent",
         None,

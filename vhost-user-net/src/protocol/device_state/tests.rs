@@ -87,7 +87,7 @@ fn a_state_whose_pipe_stays_open_is_not_loaded() {
 fn a_state_without_an_end_stops_at_the_longest_there_is() {
     let (reader, mut writer) = blocking_pipe();
     let mut transfer = Transfer::load(reader.into()).unwrap();
-    let part = [0; 1 << 15];
+    let part = vec![0; 1 << 15];
     while transfer.wanted().is_some() {
         // Fails once nobody reads any more.
         if writer.write_all(&part).is_err() {
