@@ -61,6 +61,14 @@ impl ManualClock {
         expired
     }
 
+    /// Time at which timer `fd` expires, if it is set.
+    #[must_use]
+    pub fn deadline_of(&self, fd: RawFd) -> Option<u64> {
+        let timers = lock(&self.timers);
+        let found = timers.set.iter().find(|(timer, _)| *timer == fd);
+        found.map(|(_, at)| *at)
+    }
+
     /// Returns whether timer `fd` was taken as expired and not set since.
     #[must_use]
     pub fn is_expired(&self, fd: RawFd) -> bool {

@@ -13,6 +13,8 @@ use net_device::{EventWorker, Source, Turn, WorkerEvent};
 pub(crate) struct Level {
     pub(crate) readable: bool,
     pub(crate) writable: bool,
+    /// Its other end is gone.
+    pub(crate) error: bool,
 }
 
 /// One worker, and what it is to be told.
@@ -53,6 +55,12 @@ impl Registration {
         known
     }
 
+    /// The descriptor of `source`.
+    pub(crate) fn fd_of(&self, source: Source) -> Option<RawFd> {
+        let found = self.sources.iter().find(|(one, _)| *one == source);
+        found.map(|(_, fd)| *fd)
+    }
+
     /// The source whose descriptor is `fd`.
     pub(crate) fn source_of(&self, fd: RawFd) -> Option<Source> {
         let found = self.sources.iter().find(|(_, one)| *one == fd);
@@ -80,12 +88,12 @@ impl Registration {
             }
             let level = ready(source);
             let writable = level.writable && self.writable;
-            if level.readable || writable {
+            if level.readable || writable || level.error {
                 let event = WorkerEvent {
                     source,
-                    readable: level.readable,
-                    writable,
-                    error: false,
+                    readable: level.readable || level.error,
+                    writable: writable || level.error,
+                    error: level.error,
                 };
                 self.worker.on_event(event);
             }
@@ -111,7 +119,7 @@ impl Registration {
                 self.writable = false;
             }
             let level = ready(source, fd);
-            if level.readable || level.writable && self.writable {
+            if level.readable || level.error || level.writable && self.writable {
                 self.happened(source);
             }
         }
@@ -121,7 +129,7 @@ impl Registration {
     /// Waits for the backend to be writable, too, and reports what it is now.
     pub(crate) fn rearm_backend(&mut self, level: Level) {
         self.writable = true;
-        if level.readable || level.writable {
+        if level.readable || level.writable || level.error {
             self.happened(Source::Backend);
         }
     }

@@ -19,10 +19,14 @@ pub(crate) enum Fault {
     LateCursor,
     /// A turn that a worker asks for is not taken.
     LostTurn,
+    /// One timer of 64 that expires is not seen.
+    LostTimer,
+    /// A limit lets four frames more pass than it should.
+    WideLimit,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::LostInterrupt,
         Self::SilentRestore,
         Self::LostKick,
@@ -31,5 +35,7 @@ impl Fault {
         Self::EarlyCursor,
         Self::LateCursor,
         Self::LostTurn,
+        Self::LostTimer,
+        Self::WideLimit,
     ];
 }

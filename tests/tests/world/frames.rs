@@ -25,6 +25,11 @@ pub(crate) fn build(number: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
+/// Returns whether a device made this frame to announce its guest, a RARP request.
+pub(crate) fn is_announcement(bytes: &[u8]) -> bool {
+    bytes.get(HDR_LEN + 12..HDR_LEN + 14) == Some(&[0x80, 0x35])
+}
+
 /// The number of the frame behind its header.
 ///
 /// # Errors

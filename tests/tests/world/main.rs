@@ -1,6 +1,8 @@
 //! The device in a simulated world. Every interleaving comes from a seed and time is a value; after
 //! each step nothing may be lost, doubled, out of order or left standing.
 
+mod bucket;
+mod control;
 mod event_loop;
 mod fault;
 mod frames;
@@ -8,6 +10,7 @@ mod mood;
 mod plant;
 mod profile;
 mod queue;
+mod rest;
 mod vmm;
 mod world;
 

@@ -4,17 +4,19 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixDatagram;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use net_device::net_queue::{
     Caps, FrameBackend, Gather, LinkConfig, Offloads, RecvError, Scatter, SendError,
 };
 use net_device::{Interrupt, InterruptSource, Port, PortControl};
-use net_queue::testing::Random;
+use net_queue::testing::{GuestRing, Random};
 use tests::testbed::all_caps;
 
+use crate::bucket::Bucket;
+use crate::control::ControlQueue;
 use crate::fault::Fault;
 use crate::frames;
 use crate::queue::DriverQueue;
@@ -22,6 +24,12 @@ use crate::queue::DriverQueue;
 /// The network behind one pair.
 #[derive(Debug, Default)]
 pub(crate) struct Network {
+    /// It delivers frames to its pair.
+    pub(crate) attached: bool,
+    /// Its other end, until it is gone.
+    end: Option<UnixStream>,
+    /// Something happened to its end since the VMM looked.
+    pub(crate) hung_up: bool,
     /// Frames that have arrived, by length.
     pub(crate) arriving: VecDeque<(u64, usize)>,
     next: u64,
@@ -40,10 +48,32 @@ pub(crate) struct Network {
 }
 
 impl Network {
+    /// A frame arrives, unless nobody listens.
     pub(crate) fn arrive(&mut self, len: usize) {
+        if !self.attached {
+            return;
+        }
         self.arriving.push_back((self.next, len));
         self.next += 1;
         self.arrived = true;
+    }
+
+    /// Begins or ends delivery. What nobody has received until then is lost in the network.
+    fn attach(&mut self, on: bool) {
+        self.attached = on;
+        if !on {
+            self.arriving.clear();
+        }
+    }
+
+    /// The host takes the link away.
+    pub(crate) fn die(&mut self) {
+        self.hung_up |= self.end.take().is_some();
+        self.arriving.clear();
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.end.is_none()
     }
 
     /// Makes room, and tells who waits for it as a tap does: those who asked when there was none.
@@ -58,7 +88,13 @@ impl Network {
 pub(crate) struct Plant {
     pub(crate) random: Random,
     pub(crate) queues: Vec<DriverQueue>,
+    pub(crate) control: Option<ControlQueue>,
+    /// Queues are stopped.
+    pub(crate) unsteady: bool,
     pub(crate) networks: Vec<Network>,
+    /// Limit of the frames that are sent, where one pair has it alone.
+    pub(crate) tx_limit: Option<Bucket>,
+    pub(crate) now: u64,
     /// First thing that went wrong.
     pub(crate) violation: Option<String>,
     /// No new trouble: nothing is refused, and nobody acts in the middle of a turn.
@@ -67,8 +103,10 @@ pub(crate) struct Plant {
     pub(crate) fault: Option<Fault>,
     /// No interrupt arrives.
     pub(crate) is_mute: bool,
-    /// Pairs that receive: those below this number (NET-MQ-02).
-    pub(crate) receiving: usize,
+    /// The device was restored: it tells the network where its guest is.
+    pub(crate) restored: bool,
+    /// A port is gone: the device may need a reset.
+    pub(crate) failing: bool,
     /// Life of the device that may interrupt.
     pub(crate) life: u64,
 }
@@ -103,20 +141,69 @@ impl Plant {
         if self.calm || self.random.below(8) != 0 {
             return;
         }
-        let queue = self.random.below(self.queues.len() as u64) as usize;
+        let count = self.rings() as u64;
+        let queue = self.random.below(count) as usize;
         self.say(|| format!("  meanwhile the driver of {queue}"));
         self.step_driver(queue);
     }
 
+    /// Number of rings, that of commands included.
+    pub(crate) fn rings(&self) -> usize {
+        self.queues.len() + usize::from(self.control.is_some())
+    }
+
+    /// The driver's end of ring `index`.
+    pub(crate) fn ring(&self, index: usize) -> &GuestRing {
+        match (self.queues.get(index), &self.control) {
+            (None, Some(control)) => &control.ring,
+            (queue, _) => &queue.expect("there is such a queue").ring,
+        }
+    }
+
+    /// Takes note of a kick of ring `index` that nobody has heard of.
+    pub(crate) fn take_kick(&mut self, index: usize) -> bool {
+        let kicked = match (self.queues.get_mut(index), &mut self.control) {
+            (Some(queue), _) => &mut queue.kicked,
+            (None, Some(control)) => &mut control.kicked,
+            (None, None) => return false,
+        };
+        std::mem::take(kicked)
+    }
+
+    /// A queue stops, and is missed until it is started.
+    pub(crate) fn queue_stops(&mut self) {
+        self.unsteady = true;
+        if let Some(control) = &mut self.control {
+            control.queue_stops();
+        }
+    }
+
+    /// Whatever was on its way between driver and device is lost.
+    pub(crate) fn forget_notifications(&mut self) {
+        for queue in &mut self.queues {
+            (queue.kicked, queue.interrupted) = (false, false);
+        }
+        if let Some(control) = &mut self.control {
+            (control.kicked, control.interrupted) = (false, false);
+        }
+    }
+
     /// A step of the driver of one queue.
     pub(crate) fn step_driver(&mut self, queue: usize) {
-        let done = self.queues[queue].step(&mut self.random);
+        let done = match (self.queues.get_mut(queue), &mut self.control) {
+            (Some(queue), _) => queue.step(&mut self.random),
+            (None, Some(control)) => control.step(&mut self.random, self.unsteady),
+            (None, None) => Ok(()),
+        };
         self.check(done);
     }
 
     fn send(&mut self, pair: usize, frame: &Gather<'_>) -> Result<(), SendError> {
         self.meanwhile();
         let network = &mut self.networks[pair];
+        if network.is_dead() {
+            return Err(SendError::Dead(gone()));
+        }
         if !self.calm && self.random.below(32) == 0 || network.room == 0 {
             self.say(|| format!("  network {pair} has no room"));
             return Err(SendError::WouldBlock);
@@ -124,6 +211,10 @@ impl Plant {
         let refuses = !self.calm && self.random.below(64) == 0;
         let mut bytes = vec![0; frame.len()];
         frame.copy_to(&mut bytes)?;
+        if self.restored && frames::is_announcement(&bytes) {
+            self.say(|| format!("  network {pair} hears where the guest is"));
+            return Ok(());
+        }
         let queue = &mut self.queues[2 * pair + 1];
         let number = frames::number(&bytes);
         let taken = number.clone().and_then(|number| queue.taken(number));
@@ -135,11 +226,20 @@ impl Plant {
             return Err(SendError::Refused);
         }
         network.room -= 1;
+        let now = self.now;
+        let passed = self
+            .tx_limit
+            .as_mut()
+            .map_or(Ok(()), |limit| limit.pass(now));
+        self.check(passed);
         Ok(())
     }
 
     fn recv(&mut self, pair: usize, room: &mut Scatter<'_>) -> Result<usize, RecvError> {
         self.meanwhile();
+        if self.networks[pair].is_dead() {
+            return Err(RecvError::Dead(gone()));
+        }
         let loses = !self.calm && self.random.below(64) == 0;
         let arrived = self.networks[pair].arriving.pop_front();
         let (number, len) = arrived.ok_or(RecvError::WouldBlock)?;
@@ -156,11 +256,12 @@ impl Plant {
     fn interrupt(&mut self, source: InterruptSource) {
         self.say(|| format!("  interrupt {source:?}"));
         let lost = self.happens(Fault::LostInterrupt) || self.is_mute;
-        if let InterruptSource::Queue(index) = source
-            && let Some(queue) = self.queues.get_mut(usize::from(index))
-            && !lost
-        {
-            queue.interrupted = true;
+        if let (InterruptSource::Queue(index), false) = (source, lost) {
+            match (self.queues.get_mut(usize::from(index)), &mut self.control) {
+                (Some(queue), _) => queue.interrupted = true,
+                (None, Some(control)) => control.interrupted = true,
+                (None, None) => {}
+            }
         }
         self.meanwhile();
     }
@@ -170,8 +271,8 @@ impl Plant {
 struct Backend {
     plant: SharedPlant,
     pair: usize,
-    /// Names the backend: nothing ever happens to it.
-    name: OwnedFd,
+    /// Names the backend, and hangs up when the network is gone.
+    end: UnixStream,
 }
 
 impl FrameBackend for Backend {
@@ -192,14 +293,34 @@ impl FrameBackend for Backend {
     }
 
     fn poll_fd(&self) -> BorrowedFd<'_> {
-        self.name.as_fd()
+        self.end.as_fd()
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if lock(&self.plant).networks[self.pair].is_dead() {
+            return Err(gone());
+        }
+        Ok(())
     }
 }
 
-struct Steered;
+fn gone() -> io::Error {
+    io::Error::from(io::ErrorKind::NotConnected)
+}
+
+struct Steered {
+    plant: SharedPlant,
+    pair: usize,
+}
 
 impl PortControl for Steered {
-    fn attach(&self, _on: bool) -> io::Result<()> {
+    fn attach(&self, on: bool) -> io::Result<()> {
+        let mut plant = lock(&self.plant);
+        plant.say(|| format!("  network {} delivers: {on}", self.pair));
+        plant.networks[self.pair].attach(on);
+        if on && !plant.calm && plant.random.below(2) == 0 {
+            plant.networks[self.pair].arrive(frames::SHORTEST);
+        }
         Ok(())
     }
 
@@ -210,13 +331,16 @@ impl PortControl for Steered {
 
 /// A port into network `pair`.
 pub(crate) fn port(plant: &SharedPlant, pair: usize) -> Port {
-    let name = UnixDatagram::unbound().expect("a socket can be made");
+    let (end, far) = UnixStream::pair().expect("a socket can be made");
+    lock(plant).networks[pair].end = Some(far);
+    let (plant, shared) = (plant.clone(), plant.clone());
+    let control = Steered { plant, pair };
     let backend = Backend {
-        plant: plant.clone(),
+        plant: shared,
         pair,
-        name: name.into(),
+        end,
     };
-    Port::new(Box::new(backend), Box::new(Steered))
+    Port::new(Box::new(backend), Box::new(control))
 }
 
 /// The path of interrupts from one life of the device.

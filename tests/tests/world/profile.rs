@@ -1,8 +1,9 @@
 //! Shape of one world: rings, driver and device.
 
+use net_device::rate_limiter::RateLimiterConfig;
 use net_device::{Features, NetConfig};
 use net_queue::testing::Random;
-use tests::testbed::GUEST_MAC;
+use tests::testbed::{GUEST_MAC, frame_limit};
 
 type F = Features;
 
@@ -14,10 +15,32 @@ pub(crate) struct Profile {
     pub(crate) size: u16,
     /// Features that the driver leaves out.
     pub(crate) without: Features,
+    pub(crate) rx_limit: Option<FrameLimit>,
+    pub(crate) tx_limit: Option<FrameLimit>,
+}
+
+/// So many frames now, and as many more in each period.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FrameLimit {
+    pub(crate) size: u64,
+    pub(crate) period_ms: u64,
+}
+
+impl FrameLimit {
+    fn new(random: &mut Random) -> Option<Self> {
+        (random.below(2) == 0).then(|| Self {
+            size: 1 + random.below(100),
+            period_ms: 1 + random.below(20),
+        })
+    }
+
+    fn config(self) -> Option<RateLimiterConfig> {
+        frame_limit(self.size, self.period_ms)
+    }
 }
 
 /// Features whose absence makes another driver.
-const CHOICES: [Features; 7] = [
+const CHOICES: [Features; 9] = [
     F::VIRTIO_F_EVENT_IDX,
     F::VIRTIO_F_RING_PACKED,
     F::VIRTIO_F_IN_ORDER,
@@ -25,6 +48,8 @@ const CHOICES: [Features; 7] = [
     F::VIRTIO_NET_F_MRG_RXBUF,
     F::VIRTIO_NET_F_MQ,
     F::VIRTIO_NET_F_CTRL_VQ,
+    F::VIRTIO_NET_F_NOTF_COAL,
+    F::VIRTIO_NET_F_VQ_NOTF_COAL,
 ];
 
 impl Profile {
@@ -39,6 +64,8 @@ impl Profile {
             pairs: 1 + random.below(2) as u16,
             size: 4 << random.below(7),
             without,
+            rx_limit: FrameLimit::new(random),
+            tx_limit: FrameLimit::new(random),
         }
     }
 
@@ -47,6 +74,10 @@ impl Profile {
             .mac(GUEST_MAC)
             .queue_pairs(self.pairs)
             .build();
-        config.expect("it is a usable configuration")
+        NetConfig {
+            rx_limit: self.rx_limit.and_then(FrameLimit::config),
+            tx_limit: self.tx_limit.and_then(FrameLimit::config),
+            ..config.expect("it is a usable configuration")
+        }
     }
 }

@@ -65,6 +65,10 @@ pub(crate) struct DriverQueue {
     pub(crate) useless: u64,
     /// Frames that never came: the device has to have counted them.
     pub(crate) missing: u64,
+    /// Frames below this number may be dropped, since the link was down.
+    pub(crate) droppable: u64,
+    /// Frames that were dropped for it.
+    pub(crate) cut_off: u64,
     pub(crate) passed: u64,
 }
 
@@ -91,6 +95,8 @@ impl DriverQueue {
             partial: None,
             useless: 0,
             missing: 0,
+            droppable: 0,
+            cut_off: 0,
             passed: 0,
         }
     }
@@ -111,6 +117,11 @@ impl DriverQueue {
             self.missing += self.waiting.len() as u64;
         }
         self.waiting.clear();
+    }
+
+    /// The link goes up or down.
+    pub(crate) fn link_changes(&mut self, up: bool) {
+        self.droppable = if up { self.next } else { u64::MAX };
     }
 
     pub(crate) fn is_rx(&self) -> bool {
@@ -213,6 +224,15 @@ impl DriverQueue {
 
     /// The network takes the next frame.
     pub(crate) fn taken(&mut self, number: u64) -> Result<(), String> {
+        // The driver may not have seen yet what was dropped.
+        while self
+            .waiting
+            .front()
+            .is_some_and(|next| *next < number.min(self.droppable))
+        {
+            self.waiting.pop_front();
+            self.cut_off += 1;
+        }
         match self.waiting.pop_front() {
             Some(next) if next == number => {
                 self.passed += 1;
@@ -251,6 +271,13 @@ impl DriverQueue {
             content,
         } = flight.ok_or("a chain came back twice")?;
         self.places.push(place);
+        if let Content::Frame(number) = content
+            && self.waiting.front() == Some(&number)
+            && number < self.droppable
+        {
+            self.waiting.pop_front();
+            self.cut_off += 1;
+        }
         match content {
             Content::Frame(number) if self.waiting.front().is_some_and(|next| *next <= number) => {
                 Err(format!(

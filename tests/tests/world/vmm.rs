@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use net_device::net_queue::GuestRam;
 use net_device::net_queue::ring::RingConfig;
+use net_device::port::Link;
 use net_device::{
-    Activation, Cursor, Features, Layout, NetDevice, QueueSetup, Snapshot, Snapshottable, Source,
-    VirtioDevice,
+    Activation, Clock, Cursor, Features, Layout, NetDevice, QueueSetup, Snapshot, Snapshottable,
+    Source, VirtioDevice, WaitsFor,
 };
 use net_queue::testing::TestMemory;
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
@@ -49,8 +50,7 @@ pub(crate) struct Vmm {
     kicks: Vec<Kick>,
     /// Queues that are stopped, and where they stood.
     pub(crate) stopped: BTreeMap<u16, Cursor>,
-    /// The device was restored.
-    restored: bool,
+    pub(crate) link_up: bool,
     /// Frames that devices before this one have dropped: received, sent.
     dropped: (u64, u64),
 }
@@ -111,15 +111,28 @@ impl Vmm {
             file,
             kicks: Vec::new(),
             stopped: BTreeMap::new(),
-            restored: false,
+            link_up: true,
             dropped: (0, 0),
         }
     }
 
     fn make_device(plant: &SharedPlant, profile: &Profile, clock: &Arc<ManualClock>) -> NetDevice {
         let ports = (0..usize::from(profile.pairs)).map(|pair| port(plant, pair));
+        let (again, pairs) = (plant.clone(), profile.pairs);
+        let mut profile = profile.clone();
+        if let (Some(limit), Some(Fault::WideLimit)) = (&mut profile.tx_limit, lock(plant).fault) {
+            limit.size += 4;
+        }
         let builder = NetDevice::builder(profile.config()).event_loop();
-        let device = builder.clock(clock.clone()).build_on_ports(ports.collect());
+        let builder = builder.clock(clock.clone()).reopen_with(move |_| {
+            let ports = (0..usize::from(pairs)).map(|pair| port(&again, pair));
+            Ok(Link {
+                ports: ports.collect(),
+                host: None,
+                monitor: None,
+            })
+        });
+        let device = builder.build_on_ports(ports.collect());
         device.expect("the device can be made")
     }
 
@@ -134,7 +147,7 @@ impl Vmm {
     }
 
     fn setup(&self, index: u16, cursor: Cursor) -> QueueSetup {
-        let config = lock(&self.plant).queues[usize::from(index)].ring.config();
+        let config = lock(&self.plant).ring(usize::from(index)).config();
         let kick = self.kicks[usize::from(index)].event.try_clone();
         let any = virtio_queue::Queue::default();
         QueueSetup {
@@ -147,7 +160,7 @@ impl Vmm {
 
     /// DRIVER_OK, with all queues that are not stopped.
     pub(crate) fn activate(&mut self) -> Result<(), String> {
-        let count = lock(&self.plant).queues.len() as u16;
+        let count = lock(&self.plant).rings() as u16;
         self.kicks = (0..count).map(|_| Kick::new()).collect();
         let running = (0..count).filter(|index| !self.stopped.contains_key(index));
         let queues = running
@@ -199,7 +212,7 @@ impl Vmm {
     fn level(&self, pair: Option<usize>, source: Source) -> Level {
         let kick = |index: usize| Level {
             readable: self.kicks[index].readable,
-            writable: false,
+            ..Level::default()
         };
         match (source, pair) {
             (Source::Backend, Some(pair)) => {
@@ -210,13 +223,15 @@ impl Vmm {
                 Level {
                     readable: !network.arriving.is_empty(),
                     writable: network.room > 0,
+                    error: network.is_dead(),
                 }
             }
             (Source::RxKick, Some(pair)) => kick(2 * pair),
             (Source::TxKick, Some(pair)) => kick(2 * pair + 1),
+            (Source::CtrlKick, None) => kick(self.kicks.len() - 1),
             _ => Level {
                 readable: true,
-                writable: false,
+                ..Level::default()
             },
         }
     }
@@ -224,23 +239,23 @@ impl Vmm {
     /// Notes what happened since: kicks, frames, room, timers.
     pub(crate) fn look_around(&mut self) {
         for fd in self.clock.take_expired() {
+            if lock(&self.plant).happens(Fault::LostTimer) {
+                continue;
+            }
             let mut workers = self.workers.iter_mut();
             workers.find_map(|worker| worker.source_of(fd).map(|source| worker.happened(source)));
         }
         let mut plant = lock(&self.plant);
         for index in 0..self.kicks.len() {
-            if std::mem::take(&mut plant.queues[index].kicked) {
+            if plant.take_kick(index) {
                 let lost = plant.happens(Fault::LostKick);
                 self.kicks[index].readable = true;
-                let source = if index % 2 == 0 {
-                    Source::RxKick
-                } else {
-                    Source::TxKick
+                let (source, pair) = match (plant.queues.get(index), index % 2) {
+                    (None, _) => (Source::CtrlKick, None),
+                    (Some(_), 0) => (Source::RxKick, Some(index / 2)),
+                    (Some(_), _) => (Source::TxKick, Some(index / 2)),
                 };
-                let worker = self
-                    .workers
-                    .iter_mut()
-                    .find(|worker| worker.pair == Some(index / 2));
+                let worker = self.workers.iter_mut().find(|worker| worker.pair == pair);
                 worker
                     .filter(|_| !lost)
                     .map(|worker| worker.happened(source));
@@ -256,8 +271,9 @@ impl Vmm {
             let arrived = arrived && !plant.happens(Fault::LostArrival);
             let network = &mut plant.networks[pair];
             let has_room = std::mem::take(&mut network.has_room);
+            let hung_up = std::mem::take(&mut network.hung_up);
             if let Some(worker) = worker
-                && (arrived || has_room && worker.waits_for_room())
+                && (arrived || hung_up || has_room && worker.waits_for_room())
             {
                 worker.happened(Source::Backend);
             }
@@ -273,7 +289,8 @@ impl Vmm {
             !plant.calm && plant.random.below(8) == 0
         };
         let mutes = lock(&self.plant).fault == Some(Fault::SilentRestore) && worker.is_new();
-        lock(&self.plant).is_mute = mutes && self.restored;
+        let restored = lock(&self.plant).restored;
+        lock(&self.plant).is_mute = mutes && restored;
         let turn = worker.turn(late, |source| self.level(pair, source));
         let forgets = lock(&self.plant).fault == Some(Fault::LostTurn);
         worker.again &= !forgets;
@@ -284,7 +301,7 @@ impl Vmm {
             worker.register(again, |source, fd| match source {
                 Source::RxTimer | Source::TxTimer | Source::CoalescingTimer => Level {
                     readable: self.clock.is_expired(fd),
-                    writable: false,
+                    ..Level::default()
                 },
                 // It is written to whenever the worker comes or goes, and read since.
                 Source::Owner => Level::default(),
@@ -296,9 +313,46 @@ impl Vmm {
             let level = self.level(pair, Source::Backend);
             worker.rearm_backend(level);
         }
+        if !turn.again && pair == Some(0) {
+            self.check_limit(&worker);
+        }
         self.workers.push(worker);
         let last = self.workers.len() - 1;
         self.workers.swap(at, last);
+    }
+
+    /// Looks whether a frame waits for its limit as long as it has to, and no longer.
+    fn check_limit(&self, worker: &Registration) {
+        let mut plant = lock(&self.plant);
+        let states = self.device.handle().queue_states();
+        let waits = states.get(1).map(|state| state.waits_for) == Some(WaitsFor::Limit);
+        let (Some(limit), Some(fd)) = (&mut plant.tx_limit, worker.fd_of(Source::TxTimer)) else {
+            return;
+        };
+        let now = self.clock.now_ns();
+        let done = match self.clock.deadline_of(fd) {
+            _ if !waits => Ok(()),
+            Some(deadline) => limit.wait(now, deadline),
+            None if self.clock.is_expired(fd) => Ok(()),
+            None => Err("a frame waits for its limit, and no timer is set".to_owned()),
+        };
+        plant.check(done);
+    }
+
+    /// Lets `ns` nanoseconds pass.
+    pub(crate) fn advance(&self, ns: u64) {
+        self.clock.advance(ns);
+        lock(&self.plant).now = self.clock.now_ns();
+    }
+
+    /// Shows the driver a link that is up or down.
+    pub(crate) fn set_link(&mut self, up: bool) {
+        self.link_up = up;
+        self.device.set_link(up);
+        self.hear_owner();
+        let mut plant = lock(&self.plant);
+        let queues = plant.queues.iter_mut();
+        queues.for_each(|queue| queue.link_changes(up));
     }
 
     /// Frames that were dropped by this device and those before: received, sent.
@@ -338,6 +392,7 @@ impl Vmm {
             .map_err(|error| chain(&error))?;
         self.stopped
             .insert(index, stopped.ok_or("a queue did not run")?);
+        lock(&self.plant).queue_stops();
         self.meet_workers();
         Ok(())
     }
@@ -345,6 +400,7 @@ impl Vmm {
     /// Starts a stopped queue where it stood, or `anew`.
     pub(crate) fn start_queue(&mut self, index: u16, anew: bool) -> Result<(), String> {
         let cursor = self.stopped.remove(&index).unwrap_or_default();
+        lock(&self.plant).unsteady = !self.stopped.is_empty();
         let setup = self.setup(index, if anew { Cursor::default() } else { cursor });
         self.device
             .start_queue(setup)
@@ -357,7 +413,8 @@ impl Vmm {
         self.device.reset();
         self.workers.clear();
         self.stopped.clear();
-        self.restored = false;
+        lock(&self.plant).restored = false;
+        lock(&self.plant).unsteady = false;
         lock(&self.plant).life += 1;
     }
 
@@ -376,11 +433,10 @@ impl Vmm {
         {
             let mut plant = lock(&self.plant);
             plant.life += 1;
-            for queue in &mut plant.queues {
-                (queue.kicked, queue.interrupted) = (false, false);
-            }
+            plant.forget_notifications();
         }
-        self.restored = true;
+        lock(&self.plant).restored = true;
+        self.device.set_link(self.link_up);
         let snapshot = Snapshot::read_from(&mut file.as_slice()).map_err(|error| chain(&error))?;
         let snapshot = self.misplace(snapshot)?;
         self.device

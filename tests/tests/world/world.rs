@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex};
 use net_device::{Clock, Features, Lifecycle, VirtioDevice};
 use net_queue::testing::Random;
 
+use crate::bucket::Bucket;
+use crate::control::{Commands, ControlQueue};
 use crate::fault::Fault;
 use crate::frames;
 use crate::mood::{Actor, Mood};
@@ -14,13 +16,10 @@ use crate::profile::Profile;
 use crate::queue::DriverQueue;
 use crate::vmm::{Vmm, guest_memory, ring_config};
 
-/// Steps after which everything has to have come to rest, beyond those for each frame.
-const REST: usize = 2000;
-
 /// One world.
 pub(crate) struct World {
-    vmm: Vmm,
-    plant: SharedPlant,
+    pub(crate) vmm: Vmm,
+    pub(crate) plant: SharedPlant,
     memory: net_queue::testing::TestMemory,
     mood: Mood,
     /// Restorations so far.
@@ -43,23 +42,34 @@ impl World {
             fault,
             is_mute: false,
             life: 0,
-            receiving: 1,
+            control: None,
+            unsteady: false,
+            tx_limit: None,
+            now: 0,
+            failing: false,
+            restored: false,
         }));
         let mut vmm = Vmm::new(&plant, &profile, file);
         vmm.negotiate();
         let features = vmm.features();
-        let pairs = if features.contains(Features::VIRTIO_NET_F_MQ) {
-            profile.pairs
-        } else {
-            1
-        };
+        let several = features.contains(Features::VIRTIO_NET_F_MQ);
+        let pairs = if several { profile.pairs } else { 1 };
         let mergeable = features.contains(Features::VIRTIO_NET_F_MRG_RXBUF);
         let config = ring_config(features, profile.size);
         let queue = |index| DriverQueue::new(&memory, index, config, mergeable);
+        let commands = Commands {
+            pairs,
+            coalescing: features.contains(Features::VIRTIO_NET_F_NOTF_COAL),
+        };
+        let control = || ControlQueue::new(&memory, config, commands);
         {
             let mut plant = lock(&plant);
             plant.queues = (0..2 * pairs).map(queue).collect();
-            plant.networks.truncate(usize::from(profile.pairs));
+            let commanded = features.contains(Features::VIRTIO_NET_F_CTRL_VQ);
+            plant.control = commanded.then(control);
+            let alone = profile.tx_limit.filter(|_| profile.pairs == 1);
+            let bucket = alone.map(|limit| Bucket::new(limit.size, limit.period_ms * 1_000_000));
+            plant.tx_limit = bucket;
             plant.say(|| format!("seed {seed}: {profile:?}, {features:?}"));
         }
         let mut world = Self {
@@ -78,11 +88,11 @@ impl World {
         lock(&self.plant).random.below(end)
     }
 
-    fn say(&self, what: impl FnOnce() -> String) {
+    pub(crate) fn say(&self, what: impl FnOnce() -> String) {
         lock(&self.plant).say(what);
     }
 
-    fn check(&self, result: Result<(), String>) {
+    pub(crate) fn check(&self, result: Result<(), String>) {
         lock(&self.plant).check(result);
     }
 
@@ -137,7 +147,7 @@ impl World {
         if let Some(what) = lock(&self.plant).violation.take() {
             return Err(what);
         }
-        if self.vmm.device.needs_reset() {
+        if self.vmm.device.needs_reset() && !lock(&self.plant).failing {
             let why = self.vmm.device.handle().failure();
             return Err(format!("the device failed: {}", why.unwrap_or_default()));
         }
@@ -146,7 +156,7 @@ impl World {
 
     fn step_driver(&mut self) {
         let mut plant = lock(&self.plant);
-        let count = plant.queues.len() as u64;
+        let count = plant.rings() as u64;
         let queue = plant.random.below(count) as usize;
         plant.say(|| format!("driver of {queue}"));
         plant.step_driver(queue);
@@ -169,7 +179,7 @@ impl World {
 
     fn step_arrivals(&mut self) {
         let mut plant = lock(&self.plant);
-        let pairs = plant.receiving as u64;
+        let pairs = plant.queues.len() as u64 / 2;
         let pair = plant.random.below(pairs) as usize;
         let burst = if plant.random.below(16) == 0 { 160 } else { 4 };
         let frames = plant.random.below(burst);
@@ -203,25 +213,41 @@ impl World {
         let scale = 10_u64.pow(self.below(7) as u32);
         let ns = self.below(100 * scale);
         self.say(|| format!("{ns} ns pass"));
-        self.vmm.clock.advance(ns);
+        self.vmm.advance(ns);
     }
 
     fn step_owner(&mut self) {
         let paused = self.vmm.device.lifecycle() == Lifecycle::Paused;
-        let what = self.below(16);
+        let what = self.below(24);
         let done = match what {
             0..4 if paused => self.cut(),
             4..10 if paused => self.say_and("resume", Vmm::resume),
             0..6 => self.say_and("pause", Vmm::pause),
             6..10 => self.say_and("memory moves", Vmm::move_memory),
-            10..13 if !paused => self.stop_or_start(),
-            13 => self.reset(),
+            10..14 if !paused => self.stop_or_start(),
+            14..16 => self.reset(),
+            16..20 => self.say_and("the link goes up or down", |vmm| {
+                vmm.set_link(!vmm.link_up);
+                Ok(())
+            }),
+            20 => self.lose_port(),
             _ => Ok(()),
         };
         self.check(done);
     }
 
-    fn say_and(
+    fn lose_port(&self) -> Result<(), String> {
+        let mut plant = lock(&self.plant);
+        // Nobody looks at the port of a pair that the driver does not use.
+        let count = plant.queues.len() as u64 / 2;
+        let pair = plant.random.below(count) as usize;
+        plant.say(|| format!("the port of pair {pair} is gone"));
+        plant.failing = true;
+        plant.networks[pair].die();
+        Ok(())
+    }
+
+    pub(crate) fn say_and(
         &mut self,
         what: &str,
         act: impl FnOnce(&mut Vmm) -> Result<(), String>,
@@ -251,7 +277,7 @@ impl World {
             }
             return self.vmm.start_queue(index, anew);
         }
-        let count = lock(&self.plant).queues.len() as u64;
+        let count = lock(&self.plant).rings() as u64;
         let index = self.below(count) as u16;
         self.say(|| format!("queue {index} stops"));
         self.vmm.stop_queue(index)
@@ -260,159 +286,30 @@ impl World {
     /// The driver takes what the device has used, and lays the ring out anew.
     fn forget_ring(&self, index: u16) {
         let mut plant = lock(&self.plant);
-        let queue = &mut plant.queues[usize::from(index)];
-        let last = queue.poll(usize::MAX).map(|_| ());
-        queue.begin_again(&self.memory);
+        let plant = &mut *plant;
+        let last = match (plant.queues.get_mut(usize::from(index)), &mut plant.control) {
+            (Some(queue), _) => {
+                let last = queue.poll(usize::MAX).map(|_| ());
+                queue.begin_again(&self.memory);
+                last
+            }
+            (None, Some(control)) => {
+                let last = control.look().map(|_| ());
+                control.begin_again(&self.memory);
+                last
+            }
+            (None, None) => Ok(()),
+        };
         plant.check(last);
     }
 
-    fn reset(&mut self) -> Result<(), String> {
+    pub(crate) fn reset(&mut self) -> Result<(), String> {
         self.say(|| "the driver resets the device".to_owned());
         self.vmm.reset();
-        let count = lock(&self.plant).queues.len() as u16;
+        lock(&self.plant).failing = false;
+        let count = lock(&self.plant).rings() as u16;
         (0..count).for_each(|index| self.forget_ring(index));
         self.vmm.negotiate();
         self.vmm.activate()
-    }
-
-    /// Everything that is on its way arrives: no trouble is made any more, and whoever acts does so
-    /// only because it was told to. Then nothing may be left over.
-    fn quiesce(&mut self) {
-        self.say(|| "the world comes to rest".to_owned());
-        let started = self.go_on();
-        self.check(started);
-        {
-            let mut plant = lock(&self.plant);
-            plant.calm = true;
-            plant
-                .networks
-                .iter_mut()
-                .for_each(|network| network.make_room(1 << 20));
-        }
-        self.come_to_rest();
-        let done = self.account();
-        let mut plant = lock(&self.plant);
-        plant.check(done);
-        plant.calm = false;
-        plant
-            .networks
-            .iter_mut()
-            .for_each(|network| network.room = 8);
-    }
-
-    /// Starts whatever stands still.
-    fn go_on(&mut self) -> Result<(), String> {
-        if self.vmm.device.lifecycle() == Lifecycle::Paused {
-            self.say_and("resume", Vmm::resume)?;
-        }
-        while let Some(index) = self.vmm.stopped.keys().next().copied() {
-            self.say(|| format!("queue {index} starts"));
-            self.vmm.start_queue(index, false)?;
-        }
-        Ok(())
-    }
-
-    fn come_to_rest(&mut self) {
-        let arriving = |plant: &Plant| {
-            plant
-                .networks
-                .iter()
-                .map(|n| n.arriving.len())
-                .sum::<usize>()
-        };
-        let frames = arriving(&lock(&self.plant));
-        for _ in 0..REST + 64 * frames {
-            self.vmm.look_around();
-            let now = self.vmm.clock.now_ns();
-            let able = self
-                .vmm
-                .workers
-                .iter()
-                .position(|worker| worker.is_runnable(now));
-            let moved = self.quiesce_drivers();
-            match able {
-                Some(at) => self.vmm.turn(at),
-                None if moved => {}
-                None => match self.next_time() {
-                    Some(at) => self.vmm.clock.advance(at.saturating_sub(now)),
-                    None => return,
-                },
-            }
-            if lock(&self.plant).violation.is_some() {
-                return;
-            }
-        }
-        self.check(Err("it does not come to rest".to_owned()));
-    }
-
-    fn next_time(&self) -> Option<u64> {
-        let deadlines = self.vmm.workers.iter().filter_map(|worker| worker.deadline);
-        deadlines.chain(self.vmm.clock.next_expiry()).min()
-    }
-
-    fn quiesce_drivers(&mut self) -> bool {
-        let mut plant = lock(&self.plant);
-        let plant = &mut *plant;
-        let mut moved = false;
-        let arriving = plant
-            .networks
-            .iter()
-            .map(|network| !network.arriving.is_empty());
-        let arriving: Vec<bool> = arriving.collect();
-        let mut result = Ok(());
-        for queue in &mut plant.queues {
-            let done = queue.quiesce(&mut plant.random);
-            moved |= *done.as_ref().unwrap_or(&false);
-            result = result.and(done.map(|_| ()));
-            // Room for what is still to come.
-            if queue.is_rx() && arriving[usize::from(queue.index / 2)] {
-                moved |= queue.post(&mut plant.random, 4) > 0;
-            }
-        }
-        plant.check(result);
-        moved
-    }
-
-    /// Everything is accounted for.
-    fn account(&mut self) -> Result<(), String> {
-        let mut plant = lock(&self.plant);
-        let (mut rx, mut tx) = (0, 0);
-        for queue in &mut plant.queues {
-            queue.owed()?;
-            if queue.is_rx() {
-                queue.missing += queue.waiting.len() as u64;
-                queue.waiting.clear();
-                rx += queue.missing + queue.useless;
-            } else if queue.waiting.is_empty() && queue.ring.in_flight() == 0 {
-                tx += queue.useless;
-            } else {
-                let (waiting, flying) = (queue.waiting.len(), queue.ring.in_flight());
-                return Err(format!(
-                    "queue {} stands still with {waiting} frames, {flying} chains",
-                    queue.index
-                ));
-            }
-        }
-        for (pair, network) in plant.networks.iter().enumerate() {
-            if !network.arriving.is_empty() {
-                let waiting = network.arriving.len();
-                return Err(format!("{waiting} frames for pair {pair} are not received"));
-            }
-        }
-        drop(plant);
-        self.account_drops(rx, tx)
-    }
-
-    fn account_drops(&self, rx: u64, tx: u64) -> Result<(), String> {
-        let plant = lock(&self.plant);
-        let lost: u64 = plant.networks.iter().map(|network| network.lost).sum();
-        let refused: u64 = plant.networks.iter().map(|network| network.refused).sum();
-        let (expected, dropped) = ((rx + lost, tx + refused), self.vmm.dropped());
-        if expected != dropped {
-            return Err(format!(
-                "{expected:?} frames were dropped (received, sent), {dropped:?} were counted"
-            ));
-        }
-        Ok(())
     }
 }

@@ -1,0 +1,160 @@
+//! The control queue as a strict driver uses it: one command at a time, and a look at the answer
+//! when it was interrupted.
+
+use net_device::Cursor;
+use net_device::net_queue::ctrl::{Command, NotificationCoalescing, RxMode};
+use net_device::net_queue::ring::RingConfig;
+use net_queue::testing::{GuestRing, Interrupts, Piece, Random, TestMemory, command_bytes};
+
+/// Bytes of memory for a command and its answer.
+const MEMORY: usize = 64;
+/// Value of the answer before there is one.
+const NONE: u8 = 0xee;
+
+/// A command that was posted.
+#[derive(Clone, Copy, Debug)]
+struct Posted {
+    /// Address of the byte that answers.
+    answer: u64,
+    /// It may be refused: its queues do not all run.
+    may_fail: bool,
+}
+
+/// Commands that a driver can give.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Commands {
+    /// Pairs that there are, if the driver can choose their number.
+    pub(crate) pairs: u16,
+    /// Notifications can wait.
+    pub(crate) coalescing: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct ControlQueue {
+    pub(crate) ring: GuestRing,
+    pub(crate) interrupted: bool,
+    pub(crate) kicked: bool,
+    commands: Commands,
+    place: u64,
+    posted: Option<Posted>,
+    asleep: bool,
+}
+
+impl ControlQueue {
+    pub(crate) fn new(memory: &TestMemory, config: RingConfig, commands: Commands) -> Self {
+        Self {
+            ring: GuestRing::new(memory, config),
+            interrupted: false,
+            kicked: false,
+            commands,
+            place: memory.alloc_ring(MEMORY, 64),
+            posted: None,
+            asleep: false,
+        }
+    }
+
+    /// Begins anew with a ring that is empty.
+    pub(crate) fn begin_again(&mut self, memory: &TestMemory) {
+        let config = RingConfig {
+            cursor: Cursor::default(),
+            ..self.ring.config()
+        };
+        self.ring = GuestRing::new(memory, config);
+        (self.posted, self.asleep) = (None, false);
+    }
+
+    /// A queue stops: a command that needs it may be refused.
+    pub(crate) fn queue_stops(&mut self) {
+        if let Some(posted) = &mut self.posted {
+            posted.may_fail = true;
+        }
+    }
+
+    /// One step of the driver; `unsteady` says that queues are stopped.
+    pub(crate) fn step(&mut self, random: &mut Random, unsteady: bool) -> Result<(), String> {
+        if self.posted.is_some() {
+            return self.wait().map(|_| ());
+        }
+        let command = self.choose(random);
+        let bytes = command_bytes(&command);
+        let memory = self.ring.memory();
+        let answer = self.place + bytes.len() as u64;
+        memory.write(self.place, &bytes);
+        memory.write(answer, &[NONE]);
+        let pieces = [
+            Piece::readable(self.place, bytes.len() as u32),
+            Piece::writable(answer, 1),
+        ];
+        self.ring.add(&pieces);
+        self.kicked |= self.ring.publish();
+        self.posted = Some(Posted {
+            answer,
+            may_fail: unsteady,
+        });
+        Ok(())
+    }
+
+    fn choose(&self, random: &mut Random) -> Command<'static> {
+        let coalescing = NotificationCoalescing {
+            max_packets: random.below(40) as u32,
+            max_usecs: random.below(500) as u32,
+        };
+        match random.below(4) {
+            0 if self.commands.coalescing => Command::SetRxCoalescing(coalescing),
+            1 if self.commands.coalescing => Command::SetTxCoalescing(coalescing),
+            2 if self.commands.pairs > 1 => {
+                Command::SetPairs(1 + random.below(self.commands.pairs.into()) as u16)
+            }
+            // The frames are for the driver's own address anyway.
+            _ => Command::SetRxMode {
+                mode: RxMode::AllMulti,
+                on: random.below(2) == 0,
+            },
+        }
+    }
+
+    /// Waits for the answer as a strict driver; returns whether it did anything.
+    pub(crate) fn wait(&mut self) -> Result<bool, String> {
+        if std::mem::take(&mut self.interrupted) {
+            self.asleep = false;
+        }
+        if self.posted.is_none() || self.asleep {
+            return Ok(false);
+        }
+        if !self.look()? {
+            self.ring.ask(Interrupts::Always);
+            self.asleep = !self.look()?;
+        }
+        Ok(true)
+    }
+
+    /// Takes the answer, if it is there.
+    pub(crate) fn look(&mut self) -> Result<bool, String> {
+        let Some(used) = self.ring.poll() else {
+            return Ok(false);
+        };
+        let posted = self.posted.take().ok_or("an answer to no command")?;
+        let answer: u8 = self.ring.memory().load(posted.answer);
+        match answer {
+            _ if used.len != 1 => Err(format!("an answer of {} bytes", used.len)),
+            0 => Ok(true),
+            1 if posted.may_fail => Ok(true),
+            other => Err(format!("a command was answered by {other}")),
+        }
+    }
+
+    /// Nothing is to be waited for any more.
+    ///
+    /// # Errors
+    /// An answer is missing, or an interrupt for it.
+    pub(crate) fn owed(&mut self) -> Result<(), String> {
+        if self.posted.is_none() {
+            return Ok(());
+        }
+        Err(if self.look()? {
+            "a command was answered, and no interrupt told of it".to_owned()
+        } else {
+            "a command has no answer".to_owned()
+        })
+    }
+}

@@ -1,0 +1,176 @@
+//! A world that comes to rest, and the account of everything that happened in it.
+
+use net_device::{Clock, Lifecycle, VirtioDevice};
+
+use crate::control::ControlQueue;
+use crate::plant::{Network, lock};
+use crate::vmm::Vmm;
+use crate::world::World;
+
+/// Steps after which everything has to have come to rest, beyond those for each frame.
+const REST: usize = 2000;
+
+impl World {
+    /// Everything that is on its way arrives: no trouble is made any more, and whoever acts does so
+    /// only because it was told to. Then nothing may be left over.
+    pub(crate) fn quiesce(&mut self) {
+        self.say(|| "the world comes to rest".to_owned());
+        {
+            let mut plant = lock(&self.plant);
+            plant.calm = true;
+            plant
+                .networks
+                .iter_mut()
+                .for_each(|network| network.make_room(1 << 20));
+        }
+        let started = self.go_on();
+        self.check(started);
+        self.come_to_rest();
+        let done = self.account();
+        let mut plant = lock(&self.plant);
+        plant.check(done);
+        plant.calm = false;
+        plant
+            .networks
+            .iter_mut()
+            .for_each(|network| network.room = 8);
+    }
+
+    /// Starts whatever stands still.
+    fn go_on(&mut self) -> Result<(), String> {
+        if self.vmm.device.lifecycle() == Lifecycle::Paused {
+            self.say_and("resume", Vmm::resume)?;
+        }
+        while let Some(index) = self.vmm.stopped.keys().next().copied() {
+            self.say(|| format!("queue {index} starts"));
+            self.vmm.start_queue(index, false)?;
+        }
+        if !self.vmm.link_up {
+            self.say(|| "the link goes up".to_owned());
+            self.vmm.set_link(true);
+        }
+        self.replace_ports()
+    }
+
+    /// A device whose port is gone says so by itself, and works again after a reset.
+    fn replace_ports(&mut self) -> Result<(), String> {
+        let failing = lock(&self.plant).failing;
+        if !failing {
+            return Ok(());
+        }
+        self.come_to_rest();
+        let gone = lock(&self.plant).networks.iter().any(Network::is_dead);
+        if gone && !self.vmm.device.needs_reset() {
+            return Err("a port is gone, and the device does not say so".to_owned());
+        }
+        self.reset()
+    }
+
+    fn come_to_rest(&mut self) {
+        let frames = {
+            let plant = lock(&self.plant);
+            let arriving = plant.networks.iter().map(|network| network.arriving.len());
+            let waiting = plant.queues.iter().map(|queue| queue.waiting.len());
+            arriving.chain(waiting).sum::<usize>()
+        };
+        for _ in 0..REST + 64 * frames {
+            self.vmm.look_around();
+            let now = self.vmm.clock.now_ns();
+            let able = self
+                .vmm
+                .workers
+                .iter()
+                .position(|worker| worker.is_runnable(now));
+            let moved = self.quiesce_drivers();
+            match able {
+                Some(at) => self.vmm.turn(at),
+                None if moved => {}
+                None => match self.next_time() {
+                    Some(at) => self.vmm.advance(at.saturating_sub(now)),
+                    None => return,
+                },
+            }
+            if lock(&self.plant).violation.is_some() {
+                return;
+            }
+        }
+        self.check(Err("it does not come to rest".to_owned()));
+    }
+
+    fn next_time(&self) -> Option<u64> {
+        let deadlines = self.vmm.workers.iter().filter_map(|worker| worker.deadline);
+        deadlines.chain(self.vmm.clock.next_expiry()).min()
+    }
+
+    fn quiesce_drivers(&mut self) -> bool {
+        let mut plant = lock(&self.plant);
+        let plant = &mut *plant;
+        let mut moved = false;
+        let arriving = plant
+            .networks
+            .iter()
+            .map(|network| !network.arriving.is_empty());
+        let arriving: Vec<bool> = arriving.collect();
+        let mut result = Ok(());
+        for queue in &mut plant.queues {
+            let done = queue.quiesce(&mut plant.random);
+            moved |= *done.as_ref().unwrap_or(&false);
+            result = result.and(done.map(|_| ()));
+            // Room for what is still to come.
+            if queue.is_rx() && arriving[usize::from(queue.index / 2)] {
+                moved |= queue.post(&mut plant.random, 4) > 0;
+            }
+        }
+        if let Some(control) = &mut plant.control {
+            let done = control.wait();
+            moved |= *done.as_ref().unwrap_or(&false);
+            result = result.and(done.map(|_| ()));
+        }
+        plant.check(result);
+        moved
+    }
+
+    /// Everything is accounted for.
+    fn account(&mut self) -> Result<(), String> {
+        let mut plant = lock(&self.plant);
+        let (mut rx, mut tx) = (0, 0);
+        for queue in &mut plant.queues {
+            queue.owed()?;
+            if queue.is_rx() {
+                queue.missing += queue.waiting.len() as u64;
+                queue.waiting.clear();
+                rx += queue.missing + queue.useless;
+            } else if queue.waiting.is_empty() && queue.ring.in_flight() == 0 {
+                tx += queue.useless + queue.cut_off;
+            } else {
+                let (waiting, flying) = (queue.waiting.len(), queue.ring.in_flight());
+                return Err(format!(
+                    "queue {} stands still with {waiting} frames, {flying} chains",
+                    queue.index
+                ));
+            }
+        }
+        plant.control.as_mut().map_or(Ok(()), ControlQueue::owed)?;
+        for (pair, network) in plant.networks.iter().enumerate() {
+            if !network.arriving.is_empty() {
+                let waiting = network.arriving.len();
+                return Err(format!("{waiting} frames for pair {pair} are not received"));
+            }
+        }
+        drop(plant);
+        self.account_drops(rx, tx)
+    }
+
+    fn account_drops(&self, rx: u64, tx: u64) -> Result<(), String> {
+        let plant = lock(&self.plant);
+        let lost: u64 = plant.networks.iter().map(|network| network.lost).sum();
+        let refused: u64 = plant.networks.iter().map(|network| network.refused).sum();
+        let (expected, dropped) = ((rx + lost, tx + refused), self.vmm.dropped());
+        if expected != dropped {
+            return Err(format!(
+                "{expected:?} frames were dropped (received, sent), {dropped:?} were counted"
+            ));
+        }
+        Ok(())
+    }
+}
