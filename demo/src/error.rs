@@ -23,6 +23,9 @@ pub enum DemoError {
     /// The device cannot be made.
     #[error("the device cannot be made")]
     Device(#[from] net_device::NewError),
+    /// The device cannot be saved or restored.
+    #[error("the device does not move to another tap")]
+    Migration(#[from] net_device::snapshot::MigrateError),
     /// The guest failed, or nothing moved.
     #[error("traffic does not flow")]
     Guest(#[from] guest::GuestError),

@@ -9,14 +9,19 @@
 //!   smoltcp - virtio-drivers = rings = virtio-net - tap device - IP stack - sink, source
 //! ```
 //!
+//! With [`Options::snapshot`] the device moves to another tap in the middle of each stream: it is
+//! saved, and another one that was restored from the bytes finishes the stream.
+//!
 //! [`run`] ends with an error, and so the process with a non-zero status, when traffic does not
 //! flow.
 
+mod counters;
 mod direction;
 mod error;
 pub mod guest;
 mod host;
 mod latency;
+mod migration;
 mod netns;
 mod network;
 mod options;

@@ -12,6 +12,11 @@ pub struct Options {
     /// Echo requests to measure latency with (1 to 10000)
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub pings: u32,
+
+    /// Save the device in the middle of each stream, restore it on another tap, and finish the
+    /// stream there
+    #[arg(long)]
+    pub snapshot: bool,
 }
 
 impl Default for Options {
@@ -19,6 +24,7 @@ impl Default for Options {
         Self {
             seconds: 3,
             pings: 1000,
+            snapshot: false,
         }
     }
 }

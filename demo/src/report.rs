@@ -3,11 +3,13 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use net_device::{Features, VirtioDevice};
+use net_device::Features;
 
+use super::counters::Counters;
 use super::guest::QUEUE_SIZE;
 use super::host::Moved;
 use super::latency::Latency;
+use super::migration::Migration;
 use super::netns::Namespace;
 use super::network::{GUEST, HOST, MTU, PREFIX, TAP};
 use super::{ping, units};
@@ -16,49 +18,6 @@ use super::{ping, units};
 const WIDTH: usize = 88;
 const LABEL: usize = 16;
 
-/// Counters of a device.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Counters(Vec<(String, u64)>);
-
-impl Counters {
-    /// Now.
-    pub(super) fn of(device: &dyn VirtioDevice) -> Self {
-        Self(device.counters())
-    }
-
-    /// Difference to `before`.
-    pub(super) fn since(mut self, before: &Self) -> Self {
-        for (name, value) in &mut self.0 {
-            *value = value.saturating_sub(before.get(name));
-        }
-        self
-    }
-
-    fn get(&self, name: &str) -> u64 {
-        self.0
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map_or(0, |&(_, value)| value)
-    }
-
-    /// All others, when not zero.
-    fn events(&self) -> impl Iterator<Item = &(String, u64)> {
-        self.0
-            .iter()
-            .filter(|(name, value)| *value > 0 && !TRAFFIC.contains(&name.as_str()))
-    }
-}
-
-/// Counters that have a place of their own in the report.
-const TRAFFIC: [&str; 6] = [
-    "rx_bytes",
-    "rx_frames",
-    "rx_interrupts",
-    "tx_bytes",
-    "tx_frames",
-    "tx_interrupts",
-];
-
 /// One direction.
 #[derive(Debug, Clone)]
 pub(super) struct Flow {
@@ -66,6 +25,8 @@ pub(super) struct Flow {
     pub(super) moved: Moved,
     /// Counters of the device meanwhile.
     pub(super) counters: Counters,
+    /// The move of the device in the middle of it.
+    pub(super) migration: Option<Migration>,
 }
 
 /// Everything that was measured.
@@ -114,7 +75,7 @@ impl Report {
         line(
             out,
             "Device",
-            &format!("virtio-net on {TAP}, two rings of {QUEUE_SIZE}, MAC {mac}, MTU {MTU}"),
+            &format!("virtio-net on {TAP}0, two rings of {QUEUE_SIZE}, MAC {mac}, MTU {MTU}"),
         )?;
         line(
             out,
@@ -183,6 +144,14 @@ impl Report {
                 time.as_secs_f64(),
             );
             line(out, "", &text)?;
+            if let Some(Migration { bytes, down, .. }) = &flow.migration {
+                let down = units::micros(*down);
+                let text = format!(
+                    "{:15}saved ({bytes} bytes) and restored on another tap: {down}",
+                    ""
+                );
+                line(out, "", &text)?;
+            }
         }
         Ok(())
     }

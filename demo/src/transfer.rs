@@ -17,20 +17,30 @@ use super::units;
 /// Nothing moved for so long: the stream has stopped.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// Something to be done with the guest in the middle of a stream.
+pub(super) type Halfway<'a> = &'a mut dyn FnMut(&mut Guest) -> Result<(), DemoError>;
+
 /// Sends from the guest for `time` and returns what the kernel's end received.
 pub(super) fn upload(
     guest: &mut Guest,
     host: Ipv4Addr,
     time: Duration,
+    halfway: Halfway<'_>,
     progress: &mut Progress,
 ) -> Result<Moved, DemoError> {
     let direction = Direction::GuestToHost;
     let sink = Peer::sink(host)?;
     let mut stream = Stream::open(guest, host, &sink, direction, progress)?;
-    let end = Instant::now() + time;
-    guest.run("room to send", PATIENCE, |guest| {
-        stream.send(guest, end, progress)
-    })?;
+    let half = Instant::now() + time / 2;
+    for end in [half, half + time / 2] {
+        guest.run("room to send", PATIENCE, |guest| {
+            stream.send(guest, end, progress)
+        })?;
+        if end == half {
+            halfway(guest)?;
+        }
+    }
+    guest.socket::<Socket<'_>>(stream.socket).close();
     guest.run(
         "the end of its stream to be acknowledged",
         PATIENCE,
@@ -46,11 +56,26 @@ pub(super) fn download(
     guest: &mut Guest,
     host: Ipv4Addr,
     time: Duration,
+    halfway: Halfway<'_>,
     progress: &mut Progress,
 ) -> Result<Moved, DemoError> {
     let direction = Direction::HostToGuest;
     let source = Peer::source(host, time)?;
     let mut stream = Stream::open(guest, host, &source, direction, progress)?;
+    let half = Instant::now() + time / 2;
+    guest.run("data", PATIENCE, |guest| {
+        if Instant::now() >= half {
+            return Ok(Turn::Done(()));
+        }
+        // An end that comes early is found again, below.
+        let turn = stream.receive(guest, progress)?;
+        Ok::<_, DemoError>(match turn {
+            Turn::Done(_) => Turn::Done(()),
+            Turn::Progress => Turn::Progress,
+            Turn::Idle => Turn::Idle,
+        })
+    })?;
+    halfway(guest)?;
     let moved = guest.run("data", PATIENCE, |guest| stream.receive(guest, progress))?;
     let sent = source.finish(PATIENCE)?.bytes;
     guest.remove(stream.socket);
@@ -110,7 +135,7 @@ impl Stream {
         })
     }
 
-    /// Fills the socket until the end comes, then closes.
+    /// Fills the socket until `end`.
     fn send(
         &mut self,
         guest: &mut Guest,
@@ -119,7 +144,6 @@ impl Stream {
     ) -> Result<Turn<()>, DemoError> {
         let socket: &mut Socket<'_> = guest.socket(self.socket);
         if Instant::now() >= end {
-            socket.close();
             return Ok(Turn::Done(()));
         }
         let offset = self.bytes;

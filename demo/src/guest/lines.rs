@@ -1,11 +1,15 @@
-//! Lines between guest and device besides memory: doorbells and the interrupt.
+//! Lines between guest and device besides memory: doorbells, the interrupt, and the places of the
+//! rings.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use net_device::{Activation, GuestRam, Interrupt, QueueSetup};
+use virtio_queue::Queue;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use super::arena::Arena;
 use super::interrupt::GuestInterrupt;
 use super::transport_error::TransportError;
 
@@ -13,6 +17,8 @@ use super::transport_error::TransportError;
 pub(super) struct Lines {
     bells: Vec<Doorbell>,
     pub(super) interrupt: Arc<GuestInterrupt>,
+    /// Queues as the driver has set them up.
+    queues: Mutex<Vec<(u16, Queue)>>,
     /// Reason why the device did not come up: the driver crate does not read the status back.
     failure: Mutex<Option<TransportError>>,
 }
@@ -25,6 +31,7 @@ impl Lines {
                 .map(|index| Doorbell::new(index % 2 == 1))
                 .collect::<Result<_, _>>()?,
             interrupt: Arc::new(GuestInterrupt::new()?),
+            queues: Mutex::new(Vec::new()),
             failure: Mutex::new(None),
         })
     }
@@ -32,6 +39,28 @@ impl Lines {
     /// The doorbell of a queue.
     pub(super) fn bell(&self, queue: u16) -> Option<&Doorbell> {
         self.bells.get(usize::from(queue))
+    }
+
+    /// The queues that the driver has set up.
+    pub(super) fn queues(&self) -> MutexGuard<'_, Vec<(u16, Queue)>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Memory, interrupt and queues of this guest, for a device.
+    pub(super) fn activation(&self) -> Result<Activation, TransportError> {
+        let arena = Arena::global().map_err(TransportError::Memory)?;
+        let mut queues = Vec::new();
+        for (index, queue) in &*self.queues() {
+            if let Some(bell) = self.bell(*index) {
+                let kick = bell.kick_event().map_err(TransportError::Doorbell)?;
+                queues.push(QueueSetup::from_queue(*index, queue, kick));
+            }
+        }
+        Ok(Activation {
+            memory: GuestRam::new(arena.memory()).map_err(TransportError::Ram)?,
+            interrupt: Arc::clone(&self.interrupt) as Arc<dyn Interrupt>,
+            queues,
+        })
     }
 
     /// Ends a batch: rings what is owed.
@@ -54,7 +83,7 @@ impl Lines {
         self.failure().take()
     }
 
-    fn failure(&self) -> std::sync::MutexGuard<'_, Option<TransportError>> {
+    fn failure(&self) -> MutexGuard<'_, Option<TransportError>> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -82,7 +111,7 @@ impl Doorbell {
     }
 
     /// The device's end.
-    pub(super) fn kick_event(&self) -> io::Result<EventFd> {
+    fn kick_event(&self) -> io::Result<EventFd> {
         self.event.try_clone()
     }
 

@@ -118,6 +118,16 @@ impl Guest {
         })
     }
 
+    /// Activates the device anew: its owner has put another one in its place, which was restored
+    /// from its snapshot. Driver and stack know nothing of that.
+    ///
+    /// # Errors
+    /// When the new device refuses.
+    pub fn move_to_new_device(&mut self) -> Result<(), GuestError> {
+        let device = Arc::clone(&self.device);
+        Ok(self.phy.driver().move_to(&device)?)
+    }
+
     /// The guest's MAC address: the device's, or one of its own when the device gave none.
     pub fn mac(&self) -> [u8; 6] {
         self.mac

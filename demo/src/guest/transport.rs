@@ -2,13 +2,12 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use net_device::{Activation, GuestRam, Interrupt, QueueSetup, VirtioDevice};
+use net_device::VirtioDevice;
 use virtio_drivers::transport::{DeviceStatus, DeviceType, InterruptStatus, Transport};
 use virtio_drivers::{Error as DriverError, PhysAddr, Result as DriverResult};
 use virtio_queue::{Error as QueueError, Queue, QueueT};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::arena::Arena;
 use super::lines::Lines;
 use super::transport_error::TransportError;
 
@@ -21,7 +20,6 @@ pub(super) struct DeviceTransport {
     lines: Arc<Lines>,
     status: DeviceStatus,
     features: u64,
-    queues: Vec<(u16, Queue)>,
 }
 
 impl DeviceTransport {
@@ -31,7 +29,6 @@ impl DeviceTransport {
             lines,
             status: DeviceStatus::empty(),
             features: 0,
-            queues: Vec::new(),
         }
     }
 
@@ -41,7 +38,7 @@ impl DeviceTransport {
 
     fn reset(&mut self) {
         self.device().reset();
-        self.queues.clear();
+        self.lines.queues().clear();
         self.status = DeviceStatus::empty();
     }
 
@@ -53,26 +50,10 @@ impl DeviceTransport {
     }
 
     fn activate(&self) -> Result<(), TransportError> {
-        let arena = Arena::global().map_err(TransportError::Memory)?;
-        let activation = Activation {
-            memory: GuestRam::new(arena.memory()).map_err(TransportError::Ram)?,
-            interrupt: Arc::clone(&self.lines.interrupt) as Arc<dyn Interrupt>,
-            queues: self.queue_setups()?,
-        };
+        let activation = self.lines.activation()?;
         self.device()
             .activate(activation)
             .map_err(TransportError::Activate)
-    }
-
-    fn queue_setups(&self) -> Result<Vec<QueueSetup>, TransportError> {
-        let mut setups = Vec::with_capacity(self.queues.len());
-        for (index, queue) in &self.queues {
-            if let Some(bell) = self.lines.bell(*index) {
-                let kick = bell.kick_event().map_err(TransportError::Doorbell)?;
-                setups.push(QueueSetup::from_queue(*index, queue, kick));
-            }
-        }
-        Ok(setups)
     }
 
     /// Notes what went wrong and returns whether all is well.
@@ -172,7 +153,7 @@ impl Transport for DeviceTransport {
     ) {
         let size = u16::try_from(size).unwrap_or(0);
         match ring(size, [descriptors, driver_area, device_area]) {
-            Ok(ring) => self.queues.push((queue, ring)),
+            Ok(ring) => self.lines.queues().push((queue, ring)),
             Err(error) => self.lines.fail(TransportError::Queue(error)),
         }
     }
@@ -186,7 +167,7 @@ impl Transport for DeviceTransport {
     }
 
     fn queue_used(&mut self, queue: u16) -> bool {
-        self.queues.iter().any(|&(index, _)| index == queue)
+        self.lines.queues().iter().any(|&(index, _)| index == queue)
     }
 
     fn ack_interrupt(&mut self) -> InterruptStatus {

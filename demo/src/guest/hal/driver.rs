@@ -119,6 +119,17 @@ impl Driver {
         Ok(driver)
     }
 
+    /// Activates the device that is there now with what this driver has set up, and goes on.
+    ///
+    /// # Errors
+    /// When the device refuses.
+    pub fn move_to(&self, device: &SharedDevice) -> Result<(), DriverError> {
+        let activation = self.lines.activation()?;
+        let mut device = device.lock().unwrap_or_else(PoisonError::into_inner);
+        let activated = device.activate(activation);
+        Ok(activated.map_err(TransportError::Activate)?)
+    }
+
     /// The MAC address in the config space; zero when the device gives none.
     pub fn mac(&self) -> [u8; 6] {
         self.raw.mac_address()
