@@ -30,6 +30,7 @@ usage: ./ci.sh VERB [ARGUMENT...]
   tsan [TEST...]   the same under ThreadSanitizer
   miri [TEST...]   unit tests of net-queue's unsafe modules, interpreted by Miri; TEST selects others by name; needs
                    nightly with miri and rust-src
+  deb              a package for Debian in target/debian, installed into a folder there and started; needs cargo-deb
   deny [CHECK...]  dependencies: advisories, licences, sources (deny.toml); needs cargo-deny
   semver [REV]     public interfaces of the crates against a revision (default: the last tag); needs cargo-semver-checks
   targets          cargo check with the oldest Rust that is declared, and for the other targets of Linux, as far as they
@@ -352,6 +353,60 @@ needs() {
     }
 }
 
+# A package for Debian, from its build to a daemon that serves from it.
+deb() {
+    local package root="$PWD/target/debian/root" files=target/package-files
+    needs cargo-deb
+    step "package for Debian"
+    cargo build -q --release -p vhost-user-net
+    rm -rf "$files" target/debian
+    cargo run -q -p vhost-user-net --example package_files -- "$files"
+    cargo deb -q --no-build -p vhost-user-net
+    package="$(echo target/debian/vhost-user-net_*.deb)"
+    step "installation of $package"
+    mkdir -p "$root/var/lib/dpkg/info" "$root/var/lib/dpkg/updates"
+    : >"$root/var/lib/dpkg/status"
+    # Into a folder of its own, where the libraries that it needs are not said to be.
+    PATH="$PATH:/usr/sbin:/sbin" dpkg --root="$root" --force-not-root,depends --log=/dev/null -i "$package" >/dev/null
+    check_installed "$root"
+}
+
+# Everything is where it belongs, and the daemon that was installed serves with the options of a file.
+check_installed() {
+    local root="$1" file folder process status
+    for file in bin/vhost-user-net lib/systemd/system/vhost-user-net@.service lib/systemd/system/vhost-user-net@.socket \
+        share/qemu/vhost-user/50-vhost-user-net.json share/man/man1/vhost-user-net.1.gz \
+        share/bash-completion/completions/vhost-user-net share/doc/vhost-user-net/copyright; do
+        [ -s "$root/usr/$file" ] || {
+            echo "ci.sh: the package has no /usr/$file" >&2
+            return 1
+        }
+    done
+    folder="$(mktemp -d)"
+    printf 'socket-path = "%s"\ntap = "vmtap0"\nmetrics = "unix:%s"\n' "$folder/net.sock" "$folder/metrics" >"$folder/net.toml"
+    env --default-signal unshare --user --map-root-user --net -- \
+        "$root/usr/bin/vhost-user-net" --config "$folder/net.toml" 2>"$folder/log" &
+    process=$!
+    for _ in $(seq 100); do
+        ! grep -q 'tap vmtap0' "$folder/log" || break
+        sleep 0.1
+    done
+    [ -S "$folder/net.sock" ] && [ -S "$folder/metrics" ] || {
+        cat "$folder/log" >&2
+        echo "ci.sh: the daemon of the package does not serve" >&2
+        return 1
+    }
+    kill "$process"
+    status=0
+    wait "$process" || status=$?
+    [ "$status" = 0 ] && [ ! -e "$folder/net.sock" ] || {
+        cat "$folder/log" >&2
+        echo "ci.sh: the daemon of the package ends with status $status" >&2
+        return 1
+    }
+    rm -r "$folder"
+}
+
 deny() {
     needs cargo-deny
     if [ $# -gt 0 ]; then
@@ -461,7 +516,7 @@ mutants() {
 verb="${1:-}"
 [ $# -eq 0 ] || shift
 case "$verb" in
-    fmt | lint | doc | simulate | guest | fuzz | corpus | soak | bench | asan | tsan | miri | coverage | deny | semver | targets | mutants) "$verb" "$@" ;;
+    fmt | lint | doc | simulate | guest | fuzz | corpus | soak | bench | asan | tsan | miri | coverage | deb | deny | semver | targets | mutants) "$verb" "$@" ;;
     test) run_tests ;;
     all)
         run_tests
