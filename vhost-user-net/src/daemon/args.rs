@@ -4,10 +4,9 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
-use net_device::config::{Cidr, CidrParseError, ConfigError};
+use net_device::config::ConfigError;
 use net_device::rate_limiter::{RateError, TokenBucketConfig};
 use net_device::{Carrier, Coalesce, GsoTrust, LimitScope, MacAddr, NetConfig, TapConfig};
 
@@ -27,8 +26,11 @@ use crate::protocol::wire::MAX_RINGS;
 
 #[cfg(test)]
 mod tests;
+mod values;
 mod without;
 
+pub use self::values::TapAddress;
+use self::values::{carrier, gso, mode, scope};
 pub use self::without::Without;
 
 /// The word that begins the options of another device in the same process.
@@ -207,38 +209,6 @@ pub enum DeviceError {
 const MAX_QUEUE_PAIRS: u16 = MAX_RINGS / 2;
 
 const LIMITS: &str = "Limits";
-
-/// A scope by the name that it has in configuration files.
-fn scope() -> impl TypedValueParser<Value = LimitScope> {
-    PossibleValuesParser::new(["device", "queue"]).map(|name| match name.as_str() {
-        "queue" => LimitScope::Queue,
-        _ => LimitScope::Device,
-    })
-}
-
-/// Trust by the name that it has in configuration files.
-fn gso() -> impl TypedValueParser<Value = GsoTrust> {
-    PossibleValuesParser::new(["probe", "assume", "trust"]).map(|name| match name.as_str() {
-        "assume" => GsoTrust::Assume,
-        "trust" => GsoTrust::Trust,
-        _ => GsoTrust::Probe,
-    })
-}
-
-/// A reaction by the name that it has in configuration files.
-fn carrier() -> impl TypedValueParser<Value = Carrier> {
-    PossibleValuesParser::new(["follow", "up"]).map(|name| match name.as_str() {
-        "up" => Carrier::Up,
-        _ => Carrier::Follow,
-    })
-}
-
-/// Permission bits in octal.
-fn mode(text: &str) -> Result<u32, String> {
-    let refused = || format!("{text:?} is not a mode in octal from 0 to 777, such as 0660");
-    let mode = u32::from_str_radix(text, 8).map_err(|_| refused())?;
-    (mode <= 0o777).then_some(mode).ok_or_else(refused)
-}
 
 /// Options of one device.
 #[derive(Debug, Args)]
@@ -483,24 +453,5 @@ impl fmt::Display for ServeArgs {
             (None, Some(fd)) => write!(f, "on descriptor {fd}"),
             (None, None) => f.write_str("to nobody"),
         }
-    }
-}
-
-/// An address of either family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TapAddress {
-    /// IPv4.
-    V4(Cidr<std::net::Ipv4Addr>),
-    /// IPv6.
-    V6(Cidr<std::net::Ipv6Addr>),
-}
-
-impl std::str::FromStr for TapAddress {
-    type Err = CidrParseError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse()
-            .map(Self::V4)
-            .or_else(|_| text.parse().map(Self::V6))
     }
 }
