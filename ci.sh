@@ -24,8 +24,8 @@ usage: ./ci.sh VERB [ARGUMENT...]
   corpus           packs what the fuzzer found so far, the least that covers it all, into fuzz/corpus
   soak [SECONDS]   traffic on four pairs while everything happens to the device, in random order (default 60); where to
                    begin: SOAK_SEED
-  bench [NAME...]  benchmarks, with ratios to a baseline of the same run; NAME: ring, datapath, coalesce, limiter or limits,
-                   and behind datapath, coalesce and limits words that choose rows
+  bench [NAME...]  benchmarks, with ratios to a baseline of the same run; NAME: ring, datapath, coalesce, limiter, limits or
+                   snapshot, and behind datapath, coalesce and limits words that choose rows
   asan [TEST...]   tests of net-queue and net-device under AddressSanitizer; TEST selects them by name; needs nightly
   tsan [TEST...]   the same under ThreadSanitizer
   miri [TEST...]   unit tests of net-queue's unsafe modules, interpreted by Miri; TEST selects others by name; needs
@@ -324,6 +324,7 @@ bench() {
     case "$name" in
         ring) cargo bench -q -p virtio-net-queue -- "$@" ;;
         datapath) cargo bench -q -p tests --bench datapath -- "$@" ;;
+        snapshot) cargo bench -q -p tests --bench snapshot -- "$@" ;;
         coalesce)
             packages
             cargo bench -q -p tests --bench coalesce -- "$@"
@@ -337,7 +338,7 @@ bench() {
             [ $# -gt 0 ] || set -- tcp udp
             cargo bench -q -p tests --bench limits -- "$@"
             ;;
-        '') for name in ring datapath coalesce limiter limits; do bench "$name"; done ;;
+        '') for name in ring datapath coalesce limiter limits snapshot; do bench "$name"; done ;;
         *)
             echo "ci.sh: there is no benchmark $name" >&2
             exit 2
