@@ -14,6 +14,7 @@
 pub mod arena;
 pub mod bytes;
 pub mod ctrl;
+pub mod cutter;
 pub mod device;
 pub mod gso;
 pub mod hdr;
@@ -36,6 +37,7 @@ pub use target::{Seed, Target};
 pub const TARGETS: &[Target] = &[
     ctrl::TARGET,
     device::TARGET,
+    gso::TARGET,
     hdr::TARGET,
     packed::TARGET,
     snapshot::TARGET,

@@ -13,7 +13,7 @@ use net_queue::{
     TxConfig, TxEngine,
 };
 
-use crate::gso::{begin_checksum, cut, packet};
+use crate::cutter::{begin_checksum, cut, packet};
 use crate::ports::{Gate, Mood, Port};
 use crate::ring::at_rest;
 

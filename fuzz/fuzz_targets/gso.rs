@@ -1,0 +1,4 @@
+//! See `fuzz::gso`.
+#![cfg_attr(fuzzing, no_main)]
+
+fuzz::fuzz_main!(fuzz::gso::TARGET);
