@@ -91,6 +91,48 @@ fn tx(criterion: &mut Criterion) {
     }
 }
 
+/// Frames of one flow that leave as one: what a frame costs without the call that is spared.
+fn groups(criterion: &mut Criterion) {
+    let on = Offloads::CSUM | Offloads::TSO4 | Offloads::USO4;
+    let mut group = criterion.benchmark_group("groups");
+    for (name, tcp, payload) in [
+        ("TCP", true, 1448),
+        ("UDP", false, 1472),
+        ("UDP", false, 22),
+    ] {
+        let payload = vec![0x5a; payload];
+        let first = if tcp {
+            Packet::tcp(&payload)
+        } else {
+            Packet::udp(&payload)
+        };
+        let len = first.bytes().len();
+        let mut driver = Driver::new(Layout::Split, len, false);
+        for (index, buffer) in driver.buffers.iter().enumerate() {
+            let frame = first.after(index, &payload).bytes();
+            driver.ring.memory().write(buffer.addr, &frame);
+        }
+        let terms = TxConfig {
+            coalesce: on,
+            ..TxConfig::new(TxRules::new(on))
+        };
+        let mut engine = TxEngine::new(driver.ring.device(), terms, Arc::default());
+        for batch in [8, 32] {
+            let id = BenchmarkId::new(format!("{name}/{}", payload.len()), batch);
+            group.throughput(Throughput::Elements(batch.into()));
+            group.bench_function(id, |bencher| {
+                bencher.iter_custom(|rounds| {
+                    let mut work = || {
+                        let done = engine.run(&mut NullBackend(0), &mut Unlimited, 0, BUDGET);
+                        black_box(done.interrupt);
+                    };
+                    (0..rounds).map(|_| driver.round(batch, &mut work)).sum()
+                });
+            });
+        }
+    }
+}
+
 fn rx(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("rx");
     for (layout, frame, batch) in cases() {
@@ -210,5 +252,5 @@ fn hash(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, tx, rx, header, hash);
+criterion_group!(benches, tx, groups, rx, header, hash);
 criterion_main!(benches);

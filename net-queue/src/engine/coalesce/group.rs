@@ -1,14 +1,15 @@
 //! One open group: frames of a flow behind the headers of the first.
 
 use super::outlet::Outlet;
-use super::rules::{self, Candidate, MAX_FRAMES, MAX_PACKET};
+use super::rules::{self, Candidate, HEADERS, MAX_FRAMES, MAX_PACKET};
+use super::staged_frame::StagedFrame;
 use crate::backend::{FrameBackend, SendError};
 use crate::counters::{GroupEnd, Offload};
 use crate::drop_cause::DropCause;
 use crate::engine::limit::Limit;
-use crate::header::group::{Group, TCP_FLAGS};
+use crate::header::group::{Group, LAST_ONLY, TCP_FLAGS};
 use crate::header::packet::{Family, Packet};
-use crate::header::{HDR_LEN, HDR_MAX, MAX_FRAME, NetHdr, flags};
+use crate::header::{HDR_LEN, HDR_MAX, MAX_FRAME, NetHdr};
 use crate::memory::bounce_buffer::{BounceBuffer, COPYBREAK};
 use crate::memory::guard::MemoryFault;
 use crate::memory::segment::{Gather, HostSlice};
@@ -39,6 +40,18 @@ pub(super) enum Joined {
     No,
 }
 
+impl Joined {
+    /// Nothing for a frame that is not in the group; otherwise the cause to send it, if there is
+    /// one.
+    pub(super) fn end(self) -> Option<Option<GroupEnd>> {
+        match self {
+            Self::Open => Some(None),
+            Self::Complete(end) => Some(Some(end)),
+            Self::No => None,
+        }
+    }
+}
+
 /// Frames of one flow in a buffer: as they came as long as there is one, or in the shape of one.
 #[derive(Debug)]
 pub(super) struct OpenGroup {
@@ -52,6 +65,10 @@ pub(super) struct OpenGroup {
     partial: u128,
     /// The sums of the first frame were looked at.
     checked: bool,
+    /// The first frame's virtio-net header.
+    first: NetHdr,
+    /// What tells a frame that repeats the first one, once a second has joined.
+    repeated: Option<[u8; HEADERS]>,
     phase: Phase,
 }
 
@@ -77,6 +94,8 @@ impl OpenGroup {
             },
             partial: 0,
             checked: false,
+            first: NetHdr::PLAIN,
+            repeated: None,
             phase: Phase::Open,
         }
     }
@@ -86,59 +105,126 @@ impl OpenGroup {
         rules::kind(&self.shape.packet)
     }
 
-    /// Opens the group with the frame in `staged`, whose buffer changes places with this one's.
+    /// Opens the group with `frame`, whose buffer changes places with this one's.
+    ///
+    /// # Errors
+    /// The guest's memory cannot be read.
     #[inline]
     pub(super) fn open(
         &mut self,
-        staged: &mut BounceBuffer,
-        len: usize,
+        frame: &mut StagedFrame<'_>,
         candidate: &Candidate,
-        header: NetHdr,
-    ) {
-        std::mem::swap(&mut self.buffer, staged);
-        self.len = len;
+    ) -> Result<(), MemoryFault> {
+        frame.move_to(&mut self.buffer)?;
+        self.len = frame.len;
         self.shape = Group {
             packet: candidate.packet,
-            size: len - self.header - candidate.packet.payload,
+            size: frame.frame_len() - candidate.packet.payload,
             frames: 1,
             id_step: 0,
         };
-        self.partial = u128::from(header.flags() & flags::NEEDS_CSUM != 0);
+        self.partial = u128::from(frame.is_partial());
         self.checked = false;
+        self.first = frame.header;
+        self.repeated = None;
         self.phase = Phase::Open;
+        Ok(())
     }
 
     /// Takes `frame` into the group if it may follow what is there.
-    pub(super) fn join(&mut self, frame: &[u8], candidate: &Candidate, header: NetHdr) -> Joined {
-        let (packet, shape) = (&candidate.packet, &mut self.shape);
-        let payload = &frame[packet.payload..];
-        let first = &self.buffer[self.header..self.len];
+    ///
+    /// # Errors
+    /// The guest's memory cannot be read. The group is what it was.
+    pub(super) fn join(
+        &mut self,
+        frame: &mut StagedFrame<'_>,
+        candidate: &Candidate,
+    ) -> Result<Joined, MemoryFault> {
+        let (packet, shape, head) = (&candidate.packet, &mut self.shape, frame.head());
+        let payload = frame.frame_len() - packet.payload;
+        let (group, room) = self.buffer.split_at_mut(self.len);
+        let first = &group[self.header..];
         let follows = self.phase == Phase::Open
             && *packet == shape.packet
-            && payload.len() <= shape.size
-            && rules::same_headers(first, frame, packet)
-            && rules::is_next(first, frame, shape);
-        let Some(step) = rules::id_step(first, frame, shape).filter(|_| follows) else {
-            return Joined::No;
+            && payload <= shape.size
+            && rules::same_headers(first, head, packet)
+            && rules::is_next(first, head, shape);
+        let Some(step) = rules::id_step(first, head, shape).filter(|_| follows) else {
+            return Ok(Joined::No);
         };
-        self.checked = self.checked || rules::sums_agree(first, packet, self.partial & 1 != 0);
-        let partial = header.flags() & flags::NEEDS_CSUM != 0;
-        if !self.checked || !rules::sums_agree(frame, packet, partial) {
-            return Joined::No;
+        if !self.checked {
+            let (head, payload) = first.split_at(packet.payload);
+            self.checked = if self.partial & 1 != 0 {
+                rules::partial_sums_agree(head, payload.len(), packet)
+            } else {
+                rules::complete_sums_agree(head, payload, packet)
+            };
         }
-        self.buffer[self.len..self.len + payload.len()].copy_from_slice(payload);
-        self.len += payload.len();
+        let partial = frame.is_partial();
+        if !self.checked || partial && !rules::partial_sums_agree(head, payload, packet) {
+            return Ok(Joined::No);
+        }
+        let room = &mut room[..payload];
+        frame.copy_payload(packet.payload, room)?;
+        if !partial && !rules::complete_sums_agree(head, room, packet) {
+            frame.take_back(room);
+            return Ok(Joined::No);
+        }
+        let flags = packet.transport + TCP_FLAGS;
+        let flags = if packet.tcp { head[flags] } else { 0 };
+        if self.partial & 1 != 0 && self.repeated.is_none() {
+            self.repeated = Some(rules::repeated_bits(packet));
+        }
+        Ok(self.add(payload, partial, step, flags))
+    }
+
+    /// Takes `frame` into the group if it repeats the first one but for what counts up. This is
+    /// what [`Self::join`] finds out about most frames, by less work and without the frame's flow.
+    ///
+    /// # Errors
+    /// As for [`Self::join`].
+    #[inline]
+    pub(super) fn follow(&mut self, frame: &StagedFrame<'_>) -> Result<Joined, MemoryFault> {
+        let (shape, head) = (&self.shape, frame.head());
+        let (packet, payload) = (shape.packet, shape.size);
+        let first = &self.buffer[self.header..];
+        let (Some(bits), Some(headers), Some(own)) =
+            (&self.repeated, frame.headers(), first.first_chunk())
+        else {
+            return Ok(Joined::No);
+        };
+        let repeats = self.phase == Phase::Open
+            && frame.header == self.first
+            && frame.frame_len() == packet.payload + payload
+            && rules::same_bits(own, headers, bits)
+            && rules::is_next(first, head, shape)
+            && rules::repeats_ipv4_sum(first, head, &packet);
+        let Some(step) = rules::id_step(first, head, shape).filter(|_| repeats) else {
+            return Ok(Joined::No);
+        };
+        let room = &mut self.buffer[self.len..self.len + payload];
+        frame.copy_payload(packet.payload, room)?;
+        let flags = packet.transport + TCP_FLAGS;
+        let flags = if packet.tcp { head[flags] } else { 0 };
+        Ok(self.add(payload, true, step, flags))
+    }
+
+    /// Counts a frame whose payload was copied behind the group; `flags` are those of TCP.
+    #[inline]
+    fn add(&mut self, payload: usize, partial: bool, step: u16, flags: u8) -> Joined {
+        let (header, shape) = (self.header, &mut self.shape);
+        self.len += payload;
         self.partial |= u128::from(partial) << shape.frames;
         shape.frames += 1;
         shape.id_step = step;
+        let packet = &shape.packet;
         if packet.tcp {
-            let flags = packet.transport + TCP_FLAGS;
-            self.buffer[self.header + flags] |= frame[flags];
+            self.buffer[header + packet.transport + TCP_FLAGS] |= flags;
         }
-        if rules::is_last(frame, packet, payload.len(), shape.size) {
+        if payload < shape.size || flags & LAST_ONLY != 0 {
             Joined::Complete(GroupEnd::Last)
         } else if shape.frames == MAX_FRAMES
-            || self.len - self.header - packet.ip + shape.size > MAX_PACKET
+            || self.len - header - packet.ip + shape.size > MAX_PACKET
         {
             Joined::Complete(GroupEnd::Full)
         } else {

@@ -8,8 +8,11 @@
 //! - A few groups are open at a time, one for a flow. A frame that cannot join the group of its
 //!   flow sends that group first, one whose flow cannot be told sends all; so the order within a
 //!   flow is the driver's. Frames of different flows may overtake each other.
-//! - A frame is copied once before anything is decided, like any short frame, into the buffer that
-//!   becomes its group's if it opens one. Payloads that join are copied once more.
+//! - A frame is copied before anything is decided, like any short frame, into the buffer that
+//!   becomes its group's if it opens one. Behind a frame that joined a group only the headers are,
+//!   and the payload goes to where it is to leave from.
+//! - Most frames repeat the one before but for what counts up. So the group that took a frame last
+//!   is asked first, by a comparison that takes no look at the frame's flow.
 //! - Chains are used in the order in which they were taken, when their frames have left: see
 //!   `pending`.
 //! - A backend without room leaves groups open and chains taken, and the next run begins with
@@ -25,8 +28,11 @@ mod group;
 mod outlet;
 mod pending;
 mod rules;
+mod staged_frame;
 
 pub(super) use outlet::Outlet;
+pub(super) use rules::HEADERS as CANDIDATE_HEADERS;
+pub(super) use staged_frame::StagedFrame;
 
 use group::{Joined, OpenGroup};
 use pending::{Pending, SENT};
@@ -36,8 +42,6 @@ use crate::backend::{FrameBackend, SendError};
 use crate::counters::{GroupEnd, QueueCounters};
 use crate::drop_cause::DropCause;
 use crate::engine::limit::Limit;
-use crate::header::NetHdr;
-use crate::memory::bounce_buffer::BounceBuffer;
 use crate::offload::Offloads;
 use crate::ring::{Chain, Ring};
 
@@ -81,6 +85,8 @@ pub(super) struct Coalescer {
     /// Number of groups that are open.
     open: usize,
     last_ticket: u64,
+    /// The group that took a frame last: where the next one is looked for first.
+    recent: usize,
     /// Number of frames that were looked at.
     now: u64,
     /// That number when each group took its last frame.
@@ -101,6 +107,7 @@ impl Coalescer {
             flows: [0; GROUPS],
             open: 0,
             last_ticket: SENT,
+            recent: 0,
             now: 0,
             last_grown: [0; GROUPS],
             misses: 0,
@@ -112,6 +119,12 @@ impl Coalescer {
     #[inline]
     pub(super) fn is_idle(&self) -> bool {
         self.open == 0
+    }
+
+    /// Returns whether the last frame joined a group.
+    #[inline]
+    pub(super) fn is_growing(&self) -> bool {
+        self.misses == 0
     }
 
     /// Returns whether the next frame is not worth a look, since none of the last could be merged;
@@ -144,18 +157,16 @@ impl Coalescer {
         std::mem::take(&mut self.refused)
     }
 
-    /// Finds out what becomes of the frame of `len` bytes that is in `staged`, its virtio-net
-    /// header included, of which `header` has the length and the checked copy. `more`: another one
-    /// follows. Nothing is returned for one that is to be sent by itself, now.
+    /// Finds out what becomes of `frame`, which `more` says whether another one follows. Nothing is
+    /// returned for one that is to be sent by itself, now.
     ///
     /// # Errors
-    /// A group that has to leave before it cannot: neither can the frame.
+    /// A group that has to leave before it cannot: neither can the frame. Or the guest's memory
+    /// cannot be read.
     #[inline]
     pub(super) fn admit<B, L>(
         &mut self,
-        staged: &mut BounceBuffer,
-        len: usize,
-        header: (usize, NetHdr),
+        mut frame: StagedFrame<'_>,
         more: bool,
         out: &mut Outlet<'_, B, L>,
     ) -> Result<Option<Held>, SendError>
@@ -165,34 +176,39 @@ impl Coalescer {
     {
         self.now += 1;
         self.misses += 1;
-        let (header_len, header) = header;
-        let frame = &staged[header_len..len];
-        let Some(candidate) = Candidate::of(frame, header, self.on) else {
+        if self.tickets[self.recent] != SENT {
+            let joined = self.groups[self.recent].follow(&frame)?;
+            if let Some(end) = joined.end() {
+                return Ok(Some(self.grown(self.recent, end)));
+            }
+        }
+        let (head, len) = (frame.head(), frame.frame_len());
+        let Some(candidate) = Candidate::of(head, len, frame.header, self.on) else {
             self.send_all(GroupEnd::Order, out)?;
             return Ok(None);
         };
+        let begins = candidate.begins(head);
         if let Some(slot) = self.find(candidate.flow) {
             let joined = if candidate.mergeable {
-                self.groups[slot].join(frame, &candidate, header)
+                self.groups[slot].join(&mut frame, &candidate)?
             } else {
                 Joined::No
             };
-            match joined {
-                Joined::Open => return Ok(Some(self.grown(slot, None))),
-                Joined::Complete(end) => return Ok(Some(self.grown(slot, Some(end)))),
-                Joined::No => self.send(slot, GroupEnd::Order, out)?,
+            if let Some(end) = joined.end() {
+                return Ok(Some(self.grown(slot, end)));
             }
+            self.send(slot, GroupEnd::Order, out)?;
         }
-        if !more || !candidate.begins(frame) {
+        if !more || !begins {
             return Ok(None);
         }
         let Some(slot) = self.make_room(out)? else {
             return Ok(None);
         };
+        self.groups[slot].open(&mut frame, &candidate)?;
         self.last_ticket += 1;
         self.tickets[slot] = self.last_ticket;
         self.flows[slot] = candidate.flow;
-        self.groups[slot].open(staged, len, &candidate, header);
         self.open += 1;
         Ok(Some(self.held(slot, None)))
     }
@@ -343,6 +359,7 @@ impl Coalescer {
 
     fn held(&mut self, slot: usize, complete: Option<GroupEnd>) -> Held {
         self.last_grown[slot] = self.now;
+        self.recent = slot;
         Held {
             slot,
             ticket: self.tickets[slot],

@@ -29,12 +29,15 @@
 //! [`COPYBREAK`]: crate::memory::bounce_buffer::COPYBREAK
 
 use crate::header::group::{Group, LAST_ONLY, TCP_FLAGS, TCP_SEQ, ipv4_sum};
-use crate::header::packet::{Family, HEADERS, Packet, word};
+use crate::header::packet::{Family, LINK_HEADERS, Packet, word};
 use crate::header::{MAX_UDP_SEGMENTS, NetHdr, flags, gso};
 use crate::offload::Offloads;
 
 /// Most frames of a group.
 pub(super) const MAX_FRAMES: usize = MAX_UDP_SEGMENTS as usize;
+/// First bytes of a frame in which the headers of any lie that can be in a group: Ethernet with its
+/// tags, IPv6, TCP with all options.
+pub(in crate::engine) const HEADERS: usize = (LINK_HEADERS + 40 + 60).next_multiple_of(16);
 /// Longest IP packet.
 pub(super) const MAX_PACKET: usize = 65535;
 /// `ACK`, and flags that may stand beside it; ECE is that of the first frame.
@@ -54,26 +57,26 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    /// Looks at `frame` behind its checked `header`; `None` where its flow cannot be told.
+    /// Looks at `head`, the first bytes of a frame of `len`, which is behind its checked `header`;
+    /// `None` where its flow cannot be told.
     #[inline]
-    pub(super) fn of(frame: &[u8], header: NetHdr, on: Offloads) -> Option<Self> {
-        let packet = Packet::of(&frame[..frame.len().min(HEADERS)])?;
+    pub(super) fn of(head: &[u8], len: usize, header: NetHdr, on: Offloads) -> Option<Self> {
+        let packet = Packet::of(head)?;
         if packet.fragment {
             return None;
         }
+        let mergeable = on.contains(kind(&packet)) && is_mergeable(head, len, &packet, header);
         Some(Self {
             packet,
-            flow: flow(frame, &packet)?,
-            mergeable: on.contains(kind(&packet)) && is_mergeable(frame, &packet, header),
+            flow: flow(head, &packet)?,
+            mergeable,
         })
     }
-}
 
-impl Candidate {
-    /// Returns whether a group can begin with `frame`.
+    /// Returns whether a group can begin with the frame of `head`.
     #[inline]
-    pub(super) fn begins(&self, frame: &[u8]) -> bool {
-        self.mergeable && !is_last(frame, &self.packet, 0, 0)
+    pub(super) fn begins(&self, head: &[u8]) -> bool {
+        self.mergeable && !is_last(head, &self.packet, 0, 0)
     }
 }
 
@@ -117,21 +120,21 @@ fn flow(frame: &[u8], packet: &Packet) -> Option<u32> {
 
 /// The rules of the first table that take no sum.
 #[inline]
-fn is_mergeable(frame: &[u8], packet: &Packet, header: NetHdr) -> bool {
+fn is_mergeable(head: &[u8], len: usize, packet: &Packet, header: NetHdr) -> bool {
     let (ip, start) = (packet.ip, packet.transport);
-    let field = |at| word(frame, at).map(usize::from);
+    let field = |at| word(head, at).map(usize::from);
     let lengths = match packet.family {
-        Family::V4 => start == ip + 20 && field(ip + 2) == Some(frame.len() - ip),
-        Family::V6 => start == ip + 40 && field(ip + 4) == Some(frame.len() - start),
+        Family::V4 => start == ip + 20 && field(ip + 2) == Some(len - ip),
+        Family::V6 => start == ip + 40 && field(ip + 4) == Some(len - start),
     };
     let whole = match packet.family {
-        Family::V4 => word(frame, ip + 6).is_some_and(|bits| bits & !DONT_FRAGMENT == 0),
+        Family::V4 => word(head, ip + 6).is_some_and(|bits| bits & !DONT_FRAGMENT == 0),
         Family::V6 => true,
     };
     let transport = if packet.tcp {
-        frame[start + 12] & 0x0f == 0 && frame[start + TCP_FLAGS] & !(LAST_ONLY | ECE) == ACK
+        head[start + 12] & 0x0f == 0 && head[start + TCP_FLAGS] & !(LAST_ONLY | ECE) == ACK
     } else {
-        field(start + 4) == Some(frame.len() - start)
+        field(start + 4) == Some(len - start)
     };
     let checksum = if header.flags() & flags::NEEDS_CSUM != 0 {
         header.gso_type() == gso::NONE
@@ -140,26 +143,39 @@ fn is_mergeable(frame: &[u8], packet: &Packet, header: NetHdr) -> bool {
     } else {
         true
     };
-    lengths && whole && transport && checksum && frame.len() > packet.payload
+    lengths && whole && transport && checksum && len > packet.payload
 }
 
-/// The rules of the first table that take sums; `partial` is a frame with a partial checksum.
-pub(super) fn sums_agree(frame: &[u8], packet: &Packet, partial: bool) -> bool {
-    // A ones' complement sum over bytes with their checksum, of which the sum is not zero.
-    const RIGHT: u16 = 0xffff;
-    if packet.family == Family::V4
-        && (ipv4_sum(packet, frame) != RIGHT || ambiguous(frame, packet.ip + 10))
-    {
-        return false;
-    }
-    let segment = &frame[packet.transport..];
+/// The rules of the first table that take sums, for a frame with a partial checksum and `payload`
+/// bytes behind the headers in `head`.
+#[inline]
+pub(super) fn partial_sums_agree(head: &[u8], payload: usize, packet: &Packet) -> bool {
     let field = packet.transport + usize::from(packet.csum_offset());
-    let mut sum = packet.pseudo(frame, segment.len() as u32);
-    if partial {
-        return load(frame, field) == Some(sum.partial());
-    }
-    sum.add(segment);
-    u16::from_be_bytes(sum.partial()) == RIGHT && !ambiguous(frame, field)
+    let segment = packet.payload - packet.transport + payload;
+    let pseudo = packet.pseudo(head, segment as u32).partial();
+    ipv4_sum_is_right(head, packet) && load(head, field) == Some(pseudo)
+}
+
+/// The same for a frame with a complete checksum.
+pub(super) fn complete_sums_agree(head: &[u8], payload: &[u8], packet: &Packet) -> bool {
+    let header = &head[packet.transport..packet.payload];
+    let field = packet.transport + usize::from(packet.csum_offset());
+    let mut sum = packet.pseudo(head, (header.len() + payload.len()) as u32);
+    sum.add(header);
+    sum.add(payload);
+    ipv4_sum_is_right(head, packet) && is_right(sum.partial()) && !ambiguous(head, field)
+}
+
+#[inline]
+fn ipv4_sum_is_right(head: &[u8], packet: &Packet) -> bool {
+    packet.family == Family::V6
+        || is_right(ipv4_sum(packet, head).to_be_bytes()) && !ambiguous(head, packet.ip + 10)
+}
+
+/// Returns whether this is the ones' complement sum of bytes, not all of them zero, with their
+/// checksum.
+fn is_right(sum: [u8; 2]) -> bool {
+    sum == [0xff; 2]
 }
 
 /// Returns whether a checksum is zero in either form.
@@ -183,6 +199,48 @@ pub(super) fn same_headers(first: &[u8], frame: &[u8], packet: &Packet) -> bool 
             && same(start + 14, start + 16)
             && same(start + 18, packet.payload);
     network && transport
+}
+
+/// Bits in which the headers of a group's first frame are those of another that has a partial
+/// checksum and a payload as long: all but identification, sum and sequence. So its lengths and the
+/// pseudo header's sum are right if the first's are.
+pub(super) fn repeated_bits(packet: &Packet) -> [u8; HEADERS] {
+    let mut bits = [0; HEADERS];
+    let mut set = |from: usize, to: usize, value| {
+        if let Some(bits) = bits.get_mut(from..to) {
+            bits.fill(value);
+        }
+    };
+    set(0, packet.payload, 0xff);
+    if packet.family == Family::V4 {
+        set(packet.ip + 4, packet.ip + 6, 0);
+        set(packet.ip + 10, packet.ip + 12, 0);
+    }
+    if packet.tcp {
+        let (seq, flags) = (packet.transport + TCP_SEQ, packet.transport + TCP_FLAGS);
+        set(seq, seq + 4, 0);
+        set(flags, flags + 1, !LAST_ONLY);
+    }
+    bits
+}
+
+/// Returns whether `first` and `head` are the same in `bits`.
+#[inline]
+pub(super) fn same_bits(first: &[u8; HEADERS], head: &[u8; HEADERS], bits: &[u8; HEADERS]) -> bool {
+    let differs = first.iter().zip(head).zip(bits);
+    differs.fold(0, |all, ((first, head), bits)| all | (first ^ head) & bits) == 0
+}
+
+/// Returns whether the sum of the IPv4 header in `head` is right where that in `first` is and the
+/// two have all else but their identification in common.
+#[inline]
+pub(super) fn repeats_ipv4_sum(first: &[u8], head: &[u8], packet: &Packet) -> bool {
+    let sum = |frame| {
+        let id = u32::from(word(frame, packet.ip + 4)?);
+        let sum = id + u32::from(word(frame, packet.ip + 10)?);
+        Some((sum & 0xffff) + (sum >> 16))
+    };
+    packet.family == Family::V6 || sum(first) == sum(head) && !ambiguous(head, packet.ip + 10)
 }
 
 /// The difference of identifications with which `frame` follows in a group; `None` where it cannot.

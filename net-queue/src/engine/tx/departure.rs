@@ -150,20 +150,21 @@ impl<B: FrameBackend + ?Sized, L: Limit + ?Sized> Departure<B, L> for Coalescer 
         frame_len: u64,
         out: &mut Outlet<'_, B, L>,
     ) -> Result<Option<Held>, SendError> {
-        let len = path.len;
-        if len > path.whole || path.checked.gso_type() != gso::NONE {
+        if path.len > path.whole || path.checked.gso_type() != gso::NONE {
             // Nobody has looked of which flow it is.
             self.send_all(GroupEnd::Order, out)?;
         } else {
             let more = ring.has_next();
             // Behind nothing and before nothing there is nothing to be found out.
             if (more || !self.is_idle()) && !self.passes_over(out)? {
-                let header = (path.size.bytes(), path.checked);
-                if let Some(held) = self.admit(&mut path.bounce, len, header, more, out)? {
+                if let Some(held) = self.admit(path.candidate(), more, out)? {
+                    path.expect_to_join(self.is_growing());
                     return Ok(Some(held));
                 }
             }
         }
+        path.copy_rest()?;
+        path.expect_to_join(false);
         let offload = path.offload;
         out.send(&path.gather(), 1, frame_len, offload)?;
         Ok(None)

@@ -4,10 +4,12 @@ use super::config::TxConfig;
 use super::cutter::Cutter;
 use crate::counters::Offload;
 use crate::drop_cause::DropCause;
+use crate::engine::coalesce::{CANDIDATE_HEADERS, StagedFrame};
 use crate::header::checksum;
 use crate::header::packet::{HEADERS, Transport};
 use crate::header::{HDR_LEN, HDR_MAX, HdrError, HdrSize, MAX_FRAME, NetHdr, RawHdr, TxRules, gso};
 use crate::memory::bounce_buffer::{BounceBuffer, COPYBREAK};
+use crate::memory::guard::MemoryFault;
 use crate::memory::segment::{Gather, HostSlice, IoVec, MAX_SEGMENTS, copy_from};
 use crate::ring::{BufferRules, Direction, PoppedChain, Ring};
 
@@ -17,6 +19,11 @@ const RULES: BufferRules = BufferRules {
     direction: Direction::Readable,
     most_segments: MAX_SEGMENTS,
 };
+
+/// Frames up to this length, header included, are copied at once on the way to groups, too: what a
+/// second copy costs is more than what it saves.
+const COPIED_AT_ONCE: usize = 256;
+const _: () = assert!(HDR_MAX + CANDIDATE_HEADERS <= COPIED_AT_ONCE);
 
 /// Bytes of the longest frame with its header.
 const LONGEST: usize = MAX_FRAME + HDR_MAX;
@@ -35,6 +42,10 @@ pub(super) struct TxPath {
     pub(super) bounce: BounceBuffer,
     /// Frames up to this length, header included, pass through the bounce buffer as a whole.
     pub(super) whole: usize,
+    /// Frames up to this length, header included, are copied at once; of others the first bytes,
+    /// `front` of them.
+    at_once: usize,
+    front: usize,
     /// First bytes of the frame at hand that go out from the bounce buffer.
     pub(super) copied: usize,
     /// The header of the frame at hand.
@@ -73,6 +84,8 @@ impl TxPath {
             rules,
             bounce: BounceBuffer::new(room),
             whole,
+            at_once: whole,
+            front: size.bytes() + if coalesced { CANDIDATE_HEADERS } else { 0 },
             copied: 0,
             checked: NetHdr::PLAIN,
             offload: Offload::default(),
@@ -98,7 +111,7 @@ impl TxPath {
         let header = self.size.bytes();
         self.len = len;
         let frame_len = len.checked_sub(header).ok_or(DropCause::TooShort)?;
-        let copied = if len <= self.whole { len } else { header };
+        let copied = if len <= self.at_once { len } else { self.front };
         self.copied = copied;
         // Slot 0 may still hold what was sent before.
         let bounce = &mut self.bounce[..copied];
@@ -137,9 +150,9 @@ impl TxPath {
     ) -> Result<NetHdr, DropCause> {
         let header = self.size.bytes();
         let head = &mut self.bounce[header..header + frame_len.min(HEADERS)];
-        if self.copied == header {
-            // The header itself was copied before; what was checked is what goes out.
-            copy_from(&self.segments[1..], header, head)?;
+        if let Some(rest) = head.get_mut(self.copied - header..) {
+            // What was copied and checked before is what goes out.
+            copy_from(&self.segments[1..], self.copied, rest)?;
         }
         let transport =
             Transport::of(head, frame_len, raw.gso_type()).ok_or(HdrError::GsoWithoutCsum)?;
@@ -151,7 +164,39 @@ impl TxPath {
         Ok(checked)
     }
 
-    /// The frame as the backend gets it: all of it from the bounce buffer, or its first bytes from
+    /// Says whether the next frame is expected to join a group: where its payload goes is found out
+    /// from its headers then. Copied in two parts, a frame that leaves by itself costs a hundredth
+    /// more.
+    #[inline]
+    pub(super) fn expect_to_join(&mut self, yes: bool) {
+        self.at_once = if yes { COPIED_AT_ONCE } else { self.whole };
+    }
+
+    /// Copies what is left to copy of a short frame.
+    #[inline]
+    pub(super) fn copy_rest(&mut self) -> Result<(), MemoryFault> {
+        if self.copied < self.len && self.len <= self.whole {
+            let rest = &mut self.bounce[self.copied..self.len];
+            copy_from(&self.segments[1..], self.copied, rest)?;
+            self.copied = self.len;
+        }
+        Ok(())
+    }
+
+    /// The frame at hand as one that may join a group: it is short.
+    #[inline]
+    pub(super) fn candidate(&mut self) -> StagedFrame<'_> {
+        StagedFrame {
+            bounce: &mut self.bounce,
+            copied: &mut self.copied,
+            segments: &self.segments[1..],
+            len: self.len,
+            size: self.size.bytes(),
+            header: self.checked,
+        }
+    }
+
+    /// The frame as the backend gets it, with all that [`Self::copy_rest`] copies: all of it from the bounce buffer, or its first bytes from
     /// there and the rest from where the guest left it.
     #[inline]
     pub(super) fn gather(&mut self) -> Gather<'_> {
