@@ -105,9 +105,19 @@ impl DriverRing {
         ram: GuestRam,
         counters: Arc<QueueCounters>,
     ) -> RxEngine<AnyRing> {
+        self.receiver_with(ram, offloads(), counters)
+    }
+
+    /// The same for a driver that takes `offloads`.
+    pub(crate) fn receiver_with(
+        &self,
+        ram: GuestRam,
+        offloads: Offloads,
+        counters: Arc<QueueCounters>,
+    ) -> RxEngine<AnyRing> {
         let config = RxConfig {
             size: HdrSize::Base,
-            offloads: offloads(),
+            offloads,
             merge: true,
             mtu: Some(1500),
             link_mtu: Some(1500),

@@ -14,7 +14,14 @@ pub(crate) enum Kind {
     Gso,
     /// The same, received into buffers of 1536 bytes.
     GsoMerged,
+    /// The same for a driver without segmentation, which gets segments with partial checksums.
+    GsoCut,
+    /// The same for a driver without any offload, which gets segments with complete checksums.
+    GsoCutWhole,
 }
+
+/// Bytes of a segment of the longest frame.
+pub(crate) const SEGMENT: usize = 54 + 1448;
 
 impl Kind {
     /// Those of the paired measurements.
@@ -31,21 +38,23 @@ impl Kind {
             Self::Plain(len) => len.to_string(),
             Self::Gso => "64K-gso".to_owned(),
             Self::GsoMerged => "64K-gso-merged".to_owned(),
+            Self::GsoCut => "64K-gso-cut".to_owned(),
+            Self::GsoCutWhole => "64K-gso-whole".to_owned(),
         }
     }
 
     /// Bytes of the frame, header not counted.
-    pub(crate) fn len(self) -> usize {
+    pub(crate) const fn len(self) -> usize {
         match self {
             Self::Plain(len) => len,
-            Self::Gso | Self::GsoMerged => 14 + 65_160,
+            _ => 14 + 65_160,
         }
     }
 
     /// Bytes of each buffer that the driver posts to receive it.
     pub(crate) fn room(self) -> usize {
         match self {
-            Self::Plain(_) | Self::GsoMerged => 1536,
+            Self::Plain(_) | Self::GsoMerged | Self::GsoCut | Self::GsoCutWhole => 1536,
             Self::Gso => HDR_LEN + 65_553,
         }
     }
@@ -54,7 +63,7 @@ impl Kind {
     pub(crate) fn rounds(self) -> usize {
         match self {
             Self::Plain(_) => 301,
-            Self::Gso | Self::GsoMerged => 61,
+            _ => 61,
         }
     }
 

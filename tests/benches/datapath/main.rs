@@ -15,7 +15,7 @@
 //!                                                             pairs      two pairs against one
 //! ```
 //!
-//! `cargo bench -p tests --bench datapath -- [tx] [rx] [ring] [calls] [echo] [pairs]`; no word
+//! `cargo bench -p tests --bench datapath -- [tx] [rx] [cut] [ring] [calls] [echo] [pairs]`; no word
 //! means all of them. The table of `tx` and `rx` is written to `target/bench/datapath.json` too.
 
 mod alloc;
@@ -29,6 +29,7 @@ mod pairs;
 mod report;
 mod ring;
 mod rx;
+mod rx_cut;
 mod tx;
 
 use report::Report;
@@ -49,6 +50,9 @@ fn main() {
     }
     if wanted("rx") {
         rx::run(&mut report);
+    }
+    if wanted("rx") || wanted("cut") {
+        rx_cut::run(&mut report);
     }
     if !report.is_empty() {
         match report.save() {
