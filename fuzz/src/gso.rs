@@ -23,9 +23,6 @@ pub const TARGET: Target = Target {
     seeds,
 };
 
-/// Steps after which a script ends.
-const MAX_STEPS: usize = 48;
-
 /// Input: direction and ring (1), header size, then the terms and steps of the direction.
 fn run(input: &[u8]) {
     let mut input = Bytes::new(input);

@@ -6,6 +6,9 @@ use net_queue::testing::{LargeFrame, Random};
 
 use crate::bytes::Bytes;
 
+/// Steps after which a script ends.
+pub const MAX_STEPS: usize = 48;
+
 /// Flows that there are.
 const FLOWS: usize = 8;
 
@@ -89,8 +92,8 @@ impl Flows {
     }
 }
 
-/// A large frame behind a base header: kind (1), words of options (1), TCP's flags (1), payload (2),
-/// size of a segment (2), number of changes (1), and these.
+/// A large frame behind a base header: kind (1), words of options (1), TCP's flags (1), payload
+/// (2), size of a segment (2), number of changes (1), and these.
 pub fn large(input: &mut Bytes<'_>) -> Vec<u8> {
     let (kind, options, tcp_flags) = (input.u8(), input.u8(), input.u8());
     let (payload, size) = (usize::from(input.u16()), input.u16());

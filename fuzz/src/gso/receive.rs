@@ -5,7 +5,7 @@ use net_queue::ring::RingConfig;
 use net_queue::testing::{GuestRing, TestMemory};
 use net_queue::{Budget, Offloads, RxConfig};
 
-use super::{MAX_STEPS, frames};
+use super::frames::{self, MAX_STEPS};
 use crate::Seed;
 use crate::bytes::Bytes;
 use crate::pair::RxSide;

@@ -13,8 +13,7 @@ use net_queue::{
     RecvError, Scatter, SendError, Stop, TxConfig, TxEngine,
 };
 
-use super::MAX_STEPS;
-use super::frames::{self, Flows, bits};
+use super::frames::{self, Flows, MAX_STEPS, bits};
 use crate::Seed;
 use crate::bytes::Bytes;
 use crate::cutter::{flow, on_the_wire, raw, transmitted, without_atomic_id};

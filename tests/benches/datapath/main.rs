@@ -15,8 +15,9 @@
 //!                                                             pairs      two pairs against one
 //! ```
 //!
-//! `cargo bench -p tests --bench datapath -- [tx] [rx] [cut] [ring] [calls] [echo] [pairs]`; no word
-//! means all of them. The table of `tx` and `rx` is written to `target/bench/datapath.json` too.
+//! `cargo bench -p tests --bench datapath -- [tx] [rx] [cut] [ring] [calls] [echo] [pairs]`; no
+//! word means all of them. The table of `tx`, `rx` and `cut` is written to
+//! `target/bench/datapath.json` too.
 
 mod alloc;
 mod calls;

@@ -67,7 +67,7 @@ pub(super) struct OpenGroup {
     checked: bool,
     /// The first frame's virtio-net header.
     first: NetHdr,
-    /// What tells a frame that repeats the first one, once a second has joined.
+    /// Bits by which a frame is known to repeat the first one, once a second has joined.
     repeated: Option<[u8; HEADERS]>,
     phase: Phase,
 }
@@ -184,7 +184,7 @@ impl OpenGroup {
     /// # Errors
     /// As for [`Self::join`].
     #[inline]
-    pub(super) fn follow(&mut self, frame: &StagedFrame<'_>) -> Result<Joined, MemoryFault> {
+    pub(super) fn join_repeat(&mut self, frame: &StagedFrame<'_>) -> Result<Joined, MemoryFault> {
         let (shape, head) = (&self.shape, frame.head());
         let (packet, payload) = (shape.packet, shape.size);
         let first = &self.buffer[self.header..];

@@ -177,7 +177,7 @@ impl Coalescer {
         self.now += 1;
         self.misses += 1;
         if self.tickets[self.recent] != SENT {
-            let joined = self.groups[self.recent].follow(&frame)?;
+            let joined = self.groups[self.recent].join_repeat(&frame)?;
             if let Some(end) = joined.end() {
                 return Ok(Some(self.grown(self.recent, end)));
             }

@@ -13,7 +13,7 @@ pub(in crate::engine) struct StagedFrame<'a> {
     pub(in crate::engine) bounce: &'a mut BounceBuffer,
     /// Number of these: with the headers of any frame that can join a group.
     pub(in crate::engine) copied: &'a mut usize,
-    /// Where the guest left all of it.
+    /// All of it, where the guest left it.
     pub(in crate::engine) segments: &'a [IoVec],
     /// Bytes of all of it.
     pub(in crate::engine) len: usize,

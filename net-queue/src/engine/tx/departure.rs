@@ -156,11 +156,12 @@ impl<B: FrameBackend + ?Sized, L: Limit + ?Sized> Departure<B, L> for Coalescer 
         } else {
             let more = ring.has_next();
             // Behind nothing and before nothing there is nothing to be found out.
-            if (more || !self.is_idle()) && !self.passes_over(out)? {
-                if let Some(held) = self.admit(path.candidate(), more, out)? {
-                    path.expect_to_join(self.is_growing());
-                    return Ok(Some(held));
-                }
+            if (more || !self.is_idle())
+                && !self.passes_over(out)?
+                && let Some(held) = self.admit(path.candidate(), more, out)?
+            {
+                path.expect_to_join(self.is_growing());
+                return Ok(Some(held));
             }
         }
         path.copy_rest()?;

@@ -196,8 +196,8 @@ impl TxPath {
         }
     }
 
-    /// The frame as the backend gets it, with all that [`Self::copy_rest`] copies: all of it from the bounce buffer, or its first bytes from
-    /// there and the rest from where the guest left it.
+    /// The frame as the backend gets it, once [`Self::copy_rest`] has copied: all of it from the
+    /// bounce buffer, or its first bytes from there and the rest from where the guest left it.
     #[inline]
     pub(super) fn gather(&mut self) -> Gather<'_> {
         let (header, len) = (self.size.bytes(), self.len);
