@@ -2,7 +2,8 @@
 //!
 //! The devices have backends in memory, so nothing here waits for the host: what is measured is the
 //! work of this code. An activation starts threads, whose system calls are the host's; it has a row
-//! of its own. Printed are medians with the time that 99 of a hundred keep, beside a copy of the same bytes.
+//! of its own. Printed are medians, with the time that 99 of a hundred keep, beside a copy of the
+//! same bytes.
 //!
 //! `cargo bench -p tests --bench snapshot`; the table is written to `target/bench/snapshot.json`,
 //! too.
