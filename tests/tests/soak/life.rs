@@ -123,7 +123,7 @@ impl Life {
 
     /// Something that happens while frames are on their way; returns what.
     fn step(&mut self) -> String {
-        match self.below(13) {
+        match self.below(15) {
             0 => self.pause_and_resume(),
             1 | 2 => self.set_pairs(),
             3 => self.change_filter(),
@@ -134,6 +134,8 @@ impl Life {
             9 => self.reset(),
             10 => self.migrate(),
             11 => self.lose_port(),
+            12 => self.change_offloads(),
+            13 => self.announce(),
             _ => self.change_memory(),
         }
     }
@@ -195,6 +197,21 @@ impl Life {
         };
         assert_eq!(self.rig.command(6, command, &data), 0);
         format!("coalescing {command} {data:?}")
+    }
+
+    /// Checksums that the driver takes undone, or none.
+    fn change_offloads(&mut self) -> String {
+        let mask = self.below(2) << 1;
+        assert_eq!(self.rig.command(5, 0, &mask.to_le_bytes()), 0);
+        format!("offloads {mask:#x}")
+    }
+
+    fn announce(&mut self) -> String {
+        self.rig.device.announce();
+        assert_eq!(self.rig.status() & 2, 2, "the driver is asked to");
+        assert_eq!(self.rig.command(3, 0, &[]), 0);
+        assert_eq!(self.rig.status() & 2, 0);
+        "announcement".to_owned()
     }
 
     fn flap(&mut self) -> String {
