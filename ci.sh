@@ -19,6 +19,8 @@ usage: ./ci.sh VERB [ARGUMENT...]
   test             all of the above, every test, the fuzz corpora, and real Linux guests; names what failed at the end
   simulate [STEPS [SEED]]
                    the device in simulated worlds, optimised (default: 100000000 steps); docs/simulation.md
+  simulate --broken [PART]
+                   engines that are broken on purpose, which the worlds have to find
   guest [PART]     real Linux guests alone; PART selects checks by name
   fuzz [SECONDS]   every fuzz target for so long (default 60); needs nightly and cargo-fuzz
   corpus           packs what the fuzzer found so far, the least that covers it all, into fuzz/corpus
@@ -202,9 +204,17 @@ corpora() {
 
 # A tenth as many steps again are those of devices that are saved and restored all the time.
 simulate() {
+    if [ "${1:-}" = --broken ]; then
+        shift
+        step "engines that are broken on purpose"
+        python3 lints/broken_engines.py "$@"
+        return
+    fi
     local steps="${1:-100000000}" seed="${2:-1}"
     step "simulated worlds, $steps steps from seed $seed"
+    # Without a minute of optimisation over all crates at once.
     SIMULATE_STEPS="$steps" SIMULATE_SEED="$seed" \
+        CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
         cargo test -q --release -p tests --test world -- --nocapture --test-threads 2 nothing a_device
 }
 

@@ -11,7 +11,7 @@ pub(crate) enum Fault {
     LostKick,
     /// A backend without room is not waited for.
     NoRearm,
-    /// One arrival of 64 is not seen.
+    /// One arrival of eight is not seen.
     LostArrival,
     /// A restored queue goes on one entry early.
     EarlyCursor,

@@ -20,7 +20,7 @@ use fault::Fault;
 use world::World;
 
 /// Steps of one world.
-const STEPS: u64 = 20_000;
+const STEPS: u64 = 5_000;
 
 /// One life of a world.
 #[derive(Clone, Copy, Debug, Default)]
@@ -130,7 +130,7 @@ fn a_device_that_is_saved_at_any_step_goes_on_elsewhere() {
 #[test]
 fn every_fault_that_is_put_in_is_found() {
     for fault in Fault::ALL {
-        let lives = (1..=5).map(|seed| Life {
+        let lives = (1..=20).map(|seed| Life {
             seed,
             fault: Some(fault),
             ..Life::default()

@@ -268,7 +268,8 @@ impl Vmm {
                 .find(|worker| worker.pair == Some(pair));
             let network = &mut plant.networks[pair];
             let arrived = std::mem::take(&mut network.arrived);
-            let arrived = arrived && !plant.happens(Fault::LostArrival);
+            let loses = plant.fault == Some(Fault::LostArrival) && plant.random.below(8) == 0;
+            let arrived = arrived && !loses;
             let network = &mut plant.networks[pair];
             let has_room = std::mem::take(&mut network.has_room);
             let hung_up = std::mem::take(&mut network.hung_up);

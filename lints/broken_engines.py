@@ -1,0 +1,148 @@
+"""Engines that are broken on purpose: each has to be found by the simulated worlds within 100,000 steps.
+
+Usage: broken_engines.py [PART], from the root of the repository. PART selects engines by their description. The sources
+are copied to target/broken and changed there; nothing else is touched. docs/simulation.md has the table.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+STEPS = 100_000
+# Steps of each world of tests/tests/world.
+LIFE = 5_000
+TREE = os.path.join("target", "broken")
+
+# Description, file, what stands there once, and what replaces it.
+ENGINES = [
+    (
+        "split ring: no second look at the ring before sleep",
+        "net-queue/src/ring/split.rs",
+        "self.avail.load16(IDX, Ordering::Acquire) != Ok(self.next_avail) || self.faulted()",
+        "self.faulted()",
+    ),
+    (
+        "packed ring: no second look at the ring before sleep",
+        "net-queue/src/ring/packed.rs",
+        "self.next_is_available() != Ok(false) || self.faulted()",
+        "self.faulted()",
+    ),
+    (
+        "split ring: event index one off",
+        "net-queue/src/ring/event_index.rs",
+        "new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)",
+        "new.wrapping_sub(event).wrapping_sub(2) < new.wrapping_sub(old)",
+    ),
+    (
+        "packed ring: event offset one off",
+        "net-queue/src/ring/event_index.rs",
+        "(end - i32::from(added)..end).contains(&slot)",
+        "(end - i32::from(added) + 1..end).contains(&slot)",
+    ),
+    (
+        "split ring: a place of the used ring is left out",
+        "net-queue/src/ring/split.rs",
+        "self.next_used = self.next_used.wrapping_add(element.places);",
+        "self.next_used = self.next_used.wrapping_add(element.places + u16::from(element.id == 3));",
+    ),
+    (
+        "no interrupt when a queue goes on",
+        "net-device/src/worker/queue_pair.rs",
+        "std::mem::take(first).then_some(index)",
+        "(std::mem::take(first) && index > 99).then_some(index)",
+    ),
+    (
+        "a backend without room is not waited for",
+        "net-device/src/worker/queue_pair.rs",
+        "self.rearm_backend |= matches!(done.stop, Stop::Backend);",
+        "self.rearm_backend |= matches!(done.stop, Stop::Driver);",
+    ),
+    (
+        "the timer of a limit is not set",
+        "net-device/src/worker/queue_pair/queue.rs",
+        "limit.wait_until(deadline, asked);",
+        "let _ = (deadline, asked, &limit);",
+    ),
+    (
+        "a restored queue goes on one entry late",
+        "net-device/src/state.rs",
+        "setup.cursor = ring.cursor;",
+        "setup.cursor = ring.cursor;\n                setup.cursor.avail = setup.cursor.avail.wrapping_add(1) % setup.size;",
+    ),
+    (
+        "a limit gives a token on credit",
+        "rate-limiter/src/bucket.rs",
+        "(self.level < need).then(",
+        "(self.level + 2 * i128::from(self.period) < need).then(",
+    ),
+    (
+        "drops are counted once for a batch",
+        "net-queue/src/counters.rs",
+        "add(&self.drops[cause.index()], count);",
+        "add(&self.drops[cause.index()], count.min(self.drops[cause.index()].load(Relaxed) % 2));",
+    ),
+]
+
+
+def copy_sources():
+    shutil.rmtree(TREE, ignore_errors=True)
+    listed = subprocess.run(["git", "ls-files", "-z"], check=True, capture_output=True, text=True)
+    for path in filter(None, listed.stdout.split("\0")):
+        if os.path.isfile(path) and not path.startswith("fuzz/corpus"):
+            target = os.path.join(TREE, path)
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            shutil.copy2(path, target)
+
+
+def read(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def write(path, text):
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def simulate():
+    """The first thing that the worlds find, and after how many steps; None if they find nothing."""
+    env = {**os.environ, "CARGO_TARGET_DIR": os.path.abspath("target"), "SIMULATE_STEPS": str(STEPS), "RUST_BACKTRACE": "0"}
+    env.pop("SIMULATE_SEED", None)
+    env.pop("SIMULATE_TRACE", None)
+    command = ["cargo", "test", "-q", "-p", "tests", "--test", "world"]
+    subprocess.run([*command, "--no-run"], cwd=TREE, env=env, check=True, capture_output=True)
+    run = subprocess.run([*command, "--", "nothing"], cwd=TREE, env=env, capture_output=True, text=True)
+    found = re.search(r"(.*)\nin step (\d+) of seed (\d+)", run.stdout + run.stderr)
+    if run.returncode == 0 or not found:
+        return None
+    what, step, seed = found.groups()
+    return (int(seed) - 1) * LIFE + int(step), what
+
+
+def main(part=""):
+    copy_sources()
+    missed = []
+    for description, path, before, after in ENGINES:
+        if part not in description:
+            continue
+        path = os.path.join(TREE, path)
+        whole = read(path)
+        if whole.count(before) != 1:
+            sys.exit(f"{path} has {before!r} not once: the broken engine has to follow the code")
+        write(path, whole.replace(before, after))
+        found = simulate()
+        write(path, whole)
+        if found:
+            print(f"| {description} | {found[0]} | {found[1]} |", flush=True)
+        else:
+            print(f"| {description} | not found | |", flush=True)
+            missed.append(description)
+    shutil.rmtree(TREE, ignore_errors=True)
+    if missed:
+        sys.exit(f"not found within {STEPS} steps: {', '.join(missed)}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
