@@ -46,6 +46,9 @@ fn seeds() -> Vec<Seed> {
     let (own, group) = ([2, 0, 0, 0, 0, 1], [0x33, 0x33, 0, 0, 0, 1]);
     let coalescing = [15, 0, 0, 0, 0x10, 0x27, 0, 0];
     let stats_request = [&[1_u8, 0][..], &[0xaa; 6], &(0xf_0000_u64).to_le_bytes()].concat();
+    let key = [4, 0x6d, 0x5a, 0x56, 0xda];
+    let rss = [&[0xff, 1, 0, 0, 1, 0, 2, 0, 0, 0, 3, 0, 4, 0][..], &key].concat();
+    let hash = [&[0xff, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], &key].concat();
     let table = [list(&[own, own]), list(&[group])].concat();
     vec![
         ("promisc_on", command(0, 0, &[1])),
@@ -61,6 +64,8 @@ fn seeds() -> Vec<Seed> {
         ("vlan_del", command(2, 1, &1_u16.to_le_bytes())),
         ("announce_ack", command(3, 0, &[])),
         ("pairs", command(4, 0, &2_u16.to_le_bytes())),
+        ("rss", command(4, 1, &rss)),
+        ("hash", command(4, 2, &hash)),
         ("offloads", command(5, 0, &0x0782_u64.to_le_bytes())),
         ("notf_coal_tx", command(6, 0, &coalescing)),
         ("notf_coal_rx", command(6, 1, &coalescing)),

@@ -268,3 +268,25 @@ fn large_frames_are_passed_on_whole_and_cut_where_they_are_delivered() {
     }
     assert_eq!(rig.counter("rx_steered"), 6);
 }
+
+#[test]
+fn sixteen_of_many_pairs_read_for_all() {
+    let mut rig = running(20, 64, F::empty());
+    let table: Vec<u16> = (0..32).map(|entry| entry % 20).collect();
+    assert_eq!(set_table(&mut rig, &table, 19), OK);
+    let networks = rig.networks.iter();
+    let attached: Vec<_> = networks.map(|network| network.is_attached()).collect();
+    assert_eq!(attached, [[true; 16].as_slice(), &[false; 4]].concat());
+    for number in 0..40 {
+        let flow = flow(number);
+        let pair = flow.queue(&table);
+        rig.post(pair, &[256]);
+        rig.networks[usize::from(number % 16)]
+            .wire
+            .inject(flow.bytes());
+        assert_eq!(numbers(&mut rig, pair, 1), [number]);
+    }
+    // Another one reads while one of them does not run.
+    rig.device.stop_queue(4).expect("it runs");
+    assert!(!rig.networks[2].is_attached() && rig.networks[16].is_attached());
+}
