@@ -156,7 +156,7 @@ fn json_is_the_whole_state() {
 fn what_no_device_takes_is_shown_and_refused_by_name() {
     let cases: [(&str, Change); 5] = [
         ("features_offered is out of range", |s| {
-            s.features_offered |= 1 << 40
+            s.features_offered |= 1 << 41
         }),
         ("features_acked", |s| s.features_acked_high = 1),
         ("queues.size is out of range", |s| s.queues[1].size = 0),
