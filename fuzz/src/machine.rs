@@ -308,17 +308,25 @@ impl Machine {
     /// does not run.
     pub fn watched_turn(&mut self) {
         let running = self.device.lifecycle() == Lifecycle::Running;
+        // What the VMM had the device announce between turns is none of this one's.
+        let _ = self.take_sent();
         let before: Vec<_> = self.wires.iter().map(Wire::waiting).collect();
         let ((), unmarked) = self.arena.watch(|| turn(&self.workers));
         if self.device.is_dirty_logging() {
             assert!(unmarked.is_empty(), "no mark: {unmarked:x?}");
         }
-        let sent: usize = self.wires.iter().map(|wire| wire.take_sent().len()).sum();
+        let sent = self.take_sent();
         let after: Vec<_> = self.wires.iter().map(Wire::waiting).collect();
         if !running {
             assert!(unmarked.is_empty() && !self.arena.was_written());
             assert!(sent == 0 && before == after, "it moves frames");
         }
+    }
+
+    /// Number of frames that were sent since the last call.
+    fn take_sent(&self) -> usize {
+        let wires = self.wires.iter();
+        wires.map(|wire| wire.take_sent().len()).sum()
     }
 
     /// No worker has panicked.
