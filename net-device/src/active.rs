@@ -152,7 +152,6 @@ impl ActiveDevice {
         let link = self.link_config();
         for pair in &mut self.pairs {
             pair.resources()?
-                .backend
                 .configure(&link)
                 .map_err(WorkerError::Backend)?;
         }
@@ -167,7 +166,7 @@ impl ActiveDevice {
             match state {
                 Pair::Worker(handle) => handle.park()?.reconfigure(&link),
                 Pair::Idle(resources) => {
-                    if let Err(error) = resources.backend.configure(&link) {
+                    if let Err(error) = resources.configure(&link) {
                         self.shared.port_died(pair, &error);
                     }
                 }

@@ -1,6 +1,6 @@
 //! Frames that tell switches where a station is (RFC 903).
 
-use net_queue::header::HDR_LEN;
+use net_queue::header::HDR_MAX;
 
 use crate::config::MacAddr;
 
@@ -14,7 +14,7 @@ const MIN_LEN: usize = 60;
 /// Hardware type Ethernet, protocol type IPv4, lengths of their addresses, "request reverse".
 const REQUEST: [u8; 8] = [0, 1, 8, 0, 6, 4, 0, 3];
 
-/// A frame behind a virtio-net header that asks for nothing.
+/// A frame behind the longest virtio-net header there is, which asks for nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Announcement(Vec<u8>);
 
@@ -24,7 +24,7 @@ impl Announcement {
     /// Nobody answers it but a RARP server. Every switch on the way learns on which of its ports
     /// the source address is now.
     pub(crate) fn rarp(mac: MacAddr, vlan: Option<u16>) -> Self {
-        let mut bytes = vec![0; HDR_LEN];
+        let mut bytes = vec![0; HDR_MAX];
         bytes.extend(MacAddr::BROADCAST.bytes());
         bytes.extend(mac.bytes());
         if let Some(vlan) = vlan {
@@ -39,12 +39,12 @@ impl Announcement {
             bytes.extend([0; 4]);
         }
         let tag = if vlan.is_some() { 4 } else { 0 };
-        bytes.resize(HDR_LEN + MIN_LEN + tag, 0);
+        bytes.resize(HDR_MAX + MIN_LEN + tag, 0);
         Self(bytes)
     }
 
-    /// Header and frame.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.0
+    /// A header of `hdr_len` bytes, and the frame.
+    pub(crate) fn behind_header(&self, hdr_len: usize) -> &[u8] {
+        &self.0[HDR_MAX.saturating_sub(hdr_len)..]
     }
 }

@@ -3,6 +3,7 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
+use net_queue::header::HDR_LEN;
 use net_queue::{AccessPlatform, DirtySwitch, FrameBackend};
 use rate_limiter::Group;
 use tap::Tap;
@@ -329,6 +330,7 @@ impl<'a> NetDeviceBuilder<'a> {
             let backend = backend.fold(port.backend, |inner, decorate| decorate(pair, inner));
             pairs.push(QueuePairResources {
                 backend,
+                hdr_len: HDR_LEN,
                 rx_limit: limit.0,
                 tx_limit: limit.1,
             });

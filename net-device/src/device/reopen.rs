@@ -8,6 +8,7 @@
 use std::io;
 
 use net_queue::FrameBackend;
+use net_queue::header::HDR_LEN;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::NetDevice;
@@ -72,7 +73,7 @@ impl NetDevice {
         let caps = common_caps(&link.ports);
         detached.controls.clear();
         for (pair, port) in detached.pairs.iter_mut().zip(link.ports) {
-            pair.backend = port.backend;
+            (pair.backend, pair.hdr_len) = (port.backend, HDR_LEN);
             detached.controls.push(port.control);
         }
         self.host = link.host;

@@ -210,7 +210,7 @@ impl PairWorker {
     /// Programs the backend again as it was. One that does not take what it took before is gone.
     pub(crate) fn reconfigure(&mut self, link: &LinkConfig) {
         if !self.backend_dead
-            && let Err(error) = self.resources.backend.configure(link)
+            && let Err(error) = self.resources.configure(link)
         {
             self.backend_died(&error);
         }

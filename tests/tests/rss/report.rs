@@ -149,3 +149,16 @@ fn frames_are_sent_behind_the_longer_header_too() {
         assert_eq!(sent[0], [&[0; HDR][..], &frame].concat());
     }
 }
+
+#[test]
+fn the_device_announces_behind_the_longer_header_too() {
+    for without in RINGS {
+        let mut rig = running(1, 64, without);
+        rig.device.send_rarp(PEER_MAC.into());
+        let sent = rig.networks[0].wait_sent(1);
+        let (header, frame) = sent[0].split_at(HDR);
+        assert_eq!(header, [0; HDR]);
+        assert_eq!(frame[..12], [[0xff; 6], PEER_MAC].concat());
+        assert_eq!(frame.len(), 60);
+    }
+}

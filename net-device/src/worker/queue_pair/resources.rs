@@ -1,7 +1,8 @@
 //! Resources that a pair keeps over resets of its device.
 
-use net_queue::header::HDR_LEN;
-use net_queue::{FrameBackend, Gather};
+use std::io;
+
+use net_queue::{FrameBackend, Gather, LinkConfig};
 use rate_limiter::Levels;
 
 use crate::announcement::Announcement;
@@ -10,11 +11,20 @@ use crate::rate_limit::{Change, QueueLimit};
 /// Resources of a pair over all resets: its port's backend and its limiters.
 pub(crate) struct QueuePairResources {
     pub(crate) backend: Box<dyn FrameBackend>,
+    /// Length of the header that the backend was last told of.
+    pub(crate) hdr_len: usize,
     pub(crate) rx_limit: QueueLimit,
     pub(crate) tx_limit: QueueLimit,
 }
 
 impl QueuePairResources {
+    /// Programs header size and offloads into the backend.
+    pub(crate) fn configure(&mut self, link: &LinkConfig) -> io::Result<()> {
+        self.backend.configure(link)?;
+        self.hdr_len = link.hdr_len;
+        Ok(())
+    }
+
     /// Levels of the pair's limits, by queue index.
     pub(crate) fn levels(&mut self, pair: u16) -> Vec<(u16, Levels)> {
         let limits = [&mut self.rx_limit, &mut self.tx_limit].into_iter();
@@ -37,13 +47,14 @@ impl QueuePairResources {
         limit.limiter.restore(now, levels);
     }
 
-    /// Sends `frames` as they are, beside what its worker sends. One that cannot be sent now is
+    /// Sends `frames`, each behind a header as the backend expects it, beside what its worker sends. One that cannot be sent now is
     /// given up.
     pub(crate) fn send(&mut self, frames: &[Announcement]) {
         for frame in frames {
             let send = |frame: &Gather<'_>| self.backend.send(frame);
             // An answer would have nobody to go to; the next round comes.
-            let _ = Gather::with_bytes(frame.bytes(), HDR_LEN, send);
+            let bytes = frame.behind_header(self.hdr_len);
+            let _ = Gather::with_bytes(bytes, self.hdr_len, send);
         }
     }
 
