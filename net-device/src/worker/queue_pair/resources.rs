@@ -47,8 +47,8 @@ impl QueuePairResources {
         limit.limiter.restore(now, levels);
     }
 
-    /// Sends `frames`, each behind a header as the backend expects it, beside what its worker sends. One that cannot be sent now is
-    /// given up.
+    /// Sends `frames` beside what its worker sends, each behind a header as the backend expects
+    /// it. One that cannot be sent now is given up.
     pub(crate) fn send(&mut self, frames: &[Announcement]) {
         for frame in frames {
             let send = |frame: &Gather<'_>| self.backend.send(frame);
