@@ -76,7 +76,18 @@ fn start_passt(folder: &Path) -> Result<Process> {
         "unshare --user --map-root-user passt --foreground --stderr --socket {}",
         socket.display()
     ))?;
-    passt.wait_until("socket of passt", LIMIT, || fs::metadata(&socket).is_ok())?;
+    passt.wait_until("listening socket of passt", LIMIT, || listens(&socket))?;
     require!(passt.is_running(), "passt has ended:\n{}", passt.tail());
     Ok(passt)
+}
+
+/// Whether someone listens on the socket, which its file does not tell: it is there from `bind` on.
+fn listens(socket: &Path) -> bool {
+    const ACCEPTS_CONNECTIONS: &str = "00010000";
+    let sockets = fs::read_to_string("/proc/thread-self/net/unix").unwrap_or_default();
+    sockets.lines().any(|line| {
+        let mut fields = line.split_whitespace();
+        fields.nth(3) == Some(ACCEPTS_CONNECTIONS)
+            && fields.next_back().map(Path::new) == Some(socket)
+    })
 }
