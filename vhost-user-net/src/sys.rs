@@ -2,7 +2,7 @@
 //! children of it.
 
 use std::fs::File;
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -10,7 +10,10 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
 
 pub(crate) mod foreign;
 pub(crate) mod fork;
@@ -64,6 +67,25 @@ pub fn recv_with_fds(
         return Err(too_many_fds());
     }
     Ok(received.bytes)
+}
+
+/// Sends `parts` as one packet, and `fds` with it.
+///
+/// # Errors
+/// `InvalidData` for more than [`MAX_FDS`] descriptors, or what the kernel says.
+pub(crate) fn send_with_fds(
+    socket: BorrowedFd<'_>,
+    parts: &[&[u8]],
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(too_many_fds());
+    }
+    let parts: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
+    retry(|| sendmsg(socket, &parts, &mut control, SendFlags::NOSIGNAL))?;
+    Ok(())
 }
 
 /// The error of a message with more than [`MAX_FDS`] descriptors.

@@ -7,8 +7,7 @@
 //! the daemon's opened again, and nothing else.
 
 use std::fmt::Display;
-use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -16,10 +15,7 @@ use std::sync::{Mutex, PoisonError};
 
 use net_device::port::Link;
 use net_device::{NetConfig, TapConfig};
-use rustix::net::{
-    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
-    sendmsg, socketpair,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Signal, set_parent_process_death_signal, setpgid};
 
 use crate::daemon::listener::OwnPath;
@@ -201,7 +197,7 @@ impl Broker {
     fn ask(&self, errand: u8, device: u16) -> io::Result<Vec<OwnedFd>> {
         let channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
         let [low, high] = device.to_ne_bytes();
-        send(channel.as_fd(), &[errand, low, high], &[])?;
+        sys::send_with_fds(channel.as_fd(), &[&[errand, low, high]], &[])?;
         receive_answer(channel.as_fd())
     }
 }
@@ -254,25 +250,12 @@ fn send_answer(channel: BorrowedFd<'_>, answer: Result<Vec<OwnedFd>, Failure>) -
                 packets.push(&[]);
             }
             let mut packets = packets.into_iter();
-            packets.try_for_each(|fds| send(channel, head.as_flattened(), fds))
+            packets.try_for_each(|fds| sys::send_with_fds(channel, &[head.as_flattened()], fds))
         }
         Err(Failure { number, text }) => {
             let head = [number, 0].map(i32::to_ne_bytes);
             let text = &text.as_bytes()[..text.len().min(MAX_TEXT)];
-            send(channel, &[head.as_flattened(), text].concat(), &[])
+            sys::send_with_fds(channel, &[head.as_flattened(), text], &[])
         }
     }
-}
-
-fn send(channel: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    sys::retry(|| {
-        let bytes = [IoSlice::new(bytes)];
-        sendmsg(channel, &bytes, &mut control, SendFlags::NOSIGNAL)
-    })?;
-    Ok(())
 }

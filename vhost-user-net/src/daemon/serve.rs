@@ -444,21 +444,23 @@ fn exchange(
         if !ready && deadline.is_none_or(|deadline| now < deadline) {
             continue;
         }
-        match step(name, connection, session, &mut refusals) {
-            Ok(()) => {}
-            Err(Broken::Connection(ConnectionError::Closed)) => {
-                log_limited!(log, Info, "{name}: the front-end left");
-                return Ok(End::Closed);
+        if let Err(error) = step(name, connection, session, &mut refusals) {
+            if matches!(error, Broken::Connection(ConnectionError::Overdue)) {
+                events.count_overdue_receiver();
+                front_ends.count_overdue_receiver();
             }
-            Err(error) => {
-                if let Broken::Connection(ConnectionError::Overdue) = error {
-                    events.count_overdue_receiver();
-                    front_ends.count_overdue_receiver();
-                }
-                return Ok(ended(&log, name, &error));
-            }
+            return Ok(broken(&log, name, &error));
         }
     }
+}
+
+/// Says why no further message comes.
+fn broken(log: &LogLimit, name: &str, error: &Broken) -> End {
+    if matches!(error, Broken::Connection(ConnectionError::Closed)) {
+        log_limited!(log, Info, "{name}: the front-end left");
+        return End::Closed;
+    }
+    ended(log, name, error)
 }
 
 /// Says why a conversation that went wrong is over.

@@ -249,11 +249,7 @@ impl Request {
             }
             // A front-end may send a descriptor by mistake: it is closed.
             FrontendReq::REM_MEM_REG => Self::RemMemReg(body.region()?),
-            FrontendReq::SET_LOG_BASE => {
-                let log = body.exactly::<VhostUserLog>()?;
-                body.valid(log.is_valid(), "empty or wrapping log")?;
-                Self::SetLogBase(log, body.one_fd()?)
-            }
+            FrontendReq::SET_LOG_BASE => Self::SetLogBase(body.log()?, body.one_fd()?),
             FrontendReq::SET_LOG_FD => body.only_fd().map(|_| Self::SetLogFd)?,
             FrontendReq::SET_VRING_NUM => Self::SetVringNum(body.ring_value()?),
             FrontendReq::SET_VRING_ADDR => {
@@ -370,6 +366,12 @@ impl<'a> Body<'a> {
         let is_station = mac[0] & 1 == 0 && mac != [0; 6];
         self.valid(is_station, "not the address of a station")?;
         Ok(mac)
+    }
+
+    fn log(&self) -> Result<VhostUserLog, ParseError> {
+        let log = self.exactly::<VhostUserLog>()?;
+        self.valid(log.is_valid(), "empty or wrapping log")?;
+        Ok(log)
     }
 
     fn ring_value(&self) -> Result<RingValue, ParseError> {

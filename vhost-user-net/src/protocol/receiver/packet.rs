@@ -1,14 +1,11 @@
 //! Packets between a receiver and the daemon.
 
-use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use crate::protocol::message_reader::{ConnectionError, MAX_MESSAGE, RawMessage};
 use crate::protocol::wire::Header;
-use crate::sys::{self, MAX_FDS};
+use crate::sys;
 
 /// First bytes of packets from the receiver.
 const MESSAGE: u8 = 0;
@@ -40,17 +37,12 @@ pub(super) fn send_message(
     bytes: &[u8],
     fds: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
-        return Err(sys::too_many_fds());
-    }
-    send(channel, &[&[MESSAGE], bytes], &mut control)
+    sys::send_with_fds(channel, &[&[MESSAGE], bytes], fds)
 }
 
 /// Says that all that came with the last message is closed.
 pub(super) fn send_ready(channel: BorrowedFd<'_>) -> io::Result<()> {
-    send(channel, &[&[READY]], &mut SendAncillaryBuffer::default())
+    sys::send_with_fds(channel, &[&[READY]], &[])
 }
 
 /// Says why no further message comes; `header` is the last one that came.
@@ -72,18 +64,7 @@ pub(super) fn send_end(
         }
         _ => (CLOSED, 0),
     };
-    let mut none = SendAncillaryBuffer::default();
-    send(channel, &[&[END, reason], &number.to_ne_bytes()], &mut none)
-}
-
-fn send(
-    channel: BorrowedFd<'_>,
-    parts: &[&[u8]],
-    control: &mut SendAncillaryBuffer<'_, '_, '_>,
-) -> io::Result<()> {
-    let parts: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
-    sys::retry(|| sendmsg(channel, &parts, control, SendFlags::NOSIGNAL))?;
-    Ok(())
+    sys::send_with_fds(channel, &[&[END, reason], &number.to_ne_bytes()], &[])
 }
 
 /// Takes the next packet of a receiver, if there is one.

@@ -1,15 +1,11 @@
 //! The process that receivers are children of.
 
 use std::fs::File;
-use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::net::{
-    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
-    sendmsg, socketpair,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{
     Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, set_parent_process_death_signal,
     setpgid,
@@ -73,7 +69,7 @@ impl ReceiverParent {
             ignore_ends_of_children();
             confine()?;
             // It is ready.
-            send(theirs.as_fd(), &[0; ANSWER], &[])?;
+            sys::send_with_fds(theirs.as_fd(), &[&[0; ANSWER]], &[])?;
             answer_requests(theirs.as_fd(), null)
         })?;
         drop(theirs);
@@ -90,7 +86,7 @@ impl ReceiverParent {
     pub fn receive(&self, socket: BorrowedFd<'_>) -> io::Result<(Receiver, Link)> {
         let (link, theirs) = Link::new()?;
         let channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
-        send(channel.as_fd(), &[0], &[socket, theirs.as_fd()])?;
+        sys::send_with_fds(channel.as_fd(), &[&[0]], &[socket, theirs.as_fd()])?;
         let (bytes, fds) = receive::<ANSWER>(channel.as_fd())?;
         drop(channel);
         let (error, id) = bytes.split_at(ANSWER / 2);
@@ -139,12 +135,12 @@ fn answer_requests(channel: BorrowedFd<'_>, null: &File) -> io::Result<()> {
             Ok((id, process)) => {
                 let id = id.as_raw_nonzero().get();
                 let bytes = [0, id].map(i32::to_ne_bytes);
-                send(channel, bytes.as_flattened(), &[process.as_fd()])?;
+                sys::send_with_fds(channel, &[bytes.as_flattened()], &[process.as_fd()])?;
             }
             Err(error) => {
                 let number = error.raw_os_error().unwrap_or(libc::EIO);
                 let bytes = [number, 0].map(i32::to_ne_bytes);
-                send(channel, bytes.as_flattened(), &[])?;
+                sys::send_with_fds(channel, &[bytes.as_flattened()], &[])?;
             }
         }
     }
@@ -166,19 +162,6 @@ fn make(fds: &[OwnedFd], null: &File) -> io::Result<(Pid, OwnedFd)> {
             Err(error.into())
         }
     }
-}
-
-fn send(channel: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    sys::retry(|| {
-        let bytes = [IoSlice::new(bytes)];
-        sendmsg(channel, &bytes, &mut control, SendFlags::NOSIGNAL)
-    })?;
-    Ok(())
 }
 
 /// Waits for a packet of `N` bytes, and the descriptors that come with it.
