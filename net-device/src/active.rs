@@ -92,9 +92,9 @@ pub(crate) struct ActiveDevice {
     control: Option<WorkerHandle<CtrlWorker>>,
     threads: WorkerThreads,
     halted: HaltedQueues,
-    /// Tell the driver when the device goes on: it comes from elsewhere, where the link may have
-    /// been another.
-    interrupt_config: bool,
+    /// It comes from elsewhere, where the link may have been another, and has not gone on yet: the
+    /// driver is told then.
+    restored: bool,
     /// Queues that were stopped, and not started again.
     stopped: BTreeSet<u16>,
     /// Queues that the driver reset, and has not enabled again.
@@ -120,7 +120,7 @@ impl ActiveDevice {
             control: None,
             threads,
             halted: HaltedQueues::default(),
-            interrupt_config: false,
+            restored: false,
             stopped: BTreeSet::new(),
             reset: BTreeSet::new(),
         }
@@ -336,10 +336,15 @@ impl ActiveDevice {
             // Some may run already.
             let _ = self.park();
         }
-        if done.is_ok() && std::mem::take(&mut self.interrupt_config) {
+        if done.is_ok() && std::mem::take(&mut self.restored) {
             self.shared.trigger(InterruptSource::Config);
         }
         done
+    }
+
+    /// Returns whether it was restored, and has not gone on yet.
+    pub(crate) fn is_restored(&self) -> bool {
+        self.restored
     }
 
     /// Sends `frames` through the first port, whose worker is left parked. One that is lost has
@@ -365,7 +370,7 @@ impl ActiveDevice {
         if saved.needs_reset {
             self.halted.halt_all();
         }
-        self.interrupt_config = true;
+        self.restored = true;
         self.restore_resets(saved);
         self.shared.restore(
             saved.pairs,

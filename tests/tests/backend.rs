@@ -1,10 +1,14 @@
 //! A network that is slow, refuses frames, or dies.
 
+use std::io::{ErrorKind, Read};
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 
 use net_device::net_queue::capture::{Capture, FrameTap};
+use net_device::port::stream_port;
 use net_device::{Features, NetDevice, VirtioDevice};
 use net_queue::testing::Answer;
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use tests::testbed::{RINGS, Rig, all_caps, body, frame, pause, port, socket_port, wait_readable};
 
 type F = Features;
@@ -127,4 +131,49 @@ fn a_capture_shows_each_frame_that_passes_and_no_other() {
         let passed = [frame(1000, 2), frame(1514, 3)];
         assert_eq!(seen, passed.map(|bytes| body(&bytes).to_vec()));
     }
+}
+
+#[test]
+fn an_announcement_does_not_part_a_frame_from_its_rest() {
+    const FRAMES: u64 = 40;
+    const RARP: [u8; 2] = [0x80, 0x35];
+    let (near, mut far) = UnixStream::pair().expect("sockets can be made");
+    // A part of a frame at a time.
+    set_socket_send_buffer_size(&near, 4608).expect("it is not too small");
+    far.set_nonblocking(true).expect("it can be asked");
+    let port = stream_port(near).expect("it can be asked not to block");
+    let device = NetDevice::from_ports(Rig::config(1), vec![port]).expect("one port");
+    let mut rig = Rig::over(device);
+    rig.start(F::VIRTIO_NET_F_GUEST_ANNOUNCE);
+    for number in 0..FRAMES {
+        rig.send(0, &frame(9000, number));
+    }
+    let (mut bytes, mut seen, mut announced) = (Vec::new(), Vec::new(), 0);
+    while seen.len() < FRAMES as usize {
+        rig.device.announce();
+        let mut part = [0; 3000];
+        match far.read(&mut part) {
+            Ok(len) => bytes.extend_from_slice(&part[..len]),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                wait_readable(&far, "the rest of a frame");
+            }
+        }
+        while let Some((len, rest)) = bytes.split_first_chunk::<4>()
+            && let Some(whole) = rest.get(..u32::from_be_bytes(*len) as usize)
+        {
+            if whole[12..14] == RARP {
+                announced += 1;
+            } else {
+                seen.push(whole.to_vec());
+            }
+            bytes.drain(..4 + whole.len());
+        }
+    }
+    let sent = (0..FRAMES).map(|number| body(&frame(9000, number)).to_vec());
+    assert!(
+        seen.into_iter().eq(sent),
+        "a frame is missing, or there twice"
+    );
+    assert!(announced > 0);
 }

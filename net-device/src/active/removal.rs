@@ -12,13 +12,21 @@ use crate::state::DeviceState;
 impl ActiveDevice {
     /// A queue that was stopped or reset comes back; returns whether its driver had reset it.
     ///
-    /// One that begins anew has lost what the driver set for it alone (NET-CVQ-23); one that goes
-    /// on where it stopped has not.
+    /// One that was reset has lost what the driver set for it alone (NET-CVQ-23); one that goes on
+    /// where it stopped has not. A transport that has no reset of a queue tells them apart by the
+    /// queue's position alone.
     pub(super) fn started_again(&mut self, index: u16, goes_on: bool) -> bool {
-        if self.stopped.remove(&index) && !goes_on {
+        let told = self.resets_queues();
+        if self.stopped.remove(&index) && !goes_on && !told {
             self.shared.coalescing.return_to_direction(index);
         }
         self.reset.remove(&index) && !goes_on
+    }
+
+    /// Returns whether its driver can reset one queue.
+    fn resets_queues(&self) -> bool {
+        let features = self.shared.features;
+        features.contains(Features::VIRTIO_F_RING_RESET)
     }
 
     /// Takes a queue out and leaves its worker parked. Its memory is not touched any more; the
@@ -66,6 +74,8 @@ impl ActiveDevice {
     /// Frames go to queues that can take them meanwhile (NET-MQ-06).
     pub(crate) fn reset(&mut self, index: u16) -> Result<(), StopQueueError> {
         self.remove(index)?;
+        self.stopped.remove(&index);
+        self.shared.coalescing.return_to_direction(index);
         self.reset.insert(index);
         if index == 0 {
             self.shared
@@ -77,7 +87,7 @@ impl ActiveDevice {
     /// Of a device that was saved, the queues that did not run are those that its driver had reset,
     /// if it could.
     pub(super) fn restore_resets(&mut self, saved: &DeviceState) {
-        if !saved.acked.contains(Features::VIRTIO_F_RING_RESET) {
+        if !self.resets_queues() {
             return;
         }
         let queues = 0..2 * self.factory.pairs;

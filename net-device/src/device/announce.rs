@@ -39,15 +39,20 @@ impl NetDevice {
         self.announce_once()
     }
 
-    /// Time until the next round of an announcement, if one is left.
+    /// Time until the next round of an announcement, if one is left. A paused device has none
+    /// before it resumes: the guest may be elsewhere by then.
     #[must_use]
     pub fn next_announcement(&self) -> Option<Duration> {
+        if matches!(self.state, State::Paused(_)) {
+            return None;
+        }
         self.rounds.until_next(self.clock.now_ns())
     }
 
     /// Does the next round of an announcement, if it is time.
     pub fn continue_announcement(&mut self) {
-        if self.rounds.take_due(self.clock.now_ns()) {
+        let paused = matches!(self.state, State::Paused(_));
+        if !paused && self.rounds.take_due(self.clock.now_ns()) {
             self.announce_once();
         }
     }
@@ -64,18 +69,18 @@ impl NetDevice {
         }
     }
 
-    /// Asks the driver of a device that was restored, before the interrupt by which it resumes.
-    pub(super) fn ask_if_restored(&mut self) {
-        if self.rounds.when_resumed && self.driver_announces() {
+    /// Asks the driver that can, before the interrupt by which its device resumes elsewhere.
+    pub(super) fn ask_driver(&mut self) {
+        if self.driver_announces() {
             self.space.set_announce(true);
         }
     }
 
-    /// Announces a device that was restored, once it has resumed.
-    pub(super) fn announce_if_restored(&mut self) {
-        if std::mem::take(&mut self.rounds.when_resumed) {
-            self.announce();
-        }
+    /// Returns whether the next resumption is the first one of a device that was restored, which
+    /// the network has to learn of. One that needs a reset does nothing before that.
+    pub(super) fn resumes_elsewhere(&self) -> bool {
+        let restored = matches!(&self.state, State::Paused(active) if active.is_restored());
+        restored && !self.status.needs_reset()
     }
 
     /// Returns whether the driver can, and sees that it is to.

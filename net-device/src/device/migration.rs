@@ -89,7 +89,6 @@ impl NetDevice {
         self.status.restore(saved.needs_reset);
         match self.state.take(&self.config.id) {
             State::Inactive(detached) | State::Restored(detached, _) if saved.activated => {
-                self.rounds.when_resumed = true;
                 let next = State::Restored(detached, Box::new(saved));
                 self.state.put(from, Transition::Restore, next);
             }

@@ -42,7 +42,10 @@ impl NetDevice {
     /// A worker cannot be prepared or is lost, or the device has failed.
     pub fn resume(&mut self) -> Result<(), ResumeError> {
         let from = self.lifecycle();
-        self.ask_if_restored();
+        let elsewhere = self.resumes_elsewhere();
+        if elsewhere {
+            self.ask_driver();
+        }
         match &mut self.state {
             State::Paused(active) => active.resume()?,
             State::Running(_) | State::Inactive(_) | State::Restored(..) => return Ok(()),
@@ -53,7 +56,9 @@ impl NetDevice {
                 .put(from, Transition::Resume, State::Running(active));
         }
         self.status.events().emit(&DeviceEvent::Resumed);
-        self.announce_if_restored();
+        if elsewhere {
+            self.announce();
+        }
         Ok(())
     }
 }

@@ -24,8 +24,6 @@ pub(super) struct Rounds {
     left: &'static [u64],
     /// Time of the next one.
     deadline_ns: u64,
-    /// The device was restored: it is to be announced when it resumes.
-    pub(super) when_resumed: bool,
 }
 
 impl Rounds {

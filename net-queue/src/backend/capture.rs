@@ -62,6 +62,10 @@ impl<B: FrameBackend, T: FrameTap> FrameBackend for Capture<B, T> {
         Ok(())
     }
 
+    fn is_mid_frame(&self) -> bool {
+        self.inner.is_mid_frame()
+    }
+
     fn recv(&mut self, room: &mut Scatter<'_>) -> Result<usize, RecvError> {
         let len = self.inner.recv(room)?;
         let frame = len.saturating_sub(self.header).min(self.buffer.len());

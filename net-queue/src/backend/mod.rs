@@ -104,6 +104,13 @@ pub trait FrameBackend: Send {
     /// See [`SendError`].
     fn send(&mut self, frame: &Gather<'_>) -> Result<(), SendError>;
 
+    /// Returns whether a part of a frame has left that was refused with
+    /// [`SendError::WouldBlock`]. That frame is to be sent again next: a backend over a stream
+    /// knows it by its bytes, and would take it for another one behind a frame in between.
+    fn is_mid_frame(&self) -> bool {
+        false
+    }
+
     /// Receives one frame and returns the bytes of header and frame. A frame longer than the room
     /// is cut; the caller offers room beyond what it can use, to notice.
     ///
@@ -140,6 +147,10 @@ impl<B: FrameBackend + ?Sized> FrameBackend for Box<B> {
 
     fn send(&mut self, frame: &Gather<'_>) -> Result<(), SendError> {
         (**self).send(frame)
+    }
+
+    fn is_mid_frame(&self) -> bool {
+        (**self).is_mid_frame()
     }
 
     fn recv(&mut self, room: &mut Scatter<'_>) -> Result<usize, RecvError> {

@@ -162,6 +162,10 @@ impl FrameBackend for Observed {
         result
     }
 
+    fn is_mid_frame(&self) -> bool {
+        self.inner.is_mid_frame()
+    }
+
     fn recv(&mut self, room: &mut Scatter<'_>) -> Result<usize, RecvError> {
         self.used();
         if self.shared.endless.load(Ordering::Acquire) {

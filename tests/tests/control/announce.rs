@@ -179,3 +179,36 @@ fn requests_of_a_vmm_are_within_the_limit_for_control_commands() {
     rig.device.send_rarp(OTHER.into());
     assert_eq!(sent(&rig).len(), 1);
 }
+
+#[test]
+fn a_device_that_was_paused_announces_no_further_round_before_it_resumes() {
+    for without in [F::empty(), ANNOUNCE] {
+        let (mut rig, clock) = on_clock(Rig::config(1), without);
+        rig.device.announce();
+        let (before, told) = (sent(&rig).len(), rig.irq.config());
+        pause(&mut rig);
+        clock.advance(10_000_000_000);
+        assert_eq!(rig.device.next_announcement(), None);
+        rig.device.continue_announcement();
+        assert_eq!((sent(&rig).len(), rig.irq.config()), (0, told));
+        resume(&mut rig);
+        assert_eq!(rig.device.next_announcement(), Some(Duration::ZERO));
+        rig.device.continue_announcement();
+        assert_eq!(sent(&rig).len(), before);
+    }
+}
+
+#[test]
+fn a_device_that_another_driver_took_over_is_not_announced_by_its_next_resumption() {
+    let mut rig = Rig::running(ANNOUNCE);
+    pause(&mut rig);
+    let snapshot = rig.device.snapshot().expect("it is paused");
+    let mut next = Rig::new(Rig::config(1));
+    next.device.restore(snapshot).expect("it was just sealed");
+    // Firmware, say, with other features.
+    next.start(ANNOUNCE | F::VIRTIO_NET_F_MRG_RXBUF);
+    pause(&mut next);
+    resume(&mut next);
+    assert!(sent(&next).is_empty());
+    assert_eq!(next.device.next_announcement(), None);
+}

@@ -172,6 +172,9 @@ fn execute(
         }
         ("announce", "") => match device.announce() {
             Announcer::Nobody => Err("the driver cannot, and the device has no MAC address".into()),
+            Announcer::Device if !device.handle().is_link_up() => {
+                Err("the link is down; announcements go on when it is up".into())
+            }
             Announcer::Driver | Announcer::Device => Ok(Reply::Done),
         },
         ("limits", "") => Ok(Reply::Limits(limits.to_string())),

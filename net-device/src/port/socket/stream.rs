@@ -136,6 +136,10 @@ impl FrameBackend for StreamBackend {
         self.send_new(len)
     }
 
+    fn is_mid_frame(&self) -> bool {
+        !self.left.is_empty()
+    }
+
     fn recv(&mut self, room: &mut Scatter<'_>) -> Result<usize, RecvError> {
         loop {
             if let Some(frame) = self.next_frame()? {

@@ -138,6 +138,7 @@ fn a_frame_of_which_the_socket_took_a_part_is_sent_once_and_whole() {
             set_socket_send_buffer_size(&backend.socket, size).unwrap();
             let count = fill(&mut backend);
             let is_torn = !backend.left.is_empty();
+            assert_eq!(backend.is_mid_frame(), is_torn);
             torn += usize::from(is_torn);
             // The device tries again, or was reset meanwhile and has another one.
             let next = if same { count } else { 0xaa };

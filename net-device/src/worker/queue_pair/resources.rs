@@ -48,8 +48,12 @@ impl QueuePairResources {
     }
 
     /// Sends `frames` beside what its worker sends, each behind a header as the backend expects
-    /// it. One that cannot be sent now is given up.
+    /// it. One that cannot be sent now is given up, and so are all while the worker has a frame of
+    /// which a part has left.
     pub(crate) fn send(&mut self, frames: &[Announcement]) {
+        if self.backend.is_mid_frame() {
+            return;
+        }
         for frame in frames {
             let send = |frame: &Gather<'_>| self.backend.send(frame);
             // An answer would have nobody to go to; the next round comes.
