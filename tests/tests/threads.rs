@@ -16,7 +16,8 @@ use seccompiler::{
     SeccompFilter, SeccompRule,
 };
 use tests::testbed::{
-    Host, Rig, all_caps, alone, chain, frame, isolated, pause, port, process, resume, without_ipv6,
+    Host, PEER_MAC, Rig, all_caps, alone, chain, frame, isolated, pause, port, process, resume,
+    without_ipv6,
 };
 
 type F = Features;
@@ -233,6 +234,9 @@ fn operate(mut rig: Rig, calls: impl Iterator<Item = i64> + Send) {
             rig.device.set_link(false);
             rig.device.set_link(true);
             rig.device.announce();
+            rig.device.send_rarp(PEER_MAC.into());
+            rig.device.follow_host_link();
+            assert!(!rig.device.is_port_lost());
             rig.device.set_memory(memory).expect("it is the same");
             rig.device.set_limits(None, None).expect("there is none");
             rig.device.stop_queue(1).expect("it runs");

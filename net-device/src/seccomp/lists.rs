@@ -153,7 +153,12 @@ pub const CALLER: &[i64] = &[
     libc::SYS_recvfrom,
     // Announcements that the device sends itself; frames that came while a queue was reset.
     libc::SYS_writev,
+    libc::SYS_sendto,
     libc::SYS_readv,
+    // Whether a port is gone.
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_poll,
+    libc::SYS_ppoll,
     // Kick descriptors of queues that are taken out, and what a worker waited with.
     libc::SYS_close,
     // Deadlines and clocks.
