@@ -208,10 +208,10 @@ impl NetDevice {
     /// `rx_drop_link_down`), as on a pulled cable, so that nothing stale is delivered when it is up
     /// again. Commands are answered.
     pub fn set_link(&mut self, up: bool) {
-        let shown = self.space.is_link_up();
-        if (shown, self.space.passes_frames()) == (up, up) {
+        if self.space.passes_frames() == up {
             return;
         }
+        let shown = self.space.is_link_up();
         let visible = self.space.set_link(up);
         if let State::Running(active) = &mut self.state {
             active.park_pairs();
@@ -219,7 +219,8 @@ impl NetDevice {
             // device.
             let _ = active.run_or_fail();
         }
-        if shown != up {
+        // Without a carrier, or a port, it stays down.
+        if shown != self.space.is_link_up() {
             self.status.events().emit(&DeviceEvent::Link { up });
         }
         if visible {

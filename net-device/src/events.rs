@@ -21,7 +21,8 @@ pub enum DeviceEvent {
     Resumed,
     /// A saved state was put into the device.
     Restored,
-    /// The link went up or down: set by the VMM, or lost with its port.
+    /// The link that the driver sees went up or down: set by the VMM, with the host's interface, or
+    /// lost with its port.
     Link {
         /// True if frames can pass.
         up: bool,

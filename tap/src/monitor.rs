@@ -99,6 +99,11 @@ impl LinkMonitor {
         Ok(changed)
     }
 
+    /// Has the next [`LinkMonitor::has_changed`] say so, for a caller who could not look.
+    pub fn look_again(&mut self) {
+        self.unseen = true;
+    }
+
     /// The state of the interface as it is now.
     ///
     /// # Errors

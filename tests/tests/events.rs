@@ -174,3 +174,25 @@ fn a_port_that_is_lost_takes_the_link_down() {
         assert!(reason.contains("port of pair 0 is gone"), "{reason}");
     });
 }
+
+#[test]
+fn a_link_that_the_host_holds_down_is_not_told_of_as_up() {
+    isolated(|| {
+        without_ipv6();
+        let recorder = Arc::<Recorder>::default();
+        let tap = TapConfig {
+            name: Some("held0".into()),
+            ..TapConfig::default()
+        };
+        let builder = NetDevice::builder(Rig::config(1)).observer(recorder.clone());
+        let mut device = builder.build_on_tap(&tap).expect("it can be made");
+        ip("link set held0 down");
+        device.follow_host_link();
+        assert_eq!(recorder.take(), [DeviceEvent::Link { up: false }]);
+        device.set_link(true);
+        device.set_link(false);
+        device.set_link(true);
+        assert_eq!(recorder.take(), []);
+        assert!(!device.handle().is_link_up());
+    });
+}

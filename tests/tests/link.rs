@@ -1,6 +1,7 @@
 //! A link that is set down and up by the VMM, or by what becomes of the host's interface.
 
 use net_device::{Carrier, Features, NetConfig, NetDevice, TapConfig, VirtioDevice};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tests::testbed::{
     HOUR_MS, Host, RINGS, Rig, body, frame, frame_limit, ip, isolated, pause, resume,
     wait_readable, without_ipv6,
@@ -178,15 +179,6 @@ fn look_until(rig: &mut Rig, up: bool) {
     }
 }
 
-fn check_tap_traffic(rig: &mut Rig, host: &Host) {
-    rig.send(0, &host.datagram(b"to the host"));
-    assert_eq!(host.receive(), b"to the host");
-    rig.post(0, &[2048]);
-    host.send(b"to the guest");
-    let seen = rig.receive(0, 1);
-    assert_eq!(Host::payload(&seen[0]), Some(&b"to the guest"[..]));
-}
-
 #[test]
 fn the_driver_sees_the_carrier_of_the_interface_net_cfg_05_15() {
     isolated(|| {
@@ -194,7 +186,7 @@ fn the_driver_sees_the_carrier_of_the_interface_net_cfg_05_15() {
             let (mut rig, host) = on_tap("lk0", Rig::config(1));
             rig.start(without);
             for _ in 0..3 {
-                check_tap_traffic(&mut rig, &host);
+                host.check_traffic(&mut rig);
                 let (told, generation) = (rig.irq.config(), rig.device.config_generation());
                 let refused = rig.counter("tx_drop_refused");
                 ip("link set lk0 down");
@@ -253,7 +245,7 @@ fn a_carrier_that_is_not_to_be_followed_is_up() {
         assert_eq!((rig.status(), rig.irq.config()), (1, 0));
         Host::take_up("lk2");
         look(&mut rig);
-        check_tap_traffic(&mut rig, &host);
+        host.check_traffic(&mut rig);
     });
 }
 
@@ -294,4 +286,27 @@ fn a_link_without_an_interface_has_nothing_to_follow() {
     assert!(rig.device.host_link_fd().is_none());
     rig.device.follow_host_link();
     assert_eq!(rig.status(), 1);
+}
+
+#[test]
+fn a_change_that_cannot_be_looked_at_is_seen_with_the_next_one() {
+    isolated(|| {
+        let (mut rig, _host) = on_tap("lk9", Rig::config(1));
+        rig.start(F::empty());
+        ip("link set lk9 down");
+        let limit = getrlimit(Resource::Nofile);
+        let none = Rlimit {
+            current: Some(0),
+            ..limit
+        };
+        let news = rig.device.host_link_fd().expect("it is on a tap");
+        wait_readable(&news, "news of the interface");
+        setrlimit(Resource::Nofile, none).expect("it is lowered");
+        rig.device.follow_host_link();
+        setrlimit(Resource::Nofile, limit).expect("it is as it was");
+        assert_eq!(rig.status() & 1, 1, "what was known stays");
+        // The kernel need not tell anew.
+        rig.device.follow_host_link();
+        assert_eq!(rig.status() & 1, 0);
+    });
 }

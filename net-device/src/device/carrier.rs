@@ -12,6 +12,7 @@ use super::NetDevice;
 use super::host_link::HostLink;
 use super::states::State;
 use crate::config::Carrier;
+use crate::error::chain;
 use crate::events::DeviceEvent;
 use crate::log_limited;
 
@@ -48,8 +49,22 @@ impl NetDevice {
                 Ok(state) => self.show_host_link(&state),
                 Err(tap::Error::OtherNamespace { .. }) => self.show_carrier(true),
                 // Deleted; a driver's workers find out by themselves.
-                Err(_) => {
+                Err(tap::Error::Request { source, .. })
+                    if source.raw_os_error() == Some(libc::EBADFD) =>
+                {
                     self.is_port_lost();
+                }
+                // No descriptor is left to ask by, say: what the driver sees stays.
+                Err(error) => {
+                    monitor.look_again();
+                    let (id, log) = (&self.config.id, &self.status.events().log);
+                    let error = chain(&error);
+                    log_limited!(
+                        log,
+                        Warn,
+                        "{id}: the state of the host's interface cannot be read: {error}; it is \
+                         read again with the next change"
+                    );
                 }
             },
             Err(error) => {

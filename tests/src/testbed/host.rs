@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use net_queue::header::HDR_LEN;
 
-use crate::testbed::{GUEST_MAC, ip};
+use crate::testbed::{GUEST_MAC, Rig, ip};
 
 const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
@@ -83,6 +83,20 @@ impl Host {
         let len = self.socket.recv(&mut buffer).expect("a datagram comes");
         buffer.truncate(len);
         buffer
+    }
+
+    /// Checks that a datagram of the guest comes here through pair 0 of `rig`, and one to the guest
+    /// there.
+    ///
+    /// # Panics
+    /// One is lost or changed.
+    pub fn check_traffic(&self, rig: &mut Rig) {
+        rig.send(0, &self.datagram(b"to the host"));
+        assert_eq!(self.receive(), b"to the host");
+        rig.post(0, &[2048]);
+        self.send(b"to the guest");
+        let seen = rig.receive(0, 1);
+        assert_eq!(Self::payload(&seen[0]), Some(&b"to the guest"[..]));
     }
 
     /// Header and frame of a datagram from the guest to this host.
