@@ -123,6 +123,8 @@ fn files_are_out_of_reach_whatever_the_list_of_system_calls() {
 
 /// Names of the calls that the lists of `net-device` have.
 const NAMES: &[(&str, i64)] = calls![
+    SYS_poll,
+    SYS_ppoll,
     SYS_epoll_wait,
     SYS_epoll_pwait,
     SYS_epoll_ctl,
