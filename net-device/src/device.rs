@@ -174,9 +174,10 @@ impl NetDevice {
     ///
     /// When this returns nothing of the queue is touched, no interrupt of it comes any more, and
     /// the transport shows it as reset and disabled. The others run on, and frames are steered to
-    /// those that receive (NET-MQ-06); frames that come while none does are dropped. The driver
-    /// enables it again by [`start_queue`](Self::start_queue), from its beginning, in a ring of any
-    /// place and size (DEV-LIFE-13).
+    /// those that receive (NET-MQ-06); frames that come while none does are dropped, of which
+    /// `start_queue` discards up to 4096 that still wait in the link. The driver enables the queue
+    /// again by [`start_queue`](Self::start_queue), from its beginning, in a ring of any place and
+    /// size (DEV-LIFE-13).
     ///
     /// # Errors
     /// VIRTIO_F_RING_RESET was not negotiated, and nothing has changed (DEV-LIFE-15); there is no

@@ -179,8 +179,8 @@ pub(crate) fn reset_a_queue(bus: &Bus, frame_len: u32) {
         .and_then(|()| memory.write_obj(len, at(8)))
         .and_then(|()| memory.write_obj(1_u16, at(0x402)));
     filled.expect("the page is the guest's");
-    // The queue, and the available index behind it.
-    bus.put(register::QUEUE_NOTIFY, u32::from(TX) | 1 << 16);
+    // The queue, and an available index behind it that is not the ring's: it is a hint, no more.
+    bus.put(register::QUEUE_NOTIFY, u32::from(TX) | 0xbeef << 16);
     assert!(!bus.get_status().contains(DeviceStatus::DEVICE_NEEDS_RESET));
 }
 

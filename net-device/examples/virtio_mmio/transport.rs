@@ -260,9 +260,13 @@ impl VirtioMmio {
         report("queue", changed);
     }
 
-    /// The driver resets a queue while the others run. Before DRIVER_OK the device has none of its
-    /// queues, and there is nothing but the registers to reset.
+    /// The driver resets a queue while the others run, which a device that failed to do leaves
+    /// ready. Before DRIVER_OK the device has none of its queues, and there is nothing but the
+    /// registers to reset. A driver that did not accept the feature has no such register.
     fn reset_queue(&mut self) {
+        if self.device.acked_features() & Features::VIRTIO_F_RING_RESET.bits() == 0 {
+            return;
+        }
         let (index, running) = (
             self.registers.queue_sel,
             self.registers.status & status::DRIVER_OK != 0,

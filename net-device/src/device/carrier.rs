@@ -18,9 +18,9 @@ use crate::log_limited;
 
 impl NetDevice {
     /// Descriptor that becomes readable when the host's interface changes, to be waited for by the
-    /// VMM, who calls [`NetDevice::follow_host_link`] then; `None` for a link that does not end at
-    /// an interface of this network namespace. To be asked for again after that call, after a reset
-    /// and after an activation: another link has another one.
+    /// VMM, who calls [`NetDevice::follow_host_link`] then; `None` for a link that does not end
+    /// at an interface of this network namespace. To be asked for again after that call, a reset,
+    /// an activation and [`NetDevice::reopen_lost_ports`]: another link has another one.
     #[must_use]
     pub fn host_link_fd(&self) -> Option<BorrowedFd<'_>> {
         self.host_link.monitor.as_ref().map(AsFd::as_fd)
