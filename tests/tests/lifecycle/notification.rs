@@ -1,4 +1,6 @@
-//! Notifications with data (VIRTIO_F_NOTIFICATION_DATA), as a transport hands them on.
+//! Notifications with data (VIRTIO_F_NOTIFICATION_DATA), as a transport hands them on: it kicks the
+//! queue that the word names, and the device has no other way to learn of the rest. A transport
+//! that takes words with a wrong index is the example `virtio_mmio`.
 
 use net_device::{Features, NotificationData};
 use net_queue::testing::Random;

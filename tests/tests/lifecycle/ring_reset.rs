@@ -60,6 +60,10 @@ fn a_reset_queue_is_not_touched_and_begins_anew_dev_life_11_12_13_14() {
                 if index == 3 {
                     rig.send(1, &frame(60, 1));
                 }
+                if index == 2 {
+                    // It has nowhere to go, and is gone when the queue comes back.
+                    rig.networks[1].wire.inject(frame(61, round));
+                }
                 rig.queue(index).kick();
                 check_pair(&mut rig, 0, round);
                 assert!(rig.queue(index).ring.poll_all().is_empty());

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use vhost::VhostBackend;
 use vhost::vhost_user::VhostUserFrontend;
@@ -11,6 +11,9 @@ use vhost::vhost_user::message::VhostUserConfigFlags;
 use crate::connect;
 use crate::daemon::{Daemon, LIMIT, ip_in, taken};
 use crate::guest::{Guest, TX};
+
+/// Long enough for a change of the interface to reach the front-end.
+const SETTLED: Duration = Duration::from_millis(50);
 
 /// Sends until a frame arrives at the interface.
 fn check_traffic(daemon: &Daemon, guest: &mut Guest, name: &str) {
@@ -95,6 +98,11 @@ fn the_front_end_sees_whether_the_tap_is_up() {
             while link_is_up(&mut guest) != up {
                 assert!(Instant::now() < deadline, "{options:?}: {change}");
                 thread::yield_now();
+            }
+            // News that it should not follow, if they were followed, would come by now.
+            let settled = Instant::now() + SETTLED;
+            while Instant::now() < settled {
+                assert_eq!(link_is_up(&mut guest), up, "{options:?}: {change}");
             }
         }
         check_traffic(&daemon, &mut guest, "vmtap0");

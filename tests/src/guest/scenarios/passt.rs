@@ -81,7 +81,7 @@ fn start_passt(folder: &Path) -> Result<Process> {
     Ok(passt)
 }
 
-/// Whether someone listens on the socket, which its file does not tell: it is there from `bind` on.
+/// Asks the kernel if someone listens: the file of the socket is there from `bind` on.
 fn listens(socket: &Path) -> bool {
     const ACCEPTS_CONNECTIONS: &str = "00010000";
     let sockets = fs::read_to_string("/proc/thread-self/net/unix").unwrap_or_default();
