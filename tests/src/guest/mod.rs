@@ -15,7 +15,7 @@
 //! - [`testpmd`] is a driver without a guest: a program of the host that sends every frame back,
 //!   looked at through [`probe`].
 //! - [`Daemon`] is the device under test, [`host`] the programs at the other end of its tap, one of
-//!   them [`datagrams`], which is at both ends.
+//!   them [`datagrams`], which is at both ends. Its counters are in [`metrics`].
 //! - [`Testbed`] is one daemon with one guest and an address at each end, and [`scenarios`] is what
 //!   is checked with it.
 //!
@@ -30,6 +30,7 @@ mod error;
 pub mod host;
 pub mod image;
 pub mod kernel;
+pub mod metrics;
 pub mod namespace;
 pub mod packages;
 pub mod probe;

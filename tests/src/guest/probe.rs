@@ -57,11 +57,11 @@ impl Probe {
         })
     }
 
-    /// Sends frames and gives what comes back: as many, or fewer when that takes too long.
+    /// Sends frames.
     ///
     /// # Errors
     /// When the tap fails.
-    pub fn exchange(&mut self, frames: &[Vec<u8>]) -> Result<Vec<Vec<u8>>> {
+    pub fn send(&self, frames: &[Vec<u8>]) -> Result<()> {
         let header = [0; HEADER_LEN];
         for frame in frames {
             let written = self
@@ -69,6 +69,15 @@ impl Probe {
                 .write_vectored(&[IoSlice::new(&header), IoSlice::new(frame)]);
             written.map_err(Error::io(format!("sending {} bytes", frame.len())))?;
         }
+        Ok(())
+    }
+
+    /// Sends frames and gives what comes back: as many, or fewer when that takes too long.
+    ///
+    /// # Errors
+    /// When the tap fails.
+    pub fn exchange(&mut self, frames: &[Vec<u8>]) -> Result<Vec<Vec<u8>>> {
+        self.send(frames)?;
         let mut back = Vec::new();
         let deadline = Instant::now() + LIMIT;
         while back.len() < frames.len() {

@@ -26,6 +26,7 @@ mod port;
 pub mod process;
 mod queue;
 mod socket;
+mod toeplitz;
 
 pub use clock::ManualClock;
 pub use doorbell::{Doorbell, bounded, wait_readable};
@@ -40,3 +41,4 @@ pub use plain::plain_tap;
 pub use port::{Network, all_caps, port};
 pub use queue::{Interrupting, Queue};
 pub use socket::socket_port;
+pub use toeplitz::toeplitz;

@@ -3,6 +3,7 @@
 use net_queue::header::HDR_LEN;
 use net_queue::testing::packets::{Packet, Sums};
 use tests::testbed::GUEST_MAC;
+pub(crate) use tests::testbed::toeplitz;
 
 /// Bytes of a header with a hash.
 pub(crate) const HDR: usize = 20;
@@ -87,16 +88,6 @@ impl Flow {
     pub(crate) fn queue(&self, table: &[u16]) -> u16 {
         table[self.hash().1 as usize % table.len()]
     }
-}
-
-pub(crate) fn toeplitz(key: &[u8], input: &[u8]) -> u32 {
-    let bit = |bytes: &[u8], at: usize| {
-        let byte = bytes.get(at / 8).copied().unwrap_or(0);
-        u32::from(byte >> (7 - at % 8) & 1)
-    };
-    let window = |at: usize| (0..32).fold(0, |sum, place| sum << 1 | bit(key, at + place));
-    let set = (0..input.len() * 8).filter(|at| bit(input, *at) == 1);
-    set.fold(0, |sum, at| sum ^ window(at))
 }
 
 /// Data of an RSS_CONFIG.

@@ -4,13 +4,17 @@ mod bridge;
 mod coalesce;
 mod control;
 mod lifecycle;
+mod moderation;
 mod passt;
 mod reload;
 mod router;
+mod steering;
 mod testpmd;
 mod traffic;
 mod transfer;
+mod wire;
 
+use super::metrics::ADDRESS;
 use super::{Assets, Guest, Machine, Result, Setup, Testbed};
 use Machine::{Qemu, UserMode};
 
@@ -103,6 +107,16 @@ const fn own(
     }
 }
 
+/// Options of a device whose driver steers.
+const STEERED: &[&str] = &[
+    "--metrics",
+    ADDRESS,
+    "--queue-pairs",
+    "4",
+    "--rss",
+    "--hash-report",
+];
+
 /// All scenarios, in the order in which they are told: each builds on what those before have shown.
 pub const SCENARIOS: &[Scenario] = &[
     alone("uml without a device", UserMode, lifecycle::shell),
@@ -165,6 +179,42 @@ pub const SCENARIOS: &[Scenario] = &[
         UserMode,
         &["--queue-pairs", "2"],
         control::queue_pairs,
+    ),
+    bed(
+        "uml table of receive queues",
+        UserMode,
+        STEERED,
+        steering::tables,
+    ),
+    bed(
+        "uml table of receive queues changed under load",
+        UserMode,
+        STEERED,
+        steering::change_under_load,
+    ),
+    bed(
+        "uml interrupt moderation",
+        UserMode,
+        &["--metrics", ADDRESS],
+        moderation::global,
+    ),
+    bed(
+        "uml offloads one by one",
+        UserMode,
+        &["--metrics", ADDRESS],
+        wire::offloads,
+    ),
+    bed(
+        "uml filters of addresses and vlans",
+        UserMode,
+        &["--metrics", ADDRESS],
+        wire::filters,
+    ),
+    bed(
+        "uml change of the mtu",
+        UserMode,
+        &["--metrics", ADDRESS],
+        wire::mtu,
     ),
     bed("uml promiscuous mode", UserMode, &[], control::promiscuous),
     bed("uml change of address", UserMode, &[], control::address),
