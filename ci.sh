@@ -22,6 +22,7 @@ usage: ./ci.sh VERB [ARGUMENT...]
   simulate --broken [PART]
                    engines that are broken on purpose, which the worlds have to find
   guest [PART]     real Linux guests alone; PART selects checks by name
+  migrate [TIMES]  a Linux guest that moves so often (default 20) between two daemons while a stream goes through it
   fuzz [SECONDS]   every fuzz target for so long (default 60); needs nightly and cargo-fuzz
   corpus           packs what the fuzzer found so far, the least that covers it all, into fuzz/corpus
   soak [SECONDS]   traffic on four pairs while everything happens to the device, in random order (default 60); where to
@@ -222,6 +223,12 @@ guest() {
     packages
     step "real Linux guests"
     cargo test -q -p tests --test linux_guest -- "$@"
+}
+
+migrate() {
+    packages
+    step "live migration, ${1:-20} times"
+    LINUX_GUEST_MIGRATIONS="${1:-20}" cargo test -q -p tests --test linux_guest -- "live migration"
 }
 
 # Runs every step, whatever became of those before, and tells at the end which ones failed.
@@ -527,7 +534,7 @@ mutants() {
 verb="${1:-}"
 [ $# -eq 0 ] || shift
 case "$verb" in
-    fmt | lint | doc | simulate | guest | fuzz | corpus | soak | bench | asan | tsan | miri | coverage | deb | deny | semver | targets | mutants) "$verb" "$@" ;;
+    fmt | lint | doc | simulate | guest | migrate | fuzz | corpus | soak | bench | asan | tsan | miri | coverage | deb | deny | semver | targets | mutants) "$verb" "$@" ;;
     test) run_tests ;;
     all)
         run_tests

@@ -11,7 +11,8 @@
 //! - [`Process`] is any program that was started here: its output is collected, each wait has an
 //!   end, and it is killed with its children when dropped.
 //! - [`Guest`] is a booted kernel with a shell on its serial console: `guest.run("ip link")`. It is
-//!   started by [`uml`] (user-mode Linux) or by [`qemu`] (without hardware virtualisation).
+//!   started by [`uml`] (user-mode Linux) or by [`qemu`] (without hardware virtualisation), which
+//!   can move it by [`qmp`] while it runs.
 //! - [`testpmd`] is a driver without a guest: a program of the host that sends every frame back,
 //!   looked at through [`probe`].
 //! - [`Daemon`] is the device under test, [`host`] the programs at the other end of its tap, one of
@@ -37,6 +38,7 @@ pub mod probe;
 mod process;
 pub mod processors;
 pub mod qemu;
+pub mod qmp;
 pub mod scenarios;
 mod shell;
 pub mod testbed;

@@ -1,7 +1,8 @@
 //! QEMU without hardware virtualisation: slow, but another driver binding (virtio-pci) and another
 //! front-end.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use super::kernel::Kernel;
@@ -15,6 +16,54 @@ const BOOT_LIMIT: Duration = Duration::from_secs(120);
 /// # Errors
 /// When the guest does not come up.
 pub fn boot(kernel: &Kernel, image: &Path, sockets: &[&Path]) -> Result<Guest> {
+    Guest::boot(&mut command(kernel, image, sockets, "")?, BOOT_LIMIT)
+}
+
+/// A machine that can be moved to another one, and its sockets.
+#[derive(Debug, Clone)]
+pub struct Movable {
+    /// Its driver is offered packed rings.
+    pub packed: bool,
+    /// Its device.
+    pub device: PathBuf,
+    /// Its [monitor](super::qmp).
+    pub monitor: PathBuf,
+    /// The state of the machine that it goes on as.
+    pub incoming: PathBuf,
+}
+
+impl Movable {
+    fn command(&self, kernel: &Kernel, image: &Path) -> Result<Command> {
+        let options = if self.packed { ",packed=on" } else { "" };
+        let mut command = command(kernel, image, &[&self.device], options)?;
+        let monitor = format!("unix:{},server=on,wait=off", self.monitor.display());
+        command.args(["-qmp", &monitor]);
+        Ok(command)
+    }
+
+    /// Boots a guest that can be moved.
+    ///
+    /// # Errors
+    /// When the guest does not come up.
+    pub fn boot(&self, kernel: &Kernel, image: &Path) -> Result<Guest> {
+        Guest::boot(&mut self.command(kernel, image)?, BOOT_LIMIT)
+    }
+
+    /// Starts a machine that waits for the state of the one in which `guest` runs.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn receive(&self, kernel: &Kernel, image: &Path, guest: &Guest) -> Result<Guest> {
+        let mut command = self.command(kernel, image)?;
+        let incoming = format!("unix:{}", self.incoming.display());
+        command.args(["-incoming", &incoming]);
+        guest.moved_to(&mut command, BOOT_LIMIT, || {
+            self.monitor.exists() && self.incoming.exists()
+        })
+    }
+}
+
+fn command(kernel: &Kernel, image: &Path, sockets: &[&Path], options: &str) -> Result<Command> {
     let mut command = processors::guest_command(packages::program("qemu-system-x86_64")?);
     command
         .args([
@@ -49,8 +98,8 @@ pub fn boot(kernel: &Kernel, image: &Path, sockets: &[&Path]) -> Result<Guest> {
             // No MSI-X: QEMU 7.2 crashes when it is combined with TCG and vhost-user.
             .arg("-device")
             .arg(format!(
-                "virtio-net-pci,netdev=net{number},vectors=0,romfile="
+                "virtio-net-pci,netdev=net{number},vectors=0,romfile={options}"
             ));
     }
-    Guest::boot(&mut command, BOOT_LIMIT)
+    Ok(command)
 }

@@ -43,6 +43,33 @@ impl Guest {
         })
     }
 
+    /// The same guest in another machine, once that is `ready` to take it over. Its commands are
+    /// for the machine in which it runs.
+    ///
+    /// # Errors
+    /// When it cannot be started, ends early or is not ready within the limit.
+    pub fn moved_to(
+        &self,
+        machine: &mut Command,
+        limit: Duration,
+        ready: impl FnMut() -> bool,
+    ) -> Result<Self> {
+        let mut process = Process::spawn(machine)?;
+        process.wait_until("machine that waits for its state", limit, ready)?;
+        Ok(Self {
+            process,
+            commands: self.commands,
+        })
+    }
+
+    /// Waits for the end of the machine, which was asked for elsewhere.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn wait_exit(&mut self) -> Result<()> {
+        self.process.wait_exit(COMMAND_LIMIT).map(drop)
+    }
+
     /// Runs a shell command in the guest.
     ///
     /// # Errors

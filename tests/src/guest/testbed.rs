@@ -111,6 +111,23 @@ impl Assets {
         }
     }
 
+    /// Boots a guest in a QEMU that can be moved to another one.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn boot_movable(&self, machine: &qemu::Movable) -> Result<Guest> {
+        machine.boot(&self.kernel(Machine::Qemu)?, &self.image(Machine::Qemu))
+    }
+
+    /// Starts another such QEMU, which waits for `guest`.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn receive(&self, machine: &qemu::Movable, guest: &Guest) -> Result<Guest> {
+        let kernel = self.kernel(Machine::Qemu)?;
+        machine.receive(&kernel, &self.image(Machine::Qemu), guest)
+    }
+
     fn kernel(&self, machine: Machine) -> Result<Kernel> {
         match machine {
             Machine::UserMode => Kernel::user_mode(),

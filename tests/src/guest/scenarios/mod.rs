@@ -4,11 +4,13 @@ mod bridge;
 mod coalesce;
 mod control;
 mod lifecycle;
+mod migration;
 mod moderation;
 mod passt;
 mod reload;
 mod router;
 mod steering;
+mod stream;
 mod testpmd;
 mod traffic;
 mod transfer;
@@ -286,5 +288,15 @@ pub const SCENARIOS: &[Scenario] = &[
         Qemu,
         &[],
         reload::five_times,
+    ),
+    own(
+        "qemu live migration between two daemons, split rings",
+        Some(Qemu),
+        migration::split_rings,
+    ),
+    own(
+        "qemu live migration between two daemons, packed rings",
+        Some(Qemu),
+        migration::packed_rings,
     ),
 ];

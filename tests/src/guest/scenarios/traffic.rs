@@ -7,6 +7,7 @@ use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::Duration;
 
+use super::stream::Noise;
 use crate::guest::error::require;
 use crate::guest::testbed::{GUEST, HOST};
 use crate::guest::{Error, Guest, Result, host};
@@ -179,7 +180,8 @@ pub(super) fn echo(guest: &mut Guest, length: usize) -> Result<()> {
     guest.expect(&format!(
         "nc -l -p {PORT} -e cat >/dev/null 2>&1 &\nuntil netstat -lnt | grep -q :{PORT}; do :; done"
     ))?;
-    let sent = noise(length);
+    let mut sent = vec![0; length];
+    Noise::default().fill(&mut sent);
     let mut stream =
         TcpStream::connect((GUEST, PORT)).map_err(Error::io("connecting to the guest"))?;
     stream
@@ -255,15 +257,4 @@ fn number(report: &serde_json::Value, path: &str) -> Result<f64> {
                 .unwrap_or("no reason given");
             Error::Unexpected(format!("iperf3 reports no {path}: {reason}"))
         })
-}
-
-/// Bytes without a short period (a multiplicative congruential generator), the same in each run.
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    (0..length)
-        .map(|_| {
-            state = state.wrapping_mul(0xda94_2042_e4dd_58b5);
-            (state >> 56) as u8
-        })
-        .collect()
 }
