@@ -95,7 +95,8 @@ pub(crate) struct ActiveDevice {
     /// It comes from elsewhere, where the link may have been another, and has not gone on yet: the
     /// driver is told then.
     restored: bool,
-    /// Queues that were stopped, and not started again.
+    /// Queues that were stopped, here or where the device was saved, and not started again. Of what
+    /// they used before, the driver may not have heard.
     stopped: BTreeSet<u16>,
     /// Queues that the driver reset, and has not enabled again.
     reset: BTreeSet<u16>,
@@ -189,12 +190,14 @@ impl ActiveDevice {
             QueueRole::Rx(pair) => {
                 let engine = self.factory.rx(index, &config)?;
                 let goes_on = engine.cursor() != Cursor::default();
+                let interrupts = goes_on || self.stopped.contains(&index);
                 let was_reset = self.started_again(index, goes_on);
                 let worker = self.worker(pair, index)?;
                 if worker.rx.is_some() {
                     return Err(QueueError::Running(index));
                 }
-                worker.rx = Some(RxQueue::new(index, engine, kick, config).interrupting(goes_on));
+                let queue = RxQueue::new(index, engine, kick, config);
+                worker.rx = Some(queue.interrupting(interrupts));
                 if was_reset {
                     worker.discard_stale();
                 }
@@ -206,12 +209,14 @@ impl ActiveDevice {
             QueueRole::Tx(pair) => {
                 let engine = self.factory.tx(index, &config)?;
                 let goes_on = engine.cursor() != Cursor::default();
+                let interrupts = goes_on || self.stopped.contains(&index);
                 self.started_again(index, goes_on);
                 let worker = self.worker(pair, index)?;
                 if worker.tx.is_some() {
                     return Err(QueueError::Running(index));
                 }
-                worker.tx = Some(TxQueue::new(index, engine, kick, config).interrupting(goes_on));
+                let queue = TxQueue::new(index, engine, kick, config);
+                worker.tx = Some(queue.interrupting(interrupts));
                 self.shared
                     .queue_changed(|running| running.tx[usize::from(pair)] = true);
             }
@@ -234,7 +239,8 @@ impl ActiveDevice {
             .threads
             .control(&self.shared.id)
             .map_err(|source| QueueError::Spawn { index, source })?;
-        let interrupt_first = queue.engine.cursor() != Cursor::default();
+        let stopped = self.stopped.remove(&index);
+        let interrupt_first = stopped || queue.engine.cursor() != Cursor::default();
         let mut worker = CtrlWorker::new(self.shared.clone(), self.factory.counters.clone(), queue);
         worker.interrupt_first = interrupt_first;
         self.control = Some(WorkerHandle::new(home, worker));
@@ -379,8 +385,9 @@ impl ActiveDevice {
             &saved.tables,
         );
         self.shared.coalescing.restore(&saved.coalescing);
-        let kept = saved.coalescing.queues.iter().map(|(index, _)| *index);
-        self.stopped.extend(kept.filter(|queue| !saved.ran(*queue)));
+        let queues = 0..=2 * self.factory.pairs;
+        self.stopped
+            .extend(queues.filter(|queue| !saved.ran(*queue)));
     }
 
     /// Reads where every queue stands that was started. Queues of workers that run are left alone
