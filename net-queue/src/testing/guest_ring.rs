@@ -202,6 +202,13 @@ impl GuestRing {
         each!(&mut self.side, side => side.publish(&self.memory))
     }
 
+    /// Returns whether there is a used chain to take.
+    #[must_use]
+    pub fn has_used(&self) -> bool {
+        let peeked = each!(&self.side, side => side.peek(&self.memory));
+        !self.batch.is_empty() || peeked.is_some()
+    }
+
     /// Takes the next used chain, and with `IN_ORDER` the rest of its batch one by one.
     ///
     /// # Panics

@@ -67,6 +67,8 @@ struct Heap {
 pub struct TestMemory {
     mmap: Arc<GuestMemoryMmap<AtomicBitmap>>,
     heap: Arc<Mutex<Heap>>,
+    /// Is told of what the driver writes.
+    written: Option<Arc<DirtyRanges>>,
 }
 
 impl Default for TestMemory {
@@ -96,7 +98,30 @@ impl TestMemory {
                 next: REGIONS[2].0,
                 random: Random::new(1),
             })),
+            written: None,
         }
+    }
+
+    /// The same memory, which tells `written` of what a driver writes through it.
+    #[must_use]
+    pub fn recorded(self, written: Arc<DirtyRanges>) -> Self {
+        Self {
+            written: Some(written),
+            ..self
+        }
+    }
+
+    fn record(&self, addr: u64, len: usize) {
+        if let Some(written) = &self.written {
+            written.mark(addr, len as u64);
+        }
+    }
+
+    /// Address behind the last part of a ring that was taken.
+    #[must_use]
+    pub fn rings_end(&self) -> u64 {
+        let heap = self.heap.lock().unwrap_or_else(PoisonError::into_inner);
+        heap.next_ring
     }
 
     /// The regions: first address and length. The first two adjoin, a hole is before the third.
@@ -186,6 +211,7 @@ impl TestMemory {
         self.mmap
             .write_slice(bytes, GuestAddress(addr))
             .expect("a test writes to guest memory");
+        self.record(addr, bytes.len());
     }
 
     /// Reads `len` bytes at `addr`.
@@ -222,6 +248,7 @@ impl TestMemory {
         self.mmap
             .store(value, GuestAddress(addr), Ordering::Release)
             .expect("a test writes to guest memory");
+        self.record(addr, size_of::<T>());
     }
 
     /// Forgets which pages were written.

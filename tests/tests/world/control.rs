@@ -1,6 +1,7 @@
 //! The control queue as a strict driver uses it: one command at a time, and a look at the answer
 //! when it was interrupted.
 
+use crate::queue::break_ring;
 use net_device::Cursor;
 use net_device::net_queue::ctrl::{Command, NotificationCoalescing, RxMode};
 use net_device::net_queue::ring::RingConfig;
@@ -16,6 +17,8 @@ const NONE: u8 = 0xee;
 struct Posted {
     /// Address of the byte that answers.
     answer: u64,
+    /// It says that the driver has announced itself.
+    acknowledges: bool,
     /// It may be refused: its queues do not all run.
     may_fail: bool,
 }
@@ -38,6 +41,14 @@ pub(crate) struct ControlQueue {
     place: u64,
     posted: Option<Posted>,
     asleep: bool,
+    /// The driver has broken the ring, and leaves it alone until it is laid out anew.
+    pub(crate) is_broken: bool,
+    /// The driver was asked to announce itself, and has not said yet that it did.
+    pub(crate) announces: bool,
+    /// It has just said so, and looks at the configuration.
+    pub(crate) announced: bool,
+    /// Commands that the driver still gives while the world comes to rest.
+    pub(crate) last: u64,
 }
 
 impl ControlQueue {
@@ -50,6 +61,10 @@ impl ControlQueue {
             place: memory.alloc_ring(MEMORY, 64),
             posted: None,
             asleep: false,
+            is_broken: false,
+            announces: false,
+            announced: false,
+            last: 0,
         }
     }
 
@@ -60,7 +75,9 @@ impl ControlQueue {
             ..self.ring.config()
         };
         self.ring = GuestRing::new(memory, config);
-        (self.posted, self.asleep) = (None, false);
+        (self.posted, self.asleep, self.is_broken) = (None, false, false);
+        // It may have been lost that it announced itself.
+        self.announced = true;
     }
 
     /// A queue stops: a command that needs it may be refused.
@@ -72,9 +89,27 @@ impl ControlQueue {
 
     /// One step of the driver; `unsteady` says that queues are stopped.
     pub(crate) fn step(&mut self, random: &mut Random, unsteady: bool) -> Result<(), String> {
-        if self.posted.is_some() {
+        if self.posted.is_some() || self.is_broken {
             return self.wait().map(|_| ());
         }
+        self.give(random, unsteady);
+        Ok(())
+    }
+
+    /// Gives one of the last commands, if one is left and nothing is waited for; returns whether it
+    /// did.
+    pub(crate) fn step_last(&mut self, random: &mut Random) -> Result<bool, String> {
+        self.wait()?;
+        let gives = self.last > 0 || self.announces;
+        let gives = gives && self.posted.is_none() && !self.is_broken;
+        if gives {
+            self.last = self.last.saturating_sub(1);
+            self.give(random, false);
+        }
+        Ok(gives)
+    }
+
+    fn give(&mut self, random: &mut Random, unsteady: bool) {
         let command = self.choose(random);
         let bytes = command_bytes(&command);
         let memory = self.ring.memory();
@@ -89,12 +124,15 @@ impl ControlQueue {
         self.kicked |= self.ring.publish();
         self.posted = Some(Posted {
             answer,
+            acknowledges: matches!(command, Command::AckAnnounce),
             may_fail: unsteady,
         });
-        Ok(())
     }
 
-    fn choose(&self, random: &mut Random) -> Command<'static> {
+    fn choose(&mut self, random: &mut Random) -> Command<'static> {
+        if std::mem::take(&mut self.announces) {
+            return Command::AckAnnounce;
+        }
         let coalescing = NotificationCoalescing {
             max_packets: random.below(40) as u32,
             max_usecs: random.below(500) as u32,
@@ -113,12 +151,27 @@ impl ControlQueue {
         }
     }
 
+    /// Acts as a driver that has nothing new to do, but may have been asked for something; returns
+    /// whether it did anything.
+    pub(crate) fn quiesce(&mut self, random: &mut Random) -> Result<bool, String> {
+        let gives = self.announces && self.step_last(random)?;
+        Ok(self.wait()? | gives)
+    }
+
+    /// Breaks the ring, if there is room for that.
+    pub(crate) fn break_ring(&mut self, random: &mut Random) -> bool {
+        let broken = break_ring(&mut self.ring, Piece::readable(self.place, 2), random);
+        self.kicked |= broken;
+        self.is_broken |= broken;
+        broken
+    }
+
     /// Waits for the answer as a strict driver; returns whether it did anything.
     pub(crate) fn wait(&mut self) -> Result<bool, String> {
         if std::mem::take(&mut self.interrupted) {
             self.asleep = false;
         }
-        if self.posted.is_none() || self.asleep {
+        if self.posted.is_none() || self.asleep || self.is_broken {
             return Ok(false);
         }
         if !self.look()? {
@@ -134,6 +187,7 @@ impl ControlQueue {
             return Ok(false);
         };
         let posted = self.posted.take().ok_or("an answer to no command")?;
+        self.announced |= posted.acknowledges;
         let answer: u8 = self.ring.memory().load(posted.answer);
         match answer {
             _ if used.len != 1 => Err(format!("an answer of {} bytes", used.len)),

@@ -23,10 +23,12 @@ pub(crate) enum Fault {
     LostTimer,
     /// A limit lets four frames more pass than it should.
     WideLimit,
+    /// One dirty mark of 64 is not made.
+    LostMark,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::LostInterrupt,
         Self::SilentRestore,
         Self::LostKick,
@@ -37,5 +39,6 @@ impl Fault {
         Self::LostTurn,
         Self::LostTimer,
         Self::WideLimit,
+        Self::LostMark,
     ];
 }

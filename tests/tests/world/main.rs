@@ -2,16 +2,20 @@
 //! each step nothing may be lost, doubled, out of order or left standing.
 
 mod bucket;
+mod config;
 mod control;
 mod event_loop;
 mod fault;
 mod frames;
+mod ledger;
 mod mood;
 mod plant;
 mod profile;
 mod queue;
 mod rest;
+mod seen;
 mod vmm;
+mod watch;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

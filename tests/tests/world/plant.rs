@@ -2,7 +2,7 @@
 //! interrupts between them. One lock holds it, so that a driver or a network can act in the middle
 //! of a worker's turn.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -105,8 +105,14 @@ pub(crate) struct Plant {
     pub(crate) is_mute: bool,
     /// The device was restored: it tells the network where its guest is.
     pub(crate) restored: bool,
-    /// A port is gone: the device may need a reset.
+    /// A port is gone, or a ring is broken: the device may need a reset.
     pub(crate) failing: bool,
+    /// Ring that the driver broke, until it is laid out anew.
+    pub(crate) broken: Option<usize>,
+    /// Queues that the driver has reset.
+    pub(crate) reset: BTreeSet<u16>,
+    /// The driver was interrupted for the configuration, and has not looked.
+    pub(crate) config_changed: bool,
     /// Life of the device that may interrupt.
     pub(crate) life: u64,
 }
@@ -118,6 +124,30 @@ pub(crate) fn lock(plant: &SharedPlant) -> MutexGuard<'_, Plant> {
 }
 
 impl Plant {
+    /// Networks for so many pairs, and no driver yet.
+    pub(crate) fn new(random: Random, pairs: u16) -> Self {
+        Self {
+            random,
+            queues: Vec::new(),
+            networks: (0..pairs).map(|_| Network::default()).collect(),
+            violation: None,
+            calm: false,
+            trace: false,
+            fault: None,
+            is_mute: false,
+            life: 0,
+            control: None,
+            unsteady: false,
+            tx_limit: None,
+            now: 0,
+            failing: false,
+            broken: None,
+            reset: BTreeSet::new(),
+            config_changed: false,
+            restored: false,
+        }
+    }
+
     /// Returns whether a fault of one in 64 happens now.
     pub(crate) fn happens(&mut self, fault: Fault) -> bool {
         self.fault == Some(fault) && self.random.below(64) == 0
@@ -136,15 +166,52 @@ impl Plant {
         }
     }
 
-    /// The driver acts while the device is at work.
-    fn meanwhile(&mut self) {
-        if self.calm || self.random.below(8) != 0 {
+    /// The driver acts while the device is at work, about every `often`th time.
+    pub(crate) fn meanwhile(&mut self, often: u64) {
+        if self.calm {
+            if self.random.below(4) == 0 {
+                self.post_last();
+            }
+            return;
+        }
+        if self.random.below(often) != 0 {
             return;
         }
         let count = self.rings() as u64;
         let queue = self.random.below(count) as usize;
         self.say(|| format!("  meanwhile the driver of {queue}"));
         self.step_driver(queue);
+    }
+
+    /// Lets the driver post one of its last chains; returns whether there was one.
+    pub(crate) fn post_last(&mut self) -> bool {
+        let random = &mut self.random;
+        if self.queues.iter_mut().any(|queue| queue.post_last(random)) {
+            self.say(|| "  one of the last chains is posted".to_owned());
+            return true;
+        }
+        let control = self.control.as_mut();
+        let given = control.map_or(Ok(false), |control| control.step_last(random));
+        let gives = *given.as_ref().unwrap_or(&false);
+        self.check(given.map(|_| ()));
+        gives
+    }
+
+    /// Breaks ring `queue` if there is room for that.
+    pub(crate) fn break_ring(&mut self, queue: usize) -> bool {
+        let random = &mut self.random;
+        match (self.queues.get_mut(queue), &mut self.control) {
+            (Some(queue), _) => queue.break_ring(random),
+            (None, Some(control)) => control.break_ring(random),
+            (None, None) => false,
+        }
+    }
+
+    /// Returns whether a ring is broken that the device has to have looked at once the world is at
+    /// rest. Nothing is received without a frame.
+    pub(crate) fn breaks_device(&self) -> bool {
+        let receives = |index| self.queues.get(index).is_some_and(DriverQueue::is_rx);
+        self.broken.is_some_and(|index| !receives(index))
     }
 
     /// Number of rings, that of commands included.
@@ -180,6 +247,7 @@ impl Plant {
 
     /// Whatever was on its way between driver and device is lost.
     pub(crate) fn forget_notifications(&mut self) {
+        self.config_changed = false;
         for queue in &mut self.queues {
             (queue.kicked, queue.interrupted) = (false, false);
         }
@@ -198,8 +266,21 @@ impl Plant {
         self.check(done);
     }
 
+    /// Leaves the driver of one queue a few chains to post while the world comes to rest. Most are
+    /// posted in the middle of a turn, and the last one is often followed by nothing that would
+    /// make up for a look which a worker has forgotten.
+    pub(crate) fn leave_some(&mut self) {
+        let (some, at) = (self.random.below(4), self.rings() as u64);
+        let at = self.random.below(at) as usize;
+        match (self.queues.get_mut(at), &mut self.control) {
+            (Some(queue), _) => queue.last = some,
+            (None, Some(control)) => control.last = some,
+            (None, None) => {}
+        }
+    }
+
     fn send(&mut self, pair: usize, frame: &Gather<'_>) -> Result<(), SendError> {
-        self.meanwhile();
+        self.meanwhile(8);
         let network = &mut self.networks[pair];
         if network.is_dead() {
             return Err(SendError::Dead(gone()));
@@ -236,7 +317,7 @@ impl Plant {
     }
 
     fn recv(&mut self, pair: usize, room: &mut Scatter<'_>) -> Result<usize, RecvError> {
-        self.meanwhile();
+        self.meanwhile(8);
         if self.networks[pair].is_dead() {
             return Err(RecvError::Dead(gone()));
         }
@@ -256,6 +337,13 @@ impl Plant {
     fn interrupt(&mut self, source: InterruptSource) {
         self.say(|| format!("  interrupt {source:?}"));
         let lost = self.happens(Fault::LostInterrupt) || self.is_mute;
+        match source {
+            InterruptSource::Config => self.config_changed |= !lost,
+            InterruptSource::Queue(index) if self.reset.contains(&index) => {
+                self.check(Err(format!("queue {index} is reset, and interrupts")));
+            }
+            InterruptSource::Queue(_) => {}
+        }
         if let (InterruptSource::Queue(index), false) = (source, lost) {
             match (self.queues.get_mut(usize::from(index)), &mut self.control) {
                 (Some(queue), _) => queue.interrupted = true,
@@ -263,7 +351,7 @@ impl Plant {
                 (None, None) => {}
             }
         }
-        self.meanwhile();
+        self.meanwhile(8);
     }
 }
 

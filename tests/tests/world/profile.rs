@@ -17,6 +17,8 @@ pub(crate) struct Profile {
     pub(crate) without: Features,
     pub(crate) rx_limit: Option<FrameLimit>,
     pub(crate) tx_limit: Option<FrameLimit>,
+    /// Writes of the device are told of, and the driver may act behind each.
+    pub(crate) watched: bool,
 }
 
 /// So many frames now, and as many more in each period.
@@ -40,7 +42,7 @@ impl FrameLimit {
 }
 
 /// Features whose absence makes another driver.
-const CHOICES: [Features; 9] = [
+const CHOICES: [Features; 12] = [
     F::VIRTIO_F_EVENT_IDX,
     F::VIRTIO_F_RING_PACKED,
     F::VIRTIO_F_IN_ORDER,
@@ -50,6 +52,9 @@ const CHOICES: [Features; 9] = [
     F::VIRTIO_NET_F_CTRL_VQ,
     F::VIRTIO_NET_F_NOTF_COAL,
     F::VIRTIO_NET_F_VQ_NOTF_COAL,
+    F::VIRTIO_F_RING_RESET,
+    F::VIRTIO_NET_F_GUEST_ANNOUNCE,
+    F::VIRTIO_NET_F_STATUS,
 ];
 
 impl Profile {
@@ -66,6 +71,7 @@ impl Profile {
             without,
             rx_limit: FrameLimit::new(random),
             tx_limit: FrameLimit::new(random),
+            watched: random.below(4) > 0,
         }
     }
 
@@ -77,6 +83,7 @@ impl Profile {
         NetConfig {
             rx_limit: self.rx_limit.and_then(FrameLimit::config),
             tx_limit: self.tx_limit.and_then(FrameLimit::config),
+            transport_features: F::VIRTIO_F_RING_RESET,
             ..config.expect("it is a usable configuration")
         }
     }

@@ -9,7 +9,9 @@ use std::collections::VecDeque;
 use net_device::net_queue::ring::RingConfig;
 use net_device::{Cursor, Layout};
 use net_queue::header::HDR_LEN;
-use net_queue::testing::{GuestRing, Interrupts, Piece, Random, Shape, TestMemory, Used};
+use net_queue::testing::{
+    GuestRing, Interrupts, Piece, Random, RawDesc, Shape, SplitFields, TestMemory, Used,
+};
 
 use crate::frames;
 
@@ -33,6 +35,28 @@ enum Content {
     Useless,
     /// Room for a received frame.
     Room,
+}
+
+/// Makes more available than a ring has, or a chain that has no end; returns whether there was room
+/// for that.
+pub(crate) fn break_ring(ring: &mut GuestRing, buffer: Piece, random: &mut Random) -> bool {
+    let config = ring.config();
+    if ring.free() == 0 {
+        return false;
+    }
+    if config.layout == Layout::Split && random.below(2) == 0 {
+        let idx = SplitFields::of(&config).avail_idx();
+        let now: u16 = ring.memory().load(idx);
+        ring.memory().store(idx, now.wrapping_add(config.size + 1));
+        return true;
+    }
+    ring.add_with(Shape::Direct, &[buffer], |_, desc| {
+        desc.flags |= RawDesc::NEXT;
+        // A packed ring goes on with the next descriptor, which is not available.
+        desc.next = config.size;
+    });
+    ring.publish();
+    true
 }
 
 /// A received frame of which buffers are still to come.
@@ -70,6 +94,10 @@ pub(crate) struct DriverQueue {
     /// Frames that were dropped for it.
     pub(crate) cut_off: u64,
     pub(crate) passed: u64,
+    /// The driver has broken the ring, and leaves it alone until it is laid out anew.
+    pub(crate) is_broken: bool,
+    /// Chains that the driver still posts while the world comes to rest.
+    pub(crate) last: u64,
 }
 
 impl DriverQueue {
@@ -98,7 +126,17 @@ impl DriverQueue {
             droppable: 0,
             cut_off: 0,
             passed: 0,
+            is_broken: false,
+            last: 0,
         }
+    }
+
+    /// Returns whether `addr` lies in a buffer that the device may write to now.
+    pub(crate) fn has_lent(&self, addr: u64) -> bool {
+        let mut flights = self.flights.iter().flatten();
+        flights.any(|flight| {
+            flight.content == Content::Room && (flight.place..flight.place + BUFFER).contains(&addr)
+        })
     }
 
     /// Begins anew with a ring that is empty, after a reset of the queue or of its device.
@@ -111,7 +149,7 @@ impl DriverQueue {
             self.places.extend(flight.take().map(|flight| flight.place));
         }
         self.ring = GuestRing::new(memory, config);
-        self.asleep = None;
+        (self.asleep, self.is_broken) = (None, false);
         self.partial = None;
         if self.is_rx() {
             self.missing += self.waiting.len() as u64;
@@ -145,8 +183,30 @@ impl DriverQueue {
         posted
     }
 
+    /// Posts one of the last chains, if one is left and there is room.
+    pub(crate) fn post_last(&mut self, random: &mut Random) -> bool {
+        let posts = self.last > 0 && self.post(random, 1) > 0;
+        self.last -= u64::from(posts);
+        posts
+    }
+
+    /// Breaks the ring, if there is room for that.
+    pub(crate) fn break_ring(&mut self, random: &mut Random) -> bool {
+        let Some(place) = self.places.last() else {
+            return false;
+        };
+        let buffer = Piece {
+            writable: self.is_rx(),
+            ..Piece::readable(*place, 64)
+        };
+        let broken = !self.is_broken && break_ring(&mut self.ring, buffer, random);
+        self.kicked |= broken;
+        self.is_broken |= broken;
+        broken
+    }
+
     fn post_one(&mut self, random: &mut Random) -> bool {
-        if self.ring.free() == 0 {
+        if self.is_broken || self.ring.free() == 0 {
             return false;
         }
         let Some(place) = self.places.pop() else {
@@ -336,6 +396,9 @@ impl DriverQueue {
 
     /// One step of the driver: it answers an interrupt, looks, posts, or goes to sleep.
     pub(crate) fn step(&mut self, random: &mut Random) -> Result<(), String> {
+        if self.is_broken {
+            return Ok(());
+        }
         self.wake_up(random);
         if self.asleep.is_none() && random.below(2) == 0 {
             let most = 1 + random.below(8) as usize;
@@ -382,6 +445,9 @@ impl DriverQueue {
     /// Acts as a driver that has nothing new to do: it answers interrupts and frees its ring then,
     /// and no more. Returns whether it did anything.
     pub(crate) fn quiesce(&mut self, random: &mut Random) -> Result<bool, String> {
+        if self.is_broken {
+            return Ok(false);
+        }
         let woken = self.interrupted;
         self.wake_up(random);
         if self.asleep.is_some() {
@@ -396,12 +462,17 @@ impl DriverQueue {
         Ok(true)
     }
 
+    /// Returns whether it waits for an interrupt that may not come much later.
+    pub(crate) fn is_owed(&self) -> bool {
+        self.asleep == Some(1) && !self.interrupted && !self.is_broken && self.ring.has_used()
+    }
+
     /// Takes what was used while the driver slept.
     ///
     /// # Errors
     /// It should have been interrupted for that.
     pub(crate) fn owed(&mut self) -> Result<(), String> {
-        let (Some(units), false) = (self.asleep, self.interrupted) else {
+        let (Some(units), false) = (self.asleep, self.interrupted || self.is_broken) else {
             return Ok(());
         };
         let mut unseen = 0;

@@ -1,5 +1,7 @@
 //! A world that comes to rest, and the account of everything that happened in it.
 
+use std::time::Duration;
+
 use net_device::{Clock, Lifecycle, VirtioDevice};
 
 use crate::control::ControlQueue;
@@ -9,6 +11,8 @@ use crate::world::World;
 
 /// Steps after which everything has to have come to rest, beyond those for each frame.
 const REST: usize = 2000;
+/// Longest time for which commands let a notification wait, in nanoseconds.
+const LONGEST_MODERATION: u64 = 500_000;
 
 impl World {
     /// Everything that is on its way arrives: no trouble is made any more, and whoever acts does so
@@ -18,6 +22,7 @@ impl World {
         {
             let mut plant = lock(&self.plant);
             plant.calm = true;
+            plant.leave_some();
             plant
                 .networks
                 .iter_mut()
@@ -52,7 +57,8 @@ impl World {
         self.replace_ports()
     }
 
-    /// A device whose port is gone says so by itself, and works again after a reset.
+    /// A device whose port is gone, or whose ring is broken, says so by itself, and works again
+    /// after a reset.
     fn replace_ports(&mut self) -> Result<(), String> {
         let failing = lock(&self.plant).failing;
         if !failing {
@@ -63,6 +69,11 @@ impl World {
         if gone && !self.vmm.device.needs_reset() {
             return Err("a port is gone, and the device does not say so".to_owned());
         }
+        let broken = lock(&self.plant).breaks_device();
+        if broken && !self.vmm.device.needs_reset() {
+            return Err("a ring is broken, and the device does not say so".to_owned());
+        }
+        self.check_told()?;
         self.reset()
     }
 
@@ -81,12 +92,12 @@ impl World {
                 .workers
                 .iter()
                 .position(|worker| worker.is_runnable(now));
-            let moved = self.quiesce_drivers();
+            let moved = self.look_at_config() | self.quiesce_drivers();
             match able {
                 Some(at) => self.vmm.turn(at),
-                None if moved => {}
+                None if moved || lock(&self.plant).post_last() => {}
                 None => match self.next_time() {
-                    Some(at) => self.vmm.advance(at.saturating_sub(now)),
+                    Some(at) => self.let_pass(at.saturating_sub(now)),
                     None => return,
                 },
             }
@@ -99,7 +110,34 @@ impl World {
 
     fn next_time(&self) -> Option<u64> {
         let deadlines = self.vmm.workers.iter().filter_map(|worker| worker.deadline);
-        deadlines.chain(self.vmm.clock.next_expiry()).min()
+        let round = self.vmm.device.next_announcement();
+        let round = round.map(|wait| self.vmm.clock.now_ns() + wait.as_nanos() as u64);
+        let next = deadlines.chain(self.vmm.clock.next_expiry());
+        next.chain(round).min()
+    }
+
+    /// Time passes, for which everybody waits.
+    fn let_pass(&mut self, ns: u64) {
+        let waits = {
+            let plant = lock(&self.plant);
+            let mut queues = plant.queues.iter();
+            queues
+                .find(|queue| queue.is_owed())
+                .map(|queue| queue.index)
+        };
+        // One that needs a reset does nothing before that.
+        if let Some(index) = waits
+            && ns > LONGEST_MODERATION
+            && !self.vmm.device.needs_reset()
+        {
+            self.check(Err(format!(
+                "queue {index} lets its driver wait for an interrupt, for {ns} ns"
+            )));
+        }
+        self.vmm.advance(ns);
+        if self.vmm.device.next_announcement() == Some(Duration::ZERO) {
+            self.vmm.continue_announcement();
+        }
     }
 
     fn quiesce_drivers(&mut self) -> bool {
@@ -122,7 +160,7 @@ impl World {
             }
         }
         if let Some(control) = &mut plant.control {
-            let done = control.wait();
+            let done = control.quiesce(&mut plant.random);
             moved |= *done.as_ref().unwrap_or(&false);
             result = result.and(done.map(|_| ()));
         }
@@ -158,6 +196,7 @@ impl World {
             }
         }
         drop(plant);
+        self.check_config()?;
         self.account_drops(rx, tx)
     }
 

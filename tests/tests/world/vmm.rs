@@ -1,5 +1,7 @@
 //! The device and its VMM: what drives the workers, and what the VMM does to the device.
 
+mod owner;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
@@ -8,12 +10,11 @@ use net_device::net_queue::GuestRam;
 use net_device::net_queue::ring::RingConfig;
 use net_device::port::Link;
 use net_device::{
-    Activation, Clock, Cursor, Features, Layout, NetDevice, QueueSetup, Snapshot, Snapshottable,
-    Source, VirtioDevice, WaitsFor,
+    Activation, Clock, Cursor, Features, Layout, NetDevice, QueueSetup, Source, VirtioDevice,
+    WaitsFor,
 };
-use net_queue::testing::TestMemory;
+use net_queue::testing::{DirtyRanges, TestMemory};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
-use snapshot::state::QueueLayout;
 use tests::testbed::{ManualClock, chain};
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
@@ -22,6 +23,7 @@ use crate::event_loop::{Level, Registration};
 use crate::fault::Fault;
 use crate::plant::{Interrupts, SharedPlant, lock, port};
 use crate::profile::Profile;
+use crate::watch::Watch;
 
 /// A kick's descriptor in the VMM, and whether it is readable: workers never read it.
 struct Kick {
@@ -47,6 +49,8 @@ pub(crate) struct Vmm {
     plant: SharedPlant,
     profile: Profile,
     file: Arc<File>,
+    /// Dirty marks that nobody has looked at.
+    pub(crate) marked: Arc<DirtyRanges>,
     kicks: Vec<Kick>,
     /// Queues that are stopped, and where they stood.
     pub(crate) stopped: BTreeMap<u16, Cursor>,
@@ -109,6 +113,7 @@ impl Vmm {
             plant: plant.clone(),
             profile: profile.clone(),
             file,
+            marked: Arc::default(),
             kicks: Vec::new(),
             stopped: BTreeMap::new(),
             link_up: true,
@@ -143,7 +148,12 @@ impl Vmm {
     }
 
     fn memory(&self) -> GuestRam {
-        map(&self.file).ram()
+        let ram = map(&self.file).ram();
+        if !self.profile.watched {
+            return ram;
+        }
+        let (plant, marked) = (self.plant.clone(), self.marked.clone());
+        ram.with_dirty_log(Some(Arc::new(Watch { plant, marked })))
     }
 
     fn setup(&self, index: u16, cursor: Cursor) -> QueueSetup {
@@ -346,125 +356,11 @@ impl Vmm {
         lock(&self.plant).now = self.clock.now_ns();
     }
 
-    /// Shows the driver a link that is up or down.
-    pub(crate) fn set_link(&mut self, up: bool) {
-        self.link_up = up;
-        self.device.set_link(up);
-        self.hear_owner();
-        let mut plant = lock(&self.plant);
-        let queues = plant.queues.iter_mut();
-        queues.for_each(|queue| queue.link_changes(up));
-    }
-
     /// Frames that were dropped by this device and those before: received, sent.
     pub(crate) fn dropped(&self) -> (u64, u64) {
         let stats = self.device.handle().stats();
         let rx: u64 = stats.rx.iter().map(net_device::QueueStats::dropped).sum();
         let tx: u64 = stats.tx.iter().map(net_device::QueueStats::dropped).sum();
         (self.dropped.0 + rx, self.dropped.1 + tx)
-    }
-
-    pub(crate) fn pause(&mut self) -> Result<(), String> {
-        self.device.pause().map_err(|error| chain(&error))?;
-        self.hear_owner();
-        Ok(())
-    }
-
-    pub(crate) fn resume(&mut self) -> Result<(), String> {
-        self.device.resume().map_err(|error| chain(&error))?;
-        self.hear_owner();
-        Ok(())
-    }
-
-    /// The guest's memory lies elsewhere from now on.
-    pub(crate) fn move_memory(&mut self) -> Result<(), String> {
-        let memory = self.memory();
-        self.device
-            .set_memory(memory)
-            .map_err(|error| chain(&error))?;
-        self.hear_owner();
-        Ok(())
-    }
-
-    pub(crate) fn stop_queue(&mut self, index: u16) -> Result<(), String> {
-        let stopped = self
-            .device
-            .stop_queue(index)
-            .map_err(|error| chain(&error))?;
-        self.stopped
-            .insert(index, stopped.ok_or("a queue did not run")?);
-        lock(&self.plant).queue_stops();
-        self.meet_workers();
-        Ok(())
-    }
-
-    /// Starts a stopped queue where it stood, or `anew`.
-    pub(crate) fn start_queue(&mut self, index: u16, anew: bool) -> Result<(), String> {
-        let cursor = self.stopped.remove(&index).unwrap_or_default();
-        lock(&self.plant).unsteady = !self.stopped.is_empty();
-        let setup = self.setup(index, if anew { Cursor::default() } else { cursor });
-        self.device
-            .start_queue(setup)
-            .map_err(|error| chain(&error))?;
-        self.meet_workers();
-        Ok(())
-    }
-
-    pub(crate) fn reset(&mut self) {
-        self.device.reset();
-        self.workers.clear();
-        self.stopped.clear();
-        lock(&self.plant).restored = false;
-        lock(&self.plant).unsteady = false;
-        lock(&self.plant).life += 1;
-    }
-
-    /// Saves the paused device, and goes on, paused, in another one: other descriptors, other
-    /// mappings, and whatever was on its way to the old one is lost.
-    pub(crate) fn migrate(&mut self) -> Result<(), String> {
-        let mut file = Vec::new();
-        let snapshot = self.device.snapshot().map_err(|error| chain(&error))?;
-        snapshot
-            .write_to(&mut file)
-            .map_err(|error| chain(&error))?;
-        self.dropped = self.dropped();
-        let next = Self::make_device(&self.plant, &self.profile, &self.clock);
-        drop(std::mem::replace(&mut self.device, next));
-        self.workers.clear();
-        {
-            let mut plant = lock(&self.plant);
-            plant.life += 1;
-            plant.forget_notifications();
-        }
-        lock(&self.plant).restored = true;
-        self.device.set_link(self.link_up);
-        let snapshot = Snapshot::read_from(&mut file.as_slice()).map_err(|error| chain(&error))?;
-        let snapshot = self.misplace(snapshot)?;
-        self.device
-            .restore(snapshot)
-            .map_err(|error| chain(&error))?;
-        self.activate()
-    }
-
-    /// Moves the position of a queue in what is restored, if that is the fault of this world.
-    fn misplace(&self, snapshot: Snapshot) -> Result<Snapshot, String> {
-        let mut plant = lock(&self.plant);
-        let step = match plant.fault {
-            Some(Fault::EarlyCursor) => u16::MAX,
-            Some(Fault::LateCursor) => 1,
-            _ => return Ok(snapshot),
-        };
-        let mut state = snapshot.open().map_err(|error| chain(&error))?;
-        let queue = plant.random.below(state.queues.len() as u64) as usize;
-        let queue = &mut state.queues[queue];
-        if queue.layout == QueueLayout::Split {
-            queue.avail = queue.avail.wrapping_add(step);
-            queue.used = queue.used.map(|used| used.wrapping_add(step));
-        } else {
-            let at = queue.avail.wrapping_add(step);
-            queue.avail = if at < queue.size { at } else { queue.avail };
-            queue.used = Some(queue.avail);
-        }
-        Snapshot::seal(&state).map_err(|error| chain(&error))
     }
 }

@@ -2,18 +2,21 @@
 //! from a seed who acts next.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use net_device::{Clock, Features, Lifecycle, VirtioDevice};
-use net_queue::testing::Random;
+use net_queue::testing::{DirtyRanges, Random};
 
 use crate::bucket::Bucket;
 use crate::control::{Commands, ControlQueue};
 use crate::fault::Fault;
 use crate::frames;
+use crate::ledger::Ledger;
 use crate::mood::{Actor, Mood};
-use crate::plant::{Network, Plant, SharedPlant, lock};
+use crate::plant::{Plant, SharedPlant, lock};
 use crate::profile::Profile;
 use crate::queue::DriverQueue;
+use crate::seen::Seen;
 use crate::vmm::{Vmm, guest_memory, ring_config};
 
 /// One world.
@@ -21,6 +24,10 @@ pub(crate) struct World {
     pub(crate) vmm: Vmm,
     pub(crate) plant: SharedPlant,
     memory: net_queue::testing::TestMemory,
+    /// A copy of guest memory that follows the marks, where there are any.
+    ledger: Option<Ledger>,
+    /// The configuration as the driver knows it.
+    pub(crate) seen: Seen,
     mood: Mood,
     /// Restorations so far.
     pub(crate) cuts: u64,
@@ -32,22 +39,17 @@ impl World {
         let mut random = Random::new(seed);
         let profile = Profile::new(&mut random);
         let (file, memory) = guest_memory();
+        let written = Arc::new(DirtyRanges::default());
+        let memory = if profile.watched {
+            memory.recorded(written.clone())
+        } else {
+            memory
+        };
+        let plant = Plant::new(random, profile.pairs);
         let plant = Arc::new(Mutex::new(Plant {
-            random,
-            queues: Vec::new(),
-            networks: (0..profile.pairs).map(|_| Network::default()).collect(),
-            violation: None,
-            calm: false,
             trace,
             fault,
-            is_mute: false,
-            life: 0,
-            control: None,
-            unsteady: false,
-            tx_limit: None,
-            now: 0,
-            failing: false,
-            restored: false,
+            ..plant
         }));
         let mut vmm = Vmm::new(&plant, &profile, file);
         vmm.negotiate();
@@ -73,14 +75,19 @@ impl World {
             plant.say(|| format!("seed {seed}: {profile:?}, {features:?}"));
         }
         let mut world = Self {
+            ledger: profile
+                .watched
+                .then(|| Ledger::new(&memory, written, vmm.marked.clone())),
             vmm,
             plant,
             memory,
+            seen: Seen::default(),
             mood: Mood::default(),
             cuts: 0,
         };
         let done = world.vmm.activate();
         world.check(done);
+        world.look_at_first();
         world
     }
 
@@ -143,7 +150,14 @@ impl World {
         Ok(())
     }
 
-    fn verdict(&self) -> Result<(), String> {
+    fn verdict(&mut self) -> Result<(), String> {
+        if let Some(ledger) = &mut self.ledger {
+            if !self.vmm.device.is_dirty_logging() {
+                ledger.is_stale();
+            }
+            let plant = lock(&self.plant);
+            ledger.step(|addr| plant.queues.iter().any(|queue| queue.has_lent(addr)))?;
+        }
         if let Some(what) = lock(&self.plant).violation.take() {
             return Err(what);
         }
@@ -155,6 +169,9 @@ impl World {
     }
 
     fn step_driver(&mut self) {
+        if self.below(4) == 0 {
+            self.look_at_config();
+        }
         let mut plant = lock(&self.plant);
         let count = plant.rings() as u64;
         let queue = plant.random.below(count) as usize;
@@ -214,11 +231,15 @@ impl World {
         let ns = self.below(100 * scale);
         self.say(|| format!("{ns} ns pass"));
         self.vmm.advance(ns);
+        if self.vmm.device.next_announcement() == Some(Duration::ZERO) && self.below(4) == 0 {
+            self.say(|| "it is time for an announcement".to_owned());
+            self.vmm.continue_announcement();
+        }
     }
 
     fn step_owner(&mut self) {
         let paused = self.vmm.device.lifecycle() == Lifecycle::Paused;
-        let what = self.below(24);
+        let what = self.below(26);
         let done = match what {
             0..4 if paused => self.cut(),
             4..10 if paused => self.say_and("resume", Vmm::resume),
@@ -231,9 +252,35 @@ impl World {
                 Ok(())
             }),
             20 => self.lose_port(),
+            21 => self.switch_marks(),
+            22 => self.break_ring(),
+            23 => self.say_and("the guest is announced", |vmm| {
+                vmm.announce();
+                Ok(())
+            }),
+            24..26 => self.pause_and_cut(),
             _ => Ok(()),
         };
         self.check(done);
+    }
+
+    /// The driver makes a ring what none can be.
+    fn break_ring(&self) -> Result<(), String> {
+        let mut plant = lock(&self.plant);
+        let count = plant.rings() as u64;
+        let queue = plant.random.below(count) as usize;
+        if plant.broken.is_none() && plant.break_ring(queue) {
+            plant.say(|| format!("the driver breaks ring {queue}"));
+            (plant.broken, plant.failing) = (Some(queue), true);
+        }
+        Ok(())
+    }
+
+    fn switch_marks(&mut self) -> Result<(), String> {
+        let on = !self.vmm.device.is_dirty_logging();
+        self.say_and(&format!("writes are marked: {on}"), |vmm| vmm.set_marks(on))?;
+        self.ledger.iter_mut().for_each(Ledger::is_stale);
+        Ok(())
     }
 
     fn lose_port(&self) -> Result<(), String> {
@@ -261,8 +308,12 @@ impl World {
     fn cut(&mut self) -> Result<(), String> {
         self.say(|| "the device is saved and restored in another place".to_owned());
         self.cuts += 1;
+        let marks = self.vmm.device.is_dirty_logging();
         self.vmm.migrate()?;
-        if self.below(4) == 0 {
+        // The other device marks what it writes.
+        let ledger = self.ledger.iter_mut();
+        ledger.filter(|_| !marks).for_each(Ledger::is_stale);
+        if self.below(2) == 0 {
             self.quiesce();
         }
         Ok(())
@@ -279,6 +330,13 @@ impl World {
         }
         let count = lock(&self.plant).rings() as u64;
         let index = self.below(count) as u16;
+        let features = self.vmm.features();
+        if features.contains(Features::VIRTIO_F_RING_RESET) && self.below(2) == 0 {
+            self.say(|| format!("the driver resets queue {index}"));
+            self.vmm.reset_queue(index)?;
+            self.forget_ring(index);
+            return Ok(());
+        }
         self.say(|| format!("queue {index} stops"));
         self.vmm.stop_queue(index)
     }
@@ -287,6 +345,7 @@ impl World {
     fn forget_ring(&self, index: u16) {
         let mut plant = lock(&self.plant);
         let plant = &mut *plant;
+        plant.broken = plant.broken.filter(|broken| *broken != usize::from(index));
         let last = match (plant.queues.get_mut(usize::from(index)), &mut plant.control) {
             (Some(queue), _) => {
                 let last = queue.poll(usize::MAX).map(|_| ());
@@ -310,6 +369,8 @@ impl World {
         let count = lock(&self.plant).rings() as u16;
         (0..count).for_each(|index| self.forget_ring(index));
         self.vmm.negotiate();
-        self.vmm.activate()
+        let done = self.vmm.activate();
+        self.look_at_first();
+        done
     }
 }
