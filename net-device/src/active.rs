@@ -13,6 +13,7 @@ use crate::error::{QueueError, WorkerError, WorkerLost};
 use crate::port::PortControl;
 use crate::queue_role::QueueRole;
 use crate::shared::Shared;
+use crate::shared::kernel_steering::KernelSteering;
 use crate::state::DeviceState;
 use crate::transport::{InterruptSource, QueueSetup};
 use crate::worker::control_queue::{CtrlQueue, CtrlWorker};
@@ -35,6 +36,7 @@ use halted::HaltedQueues;
 pub(crate) struct DetachedResources {
     pub(crate) pairs: Vec<QueuePairResources>,
     pub(crate) controls: Vec<Box<dyn PortControl>>,
+    pub(crate) kernel: Option<KernelSteering>,
     pub(crate) threads: WorkerThreads,
 }
 
@@ -435,9 +437,11 @@ impl ActiveDevice {
             });
         }
         parked?;
+        let (controls, kernel) = self.shared.release();
         Ok(DetachedResources {
             pairs,
-            controls: self.shared.release(),
+            controls,
+            kernel,
             threads: self.threads,
         })
     }

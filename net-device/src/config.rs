@@ -80,6 +80,11 @@ pub struct NetConfig {
     /// to the pair which sends it then no more: the device moves it from the queue that the host
     /// chose to the one of the table.
     pub rss: bool,
+    /// Lets the kernel put each frame into the queue of the driver's table, where a tap of several
+    /// pairs can do that and this process may load the program for it when the device is made
+    /// (`bpf`, by CAP_BPF or root, once; Linux 5.5). Nothing else takes a privilege, and without it
+    /// the device moves frames itself. Counts with `rss` alone. On by default.
+    pub kernel_steering: bool,
     /// Offers HASH_REPORT: received frames carry their hash. Off by default, since each frame pays
     /// for it, and few drivers use it.
     pub hash_report: bool,
@@ -132,6 +137,7 @@ impl Default for NetConfig {
             queue_size: 256,
             iommu: false,
             rss: false,
+            kernel_steering: true,
             hash_report: false,
             seccomp: SeccompAction::default(),
             memory_fault_handler: true,
@@ -329,6 +335,12 @@ impl NetConfigBuilder {
     /// Offers RSS.
     pub fn rss(mut self, on: bool) -> Self {
         self.0.rss = on;
+        self
+    }
+
+    /// Lets the kernel steer where it can.
+    pub fn kernel_steering(mut self, on: bool) -> Self {
+        self.0.kernel_steering = on;
         self
     }
 

@@ -1,6 +1,7 @@
 //! Ports of queue pairs: a frame backend, and the handle its link is steered by.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 
 use net_queue::{FrameBackend, Offloads};
 
@@ -31,6 +32,17 @@ pub trait PortControl: Send {
     /// # Errors
     /// The link refuses; the set is what it was.
     fn set_offloads(&self, rx: Offloads) -> io::Result<()>;
+
+    /// Lets an eBPF program choose the queue of each received frame, or none; for the whole link,
+    /// whichever port is told. Of several attached ports the program says the number, in the order
+    /// in which they were attached, where one that is detached leaves its place to the last one.
+    ///
+    /// # Errors
+    /// The link refuses, or has no such choice.
+    fn set_steering(&self, program: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        let _ = program;
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// One queue pair's connection to the network.

@@ -6,6 +6,7 @@ pub(crate) mod control_budget;
 pub(crate) mod device_status;
 pub(crate) mod exchange;
 mod frame_ring;
+pub(crate) mod kernel_steering;
 pub(crate) mod queue_states;
 pub(crate) mod reader_epoch;
 pub(crate) mod rss;
@@ -24,6 +25,7 @@ use self::config_space::ConfigSpace;
 use self::control_budget::ControlBudget;
 use self::device_status::DeviceStatus;
 use self::exchange::Exchange;
+use self::kernel_steering::KernelSteering;
 use self::reader_epoch::ReaderEpoch;
 use self::rss::RssParams;
 use self::rx_filter::FilterTables;
@@ -410,7 +412,7 @@ impl Shared {
     }
 
     /// Hands the ports' handles on to the device's next life.
-    pub(crate) fn release(&self) -> Vec<Box<dyn PortControl>> {
-        std::mem::take(&mut lock(&self.steering).controls)
+    pub(crate) fn release(&self) -> (Vec<Box<dyn PortControl>>, Option<KernelSteering>) {
+        lock(&self.steering).release()
     }
 }

@@ -8,6 +8,7 @@
 //! | `tap` | [`Tap`]: the owned descriptor, header framing, queue attach/detach, the data path |
 //! | `probe` | which offloads this kernel takes |
 //! | `gso_probe` | [`gso_report`]: which of them it does right |
+//! | `steering` | [`SteeringProgram`]: the queue of each frame, chosen by a program in the kernel |
 //! | `ifconfig` | the interface around the queues: MTU, MAC, addresses, up/down, carrier |
 //! | `monitor` | [`LinkMonitor`]: what becomes of the interface, told by the kernel |
 //! | `error` | [`Error`] and [`Differences`]: what went wrong and what to do about it |
@@ -61,6 +62,8 @@
 //! | `TUNSETVNETHDRSZ`, `TUNGETVNETHDRSZ` | queue | [`Tap::set_vnet_header_len`], [`Tap::vnet_header_len`] | none |
 //! | `TUNSETVNETLE` | queue | [`Tap::set_little_endian`] | none |
 //! | `TUNSETOFFLOAD` | queue | [`Tap::set_offloads`], [`Tap::probe_offloads`] | none |
+//! | `TUNSETSTEERINGEBPF` | queue | [`Tap::set_steering`] | none |
+//! | `bpf` | | [`SteeringProgram::load`] | `CAP_BPF` in the first user namespace |
 //! | `TUNSETSNDBUF` | queue | [`Tap::set_send_buffer`] | none |
 //! | `TUNSETPERSIST` | queue | [`Tap::set_persist`] | none |
 //! | `TUNSETCARRIER` | queue | [`Tap::set_carrier`] | none |
@@ -123,6 +126,7 @@ mod name;
 mod offload;
 mod open;
 mod probe;
+mod steering;
 mod sys;
 mod tap;
 
@@ -134,6 +138,7 @@ pub use crate::monitor::{LinkMonitor, LinkState};
 pub use crate::name::NameFault;
 pub use crate::offload::Offloads;
 pub use crate::open::TapOptions;
+pub use crate::steering::{STEERING_INPUT, STEERING_QUEUES, SteeringProgram, SteeringRules};
 pub use crate::sys::MAX_QUEUES;
 pub use crate::tap::{Tap, VNET_HEADER_LEN};
 

@@ -15,6 +15,7 @@ use libc::{c_int, c_ulong};
 
 use crate::name::IfName;
 
+pub(crate) mod bpf;
 pub(crate) mod child;
 mod frames;
 mod ifreq;
@@ -109,6 +110,8 @@ pub(crate) const TUNGETVNETHDRSZ: Request<c_int> =
 pub(crate) const TUNSETVNETLE: Request<c_int> = Request::new(libc::TUNSETVNETLE, "TUNSETVNETLE");
 pub(crate) const TUNSETSNDBUF: Request<c_int> = Request::new(libc::TUNSETSNDBUF, "TUNSETSNDBUF");
 pub(crate) const TUNSETCARRIER: Request<c_int> = Request::new(libc::TUNSETCARRIER, "TUNSETCARRIER");
+pub(crate) const TUNSETSTEERINGEBPF: Request<c_int> =
+    Request::new(libc::TUNSETSTEERINGEBPF, "TUNSETSTEERINGEBPF");
 pub(crate) const TUNSETOFFLOAD: ValueRequest = ValueRequest {
     code: libc::TUNSETOFFLOAD,
     name: "TUNSETOFFLOAD",

@@ -165,6 +165,7 @@ impl NetDevice {
             LinkPorts {
                 rx: detached.rx_caps(),
                 controls: detached.controls,
+                kernel: detached.kernel,
             },
         ));
         let factory = QueueFactory {

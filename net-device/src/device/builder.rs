@@ -22,10 +22,11 @@ use crate::error::NewError;
 use crate::events::{Events, Observer};
 use crate::features::Features;
 use crate::port::link::{OpenLink, common_caps};
-use crate::port::{HostInterface, Link, Port};
+use crate::port::{HostInterface, Link, Port, PortControl};
 use crate::shared::config_space::ConfigSpace;
 use crate::shared::control_budget::ControlBudget;
 use crate::shared::device_status::DeviceStatus;
+use crate::shared::kernel_steering::KernelSteering;
 use crate::worker::queue_pair::QueuePairResources;
 use crate::worker::thread::ThreadHook;
 
@@ -342,9 +343,30 @@ impl<'a> NetDeviceBuilder<'a> {
             started.map_err(NewError::Spawn)?;
         }
         Ok(DetachedResources {
+            kernel: self.kernel_steering(&controls),
             pairs,
             controls,
             threads,
         })
+    }
+
+    /// Steering by the kernel, if it is wanted and can be had.
+    fn kernel_steering(&self, controls: &[Box<dyn PortControl>]) -> Option<KernelSteering> {
+        let NetConfig {
+            id,
+            rss,
+            kernel_steering,
+            ..
+        } = &self.config;
+        if !(*rss && *kernel_steering && controls.len() > 1) {
+            return None;
+        }
+        match KernelSteering::load(controls) {
+            Ok(kernel) => Some(kernel),
+            Err(error) => {
+                log::info!("{id}: frames are steered here, not in the kernel: {error}");
+                None
+            }
+        }
     }
 }

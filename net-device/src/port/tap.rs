@@ -171,4 +171,8 @@ impl PortControl for TapControl {
     fn set_offloads(&self, rx: Offloads) -> io::Result<()> {
         self.tap.set_offloads(to_tap(rx)).map_err(io::Error::other)
     }
+
+    fn set_steering(&self, program: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        self.tap.set_steering(program).map_err(io::Error::other)
+    }
 }

@@ -5,6 +5,7 @@ use net_queue::Offloads;
 use crate::features::Features;
 use crate::negotiation::DONE_HERE;
 use crate::port::PortControl;
+use crate::shared::kernel_steering::KernelSteering;
 use crate::shared::rss::{RssParams, SteeringTable};
 
 /// Most ports that are fed while a table steers: the workers of these distribute to all, and each
@@ -35,6 +36,8 @@ pub(crate) struct LinkPorts {
     pub(crate) controls: Vec<Box<dyn PortControl>>,
     /// Work that all of them can leave undone in received frames.
     pub(crate) rx: Offloads,
+    /// Steering that the kernel does for them.
+    pub(crate) kernel: Option<KernelSteering>,
 }
 
 /// Which ports of the link are fed.
@@ -47,6 +50,7 @@ pub(super) struct Steering {
     /// Hash and table that the driver has set, if it has.
     pub(super) rss: Option<RssParams>,
     pub(super) controls: Vec<Box<dyn PortControl>>,
+    kernel: Option<KernelSteering>,
     /// Offloads of the link that stay on, whatever the driver takes.
     always: Offloads,
     attached: Vec<Option<bool>>,
@@ -54,7 +58,11 @@ pub(super) struct Steering {
 
 impl Steering {
     pub(super) fn new(features: Features, ports: LinkPorts) -> Self {
-        let LinkPorts { controls, rx } = ports;
+        let LinkPorts {
+            controls,
+            rx,
+            kernel,
+        } = ports;
         let pairs = controls.len();
         let running = Running {
             rx: vec![false; pairs],
@@ -68,6 +76,7 @@ impl Steering {
             rss: None,
             attached: vec![None; pairs],
             controls,
+            kernel,
             always: rx & DONE_HERE,
         }
     }
@@ -176,11 +185,39 @@ impl Steering {
 
     /// Attaches and detaches what is not yet as it should be.
     pub(super) fn apply(&mut self) -> std::io::Result<()> {
+        if !self.steers() {
+            self.stop_kernel();
+        }
         let ports: Vec<_> = self.to_switch(self.pairs()).collect();
         for (pair, on) in ports {
             self.controls[pair].attach(on)?;
             self.attached[pair] = Some(on);
+            if let Some(kernel) = &mut self.kernel {
+                kernel.port_switched(pair, on);
+            }
+        }
+        let table = self.rss.as_ref().filter(|rss| rss.steers);
+        if let (Some(kernel), Some(table)) = (&mut self.kernel, table)
+            && let Err(error) = kernel.steer_by(table, &self.controls)
+        {
+            // Workers do it all.
+            log::debug!("the kernel does not steer: {error}");
         }
         Ok(())
+    }
+
+    /// The kernel goes by no table any more. If it refuses to hear that, the link is gone.
+    fn stop_kernel(&mut self) {
+        if let Some(kernel) = &mut self.kernel
+            && let Err(error) = kernel.stop(&self.controls)
+        {
+            log::debug!("the kernel goes on to steer: {error}");
+        }
+    }
+
+    /// Hands the ports' handles on.
+    pub(super) fn release(&mut self) -> (Vec<Box<dyn PortControl>>, Option<KernelSteering>) {
+        self.stop_kernel();
+        (std::mem::take(&mut self.controls), self.kernel.take())
     }
 }

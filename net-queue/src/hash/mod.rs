@@ -20,6 +20,9 @@ mod tests;
 /// Longest key in bytes: what the longest input can reach (NET-CFG-10).
 pub const MAX_HASH_KEY_LEN: usize = toeplitz::KEY;
 
+/// Longest input of a hash in bytes: two IPv6 addresses and two ports.
+pub const MAX_HASH_INPUT_LEN: usize = toeplitz::INPUT;
+
 /// First bytes of a frame that are looked at: Ethernet, tags, IPv6 with extensions, ports. A packet
 /// whose transport header lies beyond them is hashed as one without.
 pub const HASHED_HEAD: usize = crate::header::packet::HEADERS;
@@ -147,6 +150,13 @@ impl FrameHasher {
             types,
             toeplitz: Toeplitz::new(key),
         }
+    }
+
+    /// Contributions of the upper and the lower half of each byte of an input to its hash, by their
+    /// value: the hash is the exclusive or of all.
+    #[must_use]
+    pub fn contributions(&self) -> &[[[u32; 16]; 2]; MAX_HASH_INPUT_LEN] {
+        self.toeplitz.rows()
     }
 
     /// Types of packets that are hashed.

@@ -11,7 +11,7 @@
 //! A row for each byte instead would take 36 KiB, which is all that a first-level cache has.
 
 /// Bytes of the longest input: two IPv6 addresses and two ports.
-const INPUT: usize = 36;
+pub(super) const INPUT: usize = 36;
 /// Bytes of the key that such an input can reach.
 pub(super) const KEY: usize = INPUT + 4;
 
@@ -44,6 +44,11 @@ impl Toeplitz {
             }
         }
         Self { rows }
+    }
+
+    /// For each byte of the input the rows of its upper and its lower half.
+    pub(super) fn rows(&self) -> &[[[u32; 16]; 2]; INPUT] {
+        &self.rows
     }
 
     /// The part of `bytes` at offset `at` of the input. What lies beyond the longest input

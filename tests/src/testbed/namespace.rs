@@ -19,8 +19,24 @@ pub fn alone<F: FnOnce()>(body: F) {
 /// Runs `body`, a closure written in the test function, in a user and network namespace of its own:
 /// it has the right to make interfaces there, and all of them end with it.
 pub fn isolated<F: FnOnce()>(body: F) {
+    isolated_by(&["--user", "--map-root-user"], body);
+}
+
+/// As [`isolated`], but root keeps its rights outside, such as to load programs into the kernel.
+pub fn isolated_as_root<F: FnOnce()>(body: F) {
+    let status = std::fs::read_to_string("/proc/self/status").expect("/proc is there");
+    let root = status.lines().any(|line| line.starts_with("Uid:\t0\t"));
+    let options: &[&str] = if root {
+        &[]
+    } else {
+        &["--user", "--map-root-user"]
+    };
+    isolated_by(options, body);
+}
+
+fn isolated_by<F: FnOnce()>(options: &[&str], body: F) {
     let mut command = Command::new("unshare");
-    command.args(["--user", "--map-root-user", "--net", "--"]);
+    command.args(options).args(["--net", "--"]);
     command.arg(env::current_exe().expect("the test binary has a path"));
     let hint = " If namespaces cannot be made, allow them: user.max_user_namespaces > 0, \
                 kernel.unprivileged_userns_clone = 1, \

@@ -1,6 +1,7 @@
 //! Hashes that are reported, and flows that the driver's table steers.
 
 mod flows;
+mod kernel_steering;
 mod real_tap;
 mod report;
 mod restore;

@@ -315,6 +315,11 @@ pub struct ServeArgs {
     #[arg(long)]
     pub rss: bool,
 
+    /// Move frames to the queues of the driver's table here, instead of letting the kernel put them
+    /// there
+    #[arg(long)]
+    pub no_kernel_steering: bool,
+
     /// Offer hash reports: received frames carry a hash of their flow
     #[arg(long)]
     pub hash_report: bool,
@@ -409,6 +414,7 @@ impl ServeArgs {
             gso: self.gso,
             coalesce: self.coalesce,
             rss: self.rss,
+            kernel_steering: !self.no_kernel_steering,
             hash_report: self.hash_report,
             ..config.build()?
         };

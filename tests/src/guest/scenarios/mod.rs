@@ -183,9 +183,23 @@ pub const SCENARIOS: &[Scenario] = &[
         control::queue_pairs,
     ),
     bed(
-        "uml table of receive queues",
+        "uml table of receive queues in the kernel",
         UserMode,
         STEERED,
+        steering::kernels_tables,
+    ),
+    bed(
+        "uml table of receive queues in the daemon",
+        UserMode,
+        &[
+            "--metrics",
+            ADDRESS,
+            "--queue-pairs",
+            "4",
+            "--rss",
+            "--hash-report",
+            "--no-kernel-steering",
+        ],
         steering::tables,
     ),
     bed(

@@ -12,6 +12,7 @@ use crate::guest::metrics::{Direction, Metrics};
 use crate::guest::testbed::{GUEST, HOST, MAC, NIC, TAP};
 use crate::guest::{Error, Guest, Result, Testbed, host};
 use crate::testbed::toeplitz;
+use net_device::tap::SteeringProgram;
 
 const HASH_REPORT: Feature = (57, "HASH_REPORT");
 const RSS: Feature = (60, "RSS");
@@ -69,7 +70,20 @@ pub(super) fn tables(bed: &mut Testbed) -> Result<String> {
         seen.push(format!("{landed:?}"));
     }
     bed.daemon.expect_alive()?;
-    Ok(seen.join(", "))
+    let moved = Metrics::read(bed)?.of(Direction::Rx, "steered_total");
+    Ok(format!("{}; {moved} frames were moved", seen.join(", ")))
+}
+
+/// The same where the kernel puts every frame into its queue, if this process may let it.
+pub(super) fn kernels_tables(bed: &mut Testbed) -> Result<String> {
+    let seen = tables(bed)?;
+    let moved = Metrics::read(bed)?.of(Direction::Rx, "steered_total");
+    let kernel = SteeringProgram::load().is_ok();
+    require!(
+        (moved == 0) == kernel,
+        "{seen}, the kernel steers: {kernel}"
+    );
+    Ok(seen)
 }
 
 /// A stream comes back as it was sent, while the table changes all the time.

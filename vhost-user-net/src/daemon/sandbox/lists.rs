@@ -257,6 +257,7 @@ const DAEMON_CONDITIONAL: &[Conditional] = &[
 )]
 const DAEMON_IOCTLS: &[u64] = &[
     libc::TUNSETQUEUE as u64,
+    libc::TUNSETSTEERINGEBPF as u64,
     libc::TUNGETIFF as u64,
     libc::TUNSETOFFLOAD as u64,
     libc::TUNSETVNETHDRSZ as u64,
