@@ -4,6 +4,7 @@
 //! ```text
 //!   main    one life of a device after the other; what is left behind by none of them
 //!   life    a driver on four pairs, and the steps it goes through
+//!   steered one that steers by tables, and frames of many flows
 //!   ledger  who has each frame: numbered on each pair and direction, counted by the device
 //! ```
 //!
@@ -12,6 +13,7 @@
 
 mod ledger;
 mod life;
+mod steered;
 
 use std::env;
 use std::time::{Duration, Instant};
@@ -23,6 +25,8 @@ use tests::testbed::process::{await_threads, open_fds, rss_kib, threads};
 
 /// Steps of one life.
 const STEPS: u32 = 120;
+/// Steps of the life of a driver that steers, whose frames are more.
+const STEERED_STEPS: u32 = 50;
 /// Lives after which the process has all that it keeps.
 const WARM_UP: u64 = 3;
 /// KiB by which the process may grow afterwards in a long run, and in each life of a short one: an
@@ -47,6 +51,9 @@ fn nothing_is_lost_reordered_or_left_behind() {
             let mut life = Life::new(Random::new(first + lives));
             life.run(STEPS);
             frames += life.end();
+            let mut steered = steered::Life::new(Random::new(first + lives));
+            steered.run(STEERED_STEPS);
+            frames += steered.end();
             await_threads("", others);
             assert_eq!(open_fds(), fds, "descriptors after life {lives}");
             lives += 1;
@@ -57,6 +64,8 @@ fn nothing_is_lost_reordered_or_left_behind() {
         let now = rss_kib();
         let most = rss + GROWTH_KIB.min(GROWTH_OF_LIFE_KIB * (lives - WARM_UP));
         assert!(now < most, "{rss} KiB became {now}, at most {most} were to");
-        println!("{lives} lives of {STEPS} steps from seed {first}, {frames} frames");
+        println!(
+            "{lives} lives of {STEPS} and {STEERED_STEPS} steps from seed {first}, {frames} frames"
+        );
     });
 }
