@@ -1,5 +1,20 @@
 //! Input bytes taken from the front; what is missing reads as zero, so that every input is whole.
 
+use net_queue::header::HdrSize;
+
+/// Lengths of a header, by the number that an input has for each.
+const SIZES: [HdrSize; 4] = [
+    HdrSize::Base,
+    HdrSize::HashReport,
+    HdrSize::Tunnel,
+    HdrSize::Legacy,
+];
+
+/// Length of the header that `number` stands for.
+pub fn hdr_size(number: u8) -> HdrSize {
+    SIZES[usize::from(number) % SIZES.len()]
+}
+
 /// The bytes not taken yet.
 #[derive(Clone, Copy, Debug)]
 pub struct Bytes<'a>(&'a [u8]);

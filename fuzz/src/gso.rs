@@ -10,10 +10,9 @@ mod frames;
 mod receive;
 mod transmit;
 
-use net_queue::header::HdrSize;
 use net_queue::ring::{Layout, RingConfig};
 
-use crate::bytes::Bytes;
+use crate::bytes::{Bytes, hdr_size};
 use crate::{Seed, Target};
 
 /// See the module.
@@ -35,7 +34,7 @@ fn run(input: &[u8]) {
         indirect: true,
         ..RingConfig::default()
     };
-    let size = [HdrSize::Base, HdrSize::HashReport, HdrSize::Tunnel][usize::from(size % 3)];
+    let size = hdr_size(size);
     if bits & 0x80 == 0 {
         transmit::run(&mut input, ring, size);
     } else {

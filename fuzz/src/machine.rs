@@ -114,6 +114,7 @@ pub fn config() -> NetConfig {
         // Tokens come back with time, which an input does not control.
         control_limit: None,
         transport_features: TRANSPORT,
+        transitional: true,
         ..NetConfig::default()
     }
 }

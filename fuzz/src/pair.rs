@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use std::mem::take;
 use std::sync::Arc;
 
-use net_queue::header::{HdrError, HdrSize, NetHdr, RawHdr, RxRules, TxRules, gso};
+use net_queue::header::{
+    HdrError, HdrSize, NUM_BUFFERS_OFFSET, NetHdr, RawHdr, RxRules, TxRules, gso,
+};
 use net_queue::ring::{AnyRing, Cursor, RingConfig};
 use net_queue::testing::GuestRing;
 use net_queue::{
@@ -32,6 +34,12 @@ fn header(frame: &[u8], size: HdrSize) -> Option<(RawHdr, u32)> {
     let mut raw = RawHdr::new(size);
     raw.as_mut_bytes().copy_from_slice(&frame[..size.bytes()]);
     Some((raw, len as u32))
+}
+
+/// Number of buffers that a frame with this header takes: one, where the header does not say.
+fn num_buffers(header: &[u8]) -> u16 {
+    let field = header.get(NUM_BUFFERS_OFFSET..NUM_BUFFERS_OFFSET + 2);
+    field.map_or(1, |bytes| u16::from_le_bytes([bytes[0], bytes[1]]))
 }
 
 /// Makes of a frame that asks for its checksum the one that a driver gets who does not take such
@@ -249,7 +257,7 @@ impl RxSide {
             let ethertype = packet(&frame).map(|(kind, _)| kind);
             hdr.check_family(ethertype, rules)
                 .expect("a family that it takes");
-            hdr.set_num_buffers(u16::from_le_bytes([header[10], header[11]]));
+            hdr.set_num_buffers(num_buffers(&header));
             assert_eq!(hdr.to_raw(self.config.size).as_bytes(), header, "header");
             // What is to be segmented is longer than what travels.
             let link = packet(&frame).map_or(14, |(_, at)| at);
@@ -291,7 +299,8 @@ impl RxSide {
     fn next_frame(&mut self) -> Option<(Vec<u8>, Vec<u8>)> {
         let first = self.guest.poll()?;
         let mut bytes = self.guest.bytes(&first);
-        let count = u16::from_le_bytes([bytes[10], bytes[11]]);
+        let header = bytes.get(..self.config.size.bytes());
+        let count = num_buffers(header.expect("a whole header"));
         assert!(
             count == 1 || self.config.merge && count > 1,
             "num_buffers {count}"

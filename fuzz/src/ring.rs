@@ -15,7 +15,7 @@ use net_queue::{
 };
 
 use crate::arena::{Arena, END};
-use crate::bytes::Bytes;
+use crate::bytes::{Bytes, hdr_size};
 use crate::ports::{Gate, Mood, Parser, Port};
 
 /// More than any command is answered with: an entry of 16 bytes in a request of 16 KiB asks for
@@ -148,7 +148,7 @@ impl Setup {
             indirect: bits & 0x08 != 0,
             iommu: bits & 0x10 != 0,
             merge: bits & 0x20 != 0,
-            size: [HdrSize::Base, HdrSize::HashReport, HdrSize::Tunnel][usize::from(more % 3)],
+            size: hdr_size(more),
             offloads: Offloads::from_bits_truncate(offloads.into()),
             mtu: (more & 0x80 != 0).then_some(1500),
             start,

@@ -14,7 +14,7 @@ use net_queue::ring::{Cursor, Layout, RingConfig, UsedElements};
 use net_queue::testing::{At, GuestRing, Interrupts, POISON, Piece, RawDesc, Shape, TestMemory};
 use net_queue::{Budget, MAX_FRAME, Offloads, RxConfig};
 
-use crate::bytes::Bytes;
+use crate::bytes::{Bytes, hdr_size};
 use crate::pair::{RxSide, TxSide};
 use crate::ports::{Gate, Mood, Port};
 use crate::{Seed, Target};
@@ -100,13 +100,13 @@ impl World {
             ..tx
         };
         let (bits, sends, receives) = (input.u8(), input.u8(), input.u8());
-        let size = [HdrSize::Base, HdrSize::HashReport, HdrSize::Tunnel][usize::from(bits % 3)];
+        let size = hdr_size(bits);
         let mtu = (bits & 0x80 != 0).then_some(1500);
         let sends = Offloads::from_bits_truncate(sends.into());
         let config = RxConfig {
             size,
             offloads: Offloads::from_bits_truncate(receives.into()),
-            merge: bits & 0x40 != 0,
+            merge: bits & 0x40 != 0 && size != HdrSize::Legacy,
             mtu,
             link_mtu: mtu.filter(|_| bits & 0x20 != 0),
         };

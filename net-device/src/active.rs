@@ -145,7 +145,7 @@ impl ActiveDevice {
 
     fn link_config(&self) -> LinkConfig {
         LinkConfig {
-            hdr_len: self.factory.negotiated.hdr_size().bytes(),
+            hdr_len: self.factory.negotiated.features.hdr_size().bytes(),
             rx: self.shared.link_offloads(),
         }
     }

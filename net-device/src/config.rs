@@ -88,6 +88,10 @@ pub struct NetConfig {
     /// Offers HASH_REPORT: received frames carry their hash. Off by default, since each frame pays
     /// for it, and few drivers use it.
     pub hash_report: bool,
+    /// Takes legacy drivers too, those without VIRTIO_F_VERSION_1: a transitional device. For a VMM
+    /// whose transport has the legacy interface. Off by default: they are refused. A host of the
+    /// other byte order than its guest cannot serve them.
+    pub transitional: bool,
     /// Consequence for a worker that makes a system call it should not.
     pub seccomp: SeccompAction,
     /// True if a device puts the process's handler for SIGSEGV and SIGBUS in place, by which guest
@@ -139,6 +143,7 @@ impl Default for NetConfig {
             rss: false,
             kernel_steering: true,
             hash_report: false,
+            transitional: false,
             seccomp: SeccompAction::default(),
             memory_fault_handler: true,
             poll_us: 0,
@@ -347,6 +352,12 @@ impl NetConfigBuilder {
     /// Offers HASH_REPORT.
     pub fn hash_report(mut self, on: bool) -> Self {
         self.0.hash_report = on;
+        self
+    }
+
+    /// Takes legacy drivers, too.
+    pub fn transitional(mut self, on: bool) -> Self {
+        self.0.transitional = on;
         self
     }
 

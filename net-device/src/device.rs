@@ -28,6 +28,7 @@ mod announce;
 mod builder;
 mod carrier;
 mod host_link;
+mod legacy;
 mod limit_groups;
 mod limits;
 mod memory;
@@ -55,6 +56,10 @@ pub struct NetDevice {
     queue_sizes: Vec<u16>,
     pub(crate) offered: Features,
     pub(crate) acked: Features,
+    /// The set that the driver accepted last was refused.
+    refused: bool,
+    /// Address that a legacy driver has begun to write.
+    written_mac: Option<[u8; 6]>,
     pub(crate) space: Arc<ConfigSpace>,
     status: Arc<DeviceStatus>,
     control_budget: Arc<ControlBudget>,
@@ -256,6 +261,7 @@ impl VirtioDevice for NetDevice {
     fn ack_features(&mut self, features: u128) -> Result<(), FeatureError> {
         if self.state.before_activation().is_some() {
             let accepted = self.offered.check_accepted(features);
+            self.refused = accepted.is_err();
             // A set that is refused is another one, too.
             self.acked = *accepted.as_ref().unwrap_or(&Features::empty());
             self.forget_other_driver();
@@ -276,7 +282,9 @@ impl VirtioDevice for NetDevice {
         self.space.read(offset, data);
     }
 
-    fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
+    fn write_config(&mut self, offset: u64, data: &[u8]) {
+        self.write_legacy_mac(offset, data);
+    }
 
     fn config_generation(&self) -> u32 {
         self.space.generation()
@@ -317,6 +325,7 @@ impl VirtioDevice for NetDevice {
         self.return_to_inactive();
         self.rounds.end();
         self.acked = Features::empty();
+        (self.refused, self.written_mac) = (false, None);
         self.space.reset();
         // A reset does not bring a lost worker back.
         if self.lifecycle() != Lifecycle::Failed {

@@ -14,6 +14,9 @@ use thiserror::Error;
 
 #[cfg(test)]
 mod tests;
+mod words;
+
+pub use words::FeatureWords;
 
 bitflags! {
     /// The feature bits that this device implements (VirtIO 1.4 §5.1.3, §6). The specification
@@ -64,6 +67,8 @@ bitflags! {
         const VIRTIO_NET_F_MQ = 1 << 22;
         /// The driver sets its MAC address by command.
         const VIRTIO_NET_F_CTRL_MAC_ADDR = 1 << 23;
+        /// Buffers may be cut in any way, which goes without saying for all but legacy drivers.
+        const VIRTIO_F_ANY_LAYOUT = 1 << 27;
         /// Descriptor tables outside the ring.
         const VIRTIO_F_INDIRECT_DESC = 1 << 28;
         /// Notifications at a ring index.
@@ -168,9 +173,13 @@ const PREREQUISITES: &[Prerequisite] = &[
 
 /// A driver has to accept these if they are offered.
 ///
-/// Without `VERSION_1` it is a legacy driver (NET-FEAT-05). Without `ACCESS_PLATFORM` it would
-/// reach around the translation that confines it (NET-FEAT-11).
+/// Without `VERSION_1` it is a legacy driver, which only a transitional device takes (NET-FEAT-05).
+/// Without `ACCESS_PLATFORM` it would reach around the translation that confines it (NET-FEAT-11).
 const MANDATORY: Features = F::VIRTIO_F_VERSION_1.union(F::VIRTIO_F_ACCESS_PLATFORM);
+
+/// Features that a legacy driver can accept: its interface has 32 of them (VirtIO 1.4 §2.2.3,
+/// §4.1.4.10).
+const LEGACY: Features = F::from_bits_truncate(u32::MAX as u128);
 
 /// Features that depend on neither backend nor configuration.
 pub(crate) const ALWAYS: Features = F::VIRTIO_NET_F_MRG_RXBUF
@@ -271,71 +280,6 @@ pub(crate) fn features_of(table: &[(Features, Offloads)], can: Offloads) -> Feat
     rows.map(|(feature, _)| *feature).collect()
 }
 
-/// The features that a driver accepts, collected from the words of 32 bits in which a transport's
-/// register takes them (`driver_feature_select` and `driver_feature` of PCI, `DriverFeaturesSel`
-/// and `DriverFeatures` of MMIO).
-///
-/// One word alone is not a set that could be judged, so a transport collects them here and hands
-/// all of them to [`ack_features`](crate::VirtioDevice::ack_features) when the driver sets
-/// FEATURES_OK, which stays clear if that fails. Words may come in any order and more than once; at
-/// a reset of the device a transport starts over.
-///
-/// ```
-/// # use net_device::features::FeatureWords;
-/// let mut accepted = FeatureWords::default();
-/// accepted.write(0, 0x0001_0020);
-/// accepted.write(1, 0x0000_0001);
-/// assert_eq!(accepted.read(1), 1);
-/// assert_eq!(accepted.bits(), Ok(0x1_0001_0020));
-/// ```
-///
-/// A transport whose registers take 64 bits at once writes two words.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FeatureWords {
-    words: [u32; WORDS],
-    /// A bit was written for which there is no feature.
-    beyond: bool,
-}
-
-/// Words of 32 bits in a set of features.
-const WORDS: usize = u128::BITS as usize / u32::BITS as usize;
-
-impl FeatureWords {
-    /// Word `select` of the features in `bits`, as a transport shows what is offered; zero beyond
-    /// the fourth.
-    #[must_use]
-    pub fn word(bits: u128, select: u32) -> u32 {
-        let shifted = bits.checked_shr(select.saturating_mul(u32::BITS));
-        shifted.unwrap_or_default() as u32
-    }
-
-    /// The driver writes word `select`.
-    pub fn write(&mut self, select: u32, word: u32) {
-        match self.words.get_mut(select as usize) {
-            Some(slot) => *slot = word,
-            None => self.beyond |= word != 0,
-        }
-    }
-
-    /// Word `select` as it was written.
-    #[must_use]
-    pub fn read(&self, select: u32) -> u32 {
-        self.words.get(select as usize).copied().unwrap_or(0)
-    }
-
-    /// The whole set.
-    ///
-    /// # Errors
-    /// A bit beyond the fourth word was accepted, where nothing is ever offered (NET-FEAT-06).
-    pub fn bits(&self) -> Result<u128, FeatureError> {
-        if self.beyond {
-            return Err(FeatureError::Beyond);
-        }
-        let words = self.words.iter().rev();
-        Ok(words.fold(0, |bits, word| bits << u32::BITS | u128::from(*word)))
-    }
-}
-
 /// Error of a set of accepted features: FEATURES_OK has to stay clear.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -357,6 +301,9 @@ pub enum FeatureError {
     /// A feature this device insists on (NET-FEAT-05, NET-FEAT-11).
     #[error("features {0} have to be accepted")]
     Mandatory(Features),
+    /// Features that a legacy driver cannot have (NET-FEAT-05).
+    #[error("features {0} need VIRTIO_F_VERSION_1")]
+    Legacy(Features),
 }
 
 impl Features {
@@ -384,12 +331,26 @@ impl Features {
             return Err(FeatureError::NotOffered(extra));
         }
         let accepted = Self::from_bits_truncate(accepted);
-        let missing = (self & MANDATORY) - accepted;
+        let mut mandatory = self & MANDATORY;
+        if self.is_transitional() {
+            mandatory -= F::VIRTIO_F_VERSION_1;
+        }
+        let missing = mandatory - accepted;
         if !missing.is_empty() {
             return Err(FeatureError::Mandatory(missing));
         }
+        let modern = accepted - LEGACY;
+        if !accepted.contains(F::VIRTIO_F_VERSION_1) && !modern.is_empty() {
+            return Err(FeatureError::Legacy(modern));
+        }
         accepted.check_listed()?;
         Ok(accepted)
+    }
+
+    /// Returns whether this is what a transitional device offers, one that takes legacy drivers: a
+    /// feature of theirs is in it, which means nothing to others (VirtIO 1.4 §6.3).
+    pub(crate) fn is_transitional(self) -> bool {
+        self.contains(F::VIRTIO_F_ANY_LAYOUT)
     }
 
     /// Work that the driver may leave to the device on transmit.

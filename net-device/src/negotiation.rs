@@ -2,6 +2,7 @@
 
 use net_queue::Offloads;
 use net_queue::ctrl::{Command, RxMode};
+use net_queue::header::HdrSize;
 
 use crate::config::NetConfig;
 use crate::features::{ALWAYS, Features, RX_OFFLOADS, TRANSPORT, TX_OFFLOADS, features_of};
@@ -36,6 +37,7 @@ impl Features {
             (F::VIRTIO_NET_F_HASH_REPORT, config.hash_report),
             (F::VIRTIO_NET_F_SPEED_DUPLEX, config.speed_mbps.is_some()),
             (F::VIRTIO_F_ACCESS_PLATFORM, config.iommu),
+            (F::VIRTIO_F_ANY_LAYOUT, config.transitional),
         ];
         let configured = configured.iter().filter(|(_, on)| *on);
         let all = ALWAYS
@@ -44,6 +46,19 @@ impl Features {
             | features_of(RX_OFFLOADS, rx)
             | configured.map(|(feature, _)| *feature).collect();
         (all - config.disabled).closure()
+    }
+
+    /// Length of the header in front of each frame, for a driver that accepted these (NET-RX-17). A
+    /// legacy driver without `MRG_RXBUF` has no `num_buffers` in it. VirtIO 1.4 §5.1.9, §5.1.9.1.
+    #[must_use]
+    pub fn hdr_size(self) -> HdrSize {
+        if self.contains(F::VIRTIO_NET_F_HASH_REPORT) {
+            HdrSize::HashReport
+        } else if self.intersects(F::VIRTIO_F_VERSION_1 | F::VIRTIO_NET_F_MRG_RXBUF) {
+            HdrSize::Base
+        } else {
+            HdrSize::Legacy
+        }
     }
 
     /// The feature without which a driver may not give this command (checklist table F).

@@ -138,7 +138,8 @@ pub trait VirtioDevice: Send {
     /// Takes the whole set that the driver accepted, when it sets FEATURES_OK; a transport whose
     /// register takes it in words collects them in [`FeatureWords`](crate::FeatureWords). When it
     /// is refused, FEATURES_OK has to stay clear (NET-FEAT-02, NET-FEAT-06, NET-FEAT-07); once the
-    /// device is activated nothing changes (NET-FEAT-08).
+    /// device is activated nothing changes (NET-FEAT-08). A legacy driver sets no FEATURES_OK: what
+    /// it has written by DRIVER_OK is its set.
     ///
     /// # Errors
     /// Names what is wrong with the set.
@@ -150,7 +151,8 @@ pub trait VirtioDevice: Send {
     /// Reads the configuration space; bytes past its end are 0 (NET-CFG-16).
     fn read_config(&self, offset: u64, data: &mut [u8]);
 
-    /// Does nothing: the whole space is read-only (NET-CFG-02).
+    /// Does nothing: the whole space is read-only (NET-CFG-02), but for the MAC address of a legacy
+    /// driver that has no command for it.
     fn write_config(&mut self, offset: u64, data: &[u8]);
 
     /// Another number than at the last call if the configuration space has changed in between, also

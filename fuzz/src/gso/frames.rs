@@ -131,11 +131,11 @@ fn changed(mut bytes: Vec<u8>, changes: &[(usize, u8)]) -> Vec<u8> {
     bytes
 }
 
-/// A frame behind a base header behind a header of `size`.
+/// A frame behind a base header behind a header of `size`, which has more fields or one less.
 pub fn behind(size: HdrSize, mut bytes: Vec<u8>) -> Vec<u8> {
-    let base = HdrSize::Base.bytes();
+    let (base, len) = (HdrSize::Base.bytes(), size.bytes());
     if bytes.len() >= base {
-        bytes.splice(base..base, vec![0; size.bytes() - base]);
+        bytes.splice(len.min(base)..base, vec![0; len.saturating_sub(base)]);
     }
     bytes
 }

@@ -17,7 +17,7 @@ pub(super) fn run(input: &mut Bytes<'_>, ring: RingConfig, size: HdrSize) {
     let config = RxConfig {
         size,
         offloads: Offloads::from_bits_truncate(offloads.into()),
-        merge: bits & 1 != 0,
+        merge: bits & 1 != 0 && size != HdrSize::Legacy,
         mtu: (bits & 2 != 0).then_some(1500),
         link_mtu: None,
     };

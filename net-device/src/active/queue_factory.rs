@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use net_queue::header::{HdrSize, TxRules};
+use net_queue::header::TxRules;
 use net_queue::ring::{AnyRing, Layout, RingConfig, RingError, UsedElements};
 use net_queue::{
     CtrlEngine, GuestRam, Offloads, QueueCounters, RxConfig, RxEngine, TxConfig, TxEngine,
@@ -29,17 +29,6 @@ pub(crate) struct NegotiatedConfig {
     pub(crate) tx_caps: Offloads,
     /// Kinds of groups in which frames may leave.
     pub(crate) coalesce: Offloads,
-}
-
-impl NegotiatedConfig {
-    /// Length of the header in front of each frame (NET-RX-17).
-    pub(crate) fn hdr_size(&self) -> HdrSize {
-        if self.features.contains(Features::VIRTIO_NET_F_HASH_REPORT) {
-            HdrSize::HashReport
-        } else {
-            HdrSize::Base
-        }
-    }
 }
 
 /// Maker of engines for one activation.
@@ -115,7 +104,7 @@ impl QueueFactory {
     ) -> Result<RxEngine<AnyRing>, QueueError> {
         let features = self.negotiated.features;
         let rx = RxConfig {
-            size: self.negotiated.hdr_size(),
+            size: features.hdr_size(),
             offloads: self.shared.policy().offloads,
             merge: features.contains(Features::VIRTIO_NET_F_MRG_RXBUF),
             mtu: self
@@ -159,7 +148,7 @@ impl QueueFactory {
             TxConfig {
                 coalesce: self.negotiated.coalesce,
                 cut,
-                size: self.negotiated.hdr_size(),
+                size: self.negotiated.features.hdr_size(),
                 ..TxConfig::new(rules)
             },
             self.counters[usize::from(index)].clone(),

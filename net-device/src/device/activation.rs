@@ -9,7 +9,6 @@ use super::{NetDevice, tell_of_config};
 use crate::active::queue_factory::{NegotiatedConfig, QueueFactory};
 use crate::active::{ActiveDevice, DetachedResources};
 use crate::error::{ActivateError, DeviceFailed, MemoryChangeError, chain};
-use crate::features::Features;
 use crate::lifecycle::{Lifecycle, Transition};
 use crate::shared::{DeviceParts, LinkPorts, Shared};
 use crate::state::DeviceState;
@@ -49,7 +48,7 @@ impl NetDevice {
 
     /// Activates an inactive device, or leaves it as it is.
     pub(super) fn try_activate(&mut self, activation: Activation) -> Result<(), ActivateError> {
-        if !self.acked.contains(Features::VIRTIO_F_VERSION_1) {
+        if !self.is_negotiated() {
             return Err(ActivateError::NotNegotiated);
         }
         let saved = self.state.restored();

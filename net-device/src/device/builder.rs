@@ -309,6 +309,8 @@ impl<'a> NetDeviceBuilder<'a> {
             open_link: self.open_link,
             clock: self.clock,
             acked: Features::empty(),
+            refused: false,
+            written_mac: None,
             state: State::Inactive(detached),
             offered,
             config,

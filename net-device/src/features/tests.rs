@@ -19,6 +19,14 @@ fn config() -> NetConfig {
     }
 }
 
+/// The same for legacy drivers, too.
+fn transitional() -> NetConfig {
+    NetConfig {
+        transitional: true,
+        ..config()
+    }
+}
+
 fn offered(config: &NetConfig) -> Features {
     Features::offered(EVERYTHING, EVERYTHING, config)
 }
@@ -38,7 +46,7 @@ fn bits_have_the_numbers_of_the_specification() {
     assert_eq!(
         numbers[expected.len()..],
         [
-            28, 29, 32, 33, 34, 35, 38, 40, 50, 52, 53, 54, 55, 56, 57, 60, 63
+            27, 28, 29, 32, 33, 34, 35, 38, 40, 50, 52, 53, 54, 55, 56, 57, 60, 63
         ]
     );
 }
@@ -47,12 +55,12 @@ fn bits_have_the_numbers_of_the_specification() {
 fn everything_is_offered_where_backend_and_configuration_allow_it() {
     let with_iommu = NetConfig {
         iommu: true,
-        ..config()
+        ..transitional()
     };
     assert_eq!(offered(&with_iommu), Features::all());
     assert_eq!(
         offered(&config()),
-        Features::all() - F::VIRTIO_F_ACCESS_PLATFORM
+        Features::all() - F::VIRTIO_F_ACCESS_PLATFORM - F::VIRTIO_F_ANY_LAYOUT
     );
     let unasked = NetConfig {
         rss: false,
@@ -109,6 +117,49 @@ fn net_feat_05_a_driver_has_to_be_modern() {
     let accepted = (offered(&config()) - F::VIRTIO_F_VERSION_1).bits();
     let error = FeatureError::Mandatory(F::VIRTIO_F_VERSION_1);
     assert_eq!(offered(&config()).check_accepted(accepted), Err(error));
+}
+
+#[test]
+fn net_feat_05_a_transitional_device_takes_no_mix_of_old_and_new() {
+    let set = offered(&transitional());
+    let older = set & LEGACY;
+    assert_eq!(set.check_accepted(older.bits()), Ok(older));
+    assert_eq!(set.check_accepted(0), Ok(Features::empty()));
+    for newer in (set - LEGACY - F::VIRTIO_F_VERSION_1).iter() {
+        let mix = set.check_accepted((older | newer).bits());
+        assert_eq!(mix, Err(FeatureError::Legacy(newer)));
+    }
+    // A driver that is not a legacy one is held to what it is held to elsewhere.
+    assert_eq!(set.check_accepted(set.bits()), Ok(set));
+    let plain = F::VIRTIO_F_VERSION_1;
+    assert_eq!(set.check_accepted(plain.bits()), Ok(plain));
+}
+
+#[test]
+fn a_legacy_driver_cannot_reach_around_the_iommu_net_feat_11() {
+    let config = NetConfig {
+        iommu: true,
+        ..transitional()
+    };
+    let error = FeatureError::Mandatory(F::VIRTIO_F_ACCESS_PLATFORM);
+    assert_eq!(offered(&config).check_accepted(0), Err(error));
+}
+
+#[test]
+fn the_length_of_the_header_follows_from_the_features_net_rx_17() {
+    let merge = F::VIRTIO_NET_F_MRG_RXBUF;
+    let modern = F::VIRTIO_F_VERSION_1;
+    for (accepted, size) in [
+        (Features::empty(), 10),
+        (F::VIRTIO_NET_F_CSUM | F::VIRTIO_F_ANY_LAYOUT, 10),
+        (merge, 12),
+        (modern, 12),
+        (modern | merge, 12),
+        (modern | F::VIRTIO_NET_F_HASH_REPORT, 20),
+        (modern | merge | F::VIRTIO_NET_F_HASH_REPORT, 20),
+    ] {
+        assert_eq!(accepted.hdr_size().bytes(), size, "{accepted}");
+    }
 }
 
 #[test]
@@ -247,7 +298,8 @@ fn optional_names_follow_the_specification() {
         );
         assert_eq!(Features::from_optional_name(name), Some(*feature));
     }
-    assert_eq!(Features::all() - Features::optional(), MANDATORY);
+    let others = MANDATORY | F::VIRTIO_F_ANY_LAYOUT;
+    assert_eq!(Features::all() - Features::optional(), others);
 }
 
 #[test]
@@ -260,12 +312,14 @@ proptest! {
     #[test]
     fn net_feat_01_what_is_offered_is_closed(
         tx: u32, rx: u32, disabled: u128, pairs in 1u16..9, iommu: bool, mac: bool, mtu: bool,
+        transitional: bool,
     ) {
         let config = NetConfig {
             mac: mac.then(|| [2, 0, 0, 0, 0, 1].into()),
             mtu: mtu.then_some(1500),
             queue_pairs: pairs,
             iommu,
+            transitional,
             disabled: Features::from_bits_truncate(disabled) & Features::optional(),
             ..NetConfig::default()
         };

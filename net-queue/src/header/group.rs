@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::checksum::Sum;
 use super::gso;
-use super::net_hdr::{HDR_LEN, NetHdr};
+use super::net_hdr::NetHdr;
 use super::packet::{Family, Packet, word};
 
 /// Offset of the flags in a TCP header, and those that only the last segment has.
@@ -93,9 +93,7 @@ impl Group {
             return;
         }
         let restored = self.restore(index, frame);
-        if let Some(front) = front.first_chunk_mut::<HDR_LEN>() {
-            *front = restored.to_bytes();
-        }
+        restored.write_to(front);
     }
 }
 

@@ -26,6 +26,7 @@ pub use check::{RxRules, TxRules};
 pub use error::HdrError;
 pub use gso::{MAX_GSO_SEGMENTS, MAX_UDP_SEGMENTS};
 pub use net_hdr::{
-    ETH_HDR_LEN, HDR_LEN, HDR_MAX, HdrSize, NUM_BUFFERS_OFFSET, NetHdr, RawHdr, flags,
+    ETH_HDR_LEN, HDR_LEN, HDR_MAX, HdrSize, LEGACY_HDR_LEN, NUM_BUFFERS_OFFSET, NetHdr, RawHdr,
+    flags,
 };
 pub use packet::MAX_FRAME;

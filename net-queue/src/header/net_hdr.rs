@@ -4,6 +4,9 @@ use std::fmt;
 
 /// Bytes of the header that every modern driver and device share (VirtIO 1.4 §5.1.9, L1).
 pub const HDR_LEN: usize = 12;
+/// Bytes of the same without `num_buffers`: that of a legacy driver without `MRG_RXBUF` (VirtIO 1.4
+/// §5.1.9.1).
+pub const LEGACY_HDR_LEN: usize = NUM_BUFFERS_OFFSET;
 /// Bytes of the longest header [`RawHdr`] can hold.
 pub const HDR_MAX: usize = 24;
 /// Stream offset of `num_buffers` (VirtIO 1.4 §5.1.9, L1).
@@ -22,6 +25,8 @@ pub mod flags {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum HdrSize {
+    /// 10 bytes: a legacy driver knows `num_buffers` with `MRG_RXBUF` only.
+    Legacy = LEGACY_HDR_LEN as u8,
     /// 12 bytes.
     #[default]
     Base = 12,
@@ -35,6 +40,14 @@ impl HdrSize {
     /// The size in bytes.
     pub const fn bytes(self) -> usize {
         self as usize
+    }
+
+    /// Bytes of the part that has a value on every frame.
+    pub(crate) const fn base_bytes(self) -> usize {
+        match self {
+            Self::Legacy => LEGACY_HDR_LEN,
+            Self::Base | Self::HashReport | Self::Tunnel => HDR_LEN,
+        }
     }
 }
 
@@ -191,14 +204,38 @@ impl NetHdr {
         [b0, b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11]
     }
 
+    /// The same as a legacy driver without `MRG_RXBUF` knows it.
+    #[inline]
+    pub(crate) const fn to_legacy_bytes(self) -> [u8; LEGACY_HDR_LEN] {
+        let [base @ .., _, _] = self.to_bytes();
+        base
+    }
+
     /// The sanitised header at the length the driver expects.
     ///
     /// The longer forms report "no hash" and "no tunnel", which are all-zero fields.
     #[inline]
     pub fn to_raw(self, size: HdrSize) -> RawHdr {
         let mut raw = RawHdr::new(size);
-        raw.bytes[..HDR_LEN].copy_from_slice(&self.to_bytes());
+        self.write_to(raw.as_mut_bytes());
         raw
+    }
+
+    /// The same in `front`, which is all of the header.
+    #[inline(always)]
+    pub(crate) fn write_to(self, front: &mut [u8]) {
+        match <&mut [u8; HDR_LEN]>::try_from(&mut *front) {
+            Ok(base) => *base = self.to_bytes(),
+            Err(_) => self.write_to_odd(front),
+        }
+    }
+
+    /// The same for a header that is longer or shorter than the base.
+    #[inline(never)]
+    fn write_to_odd(self, front: &mut [u8]) {
+        let (base, rest) = front.split_at_mut(front.len().min(HDR_LEN));
+        base.copy_from_slice(&self.to_bytes()[..base.len()]);
+        rest.fill(0);
     }
 
     /// Flags, of [`flags`].

@@ -10,6 +10,7 @@ mod dirty;
 mod discard;
 mod hostile;
 mod in_order;
+mod legacy;
 mod memory;
 mod model;
 mod packed;

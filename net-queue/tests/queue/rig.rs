@@ -180,6 +180,14 @@ impl TxRig {
     }
 }
 
+/// Every length of the header.
+pub(crate) const SIZES: [HdrSize; 4] = [
+    HdrSize::Legacy,
+    HdrSize::Base,
+    HdrSize::HashReport,
+    HdrSize::Tunnel,
+];
+
 /// Features that most receive tests negotiate: merging, nothing else.
 pub(crate) const MERGE: RxConfig = RxConfig {
     size: HdrSize::Base,

@@ -4,7 +4,7 @@ use net_queue::header::{HdrError, HdrSize, flags, gso};
 use net_queue::testing::{Answer, LimitCall, ScriptedLimit, Shape};
 use net_queue::{Budget, DropCause, Engine, MAX_FRAME, Offloads, Stop};
 
-use crate::rig::{PLENTY, TxRig, every_layout, every_ring, frame, packet, ring};
+use crate::rig::{PLENTY, SIZES, TxRig, every_layout, every_ring, frame, packet, ring};
 
 /// NET-TX-02: where the header ends and the frame begins is the driver's business.
 #[test]
@@ -102,7 +102,7 @@ fn each_frame_has_its_own_header() {
 #[test]
 fn longer_headers_are_replaced_whole() {
     every_layout(|layout| {
-        for size in [HdrSize::Base, HdrSize::HashReport, HdrSize::Tunnel] {
+        for size in SIZES {
             for cut in [0, 1, 12, size.bytes() - 1, size.bytes(), size.bytes() + 1] {
                 let mut rig = TxRig::with(ring(layout, 8), size, Offloads::empty());
                 let clean = [vec![0; size.bytes()], frame(64, 5)].concat();

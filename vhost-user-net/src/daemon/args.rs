@@ -324,6 +324,10 @@ pub struct ServeArgs {
     #[arg(long)]
     pub hash_report: bool,
 
+    /// Refuse legacy drivers, those without VIRTIO_F_VERSION_1
+    #[arg(long, help_heading = "Features")]
+    pub no_legacy: bool,
+
     /// Write every frame to a file for packet analysers
     #[arg(long, value_name = "FILE")]
     pub pcap: Option<PathBuf>,
@@ -416,6 +420,7 @@ impl ServeArgs {
             rss: self.rss,
             kernel_steering: !self.no_kernel_steering,
             hash_report: self.hash_report,
+            transitional: !self.no_legacy,
             ..config.build()?
         };
         config.validate()?;

@@ -9,7 +9,7 @@ use crate::drop_cause::DropCause;
 use crate::engine::limit::Limit;
 use crate::header::group::{Group, LAST_ONLY, TCP_FLAGS};
 use crate::header::packet::{Family, Packet};
-use crate::header::{HDR_LEN, HDR_MAX, MAX_FRAME, NetHdr};
+use crate::header::{HDR_MAX, MAX_FRAME, NetHdr};
 use crate::memory::bounce_buffer::{BounceBuffer, COPYBREAK};
 use crate::memory::guard::MemoryFault;
 use crate::memory::segment::{Gather, HostSlice};
@@ -278,8 +278,9 @@ impl OpenGroup {
         self.phase = Phase::Sealed;
         if self.shape.frames > 1 {
             self.shape.seal(&mut self.buffer[self.header..self.len]);
-            let header = self.shape.header().to_bytes();
-            self.buffer[..HDR_LEN].copy_from_slice(&header);
+            self.shape
+                .header()
+                .write_to(&mut self.buffer[..self.header]);
         }
     }
 

@@ -415,7 +415,7 @@ impl RxPath {
         if self.config.size == HdrSize::Base {
             self.pool.put_header(&header.to_bytes())
         } else {
-            self.write_long_header(frame, header)
+            self.write_odd_header(frame, header)
         }
     }
 

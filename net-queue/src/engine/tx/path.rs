@@ -116,26 +116,33 @@ impl TxPath {
         // Slot 0 may still hold what was sent before.
         let bounce = &mut self.bounce[..copied];
         copy_from(&self.segments[1..], 0, bounce)?;
-        let mut raw = [0; HDR_LEN];
-        raw.copy_from_slice(&bounce[..HDR_LEN]);
-        let raw = RawHdr::from(raw);
+        let raw = self.raw_header();
         let mut checked = match NetHdr::check_tx(&raw, frame_len as u32, self.rules) {
             Err(HdrError::GsoWithoutCsum) => self.begin_checksum(raw, frame_len, self.rules)?,
             checked => checked?,
         };
         self.offload = Offload::of(checked);
-        let bounce = &mut self.bounce[..copied];
-        if header > HDR_LEN {
-            // Nothing behind the base header means anything on transmit.
-            bounce[HDR_LEN..header].fill(0);
-        }
         if self.rules.completes() && checked.flags() != 0 && checked.gso_type() == gso::NONE {
-            checksum::complete(&mut bounce[header..], checked);
+            checksum::complete(&mut self.bounce[header..copied], checked);
             checked = NetHdr::PLAIN;
         }
-        bounce[..HDR_LEN].copy_from_slice(&checked.to_bytes());
+        // Nothing behind the base header means anything on transmit.
+        if self.size == HdrSize::Base {
+            self.bounce[..HDR_LEN].copy_from_slice(&checked.to_bytes());
+        } else {
+            checked.write_to(&mut self.bounce[..header]);
+        }
         self.checked = checked;
         Ok(frame_len as u64)
+    }
+
+    /// The header in the bounce buffer as the driver wrote it. In place of a field that it does not
+    /// have stand bytes of the frame: none that means anything on transmit (NET-TX-05).
+    #[inline(always)]
+    pub(super) fn raw_header(&self) -> RawHdr {
+        let mut raw = [0; HDR_LEN];
+        raw.copy_from_slice(&self.bounce[..HDR_LEN]);
+        RawHdr::from(raw)
     }
 
     /// Makes the checksum of a frame partial that is to be segmented and has a whole one, as a

@@ -16,7 +16,7 @@ use crate::engine::coalesce::Outlet;
 use crate::engine::limit::Limit;
 use crate::engine::segment::Segmenter;
 use crate::engine::{Budget, Stop};
-use crate::header::{HDR_LEN, HdrError, NetHdr, RawHdr};
+use crate::header::{HdrError, NetHdr};
 use crate::memory::guard::MemoryFault;
 use crate::memory::segment::{Gather, HostSlice, copy_from};
 use crate::ring::{Chain, Ring};
@@ -83,9 +83,7 @@ impl TxPath {
         let rest = &mut self.bounce[self.copied..len];
         copy_from(&self.segments[1..], self.copied, rest)?;
         self.copied = len;
-        let mut raw = [0; HDR_LEN];
-        raw.copy_from_slice(&self.bounce[..HDR_LEN]);
-        let raw = RawHdr::from(raw);
+        let raw = self.raw_header();
         let frame_len = len - header;
         let checked = match NetHdr::check_tx(&raw, frame_len as u32, rules) {
             Err(HdrError::GsoWithoutCsum) => self.begin_checksum(raw, frame_len, rules)?,
@@ -201,8 +199,7 @@ impl TxPath {
         let (start, header) = segmenter.form(&mut self.bounce[size..], cutter.checksum);
         // Its header stands right in front of it, over what has left.
         let segment = &mut self.bounce[start..start + size + len as usize];
-        segment[..HDR_LEN].copy_from_slice(&header.to_bytes());
-        segment[HDR_LEN..size].fill(0);
+        header.write_to(&mut segment[..size]);
         let slice = HostSlice::of_buffer(segment).io();
         let gather = Gather::new(std::slice::from_ref(&slice), size, size + len as usize);
         match out.send(&gather, 1, len, Offload::default()) {

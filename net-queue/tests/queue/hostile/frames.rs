@@ -5,13 +5,13 @@ use net_queue::ring::Layout;
 use net_queue::testing::{Piece, Shape};
 use net_queue::{DropCause, Offloads};
 
-use crate::rig::{TxRig, every_layout, frame, packet, ring};
+use crate::rig::{SIZES, TxRig, every_layout, frame, packet, ring};
 
 /// Header sizes, features, and cuts: the exact header, and nothing of this side.
 #[test]
 fn header_size_matrix() {
     every_layout(|layout| {
-        for size in [HdrSize::Base, HdrSize::HashReport, HdrSize::Tunnel] {
+        for size in SIZES {
             for offloads in [Offloads::empty(), Offloads::all()] {
                 for cut in 0..=size.bytes() {
                     let mut rig = TxRig::with(ring(layout, 16), size, offloads);

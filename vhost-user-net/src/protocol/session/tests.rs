@@ -6,6 +6,7 @@
 mod blocking_calls;
 mod descriptors;
 mod group;
+mod legacy;
 mod memory;
 mod negotiation;
 mod peers;
@@ -56,15 +57,20 @@ impl PortControl for NoControl {
 }
 
 fn unbuilt(pairs: u16, mtu: Option<u16>) -> (NetDeviceBuilder<'static>, Vec<Port>, Vec<Wire>) {
-    let (backends, wires): (Vec<ScriptedBackend>, _) = (0..pairs).map(|_| Wire::new()).unzip();
-    let ports = backends
-        .into_iter()
-        .map(|backend| Port::new(Box::new(backend), Box::new(NoControl)));
     let config = NetConfig::builder()
         .queue_pairs(pairs)
         .mac([2, 0, 0, 0, 0, 1]);
     let config = mtu.into_iter().fold(config, |config, mtu| config.mtu(mtu));
-    let device = NetDevice::builder(config.build().unwrap());
+    from_config(config.build().unwrap())
+}
+
+fn from_config(config: NetConfig) -> (NetDeviceBuilder<'static>, Vec<Port>, Vec<Wire>) {
+    let pairs = config.queue_pairs;
+    let (backends, wires): (Vec<ScriptedBackend>, _) = (0..pairs).map(|_| Wire::new()).unzip();
+    let ports = backends
+        .into_iter()
+        .map(|backend| Port::new(Box::new(backend), Box::new(NoControl)));
+    let device = NetDevice::builder(config);
     (device, ports.collect(), wires)
 }
 

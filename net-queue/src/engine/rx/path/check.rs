@@ -28,7 +28,8 @@ impl RxPath {
         let header = self.config.size.bytes();
         let frame_len = frame.len.checked_sub(header).ok_or(DropCause::TooShort)?;
         // By value, so that it stays in registers: bytes that were stored and are loaded as words
-        // are waited for.
+        // are waited for. `num_buffers`, in whose place a legacy header has bytes of the frame, is
+        // none that a backend says.
         let raw = match self.bounce.first_chunk() {
             Some(base) if frame.direct == 0 => RawHdr::from(*base),
             _ => self.header_of(frame)?,
@@ -54,7 +55,7 @@ impl RxPath {
     #[inline(never)]
     pub(super) fn header_of(&self, frame: Arrived) -> Result<RawHdr, DropCause> {
         let mut base = [0; HDR_LEN];
-        self.copy_out(frame, 0, &mut base)?;
+        self.copy_out(frame, 0, &mut base[..self.config.size.base_bytes()])?;
         Ok(RawHdr::from(base))
     }
 
@@ -123,7 +124,7 @@ impl RxPath {
         let checked = NetHdr::check_rx(&raw, frame_len as u32, rules)?;
         self.copy_in(frame, header + transport.field(), &transport.pseudo)?;
         // It may be looked at again, if it has to wait.
-        self.copy_in(frame, 0, raw.as_bytes())?;
+        self.copy_in(frame, 0, &raw.as_bytes()[..self.config.size.base_bytes()])?;
         Ok(checked)
     }
 
@@ -162,7 +163,7 @@ impl RxPath {
         }
         self.copy_in(frame, header + checksum::field(partial), &sum.checksum())?;
         // It may be looked at again, if it has to wait.
-        self.copy_in(frame, 0, &[0; HDR_LEN])?;
+        self.copy_in(frame, 0, &[0; HDR_LEN][..self.config.size.base_bytes()])?;
         let plain = RawHdr::from([0; HDR_LEN]);
         Ok(NetHdr::check_rx(&plain, frame_len, self.rules)?)
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Arrived, RxPath};
 use crate::hash::{FrameHash, FrameHasher, HASHED_HEAD};
-use crate::header::{HDR_LEN, HDR_MAX, NetHdr};
+use crate::header::{HDR_LEN, HDR_MAX, HdrSize, NetHdr};
 use crate::memory::guard::MemoryFault;
 
 /// Bytes of a header up to the end of its hash.
@@ -42,13 +42,16 @@ impl RxPath {
         hasher.map_or(FrameHash::NONE, |hasher| hasher.hash(head))
     }
 
-    /// Writes the header of `frame` where it is longer than the base: with the hash, and without a
-    /// tunnel.
-    pub(super) fn write_long_header(
+    /// Writes the header of `frame` where it is not the base: that of a legacy driver, or one with
+    /// the hash, and without a tunnel.
+    pub(super) fn write_odd_header(
         &mut self,
         frame: Arrived,
         header: NetHdr,
     ) -> Result<(), MemoryFault> {
+        if self.config.size == HdrSize::Legacy {
+            return self.pool.put_header(&header.to_legacy_bytes());
+        }
         let hash = self.hash_of(frame)?;
         let mut bytes = [0; HASHED];
         bytes[..HDR_LEN].copy_from_slice(&header.to_bytes());

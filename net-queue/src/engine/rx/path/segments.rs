@@ -157,9 +157,10 @@ impl RxPath {
         }
         // Where its frame begins behind the large one's header, its header does before it.
         let segment = &mut self.bounce[start..start + len];
-        segment[..HDR_LEN].copy_from_slice(&header.to_bytes());
-        segment[HDR_LEN..size].fill(0);
-        if let Some(field) = segment[HDR_LEN..size].first_chunk_mut() {
+        let front = &mut segment[..size];
+        header.write_to(front);
+        let behind = front.get_mut(HDR_LEN..).unwrap_or_default();
+        if let Some(field) = behind.first_chunk_mut() {
             *field = hash.to_wire();
         }
         let stored = self.pool.poke(0, segment);
