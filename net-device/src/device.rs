@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use net_queue::ring::Cursor;
+use net_queue::ring::{Cursor, UsedJournal};
 use net_queue::{AccessPlatform, DirtySwitch, QueueCounters};
 
 use crate::active::ActiveDevice;
@@ -164,6 +164,22 @@ impl NetDevice {
             active.insert(setup)?;
         }
         Ok(())
+    }
+
+    /// As [`NetDevice::start_queue`], of a queue whose position is kept in `journal` besides: the
+    /// device that comes after a process that was killed goes on exactly there
+    /// ([`UsedJournal::recover`]).
+    ///
+    /// # Errors
+    /// As for [`NetDevice::start_queue`].
+    pub fn start_queue_with_journal(
+        &mut self,
+        setup: QueueSetup,
+        journal: Option<UsedJournal>,
+    ) -> Result<(), StartQueueError> {
+        let active = self.state.active::<StartQueueError>()?;
+        active.set_journal(setup.index, journal);
+        self.start_queue(setup)
     }
 
     /// Stops one queue. Afterwards nothing of it is touched; the result is where to start it from

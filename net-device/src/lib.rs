@@ -72,7 +72,7 @@ pub use events::{DeviceEvent, Observer};
 pub use features::{FeatureError, FeatureWords, Features};
 pub use handle::DeviceHandle;
 pub use lifecycle::{Lifecycle, StateError};
-pub use net_queue::ring::{Cursor, Layout, RingAddrs};
+pub use net_queue::ring::{Cursor, JournalError, Layout, RingAddrs, UsedJournal};
 pub use net_queue::{AccessPlatform, DirtyLog, DropCause, GuestRam, QueueStats, RawRegion};
 pub use port::{HostInterface, Port, PortControl};
 pub use seccomp::ThreadKind;

@@ -25,11 +25,13 @@
 //! | [`memory_table`] | the files that hold guest memory, and their addresses |
 //! | [`dirty_log`] | the bitmap of written pages, for live migration |
 //! | [`device_state`] | bytes of a saved device, through a pipe or a file |
+//! | [`inflight`] | positions of rings in memory that outlives this process |
 //! | [`interrupts`] | event descriptors from the device's workers to the front-end |
 
 pub mod connection;
 pub mod device_state;
 pub mod dirty_log;
+pub mod inflight;
 pub mod interrupts;
 pub mod memory_table;
 mod message_reader;

@@ -1,5 +1,6 @@
 //! An activated device under which guest memory changes.
 
+use net_queue::ring::UsedJournal;
 use net_queue::{Engine, GuestRam};
 
 use super::ActiveDevice;
@@ -7,6 +8,14 @@ use crate::error::QueueError;
 use crate::worker::queue_pair::{RxQueue, TxQueue, WorkerQueue};
 
 impl ActiveDevice {
+    /// Has the position of a queue that is started from now on kept in `journal`.
+    pub(crate) fn set_journal(&mut self, index: u16, journal: Option<UsedJournal>) {
+        match journal {
+            Some(journal) => self.factory.journals.insert(index, journal),
+            None => self.factory.journals.remove(&index),
+        };
+    }
+
     /// Makes every ring again over `ram`, where each of them left off, and leaves every worker
     /// parked. A broken ring is not made again, and stands still.
     ///

@@ -1,9 +1,10 @@
 //! Makes engines of queues from what was negotiated, the guest's memory, the counters.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use net_queue::header::TxRules;
-use net_queue::ring::{AnyRing, Layout, RingConfig, RingError, UsedElements};
+use net_queue::ring::{AnyRing, Layout, RingConfig, RingError, UsedElements, UsedJournal};
 use net_queue::{
     CtrlEngine, GuestRam, Offloads, QueueCounters, RxConfig, RxEngine, TxConfig, TxEngine,
 };
@@ -40,6 +41,8 @@ pub(crate) struct QueueFactory {
     pub(crate) counters: Arc<[Arc<QueueCounters>]>,
     /// Number of the device's pairs.
     pub(crate) pairs: u16,
+    /// Of queues whose position outlives the process.
+    pub(crate) journals: BTreeMap<u16, UsedJournal>,
 }
 
 impl QueueFactory {
@@ -93,7 +96,12 @@ impl QueueFactory {
     }
 
     fn ring(&self, index: u16, config: &RingConfig) -> Result<AnyRing, QueueError> {
-        AnyRing::new(&self.ram, config).map_err(|source| QueueError::Ring { index, source })
+        let ring =
+            AnyRing::new(&self.ram, config).map_err(|source| QueueError::Ring { index, source })?;
+        Ok(match self.journals.get(&index) {
+            Some(journal) => ring.with_journal(journal.clone()),
+            None => ring,
+        })
     }
 
     /// The engine of a receive queue.

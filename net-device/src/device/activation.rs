@@ -1,5 +1,6 @@
 //! The ways into and out of an activation.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use net_queue::GuestRam;
@@ -173,6 +174,7 @@ impl NetDevice {
             ram,
             counters: self.counters.clone(),
             pairs: self.config.queue_pairs,
+            journals: BTreeMap::new(),
         };
         ActiveDevice::new(shared, factory, detached.pairs, detached.threads)
     }

@@ -8,6 +8,7 @@
 //!   segment        host ranges, scatter lists, copies; Gather and Scatter, which backends see
 //!   shared_bytes   bytes shared with another process, such as a front-end's dirty log
 //!   bounce_buffer  memory of this process that short frames pass through
+//!   kill_switch    stores that do not take place, for tests
 //!   guard          loads, stores and copies that fail where memory is not there
 //! ```
 
@@ -15,6 +16,7 @@ pub(crate) mod bounce_buffer;
 pub(crate) mod dirty_log;
 pub mod guard;
 pub(crate) mod guest_ram;
+pub(crate) mod kill_switch;
 mod raw_regions;
 pub(crate) mod resolver;
 pub(crate) mod segment;

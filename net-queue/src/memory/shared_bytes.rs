@@ -7,6 +7,7 @@ use std::sync::Arc;
 use vm_memory::VolatileMemory;
 
 use super::guard::{self, MemoryFault};
+use super::kill_switch;
 use super::segment::{HostSlice, copy_from};
 
 #[cfg(test)]
@@ -65,6 +66,30 @@ impl SharedBytes {
             // only.
             Some(byte) => unsafe { guard::fetch_or8(byte.as_ptr(), bits) },
             None => Ok(()),
+        }
+    }
+
+    /// The `len` bytes from `offset` on, if there are so many.
+    #[must_use]
+    pub fn part(&self, offset: usize, len: usize) -> Option<Self> {
+        Some(Self {
+            slice: self.slice.sub(offset, len)?,
+            _owner: Arc::clone(&self._owner),
+        })
+    }
+
+    /// Stores `value` at `offset` in the machine's byte order, as one word, between the stores
+    /// before and behind this call as they are written. Beyond the end, at an address that is not a
+    /// multiple of eight, and in bytes that are not there any more nothing happens.
+    #[inline]
+    pub(crate) fn store64(&self, offset: usize, value: u64) {
+        if let Some(bytes) = self.slice.sub(offset, 8)
+            && bytes.as_ptr().cast::<u64>().is_aligned()
+            && kill_switch::lands()
+        {
+            // SAFETY: eight aligned bytes of a mapping that `_owner` keeps, accessed by raw copies
+            // and atomics only.
+            let _ = unsafe { guard::store64(bytes.as_ptr().cast(), value) };
         }
     }
 

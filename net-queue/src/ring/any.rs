@@ -5,7 +5,7 @@ use crate::memory::guest_ram::GuestRam;
 use crate::memory::segment::IoVec;
 use crate::ring::{
     BufferRules, Chain, Cursor, Layout, PackedRing, PoppedChain, Ring, RingConfig, RingError,
-    RingTask, SplitRing,
+    RingTask, SplitRing, UsedJournal,
 };
 
 /// A virtqueue of either layout: one branch a call, or a batch, in exchange for one type of engine.
@@ -26,6 +26,15 @@ impl AnyRing {
         match config.layout {
             Layout::Split => SplitRing::new(ram, config).map(Self::Split),
             Layout::Packed => PackedRing::new(ram, config).map(Self::Packed),
+        }
+    }
+
+    /// Keeps the ring's position in `journal` from now on.
+    #[must_use]
+    pub fn with_journal(self, journal: UsedJournal) -> Self {
+        match self {
+            Self::Split(ring) => Self::Split(ring.with_journal(journal)),
+            Self::Packed(ring) => Self::Packed(ring.with_journal(journal)),
         }
     }
 }
@@ -61,8 +70,8 @@ impl Ring for AnyRing {
     }
 
     #[inline]
-    fn push_used(&mut self, chain: Chain, written: u32) {
-        each!(self, ring => ring.push_used(chain, written));
+    fn push_part(&mut self, chain: Chain, written: u32, last: bool) {
+        each!(self, ring => ring.push_part(chain, written, last));
     }
 
     #[inline]

@@ -7,6 +7,7 @@
 mod any;
 mod buffers;
 mod event_index;
+mod journal;
 mod packed;
 mod position;
 #[cfg(test)]
@@ -20,6 +21,7 @@ mod walk;
 
 pub use any::AnyRing;
 pub use buffers::{BufferRules, Buffers, Direction};
+pub use journal::{JournalError, UsedJournal};
 pub use packed::PackedRing;
 pub use split::SplitRing;
 pub use state::{Cursor, Layout, RingAddrs, RingConfig, RingError, UsedElements};
@@ -100,7 +102,15 @@ pub trait Ring: Send {
     fn undo_pop(&mut self, chain: Chain);
 
     /// Marks `chain` used with `written` bytes; the driver sees it at the next [`Ring::publish`].
-    fn push_used(&mut self, chain: Chain, written: u32);
+    #[inline(always)]
+    fn push_used(&mut self, chain: Chain, written: u32) {
+        self.push_part(chain, written, true);
+    }
+
+    /// As [`Ring::push_used`], of one of several chains that hold a frame; `last` ends it. No
+    /// publish may come before that, and a device that goes on from a journal shows the driver the
+    /// frame as a whole or not at all.
+    fn push_part(&mut self, chain: Chain, written: u32, last: bool);
 
     /// Shows the driver all that was pushed since the last call, and returns whether it asks for an
     /// interrupt.

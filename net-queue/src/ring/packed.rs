@@ -19,12 +19,15 @@ use crate::memory::guest_ram::{Access, GuestRam};
 use crate::memory::resolver::Resolver;
 use crate::memory::segment::IoVec;
 use crate::ring::event_index;
-use crate::ring::position::{AVAIL, Position, USED};
+use crate::ring::journal::{PackedJournal, used_flags};
+use crate::ring::position::Position;
 use crate::ring::ring_memory::{Area, DESC_SIZE, Desc};
 use crate::ring::sync::{Ordering, fence};
 use crate::ring::used_batch::{Batch, Element};
 use crate::ring::walk::Walk;
-use crate::ring::{BufferRules, Chain, Cursor, PoppedChain, Ring, RingConfig, RingError};
+use crate::ring::{
+    BufferRules, Chain, Cursor, PoppedChain, Ring, RingConfig, RingError, UsedJournal,
+};
 
 /// Offsets in a used descriptor.
 const LEN: usize = 8;
@@ -68,6 +71,7 @@ pub struct PackedRing {
     /// Slots that were published since it was decided.
     undecided: u32,
     fault: Option<QueueFault>,
+    journal: Option<Box<PackedJournal>>,
 }
 
 impl PackedRing {
@@ -101,7 +105,50 @@ impl PackedRing {
             defers: false,
             undecided: 0,
             fault: None,
+            journal: None,
         })
+    }
+
+    /// Keeps the ring's position in `journal` from now on.
+    #[must_use]
+    pub fn with_journal(mut self, journal: UsedJournal) -> Self {
+        let journal = PackedJournal::begin(journal, self.size, self.published);
+        self.journal = Some(Box::new(journal));
+        self
+    }
+
+    /// Marks a chain used in the journal and then in the ring, where it overwrites the chain's
+    /// descriptor; parts of a frame wait for the last one.
+    #[cold]
+    #[inline(never)]
+    fn push_journaled(&mut self, chain: Chain, written: u32, last: bool) {
+        let Some(mut journal) = self.journal.take() else {
+            return;
+        };
+        let element = Element {
+            id: chain.id(),
+            written,
+            places: chain.descriptors(),
+        };
+        let waiting = journal.part_slots();
+        let complete = self.batch.add(chain, element.places, written);
+        // One that others join stands behind those, of which the last one speaks for all.
+        let joined = match self.batch.open_places() {
+            0 => 0,
+            open => complete.map_or(0, |it| it.places) + open - element.places,
+        };
+        let at = self.used.forward(waiting + joined, self.size);
+        journal.element(at, element);
+        if let Some(complete) = complete {
+            journal.hold(complete);
+        }
+        if last {
+            journal.frame(self.published, at.forward(element.places, self.size));
+            for element in journal.take_held() {
+                self.write_used(element);
+            }
+        }
+        self.journal = Some(journal);
     }
 
     /// Returns whether there is a chain that was not taken.
@@ -176,10 +223,7 @@ impl PackedRing {
     #[inline]
     fn write_used(&mut self, element: Element) {
         let offset = self.used.offset();
-        let mut flags = if self.used.wrap { AVAIL | USED } else { 0 };
-        if element.written > 0 {
-            flags |= Desc::WRITE;
-        }
+        let flags = used_flags(self.used, element.written);
         if self.first_flags.is_none() {
             self.first_flags = Some(flags);
             self.desc.store32(offset + LEN, element.written);
@@ -352,8 +396,11 @@ impl Ring for PackedRing {
         self.outstanding -= chain.descriptors();
     }
 
-    #[inline]
-    fn push_used(&mut self, chain: Chain, written: u32) {
+    #[inline(always)]
+    fn push_part(&mut self, chain: Chain, written: u32, last: bool) {
+        if self.journal.is_some() {
+            return self.push_journaled(chain, written, last);
+        }
         let places = chain.descriptors();
         if let Some(element) = self.batch.add(chain, places, written) {
             self.write_used(element);
@@ -371,6 +418,9 @@ impl Ring for PackedRing {
         self.desc.store16(offset, flags, Ordering::Release);
         self.mark_used(offset, 2);
         self.published = self.used;
+        if let Some(journal) = &self.journal {
+            journal.shown(self.published);
+        }
         let added = std::mem::take(&mut self.unpublished);
         self.outstanding -= added;
         if self.defers {

@@ -14,6 +14,7 @@ use std::cell::Cell;
 
 use crate::memory::guard::MemoryFault;
 use crate::memory::guest_ram::{Access, GuestRam, GuestSlice};
+use crate::memory::kill_switch;
 use crate::memory::segment::{HostSlice, copy_from};
 use crate::ring::RingError;
 use crate::ring::sync::{Ordering, words};
@@ -201,7 +202,8 @@ impl Area {
     /// Stores the little-endian word at `offset`.
     #[inline(always)]
     pub(crate) fn store16(&self, offset: usize, value: u16, order: Ordering) {
-        if let Some(ptr) = self.word::<u16>(offset)
+        if kill_switch::lands()
+            && let Some(ptr) = self.word::<u16>(offset)
             // SAFETY: two mapped, aligned bytes, only ever accessed by atomics in this process.
             && let Err(fault) = unsafe { words::store16(ptr, value.to_le(), order) }
         {
@@ -212,7 +214,8 @@ impl Area {
     /// Stores the little-endian 32-bit word at `offset`.
     #[inline(always)]
     pub(crate) fn store32(&self, offset: usize, value: u32) {
-        if let Some(ptr) = self.word::<u32>(offset)
+        if kill_switch::lands()
+            && let Some(ptr) = self.word::<u32>(offset)
             // SAFETY: four mapped, aligned bytes, accessed by atomics only.
             && let Err(fault) = unsafe { words::store32(ptr, value.to_le()) }
         {
@@ -227,6 +230,15 @@ impl Area {
         let Some(ptr) = self.word::<[u32; 2]>(offset) else {
             return;
         };
+        // Two stores, between which a process may be killed.
+        let lands = (kill_switch::lands(), kill_switch::lands());
+        if lands != (true, true) {
+            if lands.0 {
+                // SAFETY: as below, of the first half.
+                let _ = unsafe { words::store32(ptr.cast(), first.to_le()) };
+            }
+            return;
+        }
         // SAFETY: eight mapped, aligned bytes, accessed by atomics only.
         let stored = unsafe { words::store32x2(ptr.cast(), first.to_le(), second.to_le()) };
         if let Err(fault) = stored {

@@ -5,11 +5,14 @@ use crate::memory::guest_ram::{Access, GuestRam};
 use crate::memory::resolver::Resolver;
 use crate::memory::segment::IoVec;
 use crate::ring::event_index;
+use crate::ring::journal::SplitJournal;
 use crate::ring::ring_memory::{Area, DESC_SIZE, Desc, NoDesc};
 use crate::ring::sync::{Ordering, fence};
 use crate::ring::used_batch::{Batch, Element};
 use crate::ring::walk::Walk;
-use crate::ring::{BufferRules, Chain, Cursor, PoppedChain, Ring, RingConfig, RingError};
+use crate::ring::{
+    BufferRules, Chain, Cursor, PoppedChain, Ring, RingConfig, RingError, UsedJournal,
+};
 
 /// Offset of `idx` in both the available and the used ring.
 const IDX: usize = 2;
@@ -46,6 +49,7 @@ pub struct SplitRing {
     /// Indices that were published since it was decided.
     undecided: u32,
     fault: Option<QueueFault>,
+    journal: Option<SplitJournal>,
 }
 
 impl SplitRing {
@@ -97,6 +101,7 @@ impl SplitRing {
             defers: false,
             undecided: 0,
             fault: None,
+            journal: None,
         })
     }
 
@@ -184,6 +189,26 @@ impl SplitRing {
         self.used.store32x2(offset, id, element.written);
         self.mark_used(offset, USED_ELEMENT);
         self.next_used = self.next_used.wrapping_add(element.places);
+    }
+
+    /// Keeps the ring's position in `journal` from now on.
+    #[must_use]
+    pub fn with_journal(mut self, journal: UsedJournal) -> Self {
+        self.journal = Some(SplitJournal::begin(journal, self.size, self.next_used));
+        self
+    }
+
+    /// Marks a chain used in the ring, and, with the last one of a frame, in the journal.
+    #[cold]
+    #[inline(never)]
+    fn push_journaled(&mut self, chain: Chain, written: u32, last: bool) {
+        let head = chain.id();
+        if let Some(element) = self.batch.add(chain, 1, written) {
+            self.write_used(element);
+        }
+        if last && let Some(journal) = &self.journal {
+            journal.frame(head, self.next_used.wrapping_add(self.batch.open_places()));
+        }
     }
 
     /// Returns whether the driver wants to know of the last `added` indices (VQ-NTF-01, VQ-NTF-02).
@@ -317,8 +342,11 @@ impl Ring for SplitRing {
         }
     }
 
-    #[inline]
-    fn push_used(&mut self, chain: Chain, written: u32) {
+    #[inline(always)]
+    fn push_part(&mut self, chain: Chain, written: u32, last: bool) {
+        if self.journal.is_some() {
+            return self.push_journaled(chain, written, last);
+        }
         if let Some(element) = self.batch.add(chain, 1, written) {
             self.write_used(element);
         }

@@ -60,6 +60,12 @@ impl Batch {
         complete
     }
 
+    /// Places of the element that is not complete.
+    #[inline]
+    pub(super) fn open_places(&self) -> u16 {
+        self.open.map_or(0, |element| element.places)
+    }
+
     /// The element that is left.
     #[inline]
     pub(super) fn take(&mut self) -> Option<Element> {

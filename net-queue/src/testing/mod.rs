@@ -28,6 +28,8 @@ mod taken;
 #[cfg(feature = "weak-memory")]
 pub mod weak_memory;
 
+#[cfg(debug_assertions)]
+pub use crate::memory::kill_switch::{is_killed, kill_after, revive};
 pub use backend::{Answer, ScriptedBackend, Wire};
 pub use command::command_bytes;
 pub use descriptor::{Interrupts, RawDesc};

@@ -10,6 +10,8 @@ mod dirty;
 mod discard;
 mod hostile;
 mod in_order;
+#[cfg(debug_assertions)]
+mod journal;
 mod legacy;
 mod memory;
 mod model;

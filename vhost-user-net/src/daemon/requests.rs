@@ -37,7 +37,13 @@ pub(crate) fn step(
     let wants_answer = header.need_reply && session.answers_refusals();
     match result {
         Ok(Answer::Done) if !wants_answer => Ok(()),
-        Ok(answer) => Ok(connection.reply(header.code, &answer)?),
+        Ok(answer) => {
+            match session.take_reply_fd() {
+                Some(fd) => connection.reply_with_fd(header.code, &answer, fd)?,
+                None => connection.reply(header.code, &answer)?,
+            }
+            Ok(())
+        }
         Err(error) if !wants_answer && error.is_harmless() => Ok(()),
         Err(error) => {
             let answers = wants_answer || Answer::is_always_sent(header.code);

@@ -7,7 +7,7 @@
 
 use std::io::{self, Write};
 use std::net::Shutdown;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
@@ -45,6 +45,8 @@ pub struct Connection {
     inbound: Inbound,
     /// Bytes of replies that are left to send.
     outbound: Vec<u8>,
+    /// Descriptor that goes with the first of them.
+    attached: Option<OwnedFd>,
 }
 
 impl Connection {
@@ -71,6 +73,7 @@ impl Connection {
             socket,
             inbound,
             outbound: Vec::new(),
+            attached: None,
         })
     }
 
@@ -109,6 +112,21 @@ impl Connection {
     pub fn reply(&mut self, code: u32, answer: &Answer) -> Result<(), ConnectionError> {
         answer.encode(code, &mut self.outbound);
         self.flush()
+    }
+
+    /// As [`Connection::reply`], with the descriptor `fd`. No other reply may wait, and none does
+    /// when a request has come.
+    ///
+    /// # Errors
+    /// As for [`Connection::reply`].
+    pub fn reply_with_fd(
+        &mut self,
+        code: u32,
+        answer: &Answer,
+        fd: OwnedFd,
+    ) -> Result<(), ConnectionError> {
+        self.attached = Some(fd);
+        self.reply(code, answer)
     }
 
     /// Returns whether replies can still be sent. A front-end that passed its own end of the socket
@@ -151,8 +169,18 @@ impl Connection {
 
     fn flush(&mut self) -> Result<(), ConnectionError> {
         while !self.outbound.is_empty() {
-            match self.socket.write(&self.outbound) {
-                Ok(count) => drop(self.outbound.drain(..count)),
+            let sent = match &self.attached {
+                Some(fd) => {
+                    let socket = self.socket.as_fd();
+                    foreign::send_at_once_with_fd(socket, &self.outbound, fd.as_fd())
+                }
+                None => self.socket.write(&self.outbound),
+            };
+            match sent {
+                Ok(count) => {
+                    self.attached = None;
+                    self.outbound.drain(..count);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(ConnectionError::of_socket(error)),

@@ -148,6 +148,21 @@ pub fn map_shared(fd: OwnedFd, offset: u64, len: u64) -> Result<MmapRegion, MapE
     Ok(region)
 }
 
+/// Maps `len` bytes of a file that a front-end passed from `offset`, `max` at most; the descriptor
+/// is closed.
+///
+/// # Errors
+/// The range is not wholly inside a file in tmpfs or hugetlbfs, or the kernel refuses.
+pub(crate) fn map_file(
+    fd: OwnedFd,
+    offset: u64,
+    len: u64,
+    max: u64,
+) -> Result<FileMapping, MapError> {
+    let (file, len) = memory_file(fd, offset, len, max)?;
+    FileMapping::new(&file, offset, len).map_err(MapError::Map)
+}
+
 /// One region, mapped. Clones share the mapping, which goes with the last of them.
 #[derive(Clone, Debug)]
 struct Region {
@@ -161,8 +176,7 @@ impl Region {
     fn map(asked: &VhostUserMemoryRegion, fd: OwnedFd) -> Result<Self, MemoryError> {
         let (gpa, size) = (asked.guest_phys_addr, asked.memory_size);
         let offset = asked.mmap_offset;
-        let mapping = memory_file(fd, offset, size, MAX_MEMORY)
-            .and_then(|(file, len)| FileMapping::new(&file, offset, len).map_err(MapError::Map))
+        let mapping = map_file(fd, offset, size, MAX_MEMORY)
             .map_err(|source| MemoryError::Region { gpa, source })?;
         Ok(Self {
             gpa,

@@ -25,12 +25,14 @@ use vhost::vhost_user::message::{
 
 use crate::protocol::device_state::{Transfer, TransferError};
 use crate::protocol::dirty_log::DirtyBitmap;
+use crate::protocol::inflight::InflightRegion;
 use crate::protocol::interrupts::Interrupts;
 use crate::protocol::memory_table::{MAX_SLOTS, MapError, MemoryError, MemoryTable, check_sealed};
 use crate::protocol::vring::{RingError, State, Vring};
 use crate::protocol::wire::{Answer, Request, RingFd, RingValue};
 
 mod channel;
+mod inflight;
 mod memory;
 mod rings;
 #[cfg(test)]
@@ -48,7 +50,8 @@ pub const PROTOCOL_FEATURES: VhostUserProtocolFeatures = VhostUserProtocolFeatur
     .union(VhostUserProtocolFeatures::CONFIG)
     .union(VhostUserProtocolFeatures::RESET_DEVICE)
     .union(VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS)
-    .union(VhostUserProtocolFeatures::DEVICE_STATE);
+    .union(VhostUserProtocolFeatures::DEVICE_STATE)
+    .union(VhostUserProtocolFeatures::INFLIGHT_SHMFD);
 
 /// Feature bits that belong to the transport, and never reach the device.
 const TRANSPORT_FEATURES: VhostUserVirtioFeatures = VhostUserVirtioFeatures::all();
@@ -126,6 +129,20 @@ pub enum SessionError {
     /// A descriptor cannot be made ready.
     #[error("unusable descriptor")]
     Descriptor(#[source] io::Error),
+    /// The in-flight region.
+    #[error("unusable in-flight region")]
+    Inflight(#[source] MapError),
+    /// The device has fewer rings, or smaller ones.
+    #[error("no in-flight region for {queues} rings of {queue_size} descriptors")]
+    NoInflight {
+        /// Number of rings.
+        queues: u16,
+        /// Descriptors of each.
+        queue_size: u16,
+    },
+    /// Rings would go on without their positions being kept.
+    #[error("the in-flight region cannot change while a ring runs")]
+    InflightInUse,
     /// The device's state cannot be transferred as asked.
     #[error("the device's state cannot be transferred")]
     Transfer(#[from] TransferError),
@@ -178,6 +195,10 @@ pub struct Session<'a> {
     transfer: Option<Transfer>,
     /// The device has a state from elsewhere.
     restored: bool,
+    /// Memory in which positions of rings outlive this process.
+    inflight: Option<InflightRegion>,
+    /// Descriptor for the next answer.
+    reply_fd: Option<OwnedFd>,
 }
 
 impl<'a> Session<'a> {
@@ -209,6 +230,8 @@ impl<'a> Session<'a> {
             require_sealed: false,
             transfer: None,
             restored: false,
+            inflight: None,
+            reply_fd: None,
             device,
         })
     }
@@ -234,6 +257,9 @@ impl<'a> Session<'a> {
             }
             Request::AddMemReg(region, fd) => check(region.guest_phys_addr, fd)?,
             Request::SetLogBase(_, fd) => check_sealed(fd.as_fd()).map_err(SessionError::Log)?,
+            Request::SetInflightFd(_, fd) => {
+                check_sealed(fd.as_fd()).map_err(SessionError::Inflight)?
+            }
             _ => {}
         }
         Ok(())
@@ -311,6 +337,8 @@ impl<'a> Session<'a> {
                 self.begin_transfer(&asked, fd)?;
                 return Ok(Answer::TRANSFER_BEGINS);
             }
+            Request::GetInflightFd(rings, size) => return self.make_inflight(rings, size),
+            Request::SetInflightFd(area, fd) => self.set_inflight(&area, fd)?,
             Request::CheckDeviceState => {
                 self.end_transfer()?;
                 return Ok(Answer::Number(0));
@@ -381,6 +409,7 @@ impl Session<'_> {
     /// starts anew.
     fn reset(&mut self) {
         self.begin_anew();
+        self.close_journals();
         self.transfer = None;
         self.rings = Vring::all(self.device.queue_max_sizes());
         self.features = None;

@@ -15,7 +15,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use net_device::log_limit::LogLimit;
-use net_device::{Cursor, Layout, QueueSetup, RingAddrs, log_limited};
+use net_device::{Cursor, JournalError, Layout, QueueSetup, RingAddrs, log_limited};
 use vhost::vhost_user::message::{VhostUserVringAddr, VhostUserVringAddrFlags};
 
 use crate::protocol::dirty_log::UsedRing;
@@ -60,6 +60,11 @@ pub enum RingError {
          the device"
     )]
     Lost,
+    /// A crashed back-end left a position that is none.
+    #[error(
+        "its position cannot be told from the in-flight region; the driver has to reset the device"
+    )]
+    Journal(#[source] JournalError),
     /// A descriptor cannot be made ready.
     #[error("its descriptor cannot be used")]
     Descriptor(#[source] io::Error),
@@ -282,7 +287,14 @@ impl Vring {
         })
     }
 
-    /// All that the device needs to run the ring as number `index`.
+    /// Returns whether it has run since the front-end came, or since the device was reset.
+    #[must_use]
+    pub fn has_run(&self) -> bool {
+        self.has_run
+    }
+
+    /// All that the device needs to run the ring as number `index`; `recovered` is where a lost
+    /// device is known to have stood.
     ///
     /// # Errors
     /// Something is missing or out of place.
@@ -291,6 +303,7 @@ impl Vring {
         index: u16,
         layout: Layout,
         memory: &MemoryTable,
+        recovered: Option<Cursor>,
         log: &LogLimit,
     ) -> Result<QueueSetup, RingError> {
         let kick = self
@@ -298,12 +311,13 @@ impl Vring {
             .as_ref()
             .ok_or(RingError::Unknown("kick descriptor"))?;
         let addrs = self.guest_addrs(memory)?;
-        let cursor = match layout {
-            Layout::Split => self.resume_split(index, addrs.device, memory, log)?,
-            Layout::Packed if self.base == 0 && memory.is_unused_packed_ring(addrs.desc) => {
+        let cursor = match (recovered, layout) {
+            (Some(cursor), _) => cursor,
+            (_, Layout::Split) => self.resume_split(index, addrs.device, memory, log)?,
+            (_, Layout::Packed) if self.base == 0 && memory.is_unused_packed_ring(addrs.desc) => {
                 Cursor::default()
             }
-            Layout::Packed => self.resume_packed(index, addrs.desc, memory, log)?,
+            (_, Layout::Packed) => self.resume_packed(index, addrs.desc, memory, log)?,
         };
         Ok(QueueSetup {
             index,

@@ -11,8 +11,8 @@
 use std::os::fd::OwnedFd;
 
 use vhost::vhost_user::message::{
-    FrontendReq, VhostUserConfig, VhostUserHeaderFlag, VhostUserLog, VhostUserMemory,
-    VhostUserMemoryRegion, VhostUserMsgValidator, VhostUserSingleMemoryRegion,
+    FrontendReq, VhostUserConfig, VhostUserHeaderFlag, VhostUserInflight, VhostUserLog,
+    VhostUserMemory, VhostUserMemoryRegion, VhostUserMsgValidator, VhostUserSingleMemoryRegion,
     VhostUserTransferDeviceState, VhostUserU64, VhostUserVringAddr, VhostUserVringState,
 };
 use vm_memory::ByteValued;
@@ -200,6 +200,23 @@ pub enum Request {
     SetDeviceStateFd(VhostUserTransferDeviceState, OwnedFd),
     /// Asks whether that succeeded.
     CheckDeviceState,
+    /// Asks for an in-flight region: its number of rings, and their size.
+    GetInflightFd(u16, u16),
+    /// The in-flight region of this back-end or of one before it.
+    SetInflightFd(InflightArea, OwnedFd),
+}
+
+/// Place of the in-flight region in its file, and the rings that it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InflightArea {
+    /// Its length in bytes.
+    pub size: u64,
+    /// Offset in the file.
+    pub offset: u64,
+    /// Number of rings.
+    pub queues: u16,
+    /// Descriptors of each ring at most.
+    pub queue_size: u16,
 }
 
 /// A number for one ring.
@@ -279,6 +296,8 @@ impl Request {
                 let transfer = body.exactly()?;
                 Self::SetDeviceStateFd(transfer, body.one_fd()?)
             }
+            FrontendReq::GET_INFLIGHT_FD => body.get_inflight()?,
+            FrontendReq::SET_INFLIGHT_FD => body.set_inflight()?,
             FrontendReq::CHECK_DEVICE_STATE => body.bare(Self::CheckDeviceState)?,
             _ => return Err(ParseError::Unsupported(code)),
         })
@@ -380,6 +399,30 @@ impl<'a> Body<'a> {
             num: value,
         } = self.without_fds()?;
         Ok(RingValue { ring, value })
+    }
+
+    fn get_inflight(self) -> Result<Request, ParseError> {
+        self.fd_count(0)?;
+        let asked = self.inflight()?;
+        Ok(Request::GetInflightFd(asked.queues, asked.queue_size))
+    }
+
+    fn set_inflight(self) -> Result<Request, ParseError> {
+        let area = self.inflight()?;
+        let end = area.offset.checked_add(area.size);
+        let valid = area.queues > 0 && area.size > 0 && end.is_some();
+        self.valid(valid, "empty or wrapping in-flight region")?;
+        Ok(Request::SetInflightFd(area, self.one_fd()?))
+    }
+
+    fn inflight(&self) -> Result<InflightArea, ParseError> {
+        let asked: VhostUserInflight = self.exactly()?;
+        Ok(InflightArea {
+            size: asked.mmap_size,
+            offset: asked.mmap_offset,
+            queues: asked.num_queues,
+            queue_size: asked.queue_size,
+        })
     }
 
     fn one_fd(mut self) -> Result<OwnedFd, ParseError> {

@@ -13,12 +13,13 @@
 //! Flags such as `O_NONBLOCK` belong to the open file, which the front-end has as well and may
 //! change. So what is sent over a socket of its own says with each call that it must not wait.
 
-use std::io;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat, fcntl_get_seals, openat, readlinkat, statat};
-use rustix::net::{SendFlags, send};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, send, sendmsg};
 
 /// Returns whether `fd` is a file in tmpfs or hugetlbfs, anonymous ones (`memfd_create`) included.
 pub(crate) fn is_memory_file(fd: BorrowedFd<'_>) -> bool {
@@ -81,4 +82,21 @@ pub(super) fn stat_own(entry: &str) -> io::Result<Stat> {
 /// `WouldBlock` when it takes nothing, or what the kernel says.
 pub(crate) fn send_at_once(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     Ok(send(fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?)
+}
+
+/// As [`send_at_once`], with the descriptor `passed`.
+///
+/// # Errors
+/// As for [`send_at_once`].
+pub(crate) fn send_at_once_with_fd(
+    fd: BorrowedFd<'_>,
+    bytes: &[u8],
+    passed: BorrowedFd<'_>,
+) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds = [passed];
+    control.push(SendAncillaryMessage::ScmRights(&fds));
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    Ok(sendmsg(fd, &[IoSlice::new(bytes)], &mut control, flags)?)
 }

@@ -1,4 +1,4 @@
-//! Files of a front-end, mapped: guest memory.
+//! Files of a front-end, mapped: guest memory, and other memory that it shares.
 #![allow(unsafe_code)]
 
 use std::ffi::c_void;
@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use rustix::fs::fstat;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
+use vm_memory::volatile_memory::{self, VolatileMemory, VolatileSlice};
 use vm_memory::{
     GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestRegionCollectionError, GuestRegionMmap,
     MmapRegion,
@@ -59,6 +60,25 @@ impl FileMapping {
         // SAFETY: the range is the mapping that was just made; the advice changes no byte of it.
         unsafe { madvise(addr.as_ptr(), len, Advice::LinuxDontDump)? };
         Ok(mapping)
+    }
+}
+
+impl VolatileMemory for FileMapping {
+    type B = ();
+
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn get_slice(
+        &self,
+        offset: usize,
+        count: usize,
+    ) -> volatile_memory::Result<VolatileSlice<'_, ()>> {
+        self.compute_end_offset(offset, count)?;
+        // SAFETY: the range is within the mapping, as was just checked, and the borrow of its owner
+        // keeps it mapped.
+        Ok(unsafe { VolatileSlice::new(self.addr.as_ptr().cast::<u8>().add(offset), count) })
     }
 }
 

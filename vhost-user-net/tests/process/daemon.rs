@@ -39,6 +39,14 @@ impl Daemon {
         Self::serve_after("", options)
     }
 
+    /// One that listens, in this network, with frames going to `backend`.
+    pub(crate) fn serve_with_backend(backend: &str) -> Self {
+        let mut daemon = Self::prepare();
+        daemon.start_in(&["--user", "--map-root-user"], "", &["--backend", backend]);
+        daemon.log_with("vhost-user-net: ");
+        daemon
+    }
+
     /// As [`Daemon::serve`], started by a shell in its namespaces that does `setup` before; the
     /// daemon's command line is in `"$@"`.
     pub(crate) fn serve_after(setup: &str, options: &[&str]) -> Self {
@@ -59,7 +67,7 @@ impl Daemon {
     }
 
     fn start_in(&mut self, namespaces: &[&str], setup: &str, options: &[&str]) {
-        let tap: &[_] = if options.contains(&"--tap") {
+        let tap: &[_] = if options.iter().any(|it| ["--tap", "--backend"].contains(it)) {
             &[]
         } else {
             &["--tap", "vmtap0"]

@@ -8,6 +8,7 @@ mod fuse;
 mod guest;
 mod injected;
 mod isolation;
+mod killed;
 mod lost_port;
 mod sandbox;
 mod service;

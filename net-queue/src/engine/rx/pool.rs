@@ -294,7 +294,8 @@ impl RxPool {
             self.start += posted.segments;
             self.writable_len -= posted.len();
             len -= written;
-            ring.push_used(posted.chain, written as u32);
+            let last = len == 0 || self.is_empty();
+            ring.push_part(posted.chain, written as u32, last);
         }
     }
 

@@ -3,9 +3,9 @@
 #![allow(unsafe_code)]
 
 use std::ptr;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering, compiler_fence};
 #[cfg(not(test))]
-use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU16, AtomicU32};
 
 use super::fault::MemoryFault;
 
@@ -75,6 +75,19 @@ pub(crate) unsafe fn store16(
 pub(crate) unsafe fn store32(ptr: *mut u32, value: u32) -> Result<(), MemoryFault> {
     // SAFETY: the caller's promise.
     unsafe { AtomicU32::from_ptr(ptr) }.store(value, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Stores a quad word, as one.
+///
+/// # Safety
+/// As for [`copy`], of eight bytes at an address that is a multiple of eight.
+pub(crate) unsafe fn store64(ptr: *mut u64, value: u64) -> Result<(), MemoryFault> {
+    // The order in this thread alone counts for whoever takes its place.
+    compiler_fence(Ordering::SeqCst);
+    // SAFETY: the caller's promise.
+    unsafe { AtomicU64::from_ptr(ptr) }.store(value, Ordering::Release);
+    compiler_fence(Ordering::SeqCst);
     Ok(())
 }
 

@@ -376,6 +376,23 @@ pub(crate) unsafe fn store32(ptr: *mut u32, value: u32) -> Result<(), MemoryFaul
     done(failed)
 }
 
+/// Stores a quad word, as one.
+///
+/// # Safety
+/// As for [`copy`], of eight bytes at an address that is a multiple of eight.
+#[inline(always)]
+pub(crate) unsafe fn store64(ptr: *mut u64, value: u64) -> Result<(), MemoryFault> {
+    let mut failed = 1u64;
+    // SAFETY: the caller's promise; a fault goes on behind the store and leaves `failed`.
+    unsafe {
+        asm!(
+            "2:", "mov qword ptr [{0}], {1}", "mov {2:e}, 0", "3:", fixup!("2b", "3b", "3b"),
+            in(reg) ptr, in(reg) value, inout(reg) failed, options(nostack, preserves_flags),
+        );
+    }
+    done(failed)
+}
+
 /// Stores two neighbouring double words.
 ///
 /// # Safety

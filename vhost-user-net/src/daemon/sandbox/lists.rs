@@ -140,8 +140,14 @@ const DAEMON: &[Group] = &[
         calls: calls![SYS_fstat, SYS_lseek],
     },
     Group {
-        why: "the state of a device, through a front-end's descriptor",
-        calls: calls![SYS_memfd_create, SYS_splice, SYS_pread64, SYS_pwrite64],
+        why: "the state of a device, through a front-end's descriptor; in-flight regions",
+        calls: calls![
+            SYS_memfd_create,
+            SYS_ftruncate,
+            SYS_splice,
+            SYS_pread64,
+            SYS_pwrite64,
+        ],
     },
     Group {
         why: "a receiver that is to end; only processes whose descriptor it was given",

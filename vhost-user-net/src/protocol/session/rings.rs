@@ -1,5 +1,6 @@
 //! Requests about one ring, and the one place where rings start and stop.
 
+use std::error::Error;
 use std::os::fd::OwnedFd;
 
 use net_device::{Cursor, QueueSetup, VirtioDevice};
@@ -103,6 +104,10 @@ impl Session<'_> {
     pub(super) fn stop_ring(&mut self, ring: u32) -> Result<Answer, SessionError> {
         let index = self.index(ring)?;
         self.halt(index, State::Stopped)?;
+        // From now on the front-end knows it better.
+        if let Some(journal) = self.journal(index) {
+            journal.close();
+        }
         self.rings[index].forget_kick();
         self.apply_target(index)?;
         // A driver that begins anew begins so when the front-end has no request for it. A fault of
@@ -149,8 +154,19 @@ impl Session<'_> {
     fn set_up(&mut self, index: usize) -> Result<QueueSetup, SessionError> {
         self.activate()?;
         let layout = self.layout();
+        let journal = self.journal(index);
+        let recovered = journal
+            .as_ref()
+            .map(|it| self.recover(index, it))
+            .transpose()?;
         let (ring, log) = (&self.rings[index], self.device.log_limit());
-        let setup = ring.setup(index as u16, layout, &self.memory, &log);
+        let setup = ring.setup(
+            index as u16,
+            layout,
+            &self.memory,
+            recovered.flatten(),
+            &log,
+        );
         setup.map_err(|source| SessionError::Ring(index as u32, source))
     }
 
@@ -158,15 +174,24 @@ impl Session<'_> {
     fn start(&mut self, index: usize) -> Result<(), SessionError> {
         let started = self.set_up(index).and_then(|setup| {
             let cursor = setup.cursor;
-            let started = self.device.start_queue(setup).map(|()| cursor);
+            let journal = self.journal(index);
+            let started = self
+                .device
+                .start_queue_with_journal(setup, journal)
+                .map(|()| cursor);
             started.map_err(SessionError::StartQueue)
         });
         let ring = &mut self.rings[index];
         match started {
-            Err(SessionError::Ring(_, error @ RingError::Lost)) => {
+            Err(SessionError::Ring(_, error @ (RingError::Lost | RingError::Journal(_)))) => {
                 // Other rings can go on, and the front-end did nothing wrong.
                 ring.failed();
-                net_device::log_limited!(self.device.log_limit(), Warn, "ring {index}: {error}");
+                let why = error
+                    .source()
+                    .map(|why| format!(": {why}"))
+                    .unwrap_or_default();
+                let log = self.device.log_limit();
+                net_device::log_limited!(log, Warn, "ring {index}: {error}{why}");
                 if let Err(error) = interrupts::signal_in_time(&mut self.errors[index]) {
                     ::log::debug!("ring {index}: error not delivered: {error}");
                 }

@@ -6,6 +6,7 @@
 mod blocking_calls;
 mod descriptors;
 mod group;
+mod inflight;
 mod legacy;
 mod memory;
 mod negotiation;

@@ -1,12 +1,12 @@
 //! Replies to a front-end's requests.
 
 use vhost::vhost_user::message::{
-    FrontendReq, VhostUserConfig, VhostUserConfigFlags, VhostUserHeaderFlag, VhostUserLog,
-    VhostUserU64, VhostUserVringState,
+    FrontendReq, VhostUserConfig, VhostUserConfigFlags, VhostUserHeaderFlag, VhostUserInflight,
+    VhostUserLog, VhostUserU64, VhostUserVringState,
 };
 use vm_memory::ByteValued;
 
-use super::{Header, RingValue};
+use super::{Header, InflightArea, RingValue};
 
 /// Answer to a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub enum Answer {
         /// Offset in its file.
         offset: u64,
     },
+    /// The in-flight region, whose descriptor comes along.
+    Inflight(InflightArea),
     /// Bytes of the configuration space at an offset.
     Config(u32, Vec<u8>),
 }
@@ -58,6 +60,7 @@ impl Answer {
                 | FrontendReq::GET_QUEUE_NUM
                 | FrontendReq::GET_MAX_MEM_SLOTS
                 | FrontendReq::GET_VRING_BASE
+                | FrontendReq::GET_INFLIGHT_FD
                 | FrontendReq::GET_CONFIG,
             ) => None,
             // The answer is a log: this one wraps, and its first number is not 0.
@@ -82,6 +85,11 @@ impl Answer {
             }
             Self::Log { size, offset } => {
                 out.extend_from_slice(VhostUserLog::new(*size, *offset).as_slice());
+            }
+            Self::Inflight(area) => {
+                let (size, offset) = (area.size, area.offset);
+                let inflight = VhostUserInflight::new(size, offset, area.queues, area.queue_size);
+                out.extend_from_slice(inflight.as_slice());
             }
             Self::Config(offset, data) => {
                 let config =

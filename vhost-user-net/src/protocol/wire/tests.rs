@@ -67,6 +67,8 @@ fn accepted() -> Vec<(FrontendReq, Vec<u8>, usize)> {
         (R::SET_CONFIG, config, 0),
         (R::SET_DEVICE_STATE_FD, vec![0; 8], 1),
         (R::CHECK_DEVICE_STATE, vec![], 0),
+        (R::GET_INFLIGHT_FD, vec![1; 24], 0),
+        (R::SET_INFLIGHT_FD, vec![1; 24], 1),
     ]
 }
 

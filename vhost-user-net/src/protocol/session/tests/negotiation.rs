@@ -34,7 +34,7 @@ fn features_that_were_not_offered_are_refused() {
     );
     assert!(
         session
-            .handle(Request::SetProtocolFeatures(1 << 12))
+            .handle(Request::SetProtocolFeatures(1 << 7))
             .is_err()
     );
 }

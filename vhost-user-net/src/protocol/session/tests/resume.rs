@@ -6,7 +6,11 @@ const PACKED: u64 = RING_PACKED;
 /// A packed ring's start: both positions in the first lap.
 const PACKED_START: u32 = 0x8000_8000;
 
-fn negotiated<'a>(device: &'a mut NetDevice, guest: &FrontEnd, features: u64) -> Session<'a> {
+pub(super) fn negotiated<'a>(
+    device: &'a mut NetDevice,
+    guest: &FrontEnd,
+    features: u64,
+) -> Session<'a> {
     let mut session = Session::new(device).unwrap();
     all(
         &mut session,
@@ -19,13 +23,13 @@ fn negotiated<'a>(device: &'a mut NetDevice, guest: &FrontEnd, features: u64) ->
     session
 }
 
-fn start(session: &mut Session<'_>, guest: &FrontEnd, ring: u32, base: u32) {
+pub(super) fn start(session: &mut Session<'_>, guest: &FrontEnd, ring: u32, base: u32) {
     all(session, guest.set_up(ring, base));
     all(session, [Request::SetVringEnable(ring, true)]);
 }
 
 /// Returns whether `event` was signalled since the last look.
-fn signalled(mut event: &File) -> bool {
+pub(super) fn signalled(mut event: &File) -> bool {
     event.read(&mut [0; 8]).is_ok()
 }
 
