@@ -1,5 +1,5 @@
-//! The driver's knowledge of the configuration and of the device's state: as it was when it was last
-//! interrupted for them.
+//! The driver's knowledge of the configuration and of the state of the device: as it was when it
+//! was last interrupted for them.
 
 use net_device::{Features, VirtioDevice};
 

@@ -1,11 +1,12 @@
 //! The control queue as a strict driver uses it: one command at a time, and a look at the answer
 //! when it was interrupted.
 
-use crate::queue::break_ring;
 use net_device::Cursor;
 use net_device::net_queue::ctrl::{Command, NotificationCoalescing, RxMode};
 use net_device::net_queue::ring::RingConfig;
 use net_queue::testing::{GuestRing, Interrupts, Piece, Random, TestMemory, command_bytes};
+
+use crate::queue::break_ring;
 
 /// Bytes of memory for a command and its answer.
 const MEMORY: usize = 64;

@@ -9,6 +9,8 @@ mod fault;
 mod frames;
 mod ledger;
 mod mood;
+mod network;
+mod passage;
 mod plant;
 mod profile;
 mod queue;

@@ -2,7 +2,7 @@
 //! interrupts between them. One lock holds it, so that a driver or a network can act in the middle
 //! of a worker's turn.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -12,6 +12,7 @@ use net_device::net_queue::{
     Caps, FrameBackend, Gather, LinkConfig, Offloads, RecvError, Scatter, SendError,
 };
 use net_device::{Interrupt, InterruptSource, Port, PortControl};
+use net_queue::testing::packets::Sums;
 use net_queue::testing::{GuestRing, Random};
 use tests::testbed::all_caps;
 
@@ -19,69 +20,8 @@ use crate::bucket::Bucket;
 use crate::control::ControlQueue;
 use crate::fault::Fault;
 use crate::frames;
+use crate::network::{Arrival, Network};
 use crate::queue::DriverQueue;
-
-/// The network behind one pair.
-#[derive(Debug, Default)]
-pub(crate) struct Network {
-    /// It delivers frames to its pair.
-    pub(crate) attached: bool,
-    /// Its other end, until it is gone.
-    end: Option<UnixStream>,
-    /// Something happened to its end since the VMM looked.
-    pub(crate) hung_up: bool,
-    /// Frames that have arrived, by length.
-    pub(crate) arriving: VecDeque<(u64, usize)>,
-    next: u64,
-    /// Frames that there is room for.
-    pub(crate) room: u32,
-    /// A frame arrived since the VMM looked.
-    pub(crate) arrived: bool,
-    /// Somebody asked for room when there was none.
-    pub(crate) wants_room: bool,
-    /// There is room again since the VMM looked, and somebody asked.
-    pub(crate) has_room: bool,
-    /// Frames that it refused to send: the device has to have counted them.
-    pub(crate) refused: u64,
-    /// Frames that it lost: likewise.
-    pub(crate) lost: u64,
-}
-
-impl Network {
-    /// A frame arrives, unless nobody listens.
-    pub(crate) fn arrive(&mut self, len: usize) {
-        if !self.attached {
-            return;
-        }
-        self.arriving.push_back((self.next, len));
-        self.next += 1;
-        self.arrived = true;
-    }
-
-    /// Begins or ends delivery. What nobody has received until then is lost in the network.
-    fn attach(&mut self, on: bool) {
-        self.attached = on;
-        if !on {
-            self.arriving.clear();
-        }
-    }
-
-    /// The host takes the link away.
-    pub(crate) fn die(&mut self) {
-        self.hung_up |= self.end.take().is_some();
-        self.arriving.clear();
-    }
-
-    pub(crate) fn is_dead(&self) -> bool {
-        self.end.is_none()
-    }
-
-    /// Makes room, and tells who waits for it as a tap does: those who asked when there was none.
-    pub(crate) fn make_room(&mut self, frames: u32) {
-        self.room += frames;
-        self.has_room |= self.room > 0 && std::mem::take(&mut self.wants_room);
-    }
-}
 
 /// Driver and networks around the device.
 #[derive(Debug)]
@@ -296,11 +236,22 @@ impl Plant {
             self.say(|| format!("  network {pair} hears where the guest is"));
             return Ok(());
         }
+        if frame.frames() > 1 && refuses {
+            self.say(|| format!("  network {pair} refuses frames as one"));
+            return Err(SendError::Refused);
+        }
+        let numbers = meaning(frame, &bytes);
+        self.say(|| format!("  network {pair}: {numbers:?} sent, refused: {refuses}"));
         let queue = &mut self.queues[2 * pair + 1];
-        let number = frames::number(&bytes);
-        let taken = number.clone().and_then(|number| queue.taken(number));
-        self.say(|| format!("  network {pair}: {number:?} sent, refused: {refuses}"));
-        self.check(taken);
+        let mut numbers = match numbers {
+            Ok(numbers) => numbers.into_iter(),
+            Err(what) => {
+                self.check(Err(what));
+                return Ok(());
+            }
+        };
+        let taken = numbers.try_for_each(|number| queue.outgoing.taken(number));
+        self.check(taken.map_err(|what| format!("queue {}: {what}", 2 * pair + 1)));
         let network = &mut self.networks[pair];
         if refuses {
             network.refused += 1;
@@ -323,14 +274,18 @@ impl Plant {
         }
         let loses = !self.calm && self.random.below(64) == 0;
         let arrived = self.networks[pair].arriving.pop_front();
-        let (number, len) = arrived.ok_or(RecvError::WouldBlock)?;
-        self.say(|| format!("  network {pair}: {number} received, lost: {loses}"));
+        let Arrival { numbers, len } = arrived.ok_or(RecvError::WouldBlock)?;
+        self.say(|| format!("  network {pair}: {numbers:?} received, lost: {loses}"));
         if loses {
             self.networks[pair].lost += 1;
             return Err(RecvError::Lost);
         }
-        self.queues[2 * pair].waiting.push_back(number);
-        let bytes = frames::build(number, len);
+        self.queues[2 * pair].incoming.arrive(&numbers);
+        let bytes = match *numbers {
+            [number] if number % 3 == 0 => frames::build(number, len, Sums::Partial),
+            [number] => frames::build(number, len, Sums::Complete),
+            _ => frames::build_large(&numbers, len),
+        };
         Ok(room.write_at(0, &bytes)?)
     }
 
@@ -355,17 +310,44 @@ impl Plant {
     }
 }
 
+/// Numbers of the frames that leave as `bytes`: those that the device says it put together, each in
+/// its own form, and those that they mean on the wire.
+fn meaning(frame: &Gather<'_>, bytes: &[u8]) -> Result<Vec<u64>, String> {
+    let numbers = frames::numbers(bytes)?;
+    if frame.frames() == 1 {
+        return Ok(numbers);
+    }
+    let mut single = vec![0; bytes.len()];
+    let mut alone = Vec::new();
+    for index in 0..frame.frames() {
+        let len = frame.copy_frame(index, &mut single);
+        let len = len.map_err(|_| "a frame of a group cannot be read")?;
+        alone.extend(frames::numbers(&single[..len])?);
+    }
+    if alone == numbers {
+        Ok(numbers)
+    } else {
+        Err(format!("frames {alone:?} leave as {numbers:?}"))
+    }
+}
+
 /// The device's end of a network.
 struct Backend {
     plant: SharedPlant,
     pair: usize,
+    groups: bool,
     /// Names the backend, and hangs up when the network is gone.
     end: UnixStream,
 }
 
 impl FrameBackend for Backend {
     fn caps(&self) -> Caps {
-        all_caps()
+        let kinds = [Offloads::TSO4, Offloads::TSO6, Offloads::USO4];
+        let coalesce = kinds.into_iter().filter(|_| self.groups).collect();
+        Caps {
+            coalesce,
+            ..all_caps()
+        }
     }
 
     fn configure(&mut self, _link: &LinkConfig) -> io::Result<()> {
@@ -407,7 +389,7 @@ impl PortControl for Steered {
         plant.say(|| format!("  network {} delivers: {on}", self.pair));
         plant.networks[self.pair].attach(on);
         if on && !plant.calm && plant.random.below(2) == 0 {
-            plant.networks[self.pair].arrive(frames::SHORTEST);
+            plant.networks[self.pair].arrive(frames::PLAIN, frames::SHORTEST, 1);
         }
         Ok(())
     }
@@ -418,7 +400,7 @@ impl PortControl for Steered {
 }
 
 /// A port into network `pair`.
-pub(crate) fn port(plant: &SharedPlant, pair: usize) -> Port {
+pub(crate) fn port(plant: &SharedPlant, pair: usize, groups: bool) -> Port {
     let (end, far) = UnixStream::pair().expect("a socket can be made");
     lock(plant).networks[pair].end = Some(far);
     let (plant, shared) = (plant.clone(), plant.clone());
@@ -426,6 +408,7 @@ pub(crate) fn port(plant: &SharedPlant, pair: usize) -> Port {
     let backend = Backend {
         plant: shared,
         pair,
+        groups,
         end,
     };
     Port::new(Box::new(backend), Box::new(control))

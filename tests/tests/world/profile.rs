@@ -17,8 +17,31 @@ pub(crate) struct Profile {
     pub(crate) without: Features,
     pub(crate) rx_limit: Option<FrameLimit>,
     pub(crate) tx_limit: Option<FrameLimit>,
+    pub(crate) kinds: Kinds,
     /// Writes of the device are told of, and the driver may act behind each.
     pub(crate) watched: bool,
+}
+
+/// Kinds of frames that pass.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Kinds {
+    /// Some are of flows that can be told, and arrive as one that is to be cut.
+    pub(crate) packets: bool,
+    /// The network takes some as one.
+    pub(crate) groups: bool,
+    /// The driver may leave checksums undone.
+    pub(crate) partial: bool,
+}
+
+impl Kinds {
+    fn new(random: &mut Random) -> Self {
+        let packets = random.below(3) == 0;
+        Self {
+            packets,
+            groups: packets && random.below(4) > 0,
+            partial: false,
+        }
+    }
 }
 
 /// So many frames now, and as many more in each period.
@@ -42,7 +65,7 @@ impl FrameLimit {
 }
 
 /// Features whose absence makes another driver.
-const CHOICES: [Features; 12] = [
+const CHOICES: [Features; 17] = [
     F::VIRTIO_F_EVENT_IDX,
     F::VIRTIO_F_RING_PACKED,
     F::VIRTIO_F_IN_ORDER,
@@ -55,6 +78,11 @@ const CHOICES: [Features; 12] = [
     F::VIRTIO_F_RING_RESET,
     F::VIRTIO_NET_F_GUEST_ANNOUNCE,
     F::VIRTIO_NET_F_STATUS,
+    F::VIRTIO_NET_F_CSUM,
+    F::VIRTIO_NET_F_GUEST_CSUM,
+    F::VIRTIO_NET_F_GUEST_TSO4,
+    F::VIRTIO_NET_F_GUEST_TSO6,
+    F::VIRTIO_NET_F_GUEST_USO4,
 ];
 
 impl Profile {
@@ -71,6 +99,7 @@ impl Profile {
             without,
             rx_limit: FrameLimit::new(random),
             tx_limit: FrameLimit::new(random),
+            kinds: Kinds::new(random),
             watched: random.below(4) > 0,
         }
     }

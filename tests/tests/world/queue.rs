@@ -4,16 +4,18 @@
 //! looks at the ring only when it was interrupted. So a notification that is owed and does not come
 //! stops the queue, which is found when the world comes to rest.
 
-use std::collections::VecDeque;
+mod posting;
+
+pub(crate) use posting::break_ring;
 
 use net_device::net_queue::ring::RingConfig;
 use net_device::{Cursor, Layout};
 use net_queue::header::HDR_LEN;
-use net_queue::testing::{
-    GuestRing, Interrupts, Piece, Random, RawDesc, Shape, SplitFields, TestMemory, Used,
-};
+use net_queue::testing::{GuestRing, Interrupts, Random, TestMemory, Used};
 
 use crate::frames;
+use crate::passage::{Incoming, Outgoing};
+use crate::profile::Kinds;
 
 /// Bytes of memory for each buffer.
 const BUFFER: u64 = 2048;
@@ -37,28 +39,6 @@ enum Content {
     Room,
 }
 
-/// Makes more available than a ring has, or a chain that has no end; returns whether there was room
-/// for that.
-pub(crate) fn break_ring(ring: &mut GuestRing, buffer: Piece, random: &mut Random) -> bool {
-    let config = ring.config();
-    if ring.free() == 0 {
-        return false;
-    }
-    if config.layout == Layout::Split && random.below(2) == 0 {
-        let idx = SplitFields::of(&config).avail_idx();
-        let now: u16 = ring.memory().load(idx);
-        ring.memory().store(idx, now.wrapping_add(config.size + 1));
-        return true;
-    }
-    ring.add_with(Shape::Direct, &[buffer], |_, desc| {
-        desc.flags |= RawDesc::NEXT;
-        // A packed ring goes on with the next descriptor, which is not available.
-        desc.next = config.size;
-    });
-    ring.publish();
-    true
-}
-
 /// A received frame of which buffers are still to come.
 #[derive(Debug)]
 struct Partial {
@@ -80,20 +60,18 @@ pub(crate) struct DriverQueue {
     pub(crate) interrupted: bool,
     /// A kick that the VMM has not heard of.
     pub(crate) kicked: bool,
-    /// Frames that the driver posted and the network has not seen, or the network sent and the
-    /// driver has not seen, in order.
-    pub(crate) waiting: VecDeque<u64>,
-    next: u64,
+    /// Frames that the driver posted.
+    pub(crate) outgoing: Outgoing,
+    /// Frames that the network delivered.
+    pub(crate) incoming: Incoming,
+    pub(crate) kinds: Kinds,
+    /// Flow of the frames that are posted.
+    flow: usize,
     partial: Option<Partial>,
     /// Chains that came back, and stood for nothing.
     pub(crate) useless: u64,
-    /// Frames that never came: the device has to have counted them.
-    pub(crate) missing: u64,
-    /// Frames below this number may be dropped, since the link was down.
-    pub(crate) droppable: u64,
-    /// Frames that were dropped for it.
-    pub(crate) cut_off: u64,
-    pub(crate) passed: u64,
+    /// Chains of those that the device may have counted and given back to the ring.
+    pub(crate) vague: u64,
     /// The driver has broken the ring, and leaves it alone until it is laid out anew.
     pub(crate) is_broken: bool,
     /// Chains that the driver still posts while the world comes to rest.
@@ -106,6 +84,7 @@ impl DriverQueue {
         index: u16,
         config: RingConfig,
         mergeable: bool,
+        kinds: Kinds,
     ) -> Self {
         let size = config.size;
         let places = (0..u64::from(size)).map(|_| memory.alloc_ring(BUFFER as usize, 64));
@@ -118,14 +97,13 @@ impl DriverQueue {
             asleep: None,
             interrupted: false,
             kicked: false,
-            waiting: VecDeque::new(),
-            next: 0,
+            outgoing: Outgoing::new(),
+            incoming: Incoming::default(),
+            kinds,
+            flow: frames::PLAIN,
             partial: None,
             useless: 0,
-            missing: 0,
-            droppable: 0,
-            cut_off: 0,
-            passed: 0,
+            vague: 0,
             is_broken: false,
             last: 0,
         }
@@ -137,6 +115,17 @@ impl DriverQueue {
         flights.any(|flight| {
             flight.content == Content::Room && (flight.place..flight.place + BUFFER).contains(&addr)
         })
+    }
+
+    /// The device has stood still for a moment. What waits behind frames that leave as one goes
+    /// back to the ring then, and is taken once more.
+    pub(crate) fn paused(&mut self) {
+        if self.kinds.groups {
+            let flights = self.flights.iter().flatten();
+            let useless = flights.filter(|flight| flight.content == Content::Useless);
+            self.vague += useless.count() as u64;
+            self.outgoing.paused();
+        }
     }
 
     /// Begins anew with a ring that is empty, after a reset of the queue or of its device.
@@ -151,158 +140,12 @@ impl DriverQueue {
         self.ring = GuestRing::new(memory, config);
         (self.asleep, self.is_broken) = (None, false);
         self.partial = None;
-        if self.is_rx() {
-            self.missing += self.waiting.len() as u64;
-        }
-        self.waiting.clear();
-    }
-
-    /// The link goes up or down.
-    pub(crate) fn link_changes(&mut self, up: bool) {
-        self.droppable = if up { self.next } else { u64::MAX };
+        self.incoming.end();
+        self.outgoing.clear();
     }
 
     pub(crate) fn is_rx(&self) -> bool {
         self.index.is_multiple_of(2)
-    }
-
-    /// Shows the device what was added, and kicks if it asks for that.
-    fn publish(&mut self) {
-        self.kicked |= self.ring.publish();
-    }
-
-    /// Posts up to `count` chains, as far as there is room.
-    pub(crate) fn post(&mut self, random: &mut Random, count: u64) -> u64 {
-        let mut posted = 0;
-        while posted < count && self.post_one(random) {
-            posted += 1;
-        }
-        if posted > 0 {
-            self.publish();
-        }
-        posted
-    }
-
-    /// Posts one of the last chains, if one is left and there is room.
-    pub(crate) fn post_last(&mut self, random: &mut Random) -> bool {
-        let posts = self.last > 0 && self.post(random, 1) > 0;
-        self.last -= u64::from(posts);
-        posts
-    }
-
-    /// Breaks the ring, if there is room for that.
-    pub(crate) fn break_ring(&mut self, random: &mut Random) -> bool {
-        let Some(place) = self.places.last() else {
-            return false;
-        };
-        let buffer = Piece {
-            writable: self.is_rx(),
-            ..Piece::readable(*place, 64)
-        };
-        let broken = !self.is_broken && break_ring(&mut self.ring, buffer, random);
-        self.kicked |= broken;
-        self.is_broken |= broken;
-        broken
-    }
-
-    fn post_one(&mut self, random: &mut Random) -> bool {
-        if self.is_broken || self.ring.free() == 0 {
-            return false;
-        }
-        let Some(place) = self.places.pop() else {
-            return false;
-        };
-        let (content, pieces) = if self.is_rx() {
-            (
-                Content::Room,
-                vec![Piece::writable(place, self.room(random))],
-            )
-        } else {
-            self.frame(random, place)
-        };
-        let (shape, slots) = self.shape(random, pieces.len());
-        let id = self.ring.add_as(shape, &pieces);
-        self.flights[usize::from(id)] = Some(Flight {
-            place,
-            slots,
-            content,
-        });
-        true
-    }
-
-    fn room(&self, random: &mut Random) -> u32 {
-        if self.mergeable && random.below(2) == 0 {
-            HDR_LEN as u32 + random.below(600) as u32
-        } else {
-            BUFFER as u32 - random.below(64) as u32
-        }
-    }
-
-    /// Writes the next frame at `place`, in one to three buffers.
-    fn frame(&mut self, random: &mut Random, place: u64) -> (Content, Vec<Piece>) {
-        let memory = self.ring.memory();
-        if random.below(64) == 0 {
-            let len = 1 + random.below(HDR_LEN as u64 - 1) as u32;
-            return (Content::Useless, vec![Piece::readable(place, len)]);
-        }
-        let number = self.next;
-        let spread = if random.below(8) == 0 {
-            frames::LONGEST - frames::SHORTEST
-        } else {
-            64
-        };
-        let len = frames::SHORTEST + random.below(spread as u64 + 1) as usize;
-        let bytes = frames::build(number, len);
-        let most = self.ring.free().min(3) as u64;
-        let mut pieces = Vec::new();
-        let (mut from, mut at) = (0, place);
-        for _ in 1..1 + random.below(most) {
-            let to = from + random.below((bytes.len() - from) as u64) as usize;
-            memory.write(at, &bytes[from..to]);
-            pieces.push(Piece::readable(at, (to - from) as u32));
-            at += (to - from) as u64 + random.below(32);
-            from = to;
-        }
-        memory.write(at, &bytes[from..]);
-        pieces.push(Piece::readable(at, (bytes.len() - from) as u32));
-        self.next += 1;
-        self.waiting.push_back(number);
-        (Content::Frame(number), pieces)
-    }
-
-    /// A form for a chain of so many buffers, and the slots it takes.
-    fn shape(&self, random: &mut Random, pieces: usize) -> (Shape, u16) {
-        let config = self.ring.config();
-        if !config.indirect || random.below(2) == 0 {
-            return (Shape::Direct, pieces as u16);
-        }
-        if config.layout == Layout::Split && pieces > 1 && random.below(2) == 0 {
-            return (Shape::Mixed(1), 2);
-        }
-        (Shape::Indirect, 1)
-    }
-
-    /// The network takes the next frame.
-    pub(crate) fn taken(&mut self, number: u64) -> Result<(), String> {
-        // The driver may not have seen yet what was dropped.
-        while self
-            .waiting
-            .front()
-            .is_some_and(|next| *next < number.min(self.droppable))
-        {
-            self.waiting.pop_front();
-            self.cut_off += 1;
-        }
-        match self.waiting.pop_front() {
-            Some(next) if next == number => {
-                self.passed += 1;
-                Ok(())
-            }
-            next => Err(format!(
-                "queue {} sent frame {number}, not {next:?}",
-                self.index
-            )),
-        }
     }
 
     /// Takes up to `most` used chains; returns how many there were.
@@ -331,24 +174,15 @@ impl DriverQueue {
             content,
         } = flight.ok_or("a chain came back twice")?;
         self.places.push(place);
-        if let Content::Frame(number) = content
-            && self.waiting.front() == Some(&number)
-            && number < self.droppable
-        {
-            self.waiting.pop_front();
-            self.cut_off += 1;
-        }
         match content {
-            Content::Frame(number) if self.waiting.front().is_some_and(|next| *next <= number) => {
-                Err(format!(
-                    "queue {} gave frame {number} back, which was not sent",
-                    self.index
-                ))
-            }
             Content::Frame(_) | Content::Useless if used.len != 0 => {
                 Err(format!("queue {} wrote into a frame to send", self.index))
             }
-            Content::Frame(_) => Ok(slots),
+            Content::Frame(number) => {
+                let done = self.outgoing.used(number);
+                done.map_err(|what| format!("queue {}: {what}", self.index))?;
+                Ok(slots)
+            }
             Content::Useless => {
                 self.useless += 1;
                 Ok(slots)
@@ -380,17 +214,10 @@ impl DriverQueue {
             self.partial = Some(partial);
             return Ok(());
         }
-        let number = frames::number(&partial.bytes)?;
-        let before = self.waiting.iter().position(|next| *next == number);
-        let skipped = before.ok_or_else(|| {
-            format!(
-                "queue {} received {number}, which did not come or came before",
-                self.index
-            )
-        })?;
-        self.waiting.drain(..=skipped);
-        self.missing += skipped as u64;
-        self.passed += 1;
+        for number in frames::numbers(&partial.bytes)? {
+            let done = self.incoming.received(number);
+            done.map_err(|what| format!("queue {}: {what}", self.index))?;
+        }
         Ok(())
     }
 
@@ -407,7 +234,8 @@ impl DriverQueue {
             }
         }
         if random.below(2) == 0 {
-            let most = 1 + random.below(4);
+            let most = if self.kinds.groups { 10 } else { 4 };
+            let most = 1 + random.below(most);
             self.post(random, most);
         }
         self.kicked |= random.below(256) == 0;

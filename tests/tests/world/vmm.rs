@@ -23,6 +23,7 @@ use crate::event_loop::{Level, Registration};
 use crate::fault::Fault;
 use crate::plant::{Interrupts, SharedPlant, lock, port};
 use crate::profile::Profile;
+use crate::queue::DriverQueue;
 use crate::watch::Watch;
 
 /// A kick's descriptor in the VMM, and whether it is readable: workers never read it.
@@ -122,7 +123,8 @@ impl Vmm {
     }
 
     fn make_device(plant: &SharedPlant, profile: &Profile, clock: &Arc<ManualClock>) -> NetDevice {
-        let ports = (0..usize::from(profile.pairs)).map(|pair| port(plant, pair));
+        let groups = profile.kinds.groups;
+        let ports = (0..usize::from(profile.pairs)).map(|pair| port(plant, pair, groups));
         let (again, pairs) = (plant.clone(), profile.pairs);
         let mut profile = profile.clone();
         if let (Some(limit), Some(Fault::WideLimit)) = (&mut profile.tx_limit, lock(plant).fault) {
@@ -130,7 +132,7 @@ impl Vmm {
         }
         let builder = NetDevice::builder(profile.config()).event_loop();
         let builder = builder.clock(clock.clone()).reopen_with(move |_| {
-            let ports = (0..usize::from(pairs)).map(|pair| port(&again, pair));
+            let ports = (0..usize::from(pairs)).map(|pair| port(&again, pair, groups));
             Ok(Link {
                 ports: ports.collect(),
                 host: None,
@@ -217,6 +219,9 @@ impl Vmm {
         for worker in &mut self.workers {
             worker.happened(Source::Owner);
         }
+        let mut plant = lock(&self.plant);
+        let queues = plant.queues.iter_mut();
+        queues.for_each(DriverQueue::paused);
     }
 
     fn level(&self, pair: Option<usize>, source: Source) -> Level {

@@ -14,7 +14,7 @@ use crate::frames;
 use crate::ledger::Ledger;
 use crate::mood::{Actor, Mood};
 use crate::plant::{Plant, SharedPlant, lock};
-use crate::profile::Profile;
+use crate::profile::{Kinds, Profile};
 use crate::queue::DriverQueue;
 use crate::seen::Seen;
 use crate::vmm::{Vmm, guest_memory, ring_config};
@@ -58,7 +58,11 @@ impl World {
         let pairs = if several { profile.pairs } else { 1 };
         let mergeable = features.contains(Features::VIRTIO_NET_F_MRG_RXBUF);
         let config = ring_config(features, profile.size);
-        let queue = |index| DriverQueue::new(&memory, index, config, mergeable);
+        let kinds = Kinds {
+            partial: features.contains(Features::VIRTIO_NET_F_CSUM),
+            ..profile.kinds
+        };
+        let queue = |index| DriverQueue::new(&memory, index, config, mergeable, kinds);
         let commands = Commands {
             pairs,
             coalescing: features.contains(Features::VIRTIO_NET_F_NOTF_COAL),
@@ -69,7 +73,9 @@ impl World {
             plant.queues = (0..2 * pairs).map(queue).collect();
             let commanded = features.contains(Features::VIRTIO_NET_F_CTRL_VQ);
             plant.control = commanded.then(control);
-            let alone = profile.tx_limit.filter(|_| profile.pairs == 1);
+            // Frames of a group have taken their tokens before they leave.
+            let alone = profile.pairs == 1 && !profile.kinds.groups;
+            let alone = profile.tx_limit.filter(|_| alone);
             let bucket = alone.map(|limit| Bucket::new(limit.size, limit.period_ms * 1_000_000));
             plant.tx_limit = bucket;
             plant.say(|| format!("seed {seed}: {profile:?}, {features:?}"));
@@ -204,7 +210,13 @@ impl World {
             return;
         }
         plant.say(|| format!("{frames} frames arrive at {pair}"));
+        let packets = plant.queues[2 * pair].kinds.packets;
         for _ in 0..frames {
+            let flow = if packets {
+                plant.random.below(2 * frames::FLOWS as u64) as usize
+            } else {
+                frames::PLAIN
+            };
             let longest = if plant.random.below(4) == 0 {
                 frames::LONGEST
             } else {
@@ -212,7 +224,13 @@ impl World {
             };
             let spread = (longest - frames::SHORTEST) as u64;
             let len = frames::SHORTEST + plant.random.below(spread + 1) as usize;
-            plant.networks[pair].arrive(len);
+            if flow < frames::FLOWS {
+                plant.networks[pair].arrive(flow, len, 1);
+            } else {
+                let count = 2 + plant.random.below(5) as usize;
+                let flow = 1 + plant.random.below(frames::FLOWS as u64 - 1) as usize;
+                plant.networks[pair].arrive(flow, len, count);
+            }
         }
     }
 

@@ -16,7 +16,7 @@ impl Vmm {
         self.hear_owner();
         let mut plant = lock(&self.plant);
         let queues = plant.queues.iter_mut();
-        queues.for_each(|queue| queue.link_changes(up));
+        queues.for_each(|queue| queue.outgoing.link_changes(up));
     }
 
     /// Has the guest announced to the network, now and in rounds to come.
