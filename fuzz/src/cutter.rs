@@ -111,7 +111,7 @@ pub fn cut(bytes: &[u8], size: HdrSize, offloads: Offloads) -> Vec<Vec<u8>> {
         return whole();
     }
     let mut bytes = bytes.to_vec();
-    let rules = RxRules::new(Offloads::all() - Offloads::UFO);
+    let rules = RxRules::new(Offloads::DONE_HERE);
     if checked(&bytes, size, rules) == Err(HdrError::GsoWithoutCsum) {
         begin_checksum(&mut bytes, size.bytes());
     }

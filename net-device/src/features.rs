@@ -103,6 +103,14 @@ bitflags! {
         const VIRTIO_NET_F_RSS = 1 << 60;
         /// The configuration space tells speed and duplex.
         const VIRTIO_NET_F_SPEED_DUPLEX = 1 << 63;
+        /// The driver takes unsegmented packets inside a tunnel over UDP.
+        const VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO = 1 << 65;
+        /// The driver takes them with a partial checksum of the tunnel, too.
+        const VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO_CSUM = 1 << 66;
+        /// The device takes unsegmented packets inside a tunnel over UDP.
+        const VIRTIO_NET_F_HOST_UDP_TUNNEL_GSO = 1 << 67;
+        /// The device takes them with a partial checksum of the tunnel, too.
+        const VIRTIO_NET_F_HOST_UDP_TUNNEL_GSO_CSUM = 1 << 68;
     }
 }
 
@@ -152,6 +160,42 @@ const PREREQUISITES: &[Prerequisite] = &[
     ),
     needs(F::VIRTIO_NET_F_HOST_UFO, F::VIRTIO_NET_F_CSUM),
     needs(F::VIRTIO_NET_F_HOST_USO, F::VIRTIO_NET_F_CSUM),
+    needs(
+        F::VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO,
+        F::VIRTIO_NET_F_GUEST_TSO4,
+    ),
+    needs(
+        F::VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO,
+        F::VIRTIO_NET_F_GUEST_TSO6,
+    ),
+    needs(
+        F::VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO,
+        F::VIRTIO_NET_F_GUEST_USO4,
+    ),
+    needs(
+        F::VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO,
+        F::VIRTIO_NET_F_GUEST_USO6,
+    ),
+    needs(
+        F::VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO_CSUM,
+        F::VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO,
+    ),
+    needs(
+        F::VIRTIO_NET_F_HOST_UDP_TUNNEL_GSO,
+        F::VIRTIO_NET_F_HOST_TSO4,
+    ),
+    needs(
+        F::VIRTIO_NET_F_HOST_UDP_TUNNEL_GSO,
+        F::VIRTIO_NET_F_HOST_TSO6,
+    ),
+    needs(
+        F::VIRTIO_NET_F_HOST_UDP_TUNNEL_GSO,
+        F::VIRTIO_NET_F_HOST_USO,
+    ),
+    needs(
+        F::VIRTIO_NET_F_HOST_UDP_TUNNEL_GSO_CSUM,
+        F::VIRTIO_NET_F_HOST_UDP_TUNNEL_GSO,
+    ),
     needs(F::VIRTIO_NET_F_CTRL_RX, F::VIRTIO_NET_F_CTRL_VQ),
     needs(F::VIRTIO_NET_F_CTRL_VLAN, F::VIRTIO_NET_F_CTRL_VQ),
     needs(F::VIRTIO_NET_F_GUEST_ANNOUNCE, F::VIRTIO_NET_F_CTRL_VQ),
@@ -244,7 +288,21 @@ pub const OPTIONAL: &[(&str, Features)] = &[
     ("hash-report", F::VIRTIO_NET_F_HASH_REPORT),
     ("rss", F::VIRTIO_NET_F_RSS),
     ("speed-duplex", F::VIRTIO_NET_F_SPEED_DUPLEX),
+    ("guest-udp-tunnel-gso", F::VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO),
+    (
+        "guest-udp-tunnel-gso-csum",
+        F::VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO_CSUM,
+    ),
+    ("host-udp-tunnel-gso", F::VIRTIO_NET_F_HOST_UDP_TUNNEL_GSO),
+    (
+        "host-udp-tunnel-gso-csum",
+        F::VIRTIO_NET_F_HOST_UDP_TUNNEL_GSO_CSUM,
+    ),
 ];
+
+/// Features that make the header in front of each frame longer by the offsets of a tunnel.
+pub(crate) const TUNNELS: Features =
+    F::VIRTIO_NET_F_HOST_UDP_TUNNEL_GSO.union(F::VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO);
 
 /// Transmit: which offloads a driver may use with which feature.
 pub(crate) const TX_OFFLOADS: &[(Features, Offloads)] = &[
@@ -257,6 +315,11 @@ pub(crate) const TX_OFFLOADS: &[(Features, Offloads)] = &[
         F::VIRTIO_NET_F_HOST_USO,
         Offloads::USO4.union(Offloads::USO6),
     ),
+    (F::VIRTIO_NET_F_HOST_UDP_TUNNEL_GSO, Offloads::UDP_TUNNEL),
+    (
+        F::VIRTIO_NET_F_HOST_UDP_TUNNEL_GSO_CSUM,
+        Offloads::UDP_TUNNEL_CSUM,
+    ),
 ];
 
 /// Receive: which offloads the device may use with which feature.
@@ -268,6 +331,18 @@ pub(crate) const RX_OFFLOADS: &[(Features, Offloads)] = &[
     (F::VIRTIO_NET_F_GUEST_UFO, Offloads::UFO),
     (F::VIRTIO_NET_F_GUEST_USO4, Offloads::USO4),
     (F::VIRTIO_NET_F_GUEST_USO6, Offloads::USO6),
+    (F::VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO, Offloads::UDP_TUNNEL),
+    (
+        F::VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO_CSUM,
+        Offloads::UDP_TUNNEL_CSUM,
+    ),
+];
+
+/// Bits of GUEST_OFFLOADS_SET's operand that stand for features which 64 bits do not reach
+/// (VirtIO 1.4 §5.1.9.5.9.1).
+const MAPPED_OFFLOADS: [(u32, Features); 2] = [
+    (46, F::VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO),
+    (47, F::VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO_CSUM),
 ];
 
 fn offloads_of(table: &[(Features, Offloads)], on: Features) -> Offloads {
@@ -368,23 +443,35 @@ impl Features {
     /// # Errors
     /// A bit that was not accepted or is not a receive offload, or a segmentation offload without
     /// its prerequisite (VirtIO 1.4 §5.1.9.5.9, NET-CVQ-20). The wire bits of the known offloads
-    /// are the feature bits.
+    /// are the feature bits, but for those of tunnels.
     pub fn check_guest_offloads(self, mask: u64) -> Result<Offloads, FeatureError> {
         let switchable = self & features_of(RX_OFFLOADS, Offloads::all());
-        let mask = u128::from(mask);
-        let extra = mask & !switchable.bits();
+        let mapped = MAPPED_OFFLOADS
+            .iter()
+            .fold(0, |all, (bit, _)| all | 1 << bit);
+        let on = MAPPED_OFFLOADS
+            .iter()
+            .filter(|(bit, _)| mask >> bit & 1 != 0)
+            .fold(u128::from(mask & !mapped), |on, (_, feature)| {
+                on | feature.bits()
+            });
+        let extra = on & !switchable.bits();
         if extra != 0 {
             return Err(FeatureError::NotOffered(extra));
         }
-        let on = Self::from_bits_truncate(mask);
+        let on = Self::from_bits_truncate(on);
         on.check_listed()?;
         Ok(on.rx_offloads())
     }
 
     /// The operand of GUEST_OFFLOADS_SET for these receive offloads: its bits are those of the
-    /// features, all of them below 64 (VirtIO 1.4 §5.1.9.5.9).
+    /// features, but for those of tunnels (VirtIO 1.4 §5.1.9.5.9).
     pub(crate) fn guest_offloads(offloads: Offloads) -> u64 {
-        features_of(RX_OFFLOADS, offloads).low_bits()
+        let features = features_of(RX_OFFLOADS, offloads);
+        let mapped = MAPPED_OFFLOADS
+            .iter()
+            .filter(|(_, feature)| features.contains(*feature));
+        mapped.fold(features.low_bits(), |mask, (bit, _)| mask | 1 << bit)
     }
 
     /// Features 0 to 63, for what holds 64 bits.

@@ -5,21 +5,17 @@ use net_queue::ctrl::{Command, RxMode};
 use net_queue::header::HdrSize;
 
 use crate::config::NetConfig;
-use crate::features::{ALWAYS, Features, RX_OFFLOADS, TRANSPORT, TX_OFFLOADS, features_of};
+use crate::features::{
+    ALWAYS, Features, RX_OFFLOADS, TRANSPORT, TUNNELS, TX_OFFLOADS, features_of,
+};
 use Features as F;
 
-/// Work left undone in frames that the engines do where the other side does not, the backend on
-/// transmit and the driver on receive: all but IP fragmentation.
-pub(crate) const DONE_HERE: Offloads = Offloads::all().difference(Offloads::UFO);
-
 /// Work left undone in frames of a driver that a backend does which says that it takes `caps`, as
-/// far as a feature permits it to the driver. Segments have checksums to be completed.
+/// far as a feature permits it to the driver. Segments have checksums to be completed, and tunnels
+/// may have segments of every kind in them.
 pub(crate) fn backend_tx(caps: Offloads) -> Offloads {
-    if caps.contains(Offloads::CSUM) {
-        features_of(TX_OFFLOADS, caps).tx_offloads()
-    } else {
-        Offloads::empty()
-    }
+    let features = features_of(TX_OFFLOADS, caps);
+    features.closure().tx_offloads()
 }
 
 impl Features {
@@ -27,7 +23,8 @@ impl Features {
     ///
     /// `tx` and `rx` are the offloads the backend takes and delivers (NET-FEAT-01, NET-FEAT-03).
     /// Checksums of what the driver sends are completed here where the backend does not take
-    /// partial ones, and large frames are cut here where it does not take those; all but UFO.
+    /// partial ones, and large frames are cut here where it does not take those; all but UFO and
+    /// those in tunnels.
     pub fn offered(tx: Offloads, rx: Offloads, config: &NetConfig) -> Self {
         let configured = [
             (F::VIRTIO_NET_F_MAC, config.mac.is_some()),
@@ -42,7 +39,7 @@ impl Features {
         let configured = configured.iter().filter(|(_, on)| *on);
         let all = ALWAYS
             | (TRANSPORT & config.transport_features)
-            | features_of(TX_OFFLOADS, backend_tx(tx) | DONE_HERE)
+            | features_of(TX_OFFLOADS, backend_tx(tx) | Offloads::DONE_HERE)
             | features_of(RX_OFFLOADS, rx)
             | configured.map(|(feature, _)| *feature).collect();
         (all - config.disabled).closure()
@@ -52,7 +49,9 @@ impl Features {
     /// legacy driver without `MRG_RXBUF` has no `num_buffers` in it. VirtIO 1.4 §5.1.9, §5.1.9.1.
     #[must_use]
     pub fn hdr_size(self) -> HdrSize {
-        if self.contains(F::VIRTIO_NET_F_HASH_REPORT) {
+        if self.intersects(TUNNELS) {
+            HdrSize::Tunnel
+        } else if self.contains(F::VIRTIO_NET_F_HASH_REPORT) {
             HdrSize::HashReport
         } else if self.intersects(F::VIRTIO_F_VERSION_1 | F::VIRTIO_NET_F_MRG_RXBUF) {
             HdrSize::Base

@@ -24,5 +24,18 @@ bitflags! {
         const USO4 = 1 << 5;
         /// UDP over IPv6 may arrive unsegmented.
         const USO6 = 1 << 6;
+        /// Packets that the others let arrive unsegmented may do so inside a tunnel over UDP.
+        const UDP_TUNNEL = 1 << 7;
+        /// The checksum of the tunnel's own UDP header may then be left partial as well.
+        const UDP_TUNNEL_CSUM = 1 << 8;
     }
+}
+
+impl Offloads {
+    /// Work that the engines do where the other side does not: all but fragmentation of IP, and
+    /// tunnels.
+    pub const DONE_HERE: Self = Self::all()
+        .difference(Self::UFO)
+        .difference(Self::UDP_TUNNEL)
+        .difference(Self::UDP_TUNNEL_CSUM);
 }

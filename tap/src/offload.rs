@@ -8,7 +8,8 @@ bitflags::bitflags! {
     ///
     /// The kernel takes a set only when it is closed: everything needs [`CSUM`](Self::CSUM),
     /// [`ECN`](Self::ECN) needs [`TSO4`](Self::TSO4) or [`TSO6`](Self::TSO6), and
-    /// [`USO4`](Self::USO4) and [`USO6`](Self::USO6) go together (from Linux 6.2 on).
+    /// [`USO4`](Self::USO4) and [`USO6`](Self::USO6) go together (from Linux 6.2 on). Frames in
+    /// tunnels (from Linux 6.17 on) need a header of 24 bytes.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct Offloads: u32 {
         /// The checksum of the transport header may be partial.
@@ -25,5 +26,9 @@ bitflags::bitflags! {
         const USO4 = libc::TUN_F_USO4;
         /// UDP over IPv6 may be several datagrams in one frame.
         const USO6 = libc::TUN_F_USO6;
+        /// Packets for which the others stand may be inside a tunnel over UDP.
+        const UDP_TUNNEL = 0x80;
+        /// The checksum of the tunnel's own UDP header may be partial.
+        const UDP_TUNNEL_CSUM = 0x100;
     }
 }

@@ -5,13 +5,15 @@ use crate::offload::Offloads;
 use crate::tap::Tap;
 
 /// The units of acceptance, each after what it needs.
-const STEPS: [Offloads; 6] = [
+const STEPS: [Offloads; 8] = [
     Offloads::CSUM,
     Offloads::TSO4,
     Offloads::TSO6,
     Offloads::ECN,
     Offloads::UFO,
     Offloads::USO4.union(Offloads::USO6),
+    Offloads::UDP_TUNNEL,
+    Offloads::UDP_TUNNEL_CSUM,
 ];
 
 impl Tap {

@@ -136,8 +136,9 @@ impl QueueFactory {
     ) -> Result<TxEngine<AnyRing>, QueueError> {
         let driver = self.negotiated.features.tx_offloads();
         let backend = backend_tx(self.negotiated.tx_caps);
-        let cut = driver - backend - Offloads::CSUM;
-        let rules = TxRules::new(driver - cut);
+        let undone = driver - backend - Offloads::CSUM;
+        let cut = undone & Offloads::DONE_HERE;
+        let rules = TxRules::new(driver - undone);
         let rules = if backend.contains(Offloads::CSUM) {
             rules
         } else {

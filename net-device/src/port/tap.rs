@@ -13,7 +13,7 @@ use super::{Port, PortControl};
 mod tests;
 
 /// The two crates' names for one thing; neither knows the other.
-const OFFLOADS: [(Offloads, tap::Offloads); 7] = [
+const OFFLOADS: [(Offloads, tap::Offloads); 9] = [
     (Offloads::CSUM, tap::Offloads::CSUM),
     (Offloads::TSO4, tap::Offloads::TSO4),
     (Offloads::TSO6, tap::Offloads::TSO6),
@@ -21,6 +21,8 @@ const OFFLOADS: [(Offloads, tap::Offloads); 7] = [
     (Offloads::UFO, tap::Offloads::UFO),
     (Offloads::USO4, tap::Offloads::USO4),
     (Offloads::USO6, tap::Offloads::USO6),
+    (Offloads::UDP_TUNNEL, tap::Offloads::UDP_TUNNEL),
+    (Offloads::UDP_TUNNEL_CSUM, tap::Offloads::UDP_TUNNEL_CSUM),
 ];
 
 fn to_tap(offloads: Offloads) -> tap::Offloads {

@@ -3,7 +3,6 @@
 use net_queue::Offloads;
 
 use crate::features::Features;
-use crate::negotiation::DONE_HERE;
 use crate::port::PortControl;
 use crate::shared::kernel_steering::KernelSteering;
 use crate::shared::rss::{RssParams, SteeringTable};
@@ -77,7 +76,7 @@ impl Steering {
             attached: vec![None; pairs],
             controls,
             kernel,
-            always: rx & DONE_HERE,
+            always: rx & Offloads::DONE_HERE,
         }
     }
 

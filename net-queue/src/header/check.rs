@@ -4,6 +4,7 @@ use super::error::HdrError;
 use super::ethertype;
 use super::gso::{self, Segmented};
 use super::net_hdr::{ETH_HDR_LEN, NetHdr, RawHdr, flags};
+use super::tunnel::Tunnel;
 use crate::offload::Offloads;
 
 /// Linux takes no checksum that starts within the first bytes of a frame, as many as the shortest
@@ -11,6 +12,9 @@ use crate::offload::Offloads;
 const MIN_CSUM_START: u16 = 20;
 /// Linux keeps headroom and `csum_start` in one 16-bit sum; above this it refuses the frame.
 const MAX_L4_START: u16 = 0xffff - 1024;
+
+/// Flags of a header that says that something is left to be done.
+const UNDONE: u8 = flags::NEEDS_CSUM | flags::UDP_TUNNEL_CSUM;
 
 /// Contents that a driver may put into a transmit header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,14 +73,15 @@ impl NetHdr {
     /// Checks what a driver wrote in front of a frame of `frame_len` bytes (header not counted).
     ///
     /// Unknown flags, `DATA_VALID` and `num_buffers` are cleared, `hdr_len` is kept only as a hint
-    /// of at most the frame's length. At least as strict as Linux's tap.
-    /// VirtIO 1.4 §5.1.9.2.1, §5.1.9.2.2 (NET-HDR-01..12, NET-TX-05, NET-TX-07).
+    /// of at most the frame's length. At least as strict as Linux's tap. A header of which only the
+    /// base came has no offsets of a tunnel, and its frame is refused if it needs them.
+    /// VirtIO 1.4 §5.1.9.2.1, §5.1.9.2.2 (NET-HDR-01..17, NET-TX-05, NET-TX-07).
     ///
     /// # Errors
     /// The frame is to be dropped and counted under the returned cause.
     #[inline(always)]
     pub fn check_tx(raw: &RawHdr, frame_len: u32, rules: TxRules) -> Result<Self, HdrError> {
-        let raw = raw.base();
+        let raw = raw.fields();
         let plain = Self::plain(raw.flags() & flags::NEEDS_CSUM, 0);
         Self::check(raw, plain, frame_len, rules.offloads)
     }
@@ -85,8 +90,9 @@ impl NetHdr {
     ///
     /// A driver without `GUEST_CSUM` sees no flag at all: `DATA_VALID` is cleared, a frame that
     /// still needs its checksum is refused; [`RxEngine`](crate::RxEngine) completes that first.
-    /// `num_buffers` is 1 until [`Self::set_num_buffers`]. VirtIO 1.4 §5.1.9.4.1 (NET-HDR-20..22,
-    /// NET-HDR-25, NET-RX-01).
+    /// `num_buffers` is 1 until [`Self::set_num_buffers`]. Of tunnels the same holds as on
+    /// transmit. VirtIO 1.4 §5.1.9.4.1 (NET-HDR-20..22, NET-HDR-24, NET-HDR-25, NET-HDR-28,
+    /// NET-HDR-29, NET-RX-01).
     ///
     /// # Errors
     /// The driver must not see this frame: drop it and count it under the returned cause.
@@ -97,7 +103,7 @@ impl NetHdr {
         } else {
             flags::NEEDS_CSUM
         };
-        let raw = raw.base();
+        let raw = raw.fields();
         let plain = Self::plain(raw.flags() & seen, 1);
         Self::check(raw, plain, frame_len, rules.offloads)
     }
@@ -128,7 +134,7 @@ impl NetHdr {
         if frame_len < ETH_HDR_LEN {
             return Err(HdrError::ShortFrame);
         }
-        if plain.flags() & flags::NEEDS_CSUM != 0 || raw.gso_type() != gso::NONE {
+        if raw.flags() & UNDONE != 0 || raw.gso_type() != gso::NONE {
             return Self::check_offload(raw, plain, frame_len, on);
         }
         Ok(plain)
@@ -142,12 +148,17 @@ impl NetHdr {
         frame_len: u32,
         on: Offloads,
     ) -> Result<Self, HdrError> {
-        let segmented = Segmented::of(raw.gso_type())?;
-        if segmented.is_some_and(|gso| !gso.allowed(raw.gso_type(), on)) {
+        let tunnel = Tunnel::of(raw, plain, on)?;
+        let inner_type = raw.gso_type() & !gso::UDP_TUNNEL;
+        let segmented = Segmented::of(inner_type)?;
+        if segmented.is_some_and(|gso| !gso.allowed(inner_type, on)) {
             return Err(HdrError::GsoNotNegotiated);
         }
         if plain.flags() & flags::NEEDS_CSUM == 0 {
-            return Err(HdrError::GsoWithoutCsum);
+            return match segmented {
+                Some(_) => Err(HdrError::GsoWithoutCsum),
+                None => Ok(plain),
+            };
         }
         if !on.contains(Offloads::CSUM) {
             return Err(HdrError::CsumNotNegotiated);
@@ -159,12 +170,16 @@ impl NetHdr {
         }
         let partial = Self {
             low: plain.low | u64::from(csum_start) << 48,
-            high: plain.high | u32::from(csum_offset),
+            high: plain.high | u64::from(csum_offset),
         };
         let Some(segmented) = segmented else {
             return Ok(partial);
         };
         segmented.check(raw, frame_len)?;
+        let partial = match tunnel {
+            Some(tunnel) => tunnel.check(raw, partial)?,
+            None => partial,
+        };
         let hdr_len = u32::from(raw.hdr_len()).min(frame_len) as u16;
         let (gso_type, gso_size) = (raw.gso_type(), raw.gso_size());
         Ok(Self {

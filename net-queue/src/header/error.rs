@@ -39,11 +39,15 @@ pub enum HdrError {
     /// A GSO type that covers two families, with a frame of the one that is off (NET-HDR-21).
     #[error("gso type of a family without its feature")]
     GsoFamily,
+    /// Tunnel bits, flags or offsets that do not fit each other or the frame
+    /// (NET-HDR-13..15, NET-HDR-17).
+    #[error("tunnel fields do not fit the frame")]
+    GsoTunnel,
 }
 
 impl HdrError {
     /// All causes, in counter order: `ALL[cause as usize] == cause`.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::ShortFrame,
         Self::CsumNotNegotiated,
         Self::CsumRange,
@@ -54,6 +58,7 @@ impl HdrError {
         Self::GsoSegments,
         Self::GsoHeaders,
         Self::GsoFamily,
+        Self::GsoTunnel,
     ];
 
     /// Name in counters.
@@ -69,6 +74,7 @@ impl HdrError {
             Self::GsoSegments => "drop_gso_segments",
             Self::GsoHeaders => "drop_gso_headers",
             Self::GsoFamily => "drop_gso_family",
+            Self::GsoTunnel => "drop_gso_tunnel",
         }
     }
 }

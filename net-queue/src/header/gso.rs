@@ -12,7 +12,8 @@
 //! | `NEEDS_CSUM` | none | passes | NET-HDR-03 |
 //! | `NEEDS_CSUM` without the feature | none | transmit: [`CsumNotNegotiated`]; receive: completed | NET-HDR-06, NET-HDR-20 |
 //! | `NEEDS_CSUM`, fields outside | any | [`CsumRange`] | NET-HDR-05: the kernel refuses it, too |
-//! | any | 2, 6..127, ECN alone | [`GsoUnknown`] | NET-HDR-10: undefined; tunnel bits are not offered |
+//! | any | 2, 6..31, ECN alone | [`GsoUnknown`] | NET-HDR-10: undefined |
+//! | any | a tunnel bit | as `header/tunnel.rs` says | |
 //! | any | a row without its feature | [`GsoNotNegotiated`] | NET-HDR-10, NET-HDR-21 |
 //! | any | ECN bit without its feature | [`GsoNotNegotiated`] | NET-HDR-11, NET-HDR-25 |
 //! | any | ECN bit on UDP | [`GsoNotNegotiated`] | the bit is defined for TCP alone |
@@ -55,6 +56,12 @@ pub const UDP: u8 = 3;
 pub const TCPV6: u8 = 4;
 /// UDP, to be cut into datagrams.
 pub const UDP_L4: u8 = 5;
+/// Bit: the packet to be segmented is inside a tunnel over UDP and IPv4.
+pub const UDP_TUNNEL_IPV4: u8 = 0x20;
+/// Bit: the same over UDP and IPv6.
+pub const UDP_TUNNEL_IPV6: u8 = 0x40;
+/// Either.
+pub(crate) const UDP_TUNNEL: u8 = UDP_TUNNEL_IPV4 | UDP_TUNNEL_IPV6;
 /// Bit: the TCP frame carries congestion marks.
 pub const ECN: u8 = 0x80;
 

@@ -9,7 +9,8 @@
 //! A checked header satisfies: no flag but the ones negotiated; checksum fields zero unless
 //! `NEEDS_CSUM` is set and inside the frame if it is; a GSO type only if its offload is on, and
 //! then with `NEEDS_CSUM`, a usable segment size, whole headers and a bounded number of segments.
-//! Which combinations pass, and why others do not, is the table in `header/gso.rs`.
+//! Which combinations pass, and why others do not, is the table in `header/gso.rs`, and for tunnels
+//! that in `header/tunnel.rs`.
 
 mod check;
 pub(crate) mod checksum;
@@ -21,6 +22,7 @@ mod net_hdr;
 pub(crate) mod packet;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 
 pub use check::{RxRules, TxRules};
 pub use error::HdrError;

@@ -11,6 +11,8 @@ pub const LEGACY_HDR_LEN: usize = NUM_BUFFERS_OFFSET;
 pub const HDR_MAX: usize = 24;
 /// Stream offset of `num_buffers` (VirtIO 1.4 §5.1.9, L1).
 pub const NUM_BUFFERS_OFFSET: usize = 10;
+/// Stream offset of the offsets of a tunnel's headers (VirtIO 1.4 §5.1.9, L1).
+const TUNNEL_OFFSET: usize = 20;
 /// Bytes of an Ethernet header: a shorter frame goes nowhere.
 pub const ETH_HDR_LEN: u32 = 14;
 /// Values of `flags` (VirtIO 1.4 §5.1.9).
@@ -19,6 +21,8 @@ pub mod flags {
     pub const NEEDS_CSUM: u8 = 1;
     /// The checksum was verified (receive only).
     pub const DATA_VALID: u8 = 2;
+    /// The checksum of a tunnel's UDP header is to be completed in each segment.
+    pub const UDP_TUNNEL_CSUM: u8 = 8;
 }
 
 /// Length of the header in front of each frame; follows from the negotiated features.
@@ -80,13 +84,15 @@ impl RawHdr {
         &mut self.bytes[..self.size.bytes()]
     }
 
-    /// The base header, unchecked, as it travels within this module.
+    /// The header but its hash, unchecked, as it travels within this module.
     #[inline]
-    pub(super) const fn base(&self) -> NetHdr {
+    pub(super) const fn fields(&self) -> NetHdr {
         let [b0, b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, ..] = self.bytes;
+        // Of a shorter header these are zeros.
+        let [.., t0, t1, t2, t3] = self.bytes;
         NetHdr {
             low: u64::from_le_bytes([b0, b1, b2, b3, b4, b5, b6, b7]),
-            high: u32::from_le_bytes([b8, b9, b10, b11]),
+            high: u64::from_le_bytes([b8, b9, b10, b11, t0, t1, t2, t3]),
         }
     }
 }
@@ -128,8 +134,8 @@ impl From<[u8; HDR_LEN]> for RawHdr {
 pub struct NetHdr {
     /// From the lowest byte on: `flags`, `gso_type`, `hdr_len`, `gso_size`, `csum_start`.
     pub(super) low: u64,
-    /// `csum_offset`, `num_buffers`.
-    pub(super) high: u32,
+    /// `csum_offset`, `num_buffers`, and from behind the hash `outer_th_offset`, `inner_nh_offset`.
+    pub(super) high: u64,
 }
 
 impl fmt::Debug for NetHdr {
@@ -142,6 +148,8 @@ impl fmt::Debug for NetHdr {
             .field("csum_start", &self.csum_start())
             .field("csum_offset", &self.csum_offset())
             .field("num_buffers", &self.num_buffers())
+            .field("outer_th_offset", &self.outer_th_offset())
+            .field("inner_nh_offset", &self.inner_nh_offset())
             .finish()
     }
 }
@@ -155,7 +163,7 @@ impl NetHdr {
     pub(super) const fn plain(flags: u8, num_buffers: u16) -> Self {
         Self {
             low: flags as u64,
-            high: (num_buffers as u32) << 16,
+            high: (num_buffers as u64) << 16,
         }
     }
 
@@ -163,7 +171,7 @@ impl NetHdr {
     pub(super) const fn partial(csum_start: u16, csum_offset: u16) -> Self {
         Self {
             low: flags::NEEDS_CSUM as u64 | (csum_start as u64) << 48,
-            high: csum_offset as u32,
+            high: csum_offset as u64,
         }
     }
 
@@ -179,7 +187,7 @@ impl NetHdr {
     /// Number of receive buffers the frame takes (NET-RX-01, NET-RX-02).
     #[inline]
     pub fn set_num_buffers(&mut self, count: u16) {
-        self.high = self.high & 0xffff | u32::from(count) << 16;
+        self.high = self.high & !0xffff_0000 | u64::from(count) << 16;
     }
 
     /// The same for a part of the frame that was cut off: not to be segmented, its checksum as
@@ -187,7 +195,7 @@ impl NetHdr {
     pub(crate) const fn without_gso(self) -> Self {
         Self {
             low: self.low & (0xffff << 48 | flags::NEEDS_CSUM as u64),
-            ..self
+            high: self.high & 0xffff_ffff,
         }
     }
 
@@ -200,7 +208,7 @@ impl NetHdr {
     #[inline]
     pub const fn to_bytes(self) -> [u8; HDR_LEN] {
         let [b0, b1, b2, b3, b4, b5, b6, b7] = self.low.to_le_bytes();
-        let [b8, b9, b10, b11] = self.high.to_le_bytes();
+        let [b8, b9, b10, b11, ..] = self.high.to_le_bytes();
         [b0, b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11]
     }
 
@@ -213,7 +221,7 @@ impl NetHdr {
 
     /// The sanitised header at the length the driver expects.
     ///
-    /// The longer forms report "no hash" and "no tunnel", which are all-zero fields.
+    /// The longer forms report "no hash", which are all-zero fields.
     #[inline]
     pub fn to_raw(self, size: HdrSize) -> RawHdr {
         let mut raw = RawHdr::new(size);
@@ -236,6 +244,9 @@ impl NetHdr {
         let (base, rest) = front.split_at_mut(front.len().min(HDR_LEN));
         base.copy_from_slice(&self.to_bytes()[..base.len()]);
         rest.fill(0);
+        if let Some(tunnel) = rest.get_mut(TUNNEL_OFFSET - HDR_LEN..) {
+            tunnel.copy_from_slice(&self.high.to_le_bytes()[4..][..tunnel.len()]);
+        }
     }
 
     /// Flags, of [`flags`].
@@ -278,5 +289,15 @@ impl NetHdr {
     #[inline]
     pub const fn num_buffers(self) -> u16 {
         (self.high >> 16) as u16
+    }
+
+    /// Frame offset of a tunnel's UDP header; 0 without a tunnel.
+    pub const fn outer_th_offset(self) -> u16 {
+        (self.high >> 32) as u16
+    }
+
+    /// Frame offset of the IP header within the tunnel; 0 without one.
+    pub const fn inner_nh_offset(self) -> u16 {
+        (self.high >> 48) as u16
     }
 }

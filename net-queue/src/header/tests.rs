@@ -1,5 +1,6 @@
 mod invariants;
 mod received;
+mod tunnel;
 
 use super::*;
 use crate::offload::Offloads;
@@ -81,13 +82,14 @@ const ALL: Offloads = Offloads::all();
 
 #[test]
 fn net_hdr_01_unknown_flags_are_ignored() {
+    let unknown = !(flags::NEEDS_CSUM | flags::UDP_TUNNEL_CSUM);
     let plain = Wire {
-        flags: 0xfe,
+        flags: unknown,
         ..PLAIN
     };
     assert_eq!(plain.tx(60, ALL), Ok(NetHdr::PLAIN));
     let csum = Wire {
-        flags: 0xff,
+        flags: unknown | flags::NEEDS_CSUM,
         ..CSUM
     };
     assert_eq!(csum.tx(60, ALL), CSUM.tx(60, ALL));
@@ -171,7 +173,8 @@ fn net_hdr_10_every_gso_type_needs_its_feature() {
         gso::UDP_L4 => Some(Offloads::USO4 | Offloads::USO6),
         _ => None,
     };
-    for gso_type in 1..=u8::MAX {
+    let in_no_tunnel = |gso_type: &u8| gso_type & gso::UDP_TUNNEL == 0;
+    for gso_type in (1..=u8::MAX).filter(in_no_tunnel) {
         let udp = matches!(gso_type & !gso::ECN, gso::UDP | gso::UDP_L4);
         let wire = Wire {
             gso_type,

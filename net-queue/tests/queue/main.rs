@@ -29,5 +29,6 @@ mod segments;
 mod small_worlds;
 mod split;
 mod tags;
+mod tunnel;
 mod tx;
 mod tx_segments;

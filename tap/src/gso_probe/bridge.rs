@@ -20,7 +20,7 @@ use crate::name::{IfName, NAME_SIZE};
 use crate::open::{attach, open_driver};
 use crate::sys::child::{run_in_new_network, wait_readable};
 use crate::sys::{self, IfReq, Ipv4Socket, Refused};
-use crate::tap::{Tap, VNET_HEADER_LEN};
+use crate::tap::Tap;
 
 /// Longest time that the child spends on frames; one millisecond is usual.
 const FRAMES_LIMIT: Duration = Duration::from_millis(100);
@@ -31,7 +31,7 @@ const LIMIT: Duration = Duration::from_millis(200);
 const RETRY: Duration = Duration::from_millis(1);
 
 /// Room for all frames that come out of a trial.
-const ARRIVALS: usize = 64;
+const ARRIVALS: usize = 96;
 /// Room for a frame of a tap's first MTU and its headers.
 const FRAME: usize = 2048;
 
@@ -289,7 +289,7 @@ fn tap(name: &[u8; NAME_SIZE]) -> Result<Tap, NotTried> {
     })?;
     attach(&driver, IfName::from_kernel(*name), FLAGS)?;
     let tap = Tap::from_parts(driver, true);
-    let mut header = VNET_HEADER_LEN as c_int;
+    let mut header = HEADER as c_int;
     sys::TUNSETPERSIST.call(tap.as_fd(), 1)?;
     sys::TUNSETVNETHDRSZ.call(tap.as_fd(), &mut header)?;
     sys::TUNSETVNETLE.call(tap.as_fd(), &mut 1)?;

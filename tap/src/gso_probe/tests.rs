@@ -36,11 +36,12 @@ fn is_udp(row: usize) -> bool {
 
 const USO: Offloads = Offloads::USO4.union(Offloads::USO6);
 const TCP: Offloads = Offloads::TSO4.union(Offloads::TSO6).union(Offloads::ECN);
+const TUNNELS: Offloads = Offloads::UDP_TUNNEL.union(Offloads::UDP_TUNNEL_CSUM);
 
 #[test]
 fn a_kernel_that_cuts_well_is_trusted() {
     let report = report(|_, _| {});
-    assert_eq!(report.verified(), USO | TCP);
+    assert_eq!(report.verified(), USO | TCP | TUNNELS);
     assert_eq!(report.failed(), Offloads::empty());
     assert_eq!(report.trial(Offloads::TSO4), GsoTrial::Verified);
     assert_eq!(report.not_tried(), None);
@@ -60,7 +61,7 @@ fn a_kernel_that_corrupts_udp_is_trusted_with_tcp_only() {
             outcome.frames[1][at + ip + 5] ^= 1;
         }
     });
-    assert_eq!((report.verified(), report.failed()), (TCP, USO));
+    assert_eq!((report.verified(), report.failed()), (TCP | TUNNELS, USO));
     let changed = GsoFault::Changed { piece: 1, of: 4 };
     assert_eq!(report.trial(USO), GsoTrial::Failed(changed));
     assert_eq!(report.faults().count(), 4);
@@ -76,7 +77,7 @@ fn a_kernel_that_refuses_segments_when_they_come_is_not_trusted_with_them() {
     });
     assert_eq!(
         (report.verified(), report.failed()),
-        (Offloads::empty(), USO | TCP)
+        (Offloads::empty(), USO | TCP | TUNNELS)
     );
     let refused = GsoTrial::Failed(GsoFault::Refused(libc::EINVAL));
     assert_eq!(report.trial(Offloads::TSO6), refused);
@@ -107,7 +108,7 @@ fn any_piece_that_is_missing_added_moved_or_unfinished_is_a_fault() {
         |_, outcome| outcome.frames[2].truncate(5),
     ];
     for spoil in spoils {
-        assert_eq!(report(spoil).failed(), USO | TCP);
+        assert_eq!(report(spoil).failed(), USO | TCP | TUNNELS);
     }
 }
 

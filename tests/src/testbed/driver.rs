@@ -193,8 +193,16 @@ impl Rig {
         self.activate();
     }
 
-    /// Accepts all that is offered except `without` and what needs it.
+    /// Accepts all that is offered except `without` and what needs it, and except tunnels, whose
+    /// header is longer than those of the other frames here.
     pub fn negotiate(&mut self, without: Features) {
+        let tunnels = Features::VIRTIO_NET_F_HOST_UDP_TUNNEL_GSO
+            | Features::VIRTIO_NET_F_GUEST_UDP_TUNNEL_GSO;
+        self.accept(without | tunnels);
+    }
+
+    /// Accepts all that is offered except `without` and what needs it.
+    pub fn accept(&mut self, without: Features) {
         let accepted = (self.offered() - without).closure();
         self.device
             .ack_features(accepted.bits())

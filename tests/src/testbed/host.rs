@@ -45,6 +45,12 @@ impl Host {
         }
     }
 
+    /// Its address on the tap.
+    #[must_use]
+    pub fn mac(&self) -> [u8; 6] {
+        self.mac
+    }
+
     /// Sets the tap up; while it is down the kernel forgets the guest's address.
     pub fn take_up(name: &str) {
         let [a, b, c, d, e, f] = GUEST_MAC;

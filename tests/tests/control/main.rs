@@ -9,7 +9,9 @@ mod stats;
 use net_device::net_queue::Offloads;
 use net_device::{Features, VirtioDevice};
 use net_queue::testing::{Piece, Random, Shape};
-use tests::testbed::{BROADCAST, GUEST_MAC, PEER_MAC, Rig, body, frame, frame_to, tagged};
+use tests::testbed::{
+    BROADCAST, GUEST_MAC, PEER_MAC, Rig, all_caps, body, frame, frame_to, tagged,
+};
 
 type F = Features;
 

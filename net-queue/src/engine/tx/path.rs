@@ -119,6 +119,7 @@ impl TxPath {
         let raw = self.raw_header();
         let mut checked = match NetHdr::check_tx(&raw, frame_len as u32, self.rules) {
             Err(HdrError::GsoWithoutCsum) => self.begin_checksum(raw, frame_len, self.rules)?,
+            Err(HdrError::GsoTunnel) => self.check_tunnel(frame_len)?,
             checked => checked?,
         };
         self.offload = Offload::of(checked);
@@ -126,7 +127,7 @@ impl TxPath {
             checksum::complete(&mut self.bounce[header..copied], checked);
             checked = NetHdr::PLAIN;
         }
-        // Nothing behind the base header means anything on transmit.
+        // A hash means nothing on transmit.
         if self.size == HdrSize::Base {
             self.bounce[..HDR_LEN].copy_from_slice(&checked.to_bytes());
         } else {
@@ -143,6 +144,16 @@ impl TxPath {
         let mut raw = [0; HDR_LEN];
         raw.copy_from_slice(&self.bounce[..HDR_LEN]);
         RawHdr::from(raw)
+    }
+
+    /// Checks the header of a frame in a tunnel, all of it.
+    #[cold]
+    #[inline(never)]
+    fn check_tunnel(&self, frame_len: usize) -> Result<NetHdr, HdrError> {
+        let mut raw = RawHdr::new(self.size);
+        let bytes = raw.as_mut_bytes();
+        bytes.copy_from_slice(&self.bounce[..bytes.len()]);
+        NetHdr::check_tx(&raw, frame_len as u32, self.rules)
     }
 
     /// Makes the checksum of a frame partial that is to be segmented and has a whole one, as a

@@ -6,7 +6,8 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use net_device::Features;
 use net_device::features::OPTIONAL;
 
-/// Features that `--no-NAME` switches off: one flag for each name that the device knows.
+/// Features that `--no-NAME` switches off: one flag for each name that the device knows, as far as
+/// vhost-user has bits for them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Without(pub Features);
 
@@ -14,6 +15,7 @@ pub struct Without(pub Features);
 static FLAGS: LazyLock<Vec<(String, Features)>> = LazyLock::new(|| {
     OPTIONAL
         .iter()
+        .filter(|(_, feature)| feature.bits() <= u64::MAX.into())
         .map(|(name, feature)| (format!("no-{name}"), *feature))
         .collect()
 });

@@ -100,8 +100,17 @@ impl RxPath {
         match error {
             HdrError::CsumNotNegotiated => self.complete_checksum(frame, &raw),
             HdrError::GsoWithoutCsum => self.begin_checksum(frame, raw, self.rules),
+            HdrError::GsoTunnel => self.check_tunnel(frame),
             error => Err(error.into()),
         }
+    }
+
+    /// Checks the header of a frame in a tunnel, all of it.
+    fn check_tunnel(&self, frame: Arrived) -> Result<NetHdr, DropCause> {
+        let mut raw = RawHdr::new(self.config.size);
+        self.copy_out(frame, 0, raw.as_mut_bytes())?;
+        let frame_len = frame.len - self.config.size.bytes();
+        Ok(NetHdr::check_rx(&raw, frame_len as u32, self.rules)?)
     }
 
     /// Makes the checksum of a frame partial that is to be segmented and was verified by somebody:

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Arrived, RxPath};
 use crate::hash::{FrameHash, FrameHasher, HASHED_HEAD};
-use crate::header::{HDR_LEN, HDR_MAX, HdrSize, NetHdr};
+use crate::header::{HDR_LEN, HdrSize, NetHdr};
 use crate::memory::guard::MemoryFault;
 
 /// Bytes of a header up to the end of its hash.
@@ -43,7 +43,7 @@ impl RxPath {
     }
 
     /// Writes the header of `frame` where it is not the base: that of a legacy driver, or one with
-    /// the hash, and without a tunnel.
+    /// the hash, and the fields of a tunnel.
     pub(super) fn write_odd_header(
         &mut self,
         frame: Arrived,
@@ -53,13 +53,14 @@ impl RxPath {
             return self.pool.put_header(&header.to_legacy_bytes());
         }
         let hash = self.hash_of(frame)?;
-        let mut bytes = [0; HASHED];
-        bytes[..HDR_LEN].copy_from_slice(&header.to_bytes());
-        bytes[HDR_LEN..].copy_from_slice(&hash.to_wire());
-        self.pool.put_header(&bytes)?;
-        let rest = self.config.size.bytes() - HASHED;
-        if rest > 0 {
-            self.pool.poke(HASHED, &[0; HDR_MAX][..rest])?;
+        let mut raw = header.to_raw(self.config.size);
+        let bytes = raw.as_mut_bytes();
+        bytes[HDR_LEN..HASHED].copy_from_slice(&hash.to_wire());
+        if let Some((front, rest)) = bytes.split_first_chunk::<HASHED>() {
+            self.pool.put_header(front)?;
+            if !rest.is_empty() {
+                self.pool.poke(HASHED, rest)?;
+            }
         }
         Ok(())
     }

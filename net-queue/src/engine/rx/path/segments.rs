@@ -48,7 +48,7 @@ impl RxPath {
         let frame = Arrived { len, direct: 0 };
         let header = self.config.size.bytes();
         let raw = self.header_of(frame)?;
-        let rules = RxRules::new(Offloads::all().difference(Offloads::UFO));
+        let rules = RxRules::new(Offloads::DONE_HERE);
         let checked = match NetHdr::check_rx(&raw, (len - header) as u32, rules) {
             Err(HdrError::GsoWithoutCsum) => self.begin_checksum(frame, raw, rules)?,
             checked => checked?,
