@@ -108,6 +108,11 @@ impl GuestRing {
         &self.memory
     }
 
+    /// Goes on in `memory`, a copy of the one that it lay in.
+    pub fn move_to(&mut self, memory: &TestMemory) {
+        self.memory = memory.clone();
+    }
+
     /// The device's end, its writes not tracked.
     #[must_use]
     pub fn device(&self) -> AnyRing {

@@ -124,6 +124,16 @@ impl TestMemory {
         heap.next_ring
     }
 
+    /// The same guest's memory, mapped elsewhere: what is allocated in one is taken in the other.
+    #[must_use]
+    pub fn elsewhere(&self, mmap: GuestMemoryMmap<AtomicBitmap>) -> Self {
+        Self {
+            mmap: Arc::new(mmap),
+            heap: self.heap.clone(),
+            written: None,
+        }
+    }
+
     /// The regions: first address and length. The first two adjoin, a hole is before the third.
     #[must_use]
     pub fn regions(&self) -> [(u64, usize); 3] {
