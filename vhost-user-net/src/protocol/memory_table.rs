@@ -314,24 +314,4 @@ impl MemoryTable {
         let memory = GuestRam::new(self.guest_memory().ok()??).ok()?;
         memory.read(gpa, bytes).ok()
     }
-
-    /// Returns whether the packed ring at `desc` has never been round: user-mode Linux says that
-    /// such a ring starts at 0, which for every other front-end is the start of the second lap.
-    /// After a lap the first descriptor has been used, and its two lap bits are not both clear, nor
-    /// as the driver sets them in the first lap. VirtIO 1.4 §2.8.1.
-    #[must_use]
-    pub fn is_unused_packed_ring(&self, desc: u64) -> bool {
-        const FLAGS: u64 = 14;
-        const AVAIL: u16 = 1 << 7;
-        const USED: u16 = 1 << 15;
-        let Ok(Some(memory)) = self.guest_memory() else {
-            return false;
-        };
-        let mut flags = [0; 2];
-        // The front-end may have taken the memory away already; the ring is refused then.
-        let read =
-            GuestRam::new(memory).map(|ram| ram.read(desc.saturating_add(FLAGS), &mut flags));
-        let flags = u16::from_le_bytes(flags);
-        matches!(read, Ok(Ok(()))) && matches!(flags & (AVAIL | USED), 0 | AVAIL)
-    }
 }

@@ -352,6 +352,12 @@ impl<'a> Session<'a> {
             .is_some_and(|features| features & feature.bits() != 0)
     }
 
+    /// Returns whether the driver gets its buffers back in their order.
+    fn is_in_order(&self) -> bool {
+        let features = self.features.map(device_features);
+        features.is_some_and(|features| features.contains(Features::VIRTIO_F_IN_ORDER))
+    }
+
     fn layout(&self) -> Layout {
         match self.features {
             Some(features) if features & RING_PACKED != 0 => Layout::Packed,

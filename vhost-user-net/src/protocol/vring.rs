@@ -293,8 +293,9 @@ impl Vring {
         self.has_run
     }
 
-    /// All that the device needs to run the ring as number `index`; `recovered` is where a lost
-    /// device is known to have stood.
+    /// All that the device needs to run the ring as number `index`; `in_order` says that the driver
+    /// gets its buffers back in their order, and `recovered` is where a lost device is known to
+    /// have stood.
     ///
     /// # Errors
     /// Something is missing or out of place.
@@ -302,6 +303,7 @@ impl Vring {
         &self,
         index: u16,
         layout: Layout,
+        in_order: bool,
         memory: &MemoryTable,
         recovered: Option<Cursor>,
         log: &LogLimit,
@@ -314,10 +316,13 @@ impl Vring {
         let cursor = match (recovered, layout) {
             (Some(cursor), _) => cursor,
             (_, Layout::Split) => self.resume_split(index, addrs.device, memory, log)?,
-            (_, Layout::Packed) if self.base == 0 && memory.is_unused_packed_ring(addrs.desc) => {
-                Cursor::default()
-            }
-            (_, Layout::Packed) => self.resume_packed(index, addrs.desc, memory, log)?,
+            (_, Layout::Packed) => match decode_base(layout, self.base)? {
+                base if self.base != 0 && base != Cursor::default() => base,
+                base => {
+                    let ring = self.read_packed(addrs.desc, memory)?;
+                    self.resume_packed(index, base, &ring, in_order, log)?
+                }
+            },
         };
         Ok(QueueSetup {
             index,
@@ -365,25 +370,33 @@ impl Vring {
         })
     }
 
-    /// Position at which a packed ring goes on: its base, unless that is the start, which a
-    /// front-end that lost the device says as well.
+    /// Descriptors of a packed ring.
+    fn read_packed(&self, desc: u64, memory: &MemoryTable) -> Result<Vec<u8>, RingError> {
+        let size = self.size.ok_or(RingError::Unknown("size"))?;
+        let mut ring = vec![0; usize::from(size) * packed::DESCRIPTOR_LEN];
+        let read = memory.read(desc, &mut ring);
+        read.map(|()| ring).ok_or(RingError::Address(desc))
+    }
+
+    /// Position at which a packed ring goes on whose `base` is the start of a lap. A front-end that
+    /// has lost the device says that of the first lap, too; and user-mode Linux says that a fresh
+    /// ring starts at 0, which for every other front-end is the start of the second lap.
     fn resume_packed(
         &self,
         index: u16,
-        desc: u64,
-        memory: &MemoryTable,
+        base: Cursor,
+        ring: &[u8],
+        in_order: bool,
         log: &LogLimit,
     ) -> Result<Cursor, RingError> {
-        let base = decode_base(Layout::Packed, self.base)?;
-        if base != Cursor::default() || self.is_base_known {
+        if self.base == 0 {
+            let fresh = packed::is_unused(ring);
+            return Ok(if fresh { Cursor::default() } else { base });
+        }
+        if self.is_base_known {
             return Ok(base);
         }
-        let size = self.size.ok_or(RingError::Unknown("size"))?;
-        let mut ring = vec![0; usize::from(size) * packed::DESCRIPTOR_LEN];
-        memory
-            .read(desc, &mut ring)
-            .ok_or(RingError::Address(desc))?;
-        match packed::judge(&ring) {
+        match packed::judge(ring, in_order) {
             Verdict::Start => Ok(base),
             Verdict::Unknown => Err(RingError::Lost),
             Verdict::At(Place { slot, wrap }) => {

@@ -153,7 +153,7 @@ impl Session<'_> {
     /// All that the device needs to run a ring; the device is activated with the first one.
     fn set_up(&mut self, index: usize) -> Result<QueueSetup, SessionError> {
         self.activate()?;
-        let layout = self.layout();
+        let (layout, in_order) = (self.layout(), self.is_in_order());
         let journal = self.journal(index);
         let recovered = journal
             .as_ref()
@@ -163,6 +163,7 @@ impl Session<'_> {
         let setup = ring.setup(
             index as u16,
             layout,
+            in_order,
             &self.memory,
             recovered.flatten(),
             &log,

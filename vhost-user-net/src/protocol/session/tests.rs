@@ -9,6 +9,7 @@ mod group;
 mod inflight;
 mod legacy;
 mod memory;
+mod migration;
 mod negotiation;
 mod peers;
 mod resume;

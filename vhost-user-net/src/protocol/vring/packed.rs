@@ -89,10 +89,35 @@ struct Candidate {
     is_exact: bool,
 }
 
-/// Looks at the descriptors of a ring.
-pub(super) fn judge(ring: &[u8]) -> Verdict {
+fn slots(ring: &[u8]) -> Vec<Descriptor> {
     let (slots, _) = ring.as_chunks::<DESCRIPTOR_LEN>();
-    let slots: Vec<_> = slots.iter().map(Descriptor::from_bytes).collect();
+    slots.iter().map(Descriptor::from_bytes).collect()
+}
+
+/// Returns whether the device has never used anything of a ring.
+///
+/// Descriptors that it used in the first lap have both bits set, until the driver makes them
+/// available in the second one, which sets the bit of used ones as well. Within a lap the device
+/// uses something: no chain and no batch is longer than the ring.
+pub(super) fn is_unused(ring: &[u8]) -> bool {
+    slots(ring).iter().all(|slot| slot.flags & USED == 0)
+}
+
+/// Looks at the descriptors of a ring.
+///
+/// In a ring that is used `in_order` nothing tells a place for sure. It is left at its start unless
+/// it cannot be there: in the lap before, the driver has overwritten all that was used in the lap
+/// that begins.
+pub(super) fn judge(ring: &[u8], in_order: bool) -> Verdict {
+    let slots = slots(ring);
+    let has_begun = slots.iter().any(|slot| slot.is_used_in(true));
+    if in_order {
+        return if has_begun {
+            Verdict::Unknown
+        } else {
+            Verdict::Start
+        };
+    }
     let candidates: Vec<_> = [true, false]
         .into_iter()
         .filter_map(|wrap| candidate(&slots, wrap))
@@ -106,11 +131,12 @@ pub(super) fn judge(ring: &[u8]) -> Verdict {
         (Some(one), Some(other)) if one.place == other.place => return Verdict::At(one.place),
         _ => {}
     }
-    // At its start the ring has nothing of the lap that begins there but what is available, and
-    // begins with a chain.
+    // At its start the ring has nothing of the lap that begins there but what is available. It
+    // begins with a chain, or with the rest of one, which is not a ring of any other place then.
     let first = slots.first().copied();
     let begins = first.is_some_and(|slot| slot.is_used_in(false) || slot.is_available_in(true));
-    if begins && !slots.iter().any(|slot| slot.is_used_in(true)) {
+    let rests = first.is_some() && candidates.is_empty();
+    if (begins || rests) && !has_begun {
         Verdict::Start
     } else {
         Verdict::Unknown
@@ -201,8 +227,43 @@ mod tests {
             "A3A1u2a2",
             "u1a+1a1u0",
             "A0u1a+1a1",
+            // With a chain that went round the end into the lap that is over.
+            "a1u0u2u1",
+            "a1u0u2u+1",
         ] {
-            assert_eq!(judge(&ring(text)), Verdict::Start, "{text}");
+            assert_eq!(judge(&ring(text), false), Verdict::Start, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_ring_is_unused_until_something_of_it_was_used() {
+        for (text, is_unused) in [
+            ("uuuu", true),
+            ("A0A+1A1u", true),
+            ("A0A1A2A3", true),
+            ("U0uuu", false),
+            ("U0A1A2A3", false),
+            // The first lap is over; it began with the rest of a chain, or of a batch.
+            ("A0U1U2U0", false),
+            ("a0A1A2A0", false),
+        ] {
+            assert_eq!(super::is_unused(&ring(text)), is_unused, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_ring_that_is_used_in_order_is_at_its_start_or_lost() {
+        for (text, verdict) in [
+            // Fresh; after batches of four, three and two.
+            ("A0A1uu", Verdict::Start),
+            ("u3a1a2a3", Verdict::Start),
+            ("a1u0a2a0", Verdict::Start),
+            ("A3A1a2a3", Verdict::Start),
+            // In the middle of a lap.
+            ("U0A1A2u", Verdict::Unknown),
+            ("a0U1U2U3", Verdict::Unknown),
+        ] {
+            assert_eq!(judge(&ring(text), true), verdict, "{text}");
         }
     }
 
@@ -222,7 +283,7 @@ mod tests {
             ("a0a1a2a3", at(0, false)),
             ("a0U1U2U3", at(0, false)),
         ] {
-            assert_eq!(judge(&ring(text)), verdict, "{text}");
+            assert_eq!(judge(&ring(text), false), verdict, "{text}");
         }
     }
 
@@ -238,19 +299,19 @@ mod tests {
             "a0a1A+2A2",
             "a0a1A2A2",
         ] {
-            assert_eq!(judge(&ring(text)), Verdict::Unknown, "{text}");
+            assert_eq!(judge(&ring(text), false), Verdict::Unknown, "{text}");
         }
     }
 
     #[test]
     fn any_bytes_are_judged() {
-        assert_eq!(judge(&[]), Verdict::Unknown);
+        assert_eq!(judge(&[], false), Verdict::Unknown);
         for seed in 0..4096u32 {
             let letters = ["u0", "U1", "a2", "A3", "A+0", "a1", "U2", "u3"];
             let text: String = (0..4)
                 .map(|at| letters[(seed >> (3 * at)) as usize % 8])
                 .collect();
-            let _ = judge(&ring(&text));
+            let _ = (judge(&ring(&text), false), judge(&ring(&text), true));
         }
     }
 }

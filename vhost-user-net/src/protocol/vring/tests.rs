@@ -172,11 +172,18 @@ fn a_packed_ring_that_was_never_round_starts_anew_at_zero() {
     ] {
         let (ring, memory) = packed(flags);
         let setup = ring
-            .setup(1, Layout::Packed, &memory, None, &LogLimit::default())
+            .setup(
+                1,
+                Layout::Packed,
+                false,
+                &memory,
+                None,
+                &LogLimit::default(),
+            )
             .unwrap();
         assert_eq!(setup.cursor == Cursor::default(), fresh, "{flags:#x}");
         let split = ring
-            .setup(1, Layout::Split, &memory, None, &LogLimit::default())
+            .setup(1, Layout::Split, false, &memory, None, &LogLimit::default())
             .unwrap();
         assert_eq!(split.cursor, Cursor::default());
     }
