@@ -23,6 +23,7 @@ usage: ./ci.sh VERB [ARGUMENT...]
                    engines that are broken on purpose, which the worlds have to find
   guest [PART]     real Linux guests alone; PART selects checks by name
   migrate [TIMES]  a Linux guest that moves so often (default 20) between two daemons while a stream goes through it
+  killed [TIMES]   a daemon that is killed so often (default 100) while a stream goes through its Linux guest
   fuzz [SECONDS]   every fuzz target for so long (default 60); needs nightly and cargo-fuzz
   corpus           packs what the fuzzer found so far, the least that covers it all, into fuzz/corpus
   soak [SECONDS]   traffic on four pairs while everything happens to the device, in random order (default 60); where to
@@ -229,6 +230,12 @@ migrate() {
     packages
     step "live migration, ${1:-20} times"
     LINUX_GUEST_MIGRATIONS="${1:-20}" cargo test -q -p tests --test linux_guest -- "live migration"
+}
+
+killed() {
+    packages
+    step "a daemon that is killed ${1:-100} times"
+    LINUX_GUEST_KILLS="${1:-100}" cargo test -q -p tests --test linux_guest -- "killed under a stream"
 }
 
 # Runs every step, whatever became of those before, and tells at the end which ones failed.
@@ -534,7 +541,7 @@ mutants() {
 verb="${1:-}"
 [ $# -eq 0 ] || shift
 case "$verb" in
-    fmt | lint | doc | simulate | guest | migrate | fuzz | corpus | soak | bench | asan | tsan | miri | coverage | deb | deny | semver | targets | mutants) "$verb" "$@" ;;
+    fmt | lint | doc | simulate | guest | migrate | killed | fuzz | corpus | soak | bench | asan | tsan | miri | coverage | deb | deny | semver | targets | mutants) "$verb" "$@" ;;
     test) run_tests ;;
     all)
         run_tests

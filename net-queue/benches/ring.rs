@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use net_queue::hash::{FrameHasher, HashTypes};
 use net_queue::header::{HDR_LEN, HdrSize, NetHdr, RawHdr, TxRules};
-use net_queue::ring::{AnyRing, Layout, RingConfig};
+use net_queue::ring::{AnyRing, Layout, RingConfig, UsedJournal};
 use net_queue::testing::packets::{Packet, Sums};
 use net_queue::testing::{GuestRing, LAYOUTS, NullBackend, Piece, TestMemory};
 use net_queue::{
     Budget, Caps, FrameBackend, Gather, LinkConfig, Offloads, RecvError, RxConfig, RxEngine,
-    Scatter, SendError, TxConfig, TxEngine, Unlimited,
+    Scatter, SendError, SharedBytes, TxConfig, TxEngine, Unlimited,
 };
+use vm_memory::MmapRegion;
 
 const SIZE: u16 = 256;
 const BATCHES: [u16; 3] = [1, 32, 256];
@@ -71,10 +72,22 @@ impl Driver {
 }
 
 fn tx(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("tx");
+    transmit(criterion, "tx", |ring| ring);
+}
+
+/// The same with positions that outlive the process.
+fn tx_journal(criterion: &mut Criterion) {
+    transmit(criterion, "tx-journal", |ring| {
+        let memory = MmapRegion::<()>::new(1 << 16).expect("memory can be mapped");
+        ring.with_journal(UsedJournal::new(SharedBytes::new(Arc::new(memory))))
+    });
+}
+
+fn transmit(criterion: &mut Criterion, name: &str, prepare: impl Fn(AnyRing) -> AnyRing) {
+    let mut group = criterion.benchmark_group(name);
     for (layout, frame, batch) in cases() {
         let mut driver = Driver::new(layout, HDR_LEN + frame, false);
-        let ring: AnyRing = driver.ring.device();
+        let ring = prepare(driver.ring.device());
         let rules = TxRules::new(Offloads::CSUM);
         let mut engine = TxEngine::new(ring, TxConfig::new(rules), Arc::default());
         let id = BenchmarkId::new(format!("{layout:?}/{frame}"), batch);
@@ -252,5 +265,5 @@ fn hash(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, tx, groups, rx, header, hash);
+criterion_group!(benches, tx, tx_journal, groups, rx, header, hash);
 criterion_main!(benches);

@@ -42,6 +42,21 @@ impl Daemon {
         Ok(Self { process })
     }
 
+    /// Starts `serve`, which connects to a front-end that listens at the socket.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn connect(socket: &Path, options: &[String]) -> Result<Self> {
+        let mut command = Command::new(binary()?);
+        command
+            .args(["serve", "-v", "--client", "--socket-path"])
+            .arg(socket)
+            .args(options)
+            .env("RUST_BACKTRACE", "1");
+        let process = Process::spawn(&mut command)?;
+        Ok(Self { process })
+    }
+
     /// Fails if the daemon has ended or has panicked.
     ///
     /// # Errors

@@ -16,7 +16,33 @@ const BOOT_LIMIT: Duration = Duration::from_secs(120);
 /// # Errors
 /// When the guest does not come up.
 pub fn boot(kernel: &Kernel, image: &Path, sockets: &[&Path]) -> Result<Guest> {
-    Guest::boot(&mut command(kernel, image, sockets, "")?, BOOT_LIMIT)
+    Guest::boot(&mut command(kernel, image, sockets, "", "")?, BOOT_LIMIT)
+}
+
+/// Manner in which QEMU finds a daemon again that was gone.
+#[derive(Debug, Clone, Copy)]
+pub enum FrontEnd {
+    /// It listens, and the daemon connects.
+    Listens,
+    /// It connects, a second after the connection or the last attempt has failed.
+    ConnectsEachSecond,
+}
+
+impl FrontEnd {
+    /// Boots a guest.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub(super) fn boot(self, kernel: &Kernel, image: &Path, socket: &Path) -> Result<Guest> {
+        let link = match self {
+            Self::Listens => ",server=on",
+            Self::ConnectsEachSecond => ",reconnect=1",
+        };
+        Guest::boot(
+            &mut command(kernel, image, &[socket], link, "")?,
+            BOOT_LIMIT,
+        )
+    }
 }
 
 /// A machine that can be moved to another one, and its sockets.
@@ -35,7 +61,7 @@ pub struct Movable {
 impl Movable {
     fn command(&self, kernel: &Kernel, image: &Path) -> Result<Command> {
         let options = if self.packed { ",packed=on" } else { "" };
-        let mut command = command(kernel, image, &[&self.device], options)?;
+        let mut command = command(kernel, image, &[&self.device], "", options)?;
         let monitor = format!("unix:{},server=on,wait=off", self.monitor.display());
         command.args(["-qmp", &monitor]);
         Ok(command)
@@ -63,7 +89,15 @@ impl Movable {
     }
 }
 
-fn command(kernel: &Kernel, image: &Path, sockets: &[&Path], options: &str) -> Result<Command> {
+/// QEMU with a network device behind each socket; `link` are options of the sockets, `options` of
+/// the devices.
+fn command(
+    kernel: &Kernel,
+    image: &Path,
+    sockets: &[&Path],
+    link: &str,
+    options: &str,
+) -> Result<Command> {
     let mut command = processors::guest_command(packages::program("qemu-system-x86_64")?);
     command
         .args([
@@ -92,7 +126,10 @@ fn command(kernel: &Kernel, image: &Path, sockets: &[&Path], options: &str) -> R
     for (number, socket) in sockets.iter().enumerate() {
         command
             .arg("-chardev")
-            .arg(format!("socket,id=link{number},path={}", socket.display()))
+            .arg(format!(
+                "socket,id=link{number},path={}{link}",
+                socket.display()
+            ))
             .arg("-netdev")
             .arg(format!("vhost-user,id=net{number},chardev=link{number}"))
             // No MSI-X: QEMU 7.2 crashes when it is combined with TCG and vhost-user.

@@ -119,6 +119,15 @@ impl Assets {
         machine.boot(&self.kernel(Machine::Qemu)?, &self.image(Machine::Qemu))
     }
 
+    /// Boots a QEMU guest behind a daemon that may go and come back.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn boot_behind(&self, front_end: qemu::FrontEnd, socket: &Path) -> Result<Guest> {
+        let (kernel, image) = (self.kernel(Machine::Qemu)?, self.image(Machine::Qemu));
+        front_end.boot(&kernel, &image, socket)
+    }
+
     /// Starts another such QEMU, which waits for `guest`.
     ///
     /// # Errors

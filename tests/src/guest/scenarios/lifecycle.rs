@@ -77,7 +77,7 @@ pub(super) fn load(guest: &mut Guest, options: &str) -> Result<Process> {
 
 /// Bytes that went over the tap, both ways. Not from `/sys`, which shows the interfaces of whoever
 /// mounted it.
-fn tap_bytes() -> u64 {
+pub(super) fn tap_bytes() -> u64 {
     const RECEIVED: usize = 0;
     const SENT: usize = 8;
     let table = fs::read_to_string("/proc/net/dev").unwrap_or_default();

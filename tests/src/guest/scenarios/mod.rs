@@ -3,6 +3,7 @@
 mod bridge;
 mod coalesce;
 mod control;
+mod killed;
 mod lifecycle;
 mod migration;
 mod moderation;
@@ -312,5 +313,15 @@ pub const SCENARIOS: &[Scenario] = &[
         "qemu live migration between two daemons, packed rings",
         Some(Qemu),
         migration::packed_rings,
+    ),
+    own(
+        "qemu daemon killed under a stream, connects to QEMU",
+        Some(Qemu),
+        killed::connecting,
+    ),
+    own(
+        "qemu daemon killed under a stream, QEMU connects again",
+        Some(Qemu),
+        killed::listening,
     ),
 ];
