@@ -3,7 +3,7 @@
 //! The devices have backends in memory, so nothing here waits for the host: what is measured is the
 //! work of this code. An activation starts threads, whose system calls are the host's; it has a row
 //! of its own. Printed are medians, with the time that 99 of a hundred keep, beside a copy of the
-//! same bytes.
+//! same bytes. States that somebody changed come last: the slowest of each kind.
 //!
 //! `cargo bench -p tests --bench snapshot`; the table is written to `target/bench/snapshot.json`,
 //! too.
@@ -16,9 +16,13 @@ use std::{fs, io};
 
 use net_device::{Features, Snapshot, Snapshottable, VirtioDevice};
 use serde_json::{Value, json};
-use tests::testbed::{Rig, pause};
+use snapshot::format::{HEADER_LEN, MAX_PAYLOAD_LEN};
+use tests::testbed::{Rig, pause, reseal};
 
 const ROUNDS: usize = 2000;
+
+/// Times that a changed state is restored: what else the host does makes some of them longer.
+const REPEATS: usize = 5;
 
 /// Rounds of what starts threads.
 const FEW: usize = 50;
@@ -121,6 +125,66 @@ fn measure(name: &str, pairs: u16, full: bool, rows: &mut Vec<Value>) {
     }
 }
 
+/// Shortest time of a few in which `file` is refused, or restored.
+fn refusal(next: &mut Rig, file: &[u8]) -> Duration {
+    let times = (0..REPEATS).map(|_| {
+        let start = Instant::now();
+        let restored =
+            Snapshot::read_from(&mut &*file).map(|snapshot| next.device.restore(snapshot));
+        let time = start.elapsed();
+        drop(black_box(restored));
+        time
+    });
+    times.min().unwrap_or_default()
+}
+
+/// Rows of what somebody changed: the slowest of each kind.
+fn measure_hostile(rows: &mut Vec<Value>) {
+    let good = saved(2, true).device.snapshot().expect("it is paused");
+    let (good, mut next) = (good.into_bytes(), Rig::new(Rig::config(2)));
+    println!("\nchanged states of two pairs, full tables: the slowest of each kind");
+    let flipped = |at: usize, bit: usize| {
+        let mut bad = good.clone();
+        bad[at] ^= 1 << bit;
+        bad
+    };
+    let forged = |at: usize, len: u64| {
+        let mut bad = good.clone();
+        bad[at..at + 8].copy_from_slice(&len.to_le_bytes());
+        reseal(bad)
+    };
+    let all = HEADER_LEN..good.len();
+    let cuts: Vec<_> = (0..good.len()).map(|at| good[..at].to_vec()).collect();
+    let resealed = all.clone().map(|at| reseal(good[..at].to_vec()));
+    let flips = (0..8 * good.len()).map(|bit| flipped(bit / 8, bit % 8));
+    let under = (8 * HEADER_LEN..8 * good.len()).map(|bit| reseal(flipped(bit / 8, bit % 8)));
+    let lengths = [u64::MAX, 1 << 32, 10 << 20, 1 << 16];
+    let lists = all
+        .skip(8)
+        .flat_map(|end| lengths.map(|len| forged(end - 8, len)));
+    let long = [0, 1, 0xff].map(|byte| {
+        let mut file = good[..HEADER_LEN].to_vec();
+        file.resize(HEADER_LEN + MAX_PAYLOAD_LEN, byte);
+        reseal(file)
+    });
+    let mut row = |what: &str, files: &mut dyn Iterator<Item = Vec<u8>>| {
+        let (mut slowest, mut count) = (Duration::ZERO, 0);
+        for file in files {
+            slowest = slowest.max(refusal(&mut next, &file));
+            count += 1;
+        }
+        let slowest = slowest.as_secs_f64() * 1e6;
+        println!("  {what:36} {slowest:9.1} us   of {count}");
+        rows.push(json!({ "what": what, "count": count, "slowest_us": slowest }));
+    };
+    row("truncations", &mut cuts.into_iter());
+    row("truncations, checksum good", &mut resealed.into_iter());
+    row("bit flips", &mut flips.into_iter());
+    row("bit flips, checksum good", &mut under.into_iter());
+    row("forged lengths of lists", &mut lists.into_iter());
+    row("longest payload, of one byte", &mut long.into_iter());
+}
+
 fn save_table(rows: &[Value]) -> io::Result<PathBuf> {
     let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bench"));
     fs::create_dir_all(&folder)?;
@@ -134,6 +198,7 @@ fn main() {
     measure("two pairs", 2, false, &mut rows);
     measure("two pairs, full tables", 2, true, &mut rows);
     measure("64 pairs, full tables", 64, true, &mut rows);
+    measure_hostile(&mut rows);
     match save_table(&rows) {
         Ok(path) => println!("\nwritten to {}", path.display()),
         Err(error) => eprintln!("snapshot: the figures cannot be written: {error}"),

@@ -25,6 +25,7 @@ mod plain;
 mod port;
 pub mod process;
 mod queue;
+mod saved_state;
 mod socket;
 mod toeplitz;
 
@@ -40,5 +41,6 @@ pub use namespace::{alone, chain, ip, isolated, isolated_as_root};
 pub use plain::plain_tap;
 pub use port::{Network, all_caps, port};
 pub use queue::{Interrupting, Queue};
+pub use saved_state::reseal;
 pub use socket::socket_port;
 pub use toeplitz::toeplitz;

@@ -8,7 +8,7 @@ use snapshot::state::{
     StoppedQueueState,
 };
 use snapshot::{MigrateError, Snapshot};
-use tests::testbed::{RINGS, Rig, all_caps, bounded, chain, pause, resume};
+use tests::testbed::{RINGS, Rig, all_caps, bounded, chain, pause, reseal, resume};
 
 use crate::{F, OTHER, alike, exchange, file, frames, restore, restore_state, running, state};
 
@@ -359,23 +359,6 @@ fn an_active_device_refuses_and_goes_on() {
     restore(&mut rig, &file).expect("it is not active now");
 }
 
-/// The checksum of a header and its payload.
-fn crc32(bytes: impl Iterator<Item = u8>) -> u32 {
-    !bytes.fold(!0, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
-            crc >> 1 ^ (0xedb8_8320 & (crc & 1).wrapping_neg())
-        })
-    })
-}
-
-/// Makes length and checksum good again.
-fn mend(file: &mut [u8]) {
-    let len = (file.len() - 20) as u32;
-    file[12..16].copy_from_slice(&len.to_le_bytes());
-    let crc = crc32(file[..16].iter().chain(&file[20..]).copied());
-    file[16..20].copy_from_slice(&crc.to_le_bytes());
-}
-
 #[test]
 fn damaged_files_are_refused_and_the_device_stays_as_it_is() {
     let good = file(&mut paused(F::empty()));
@@ -395,14 +378,14 @@ fn damaged_files_are_refused_and_the_device_stays_as_it_is() {
     for (at, name) in [(0, "magic"), (8, "architecture"), (11, "release")] {
         let mut bad = good.clone();
         bad[at] ^= 0x40;
-        mend(&mut bad);
+        bad = reseal(bad);
         refused(&bad, name);
     }
     let mut longer = good.clone();
     longer.push(0);
     let error = Snapshot::from_bytes(longer.clone()).expect_err("something follows");
     assert!(error.to_string().contains("length"), "{error}");
-    mend(&mut longer);
+    longer = reseal(longer);
     refused(&longer, "payload");
     assert!(file(&mut next) == untouched);
     restore(&mut next, &good).expect("nothing is wrong with it");
@@ -433,7 +416,7 @@ fn bytes_changed_under_a_good_checksum_do_no_harm() {
         for at in 20..good.len() {
             let mut bad = good.clone();
             bad[at] ^= random.bytes(1)[0] | 1;
-            mend(&mut bad);
+            bad = reseal(bad);
             if restore(&mut next, &bad).is_err() {
                 continue;
             }

@@ -1,0 +1,44 @@
+//! Bytes of a saved state that somebody has changed.
+
+use snapshot::format::HEADER_LEN;
+
+/// The checksum of one byte, CRC-32 of IEEE 802.3.
+const fn of_byte(byte: u32) -> u32 {
+    let (mut crc, mut bit) = (byte, 0);
+    while bit < 8 {
+        crc = crc >> 1 ^ (0xedb8_8320 & (crc & 1).wrapping_neg());
+        bit += 1;
+    }
+    crc
+}
+
+/// The same of each byte.
+static TABLE: [u32; 256] = {
+    let (mut table, mut byte) = ([0; 256], 0);
+    while byte < 256 {
+        table[byte] = of_byte(byte as u32);
+        byte += 1;
+    }
+    table
+};
+
+fn crc32(parts: &[&[u8]]) -> u32 {
+    let mut crc = !0;
+    for byte in parts.iter().copied().flatten() {
+        crc = crc >> 8 ^ TABLE[usize::from(crc as u8 ^ byte)];
+    }
+    !crc
+}
+
+/// Makes length and checksum of a saved state good again.
+///
+/// # Panics
+/// It has no whole header.
+#[must_use]
+pub fn reseal(mut file: Vec<u8>) -> Vec<u8> {
+    let len = (file.len() - HEADER_LEN) as u32;
+    file[12..16].copy_from_slice(&len.to_le_bytes());
+    let crc = crc32(&[&file[..16], &file[HEADER_LEN..]]);
+    file[16..20].copy_from_slice(&crc.to_le_bytes());
+    file
+}
