@@ -29,8 +29,21 @@ const FRAME: u64 = 0x3000;
 const LEN: u32 = 72;
 /// The transmit ring.
 pub(crate) const TX: usize = 1;
+/// Buffers of a receive ring, and bytes of each.
+const BUFFERS: u16 = 256;
+const BUFFER: u64 = 1024;
+/// Places of a receive ring's parts from its start on, and its length with all its buffers.
+const RX_AVAIL: u64 = 0x2000;
+const RX_USED: u64 = 0x4000;
+const RX_BUFFERS: u64 = 0x8000;
+const RX_LEN: u64 = RX_BUFFERS + BUFFERS as u64 * BUFFER;
 const VERSION_1: u64 = 1 << 32;
 const PROTOCOL_FEATURES: u64 = 1 << 30;
+
+/// Start of the receive ring of `pair` in the memory.
+fn receive_ring(pair: usize) -> u64 {
+    0x1_0000 + RX_LEN * pair as u64
+}
 
 /// A guest that has one frame, which it sends again and again.
 pub(crate) struct Guest {
@@ -84,11 +97,16 @@ impl Guest {
         })
     }
 
+    /// One whose front-end has negotiated over `socket` and shared its memory.
+    pub(crate) fn over(socket: UnixStream) -> Self {
+        Self::share_memory(socket, false).unwrap()
+    }
+
     /// One whose transmit ring runs, of the device that is at this socket.
     pub(crate) fn start_at(daemon: &Daemon, socket: &str) -> Self {
         let socket = UnixStream::connect(daemon.path(socket)).unwrap();
         socket.set_read_timeout(Some(LIMIT)).unwrap();
-        let mut guest = Self::share_memory(socket, false).unwrap();
+        let mut guest = Self::over(socket);
         guest.set_up();
         guest.enable();
         guest
@@ -129,6 +147,58 @@ impl Guest {
         };
         front_end.set_vring_addr(TX, &addrs).unwrap();
         front_end.set_vring_kick(TX, &self.kick).unwrap();
+    }
+
+    /// Lets the receive ring of `pair` run, all its buffers available.
+    pub(crate) fn receive_by(&mut self, pair: usize) {
+        let (ring, start) = (2 * pair, receive_ring(pair));
+        let write = |bytes: &[u8], at| self.memory.write_all_at(bytes, at).unwrap();
+        for slot in 0..u64::from(BUFFERS) {
+            let desc = start + 16 * slot;
+            write(&(start + RX_BUFFERS + BUFFER * slot).to_le_bytes(), desc);
+            write(&(BUFFER as u32).to_le_bytes(), desc + 8);
+            // To be written by the device.
+            write(&[2, 0, 0, 0], desc + 12);
+            write(
+                &(slot as u16).to_le_bytes(),
+                start + RX_AVAIL + 4 + 2 * slot,
+            );
+        }
+        write(&BUFFERS.to_le_bytes(), start + RX_AVAIL + 2);
+        let front_end = &mut self.front_end;
+        front_end.set_vring_num(ring, BUFFERS).unwrap();
+        front_end.set_vring_base(ring, 0).unwrap();
+        let addrs = VringConfigData {
+            queue_max_size: BUFFERS,
+            queue_size: BUFFERS,
+            flags: 0,
+            desc_table_addr: USER + start,
+            used_ring_addr: USER + start + RX_USED,
+            avail_ring_addr: USER + start + RX_AVAIL,
+            log_addr: None,
+        };
+        front_end.set_vring_addr(ring, &addrs).unwrap();
+        let kick = EventFd::new(0).unwrap();
+        front_end.set_vring_kick(ring, &kick).unwrap();
+        front_end.set_vring_enable(ring, true).unwrap();
+    }
+
+    /// Frames that the receive ring of `pair` has brought, each behind its header.
+    pub(crate) fn received(&self, pair: usize) -> Vec<Vec<u8>> {
+        let start = receive_ring(pair);
+        let read = |at, count: u64| {
+            let mut bytes = vec![0; count as usize];
+            self.memory.read_exact_at(&mut bytes, at).unwrap();
+            bytes
+        };
+        let word = |at| {
+            let bytes = read(at, 4).try_into().unwrap();
+            u64::from(u32::from_le_bytes(bytes))
+        };
+        let used = word(start + RX_USED) >> 16;
+        let elements = (0..used).map(|at| start + RX_USED + 4 + 8 * at);
+        let frame = |at| read(start + RX_BUFFERS + BUFFER * word(at), word(at + 4));
+        elements.map(frame).collect()
     }
 
     pub(crate) fn enable(&mut self) {

@@ -13,6 +13,7 @@ mod lost_port;
 mod sandbox;
 mod service;
 mod stalls;
+mod takeover;
 
 use std::fs;
 use std::io::{Read, Write};

@@ -65,6 +65,31 @@ fn labels(mut text: &str) -> BTreeMap<String, String> {
     all
 }
 
+/// Words that a name is not to have: units that are not the base ones, abbreviated units, kinds.
+const NOT_IN_NAMES: &str = "milliseconds microseconds nanoseconds minutes hours days weeks kilobytes megabytes gigabytes \
+    kibibytes mebibytes gibibytes bits kilobits megabits percent fahrenheit \
+    s ms us ns sec b kb mb gb tb pb m h d \
+    counter gauge histogram summary";
+
+/// Complains as `promtool check metrics` does of names that the format itself allows.
+fn lint(family: &str, labels: &BTreeMap<String, String>) {
+    for word in NOT_IN_NAMES.split_whitespace() {
+        assert!(family.split('_').all(|it| it != word), "{family}: {word}");
+    }
+    for ending in ["_count", "_sum", "_bucket"] {
+        assert!(
+            !family.ends_with(ending),
+            "{family} has a name of histograms"
+        );
+    }
+    for label in ["le", "quantile"] {
+        assert!(
+            !labels.contains_key(label),
+            "{family} has a name of histograms"
+        );
+    }
+}
+
 type Samples = BTreeMap<(String, BTreeMap<String, String>), u64>;
 
 /// Reads a page, and panics at whatever is not as it should be.
@@ -90,7 +115,9 @@ fn read(page: &str) -> Samples {
             let (name, value) = line.rsplit_once(' ').unwrap();
             let (name, rest) = name.split_once('{').unwrap();
             assert_eq!(name, family);
-            let key = (name.into(), labels(rest.strip_suffix('}').unwrap()));
+            let labels = labels(rest.strip_suffix('}').unwrap());
+            lint(family, &labels);
+            let key = (name.into(), labels);
             assert!(samples.insert(key, value.parse().unwrap()).is_none());
         }
         assert!(samples.len() > before, "{family} has no sample");
