@@ -10,6 +10,9 @@ use super::{Error, Process, Result};
 /// Debian's kernel for virtual machines; depends on the package of the current version.
 const CLOUD_KERNEL: &str = "linux-image-cloud-amd64";
 
+/// Debian's package of EDK2's firmware.
+const FIRMWARE: &str = "ovmf";
+
 const DOWNLOAD_LIMIT: Duration = Duration::from_secs(300);
 
 /// A kernel with its modules.
@@ -42,7 +45,7 @@ impl Kernel {
     pub fn cloud(cache: &Path) -> Result<Self> {
         let folder = cache.join("cloud-kernel");
         if !folder.join("boot").is_dir() {
-            download(&folder)?;
+            download(&versioned_package()?, &folder)?;
         }
         Ok(Self {
             image: only_entry(&folder.join("boot"), "vmlinuz-")?,
@@ -71,18 +74,29 @@ impl Kernel {
     }
 }
 
+/// EDK2's firmware, unpacked below `cache` as Debian packages it; downloaded there on first use.
+///
+/// # Errors
+/// [`Error::Missing`] when it cannot be had.
+pub fn firmware(cache: &Path) -> Result<PathBuf> {
+    let folder = cache.join("firmware");
+    if !folder.is_dir() {
+        download(FIRMWARE, &folder)?;
+    }
+    Ok(folder.join("usr/share/qemu/OVMF.fd"))
+}
+
 /// Unpacks beside the goal and renames, so that an interrupted download leaves nothing that looks
 /// complete.
-fn download(folder: &Path) -> Result<()> {
+fn download(package: &str, folder: &Path) -> Result<()> {
     let partial = folder.with_extension("partial");
     let _absent = fs::remove_dir_all(&partial);
     fs::create_dir_all(&partial).map_err(Error::io(format!("creating {}", partial.display())))?;
-    let package = versioned_package()?;
     step(
-        Command::new("apt-get").args(["-q", "-o", "APT::Sandbox::User=root", "download", &package]),
+        Command::new("apt-get").args(["-q", "-o", "APT::Sandbox::User=root", "download", package]),
         &partial,
     )?;
-    let archive = only_entry(&partial, "linux-image-")?;
+    let archive = only_entry(&partial, package)?;
     step(
         Command::new("dpkg-deb").arg("-x").arg(&archive).arg("."),
         &partial,
@@ -117,7 +131,7 @@ fn step(command: &mut Command, folder: &Path) -> Result<String> {
         return Ok(output);
     }
     Err(Error::Missing(format!(
-        "{CLOUD_KERNEL} cannot be had (apt-get update?): {}",
+        "a package cannot be had (apt-get update?): {}",
         output.trim()
     )))
 }

@@ -14,7 +14,7 @@
 //!   started by [`uml`] (user-mode Linux) or by [`qemu`] (without hardware virtualisation), which
 //!   can move it by [`qmp`] while it runs.
 //! - [`testpmd`] is a driver without a guest: a program of the host that sends every frame back,
-//!   looked at through [`probe`].
+//!   looked at through [`probe`]; [`netboot`] is what firmware loads a file from.
 //! - [`Daemon`] is the device under test, [`host`] the programs at the other end of its tap, one of
 //!   them [`datagrams`], which is at both ends. Its counters are in [`metrics`].
 //! - [`Testbed`] is one daemon with one guest and an address at each end, and [`scenarios`] is what
@@ -33,6 +33,7 @@ pub mod image;
 pub mod kernel;
 pub mod metrics;
 pub mod namespace;
+pub mod netboot;
 pub mod packages;
 pub mod probe;
 mod process;

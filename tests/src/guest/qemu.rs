@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::kernel::Kernel;
-use super::{Guest, Result, packages, processors};
+use super::{Guest, Process, Result, packages, processors};
 
 /// Longest time that a boot may take; five to seven seconds are usual on an idle machine.
 const BOOT_LIMIT: Duration = Duration::from_secs(120);
@@ -43,6 +43,25 @@ impl FrontEnd {
             BOOT_LIMIT,
         )
     }
+}
+
+/// The same with devices that have the legacy interface alone.
+///
+/// # Errors
+/// When the guest does not come up.
+pub fn boot_legacy(kernel: &Kernel, image: &Path, sockets: &[&Path]) -> Result<Guest> {
+    let mut command = command(kernel, image, sockets, "", ",disable-modern=on")?;
+    Guest::boot(&mut command, BOOT_LIMIT)
+}
+
+/// Starts a machine without a system, whose `firmware` finds a transitional device with the address
+/// `mac` behind the socket, and nothing else to start from.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn start_firmware(firmware: &Path, socket: &Path, mac: &str) -> Result<Process> {
+    let mut command = bare(&[socket], "", &format!(",mac={mac}"))?;
+    Process::spawn(command.arg("-bios").arg(firmware))
 }
 
 /// A machine that can be moved to another one, and its sockets.
@@ -98,6 +117,18 @@ fn command(
     link: &str,
     options: &str,
 ) -> Result<Command> {
+    let mut command = bare(sockets, link, options)?;
+    command
+        .arg("-kernel")
+        .arg(&kernel.image)
+        .arg("-initrd")
+        .arg(image)
+        .args(["-append", "console=ttyS0 quiet panic=-1"]);
+    Ok(command)
+}
+
+/// A machine with its devices and nothing to run.
+fn bare(sockets: &[&Path], link: &str, options: &str) -> Result<Command> {
     let mut command = processors::guest_command(packages::program("qemu-system-x86_64")?);
     command
         .args([
@@ -114,12 +145,7 @@ fn command(
         .args([
             "-object",
             "memory-backend-memfd,id=memory,size=256M,share=on",
-        ])
-        .arg("-kernel")
-        .arg(&kernel.image)
-        .arg("-initrd")
-        .arg(image)
-        .args(["-append", "console=ttyS0 quiet panic=-1"]);
+        ]);
     if sockets.is_empty() {
         command.args(["-nic", "none"]);
     }

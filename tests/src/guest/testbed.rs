@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::image::{self, Bus};
-use super::kernel::Kernel;
+use super::kernel::{self, Kernel};
 use super::{Daemon, Error, Guest, Result, host, qemu, uml};
 
 /// The tap that the daemon makes.
@@ -54,20 +54,22 @@ pub enum Machine {
     UserMode,
     /// QEMU without hardware virtualisation.
     Qemu,
+    /// The same with a device that has the legacy interface alone.
+    LegacyQemu,
 }
 
 impl Machine {
     const fn bus(self) -> Bus {
         match self {
             Self::UserMode => Bus::VhostUser,
-            Self::Qemu => Bus::Pci,
+            Self::Qemu | Self::LegacyQemu => Bus::Pci,
         }
     }
 
     const fn image_name(self) -> &'static str {
         match self {
             Self::UserMode => "user-mode.cpio",
-            Self::Qemu => "qemu.cpio",
+            Self::Qemu | Self::LegacyQemu => "qemu.cpio",
         }
     }
 }
@@ -93,6 +95,9 @@ impl Assets {
     pub fn prepare(&self, machine: Machine) -> Result<()> {
         fs::create_dir_all(&self.cache)
             .map_err(Error::io(format!("creating {}", self.cache.display())))?;
+        if machine == Machine::LegacyQemu {
+            kernel::firmware(&self.cache)?;
+        }
         let image = image::build(&self.kernel(machine)?, machine.bus())?;
         let path = self.image(machine);
         fs::write(&path, image).map_err(Error::io(format!("writing {}", path.display())))
@@ -108,6 +113,7 @@ impl Assets {
         match machine {
             Machine::UserMode => uml::boot(&kernel, &image, sockets, folder),
             Machine::Qemu => qemu::boot(&kernel, &image, sockets),
+            Machine::LegacyQemu => qemu::boot_legacy(&kernel, &image, sockets),
         }
     }
 
@@ -137,10 +143,19 @@ impl Assets {
         machine.receive(&kernel, &self.image(Machine::Qemu), guest)
     }
 
+    /// EDK2's firmware, and a program that it can start: Linux, which has the form of one.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] when either was not prepared.
+    pub fn firmware(&self) -> Result<(PathBuf, PathBuf)> {
+        let firmware = kernel::firmware(&self.cache)?;
+        Ok((firmware, self.kernel(Machine::LegacyQemu)?.image))
+    }
+
     fn kernel(&self, machine: Machine) -> Result<Kernel> {
         match machine {
             Machine::UserMode => Kernel::user_mode(),
-            Machine::Qemu => Kernel::cloud(&self.cache),
+            Machine::Qemu | Machine::LegacyQemu => Kernel::cloud(&self.cache),
         }
     }
 

@@ -4,6 +4,7 @@ mod bridge;
 mod coalesce;
 mod control;
 mod killed;
+mod legacy;
 mod lifecycle;
 mod migration;
 mod moderation;
@@ -19,7 +20,7 @@ mod wire;
 
 use super::metrics::ADDRESS;
 use super::{Assets, Guest, Machine, Result, Setup, Testbed};
-use Machine::{Qemu, UserMode};
+use Machine::{LegacyQemu, Qemu, UserMode};
 
 /// A named check.
 #[derive(Debug, Clone, Copy)]
@@ -303,6 +304,23 @@ pub const SCENARIOS: &[Scenario] = &[
         Qemu,
         &[],
         reload::five_times,
+    ),
+    bed(
+        "qemu legacy driver",
+        LegacyQemu,
+        &["--no-mrg-rxbuf"],
+        legacy::linux,
+    ),
+    bed(
+        "qemu legacy driver with mergeable buffers",
+        LegacyQemu,
+        &[],
+        legacy::linux,
+    ),
+    own(
+        "qemu firmware loads a file by DHCP and TFTP",
+        Some(LegacyQemu),
+        legacy::firmware,
     ),
     own(
         "qemu live migration between two daemons, split rings",
