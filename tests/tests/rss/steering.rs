@@ -2,6 +2,7 @@
 
 use super::*;
 use flows::{Flow, flow};
+use net_device::{EventWorker, Source, WorkerEvent};
 use tests::testbed::{RINGS, pause, resume};
 
 /// Sets a table with the usual key; every type is hashed.
@@ -289,4 +290,32 @@ fn sixteen_of_many_pairs_read_for_all() {
     // Another one reads while one of them does not run.
     rig.device.stop_queue(4).expect("it runs");
     assert!(!rig.networks[2].is_attached() && rig.networks[16].is_attached());
+}
+
+/// A driver that could steer by a table and does not, and that posts no buffers.
+#[test]
+fn a_worker_without_a_table_sleeps_while_its_queue_has_no_buffers() {
+    let mut config = Rig::config(2);
+    (config.rss, config.hash_report) = (true, true);
+    let mut rig = Rig::built(config, |builder| builder.event_loop());
+    rig.start(F::empty());
+    let workers = rig.device.event_workers();
+    let sleeps = |worker: &EventWorker| (0..10).any(|_| !worker.turn().again);
+    assert!(workers.iter().all(sleeps));
+    rig.networks[0].wire.inject(flow(0).bytes());
+    let event = |source| WorkerEvent {
+        source,
+        readable: true,
+        writable: false,
+        error: false,
+    };
+    workers[0].on_event(event(Source::Backend));
+    assert!(
+        sleeps(&workers[0]),
+        "a frame waits, and nothing can be done"
+    );
+    rig.post(0, &[256]);
+    workers[0].on_event(event(Source::RxKick));
+    assert!(sleeps(&workers[0]));
+    assert_eq!(numbers(&mut rig, 0, 1), [0]);
 }

@@ -91,7 +91,12 @@ impl PairWorker {
         let asked = limit.ask();
         let steering = match &mut self.steering {
             Some(steering) if policy.table.is_some() || steering.has_frames() => Some(steering),
-            _ => None,
+            Some(steering) => {
+                // Without a table there is nothing to distribute while the queue waits.
+                steering.finish(false);
+                None
+            }
+            None => None,
         };
         let run = Run {
             rx,
