@@ -78,6 +78,12 @@ ENGINES = [
         "(self.level + 2 * i128::from(self.period) < need).then(",
     ),
     (
+        "a worker without a table looks for what it cannot distribute",
+        "net-device/src/worker/queue_pair/receive.rs",
+        "steering.finish(false);\n                None",
+        "None",
+    ),
+    (
         "drops are counted once for a batch",
         "net-queue/src/counters.rs",
         "add(&self.drops[cause.index()], count);",

@@ -1,12 +1,13 @@
 //! The control queue as a strict driver uses it: one command at a time, and a look at the answer
 //! when it was interrupted.
 
-use net_device::Cursor;
 use net_device::net_queue::ctrl::{Command, NotificationCoalescing, RxMode};
 use net_device::net_queue::ring::RingConfig;
+use net_device::{Cursor, Features};
 use net_queue::testing::{GuestRing, Interrupts, Piece, Random, TestMemory, command_bytes};
 
 use crate::queue::break_ring;
+use crate::steering::{self, Steering};
 
 /// Bytes of memory for a command and its answer.
 const MEMORY: usize = 64;
@@ -18,6 +19,8 @@ const NONE: u8 = 0xee;
 struct Posted {
     /// Address of the byte that answers.
     answer: u64,
+    /// Steering that is in force once it is done.
+    steering: Steering,
     /// It says that the driver has announced itself.
     acknowledges: bool,
     /// It may be refused: its queues do not all run.
@@ -27,10 +30,24 @@ struct Posted {
 /// Commands that a driver can give.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Commands {
-    /// Pairs that there are, if the driver can choose their number.
-    pub(crate) pairs: u16,
+    /// The driver can choose between one pair and two.
+    pub(crate) several: bool,
+    /// It can say by a table which of two receives a frame.
+    pub(crate) steers: bool,
     /// Notifications can wait.
     pub(crate) coalescing: bool,
+}
+
+impl Commands {
+    /// Those of a driver that has accepted `features`, of so many pairs.
+    pub(crate) fn of(features: Features, pairs: u16) -> Self {
+        let has = |feature| features.contains(feature);
+        Self {
+            several: has(Features::VIRTIO_NET_F_MQ) && pairs > 1,
+            steers: has(Features::VIRTIO_NET_F_RSS) && pairs > 1,
+            coalescing: has(Features::VIRTIO_NET_F_NOTF_COAL),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -39,6 +56,10 @@ pub(crate) struct ControlQueue {
     pub(crate) interrupted: bool,
     pub(crate) kicked: bool,
     commands: Commands,
+    /// Steering in force, unless a command is on its way.
+    steering: Steering,
+    /// Commands that were given so far.
+    pub(crate) given: u64,
     place: u64,
     posted: Option<Posted>,
     asleep: bool,
@@ -59,6 +80,8 @@ impl ControlQueue {
             interrupted: false,
             kicked: false,
             commands,
+            steering: Steering::default(),
+            given: 0,
             place: memory.alloc_ring(MEMORY, 64),
             posted: None,
             asleep: false,
@@ -79,6 +102,18 @@ impl ControlQueue {
         (self.posted, self.asleep, self.is_broken) = (None, false, false);
         // It may have been lost that it announced itself.
         self.announced = true;
+    }
+
+    /// The pair that receives frame `number` of the network of `pair`, if that is certain now.
+    pub(crate) fn pair_of(&self, pair: usize, number: u64) -> Option<usize> {
+        let sure = self.posted.is_none() && !self.is_broken;
+        sure.then(|| self.steering.pair_of(pair, number))
+    }
+
+    /// The device is reset, and with it all that commands have set.
+    pub(crate) fn device_resets(&mut self) {
+        self.steering = Steering::default();
+        self.given += 1;
     }
 
     /// A queue stops: a command that needs it may be refused.
@@ -123,8 +158,10 @@ impl ControlQueue {
         ];
         self.ring.add(&pieces);
         self.kicked |= self.ring.publish();
+        self.given += 1;
         self.posted = Some(Posted {
             answer,
+            steering: Steering::after(&command, self.steering),
             acknowledges: matches!(command, Command::AckAnnounce),
             may_fail: unsteady,
         });
@@ -138,11 +175,12 @@ impl ControlQueue {
             max_packets: random.below(40) as u32,
             max_usecs: random.below(500) as u32,
         };
-        match random.below(4) {
+        match random.below(5) {
             0 if self.commands.coalescing => Command::SetRxCoalescing(coalescing),
             1 if self.commands.coalescing => Command::SetTxCoalescing(coalescing),
-            2 if self.commands.pairs > 1 => {
-                Command::SetPairs(1 + random.below(self.commands.pairs.into()) as u16)
+            2 if self.commands.several => Command::SetPairs(1 + random.below(2) as u16),
+            3 if self.commands.steers => {
+                steering::command(random.below(steering::TABLES.len() as u64) as usize)
             }
             // The frames are for the driver's own address anyway.
             _ => Command::SetRxMode {
@@ -192,7 +230,10 @@ impl ControlQueue {
         let answer: u8 = self.ring.memory().load(posted.answer);
         match answer {
             _ if used.len != 1 => Err(format!("an answer of {} bytes", used.len)),
-            0 => Ok(true),
+            0 => {
+                self.steering = posted.steering;
+                Ok(true)
+            }
             1 if posted.may_fail => Ok(true),
             other => Err(format!("a command was answered by {other}")),
         }

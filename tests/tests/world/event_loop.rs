@@ -55,6 +55,22 @@ impl Registration {
         known
     }
 
+    /// Notes that another worker has passed frames on to this one. That is the one event which the
+    /// device makes by itself; workers never read it.
+    pub(crate) fn hear_doorbell(&mut self) {
+        if self.fd_of(Source::Steering).is_none() {
+            return;
+        }
+        let mut rings = false;
+        self.worker.for_each_source(|source, fd| {
+            let reads = source == Source::Steering;
+            rings |= reads && rustix::io::read(fd, &mut [0; 8]).is_ok();
+        });
+        if rings {
+            self.happened(Source::Steering);
+        }
+    }
+
     /// The descriptor of `source`.
     pub(crate) fn fd_of(&self, source: Source) -> Option<RawFd> {
         let found = self.sources.iter().find(|(one, _)| *one == source);

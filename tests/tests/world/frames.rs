@@ -6,11 +6,13 @@
 
 use net_queue::header::{HDR_LEN, flags, gso};
 use net_queue::testing::packets::{Packet, Sums, on_the_wire};
-use tests::testbed::{GUEST_MAC, PEER_MAC};
+use tests::testbed::{GUEST_MAC, PEER_MAC, toeplitz};
 
-/// Flows of each pair and direction.
-pub(crate) const FLOWS: usize = 4;
-/// The flow of no protocol that is known.
+/// Kinds of frames: a flow for each in what a queue sends, and in what a network delivers.
+pub(crate) const KINDS: usize = 4;
+/// Flows of all networks.
+const FLOWS: usize = 2 * KINDS;
+/// No protocol that is known.
 pub(crate) const PLAIN: usize = 0;
 const UDP: usize = 1;
 const TCP6: usize = 3;
@@ -49,6 +51,16 @@ impl Clone for Numbers {
     }
 }
 
+/// The kind of frame `number`.
+fn kind_of(number: u64) -> usize {
+    flow_of(number) % KINDS
+}
+
+/// The flow of `kind` in what the network of `pair` delivers.
+pub(crate) fn flow_into(pair: usize, kind: usize) -> usize {
+    pair * KINDS + kind
+}
+
 /// The flow of a frame.
 pub(crate) fn flow_of(number: u64) -> usize {
     (number % FLOWS as u64) as usize
@@ -64,7 +76,7 @@ fn content(number: u64, len: usize) -> Vec<u8> {
 
 /// Length of the payload of a frame in the flow of `number` that shall be of `len` bytes.
 fn payload_len(number: u64, len: usize) -> usize {
-    match flow_of(number) {
+    match kind_of(number) {
         PLAIN => len - 14,
         UDP => (len - SHORTEST) % LONGEST + TITLE,
         _ => SEGMENT,
@@ -75,8 +87,8 @@ fn payload_len(number: u64, len: usize) -> usize {
 fn packet(number: u64, payload: &[u8], sums: Sums) -> Packet {
     let (flow, place) = (flow_of(number), number / FLOWS as u64);
     Packet {
-        tcp: flow != UDP,
-        v6: flow == TCP6,
+        tcp: kind_of(number) != UDP,
+        v6: kind_of(number) == TCP6,
         ports: (4000 + flow as u16, 5000),
         id: place as u16,
         seq: (place as u32).wrapping_mul(SEGMENT as u32),
@@ -99,7 +111,7 @@ pub(crate) fn build(number: u64, len: usize, sums: Sums) -> Vec<u8> {
 }
 
 fn behind_header(number: u64, payload: &[u8], sums: Sums) -> Vec<u8> {
-    address(if flow_of(number) == PLAIN {
+    address(if kind_of(number) == PLAIN {
         let mut bytes = vec![0; HDR_LEN + 12];
         bytes.extend([0x88, 0xb5]);
         bytes.extend(payload);
@@ -118,7 +130,7 @@ pub(crate) fn build_large(numbers: &[u64], len: usize) -> Vec<u8> {
     let (first, size) = (numbers[0], payload.len() / numbers.len());
     let mut bytes = behind_header(first, &payload, Sums::Partial);
     let headers = (bytes.len() - HDR_LEN - payload.len()) as u16;
-    bytes[1] = match flow_of(first) {
+    bytes[1] = match kind_of(first) {
         UDP => gso::UDP_L4,
         TCP6 => gso::TCPV6,
         _ => gso::TCPV4,
@@ -126,6 +138,17 @@ pub(crate) fn build_large(numbers: &[u64], len: usize) -> Vec<u8> {
     bytes[2..4].copy_from_slice(&headers.to_le_bytes());
     bytes[4..6].copy_from_slice(&(size as u16).to_le_bytes());
     bytes
+}
+
+/// The hash of frame `number` by addresses and ports with `key`, if it is of a kind that has some.
+pub(crate) fn hash(number: u64, key: &[u8]) -> Option<u32> {
+    let input = match kind_of(number) {
+        PLAIN => return None,
+        TCP6 => 22..58,
+        _ => 26..38,
+    };
+    let frame = build(number, SHORTEST, Sums::Partial).split_off(HDR_LEN);
+    Some(toeplitz(key, &frame[input]))
 }
 
 /// Returns whether a device made this frame to announce its guest, a RARP request.

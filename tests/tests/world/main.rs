@@ -16,6 +16,7 @@ mod profile;
 mod queue;
 mod rest;
 mod seen;
+mod steering;
 mod vmm;
 mod watch;
 mod world;

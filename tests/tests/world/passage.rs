@@ -1,6 +1,7 @@
 //! Frames on their way through the device, in both directions.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::frames::{Numbers, flow_of};
 
@@ -129,12 +130,28 @@ struct Coming {
     /// The first of the frames that came as one, and how many these are.
     first: u64,
     count: u64,
+    /// The pair that it is for, if that was certain, and commands that were given until then.
+    to: Option<usize>,
+    given: u64,
+    /// It was perhaps between two workers when their device ended, and lost with them.
+    vanishes: bool,
+}
+
+/// Frames on their way to a driver, of one pair or of all.
+pub(crate) type SharedIncoming = Arc<Mutex<Incoming>>;
+
+/// Looks at them.
+pub(crate) fn incoming(shared: &SharedIncoming) -> MutexGuard<'_, Incoming> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Frames that the network has delivered, and the driver has not seen.
 #[derive(Debug, Default)]
 pub(crate) struct Incoming {
     waiting: VecDeque<Coming>,
+    is_shared: bool,
+    /// By pair and flow, the frame that was received last.
+    last: BTreeMap<(usize, usize), Coming>,
     /// Frames that never came: the device has to have counted them.
     pub(crate) missing: u64,
     /// Frames of those that came as one with others, of which none was seen: they may have been
@@ -143,13 +160,35 @@ pub(crate) struct Incoming {
 }
 
 impl Incoming {
-    /// The network delivers frames as one.
-    pub(crate) fn arrive(&mut self, numbers: &[u64]) {
+    /// Frames of all pairs, any of which may receive them: one that is overtaken is not missing
+    /// before the world is at rest.
+    pub(crate) fn together() -> Self {
+        Self {
+            is_shared: true,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn is_shared(&self) -> bool {
+        self.is_shared
+    }
+
+    /// The network delivers frames as one, each for the pair that `to` says, after so many commands
+    /// were given.
+    pub(crate) fn arrive(
+        &mut self,
+        numbers: &[u64],
+        given: u64,
+        to: impl Fn(u64) -> Option<usize>,
+    ) {
         let (first, count) = (numbers[0], numbers.len() as u64);
         let coming = numbers.iter().map(|number| Coming {
             number: *number,
             first,
             count,
+            to: to(*number),
+            given,
+            vanishes: false,
         });
         self.waiting.extend(coming);
     }
@@ -158,17 +197,45 @@ impl Incoming {
         self.waiting.len()
     }
 
-    /// The driver receives frame `number`.
+    /// The driver receives frame `number` in the queue of `pair`.
     ///
     /// # Errors
-    /// It did not come, or came before.
-    pub(crate) fn received(&mut self, number: u64) -> Result<(), String> {
+    /// It did not come, or came before; it is for another pair, or behind a later one of its flow.
+    pub(crate) fn received(&mut self, pair: usize, number: u64) -> Result<(), String> {
         let at = self.waiting.iter().position(|next| next.number == number);
         let at =
             at.ok_or_else(|| format!("received {number}, which did not come or came before"))?;
-        self.miss(at);
-        self.waiting.pop_front();
+        if !self.is_shared {
+            self.miss(at);
+            self.waiting.pop_front();
+            return Ok(());
+        }
+        let Some(frame) = self.waiting.remove(at) else {
+            return Ok(());
+        };
+        if frame.to.is_some_and(|to| to != pair) {
+            return Err(format!("received {number}, which is for {:?}", frame.to));
+        }
+        let last = self.last.insert((pair, flow_of(number)), frame);
+        let overtaken = |last: Coming| last.given == frame.given && last.number > number;
+        if frame.to.is_some() && last.is_some_and(overtaken) {
+            return Err(format!("received {number} behind {last:?}"));
+        }
         Ok(())
+    }
+
+    /// The device is reset, or goes on elsewhere. Frames on their way from worker to worker do not.
+    pub(crate) fn device_ends(&mut self) {
+        for frame in &mut self.waiting {
+            frame.vanishes = self.is_shared;
+        }
+    }
+
+    /// The ring of a queue is laid out anew: what it had is lost, unless another one gets it.
+    pub(crate) fn ring_ends(&mut self) {
+        if !self.is_shared {
+            self.end();
+        }
     }
 
     /// Whatever has not come will not.
@@ -181,7 +248,9 @@ impl Incoming {
         let missing: Vec<Coming> = self.waiting.drain(..count).collect();
         for together in missing.chunk_by(|one, next| one.first == next.first) {
             let (count, all) = (together.len() as u64, together[0].count);
-            if count == all {
+            if together[0].vanishes {
+                self.vague += count;
+            } else if count == all {
                 self.missing += 1;
                 self.vague += count - 1;
             } else {

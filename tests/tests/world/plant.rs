@@ -21,6 +21,7 @@ use crate::control::ControlQueue;
 use crate::fault::Fault;
 use crate::frames;
 use crate::network::{Arrival, Network};
+use crate::passage::{Incoming, incoming};
 use crate::queue::DriverQueue;
 
 /// Driver and networks around the device.
@@ -154,6 +155,20 @@ impl Plant {
         self.broken.is_some_and(|index| !receives(index))
     }
 
+    /// The device is reset, or goes on elsewhere.
+    pub(crate) fn device_ends(&self) {
+        let queues = self.queues.iter();
+        queues.for_each(|queue| incoming(&queue.incoming).device_ends());
+    }
+
+    /// Frames of every network may come to any pair.
+    pub(crate) fn deliver_together(&mut self) {
+        let together = Arc::new(Mutex::new(Incoming::together()));
+        for queue in &mut self.queues {
+            queue.incoming = together.clone();
+        }
+    }
+
     /// Number of rings, that of commands included.
     pub(crate) fn rings(&self) -> usize {
         self.queues.len() + usize::from(self.control.is_some())
@@ -280,7 +295,10 @@ impl Plant {
             self.networks[pair].lost += 1;
             return Err(RecvError::Lost);
         }
-        self.queues[2 * pair].incoming.arrive(&numbers);
+        let control = self.control.as_ref();
+        let given = control.map_or(0, |control| control.given);
+        let to = |number| control.and_then(|control| control.pair_of(pair, number));
+        incoming(&self.queues[2 * pair].incoming).arrive(&numbers, given, to);
         let bytes = match *numbers {
             [number] if number % 3 == 0 => frames::build(number, len, Sums::Partial),
             [number] => frames::build(number, len, Sums::Complete),
@@ -388,8 +406,9 @@ impl PortControl for Steered {
         let mut plant = lock(&self.plant);
         plant.say(|| format!("  network {} delivers: {on}", self.pair));
         plant.networks[self.pair].attach(on);
+        let flow = frames::flow_into(self.pair, frames::PLAIN);
         if on && !plant.calm && plant.random.below(2) == 0 {
-            plant.networks[self.pair].arrive(frames::PLAIN, frames::SHORTEST, 1);
+            plant.networks[self.pair].arrive(flow, frames::SHORTEST, 1);
         }
         Ok(())
     }

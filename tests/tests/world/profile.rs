@@ -65,7 +65,7 @@ impl FrameLimit {
 }
 
 /// Features whose absence makes another driver.
-const CHOICES: [Features; 17] = [
+const CHOICES: [Features; 18] = [
     F::VIRTIO_F_EVENT_IDX,
     F::VIRTIO_F_RING_PACKED,
     F::VIRTIO_F_IN_ORDER,
@@ -83,6 +83,7 @@ const CHOICES: [Features; 17] = [
     F::VIRTIO_NET_F_GUEST_TSO4,
     F::VIRTIO_NET_F_GUEST_TSO6,
     F::VIRTIO_NET_F_GUEST_USO4,
+    F::VIRTIO_NET_F_RSS,
 ];
 
 impl Profile {
@@ -108,6 +109,7 @@ impl Profile {
         let config = NetConfig::builder()
             .mac(GUEST_MAC)
             .queue_pairs(self.pairs)
+            .rss(self.kinds.packets)
             .build();
         NetConfig {
             rx_limit: self.rx_limit.and_then(FrameLimit::config),

@@ -14,7 +14,7 @@ use net_queue::header::HDR_LEN;
 use net_queue::testing::{GuestRing, Interrupts, Random, TestMemory, Used};
 
 use crate::frames;
-use crate::passage::{Incoming, Outgoing};
+use crate::passage::{Outgoing, SharedIncoming, incoming};
 use crate::profile::Kinds;
 
 /// Bytes of memory for each buffer.
@@ -63,7 +63,7 @@ pub(crate) struct DriverQueue {
     /// Frames that the driver posted.
     pub(crate) outgoing: Outgoing,
     /// Frames that the network delivered.
-    pub(crate) incoming: Incoming,
+    pub(crate) incoming: SharedIncoming,
     pub(crate) kinds: Kinds,
     /// Flow of the frames that are posted.
     flow: usize,
@@ -98,7 +98,7 @@ impl DriverQueue {
             interrupted: false,
             kicked: false,
             outgoing: Outgoing::new(),
-            incoming: Incoming::default(),
+            incoming: SharedIncoming::default(),
             kinds,
             flow: frames::PLAIN,
             partial: None,
@@ -140,7 +140,7 @@ impl DriverQueue {
         self.ring = GuestRing::new(memory, config);
         (self.asleep, self.is_broken) = (None, false);
         self.partial = None;
-        self.incoming.end();
+        incoming(&self.incoming).ring_ends();
         self.outgoing.clear();
     }
 
@@ -215,7 +215,8 @@ impl DriverQueue {
             return Ok(());
         }
         for number in frames::numbers(&partial.bytes)? {
-            let done = self.incoming.received(number);
+            let pair = usize::from(self.index / 2);
+            let done = incoming(&self.incoming).received(pair, number);
             done.map_err(|what| format!("queue {}: {what}", self.index))?;
         }
         Ok(())

@@ -6,6 +6,7 @@ use net_device::{Clock, Lifecycle, VirtioDevice};
 
 use crate::control::ControlQueue;
 use crate::network::Network;
+use crate::passage::incoming;
 use crate::plant::lock;
 use crate::vmm::Vmm;
 use crate::world::World;
@@ -85,7 +86,8 @@ impl World {
             let plant = lock(&self.plant);
             let arriving = plant.networks.iter().map(|network| network.arriving.len());
             let queues = plant.queues.iter();
-            let waiting = queues.map(|queue| queue.outgoing.len() + queue.incoming.len());
+            let waiting =
+                queues.map(|queue| queue.outgoing.len() + incoming(&queue.incoming).len());
             arriving.chain(waiting).sum::<usize>()
         };
         for _ in 0..REST + 64 * frames {
@@ -158,9 +160,9 @@ impl World {
             let done = queue.quiesce(&mut plant.random);
             moved |= *done.as_ref().unwrap_or(&false);
             result = result.and(done.map(|_| ()));
-            // Room for what is still to come, and for segments that the device has.
-            let has_segments = queue.incoming.len() > 0 && queue.ring.in_flight() < ROOM;
-            if queue.is_rx() && (arriving[usize::from(queue.index / 2)] || has_segments) {
+            // Room for what is still to come, and for what the device has.
+            let has_frames = incoming(&queue.incoming).len() > 0 && queue.ring.in_flight() < ROOM;
+            if queue.is_rx() && (arriving[usize::from(queue.index / 2)] || has_frames) {
                 moved |= queue.post(&mut plant.random, 4) > 0;
             }
         }
@@ -180,9 +182,14 @@ impl World {
         for queue in &mut plant.queues {
             queue.owed()?;
             if queue.is_rx() {
-                queue.incoming.end();
-                rx += queue.incoming.missing + queue.useless;
-                vague.0 += queue.incoming.vague;
+                let mut incoming = incoming(&queue.incoming);
+                incoming.end();
+                rx += queue.useless;
+                // Of several queues the first counts all.
+                if queue.index == 0 || !incoming.is_shared() {
+                    rx += incoming.missing;
+                    vague.0 += incoming.vague;
+                }
             } else if queue.outgoing.len() == 0 && queue.ring.in_flight() == 0 {
                 tx += queue.useless + queue.outgoing.cut_off;
                 vague.1 += queue.vague + queue.outgoing.vague;

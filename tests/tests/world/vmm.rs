@@ -260,6 +260,9 @@ impl Vmm {
             let mut workers = self.workers.iter_mut();
             workers.find_map(|worker| worker.source_of(fd).map(|source| worker.happened(source)));
         }
+        for worker in &mut self.workers {
+            worker.hear_doorbell();
+        }
         let mut plant = lock(&self.plant);
         for index in 0..self.kicks.len() {
             if plant.take_kick(index) {

@@ -54,7 +54,8 @@ impl World {
         let mut vmm = Vmm::new(&plant, &profile, file);
         vmm.negotiate();
         let features = vmm.features();
-        let several = features.contains(Features::VIRTIO_NET_F_MQ);
+        let several = Features::VIRTIO_NET_F_MQ | Features::VIRTIO_NET_F_RSS;
+        let several = features.intersects(several);
         let pairs = if several { profile.pairs } else { 1 };
         let mergeable = features.contains(Features::VIRTIO_NET_F_MRG_RXBUF);
         let config = ring_config(features, profile.size);
@@ -63,14 +64,14 @@ impl World {
             ..profile.kinds
         };
         let queue = |index| DriverQueue::new(&memory, index, config, mergeable, kinds);
-        let commands = Commands {
-            pairs,
-            coalescing: features.contains(Features::VIRTIO_NET_F_NOTF_COAL),
-        };
+        let commands = Commands::of(features, pairs);
         let control = || ControlQueue::new(&memory, config, commands);
         {
             let mut plant = lock(&plant);
             plant.queues = (0..2 * pairs).map(queue).collect();
+            if commands.steers {
+                plant.deliver_together();
+            }
             let commanded = features.contains(Features::VIRTIO_NET_F_CTRL_VQ);
             plant.control = commanded.then(control);
             // Frames of a group have taken their tokens before they leave.
@@ -213,7 +214,7 @@ impl World {
         let packets = plant.queues[2 * pair].kinds.packets;
         for _ in 0..frames {
             let flow = if packets {
-                plant.random.below(2 * frames::FLOWS as u64) as usize
+                plant.random.below(2 * frames::KINDS as u64) as usize
             } else {
                 frames::PLAIN
             };
@@ -224,11 +225,13 @@ impl World {
             };
             let spread = (longest - frames::SHORTEST) as u64;
             let len = frames::SHORTEST + plant.random.below(spread + 1) as usize;
-            if flow < frames::FLOWS {
+            if flow < frames::KINDS {
+                let flow = frames::flow_into(pair, flow);
                 plant.networks[pair].arrive(flow, len, 1);
             } else {
                 let count = 2 + plant.random.below(5) as usize;
-                let flow = 1 + plant.random.below(frames::FLOWS as u64 - 1) as usize;
+                let kind = 1 + plant.random.below(frames::KINDS as u64 - 1) as usize;
+                let flow = frames::flow_into(pair, kind);
                 plant.networks[pair].arrive(flow, len, count);
             }
         }
@@ -386,6 +389,9 @@ impl World {
         lock(&self.plant).failing = false;
         let count = lock(&self.plant).rings() as u16;
         (0..count).for_each(|index| self.forget_ring(index));
+        if let Some(control) = &mut lock(&self.plant).control {
+            control.device_resets();
+        }
         self.vmm.negotiate();
         let done = self.vmm.activate();
         self.look_at_first();

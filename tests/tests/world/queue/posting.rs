@@ -17,9 +17,9 @@ impl DriverQueue {
     /// Posts up to `count` chains, as far as there is room.
     pub(crate) fn post(&mut self, random: &mut Random, count: u64) -> u64 {
         if self.kinds.packets {
-            let flow = random.below(2 * frames::FLOWS as u64) as usize;
+            let flow = random.below(2 * frames::KINDS as u64) as usize;
             // Frames of one flow in a row may leave together.
-            self.flow = if flow < frames::FLOWS {
+            self.flow = if flow < frames::KINDS {
                 flow
             } else {
                 frames::PLAIN

@@ -106,8 +106,10 @@ impl Vmm {
         self.stopped.clear();
         lock(&self.plant).reset.clear();
         lock(&self.plant).restored = false;
-        lock(&self.plant).unsteady = false;
-        lock(&self.plant).life += 1;
+        let mut plant = lock(&self.plant);
+        plant.unsteady = false;
+        plant.life += 1;
+        plant.device_ends();
     }
 
     /// Saves the paused device, and goes on, paused, in another one: other descriptors, other
@@ -126,6 +128,7 @@ impl Vmm {
             let mut plant = lock(&self.plant);
             plant.life += 1;
             plant.forget_notifications();
+            plant.device_ends();
         }
         lock(&self.plant).restored = true;
         self.device.set_link(self.link_up);
