@@ -10,6 +10,9 @@
 use crate::header::ethertype;
 use crate::header::packet::{NOT_WHOLE, TCP, UDP, link_len, word};
 
+/// Bytes that a packet's addresses and ports end in, unless it has VLAN tags or options.
+pub(crate) const USUAL_HEAD: usize = 80;
+
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
@@ -140,6 +143,42 @@ impl<'a> Flow<'a> {
             extensions: any.then_some(found),
             ports: ports.flatten(),
         }
+    }
+}
+
+/// Flow of a TCP or UDP packet without tags, options, extension headers and fragments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct UsualFlow<'a> {
+    pub(super) v6: bool,
+    pub(super) protocol: Protocol,
+    /// Addresses and ports.
+    pub(super) input: &'a [u8],
+}
+
+impl<'a> UsualFlow<'a> {
+    /// The flow of a frame of `len` bytes that begins with `head`, if it is one of these, and has a
+    /// whole TCP header or as many bytes.
+    #[inline]
+    pub(super) fn of(head: &'a [u8; USUAL_HEAD], len: usize) -> Option<Self> {
+        let (v6, protocol, ports) = match u16::from_be_bytes([head[12], head[13]]) {
+            ethertype::IPV4 if head[14] == 0x45 => {
+                let whole = u16::from_be_bytes([head[20], head[21]]) & NOT_WHOLE == 0;
+                (false, whole.then_some(head[23])?, 34)
+            }
+            ethertype::IPV6 if head[14] >> 4 == 6 => (true, head[20], 54),
+            _ => return None,
+        };
+        let protocol = match protocol {
+            TCP => Protocol::Tcp,
+            UDP => Protocol::Udp,
+            _ => return None,
+        };
+        let addresses = if v6 { 32 } else { 8 };
+        (len >= ports + 20).then_some(Self {
+            v6,
+            protocol,
+            input: &head[ports - addresses..ports + 4],
+        })
     }
 }
 

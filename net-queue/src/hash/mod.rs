@@ -6,12 +6,14 @@
 //! shows ([`HdrSize::HashReport`](crate::header::HdrSize::HashReport)) and a table of queues is
 //! looked up by.
 
+mod carryless;
 mod flow;
 mod toeplitz;
 
 use bitflags::bitflags;
 
-use flow::{Addresses, Extensions, Flow, Protocol};
+pub(crate) use flow::USUAL_HEAD;
+use flow::{Addresses, Extensions, Flow, Protocol, UsualFlow};
 use toeplitz::Toeplitz;
 
 #[cfg(test)]
@@ -163,6 +165,35 @@ impl FrameHasher {
     #[must_use]
     pub fn types(&self) -> HashTypes {
         self.types
+    }
+
+    /// The hash of a usual frame of `len` bytes that begins with `head`, whatever lies there behind
+    /// its end; `None` for one that has to be looked at more closely.
+    ///
+    /// Addresses and ports of such a frame are one piece of it, in the order in which they are
+    /// hashed. The less code there is, the less of it has gone from the cache since the frame
+    /// before, with the system call between them.
+    #[inline]
+    pub(crate) fn hash_usual(&self, head: &[u8; USUAL_HEAD], len: usize) -> Option<FrameHash> {
+        let UsualFlow {
+            v6,
+            protocol,
+            input,
+        } = UsualFlow::of(head, len)?;
+        let family = if v6 { V6 } else { V4 };
+        let with_ports = match protocol {
+            Protocol::Tcp => family.tcp,
+            Protocol::Udp => family.udp,
+        };
+        let (report, input) = if self.hashes(with_ports) {
+            (with_ports, input)
+        } else if self.hashes(family.addresses) {
+            (family.addresses, &input[..input.len() - 4])
+        } else {
+            return Some(FrameHash::NONE);
+        };
+        let value = self.toeplitz.part(0, input);
+        Some(FrameHash { value, report })
     }
 
     /// The hash of a frame that begins with `head`, of which at most [`HASHED_HEAD`] bytes count

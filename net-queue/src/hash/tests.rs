@@ -144,6 +144,25 @@ fn published_vectors_are_met_net_mq_12() {
 }
 
 #[test]
+fn packets_without_options_and_tags_are_usual() {
+    for bits in 0..0x40 {
+        let hasher = FrameHasher::new(HashTypes::from_bits_retain(bits), &KEY);
+        for vector in &VECTORS {
+            for (tags, protocol, usual) in
+                [(0, 6, true), (0, 17, true), (1, 6, false), (0, 1, false)]
+            {
+                let frame = frame(vector, protocol, tags);
+                let mut head = [0xff; USUAL_HEAD];
+                head[..frame.len()].copy_from_slice(&frame);
+                let expected = usual.then(|| hasher.hash(&frame));
+                assert_eq!(hasher.hash_usual(&head, frame.len()), expected);
+                assert_eq!(hasher.hash_usual(&head, frame.len() - 1), None, "it is cut");
+            }
+        }
+    }
+}
+
+#[test]
 fn first_type_that_is_on_and_fits_is_hashed_net_mq_13() {
     for (vector, base) in [(&VECTORS[0], 0), (&VECTORS[5], 3)] {
         for mask in 0..8_u32 {
@@ -381,6 +400,30 @@ proptest! {
         let hasher = FrameHasher::new(HashTypes::from_bits_retain(bits), &key);
         let frame = &frame[..cut.index(frame.len() + 1)];
         prop_assert_eq!(hasher.hash(frame), reference::hash(bits, &key, frame));
+    }
+
+    #[test]
+    fn first_bytes_of_a_usual_packet_are_enough(
+        mut frame in anything(),
+        bits in 0..512_u32,
+        len in 0..100_usize,
+    ) {
+        let hasher = FrameHasher::new(HashTypes::from_bits_retain(bits), &KEY);
+        frame.resize(frame.len().max(USUAL_HEAD), 0);
+        let len = len.min(frame.len());
+        let head = frame.first_chunk().expect("as long as that");
+        let usual = hasher.hash_usual(head, len);
+        prop_assert!(usual.is_none_or(|hash| hash == hasher.hash(&frame[..len])));
+    }
+
+    #[test]
+    fn multiplication_and_table_agree(
+        input in prop::collection::vec(any::<[u8; 4]>(), 0..12),
+        at in 0..12_usize,
+        key in prop::collection::vec(any::<u8>(), 0..48),
+    ) {
+        let (toeplitz, input) = (Toeplitz::new(&key), input.concat());
+        prop_assert_eq!(toeplitz.part(4 * at, &input), toeplitz.look_up(4 * at, &input));
     }
 
     #[test]

@@ -135,11 +135,16 @@ impl DriverRing {
 
 /// The backend that a device puts in front of `tap`, set up for all offloads.
 pub(crate) fn backend(tap: Tap) -> Box<dyn FrameBackend> {
+    backend_with(tap, HDR_LEN)
+}
+
+/// The same for a driver whose headers have `hdr_len` bytes.
+pub(crate) fn backend_with(tap: Tap, hdr_len: usize) -> Box<dyn FrameBackend> {
     let backend = TapBackend::new(tap, false, GsoPolicy::of_this_kernel(GsoTrust::Assume))
         .expect("a tap can be asked");
     let mut backend: Box<dyn FrameBackend> = Box::new(backend);
     let link = LinkConfig {
-        hdr_len: HDR_LEN,
+        hdr_len,
         rx: offloads(),
     };
     backend.configure(&link).expect("a tap can be configured");

@@ -12,11 +12,12 @@
 //!   alloc      counts allocations                             ring       the engines over a backend that does nothing
 //!   frames     what travels                                   calls      other system calls for the same
 //!   report     the table                                      echo       round trips through the real worker thread
+//!   rx_hash    receive with hashes against the same without
 //!                                                             pairs      two pairs against one
 //! ```
 //!
-//! `cargo bench -p tests --bench datapath -- [tx] [rx] [cut] [ring] [calls] [echo] [pairs]`; no
-//! word means all of them. The table of `tx`, `rx` and `cut` is written to
+//! `cargo bench -p tests --bench datapath -- [tx] [rx] [cut] [hash] [ring] [calls] [echo] [pairs]`;
+//! no word means all of them. The table of `tx`, `rx` and `cut` is written to
 //! `target/bench/datapath.json` too.
 
 mod alloc;
@@ -31,6 +32,7 @@ mod report;
 mod ring;
 mod rx;
 mod rx_cut;
+mod rx_hash;
 mod tx;
 
 use report::Report;
@@ -60,6 +62,9 @@ fn main() {
             Ok(path) => println!("\nwritten to {}", path.display()),
             Err(error) => eprintln!("datapath: the figures cannot be written: {error}"),
         }
+    }
+    if wanted("hash") {
+        rx_hash::run();
     }
     if wanted("ring") {
         ring::run();

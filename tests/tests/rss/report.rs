@@ -162,3 +162,22 @@ fn the_device_announces_behind_the_longer_header_too() {
         assert_eq!(frame.len(), 60);
     }
 }
+
+#[test]
+fn frames_of_other_queues_report_their_own_hash_behind_ones_that_were_dropped() {
+    const ROUNDS: usize = 200;
+    let mut rig = running(2, 256, F::empty());
+    let config = rss_config(0x1ff, 0, &[0], 2, &KEY);
+    assert_eq!(rig.command(MQ, RSS_CONFIG, &config), OK);
+    rig.post(0, &[256; ROUNDS]);
+    for number in 0..ROUNDS as u16 {
+        // Hashed where it arrives, and filtered.
+        let mut stranger = flow(1000 + number).bytes();
+        stranger[HDR..HDR + 6].copy_from_slice(&[2, 0, 0, 0, 0, 77]);
+        rig.networks[0].wire.inject(stranger);
+        rig.networks[1].wire.inject(flow(number).bytes());
+    }
+    for (number, frame) in rig.receive(0, ROUNDS).iter().enumerate() {
+        assert_eq!(reported(frame), flow(number as u16).hash(), "{number}");
+    }
+}

@@ -26,7 +26,7 @@ use crate::engine::frame_filter::FrameFilter;
 use crate::engine::segment::Segmenter;
 use crate::engine::steering::{FrameSteering, Steer};
 use crate::engine::{Budget, Stop};
-use crate::hash::FrameHasher;
+use crate::hash::{FrameHash, FrameHasher};
 use crate::header::{ETH_HDR_LEN, HdrSize, NetHdr, RxRules};
 use crate::memory::bounce_buffer::{BounceBuffer, COPYBREAK};
 use crate::memory::guard::MemoryFault;
@@ -99,6 +99,8 @@ pub(super) struct RxPath {
     counters: Arc<QueueCounters>,
     /// Hash of frames, for their headers and for steering.
     hasher: Option<Arc<FrameHasher>>,
+    /// Hash of the frame in hand, if steering has asked for it.
+    hash: Option<FrameHash>,
     /// Room for frames that are distributed while another one waits in the bounce buffer; made
     /// when it is first needed.
     spare: Option<BounceBuffer>,
@@ -127,6 +129,7 @@ impl RxPath {
             offloads: OffloadCounts::default(),
             counters,
             hasher: None,
+            hash: None,
             spare: None,
             config,
         }
@@ -283,6 +286,7 @@ impl RxPath {
         }
         // Where a frame comes from that another queue has received is where it was judged.
         if let Some(len) = steering.take(&mut self.bounce) {
+            self.hash = None;
             return Ok(Some(Arrived { len, direct: 0 }));
         }
         let (segments, direct) = if long { self.pool.front(want) } else { (0, 0) };
@@ -297,6 +301,7 @@ impl RxPath {
                 if matches!(error, RecvError::WouldBlock)
                     && let Some(len) = steering.take(&mut self.bounce)
                 {
+                    self.hash = None;
                     return Ok(Some(Arrived { len, direct: 0 }));
                 }
                 if matches!(error, RecvError::Memory) {
@@ -427,6 +432,7 @@ impl RxPath {
         frame: Arrived,
         budget: &mut Budget,
     ) -> Result<bool, Stop> {
+        self.hash = None;
         // So it is not lost if this stops here.
         let before = self.held.replace(Held::Short(frame));
         let enough = self.room_for(ring, frame, budget)?;
@@ -476,6 +482,7 @@ impl RxPath {
     /// Shows the driver what was delivered since the last call, `frames` of `bytes` in all; returns
     /// whether it asks for an interrupt.
     pub(super) fn publish<R: Ring>(&mut self, ring: &mut R, frames: u64, bytes: u64) -> bool {
+        self.hash = None;
         self.counters.add_batch(frames, bytes);
         self.counters.add_offloads(&mut self.offloads);
         let interrupt = ring.publish();

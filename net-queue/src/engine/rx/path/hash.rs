@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Arrived, RxPath};
-use crate::hash::{FrameHash, FrameHasher, HASHED_HEAD};
+use crate::hash::{FrameHash, FrameHasher, HASHED_HEAD, USUAL_HEAD};
 use crate::header::{HDR_LEN, HdrSize, NetHdr};
 use crate::memory::guard::MemoryFault;
 
@@ -13,25 +13,42 @@ const HASHED: usize = HDR_LEN + 8;
 impl RxPath {
     pub(in crate::engine::rx) fn set_hasher(&mut self, hasher: Option<Arc<FrameHasher>>) {
         self.hasher = hasher;
+        self.hash = None;
     }
 
     /// Hash of a frame that was received, by what is in force now.
     ///
     /// A part that was received directly is read back from where the backend put it. The driver
     /// could change it meanwhile, and would deceive nobody but itself.
-    #[inline]
+    #[inline(never)]
     pub(super) fn hash_of(&self, frame: Arrived) -> Result<FrameHash, MemoryFault> {
         let Some(hasher) = &self.hasher else {
             return Ok(FrameHash::NONE);
         };
         let header = self.config.size.bytes();
-        let end = frame.len.min(header + HASHED_HEAD);
-        if frame.direct == 0 {
-            let head = self.bounce.get(header..end);
-            return Ok(hasher.hash(head.unwrap_or_default()));
+        let len = frame.len.saturating_sub(header);
+        let mut copy;
+        let head = if frame.direct == 0 {
+            // The buffer goes on behind the frame.
+            self.bounce[header..].first_chunk()
+        } else {
+            copy = [0; USUAL_HEAD];
+            self.copy_out(frame, header, &mut copy[..len.min(USUAL_HEAD)])?;
+            Some(&copy)
+        };
+        match head.and_then(|head| hasher.hash_usual(head, len)) {
+            Some(hash) => Ok(hash),
+            None => self.look_closer(hasher, frame),
         }
+    }
+
+    /// The same for a frame of which more than its first bytes may count.
+    #[cold]
+    fn look_closer(&self, hasher: &FrameHasher, frame: Arrived) -> Result<FrameHash, MemoryFault> {
+        let header = self.config.size.bytes();
         let mut head = [0; HASHED_HEAD];
-        let head = &mut head[..end.saturating_sub(header)];
+        let len = frame.len.saturating_sub(header).min(HASHED_HEAD);
+        let head = &mut head[..len];
         self.copy_out(frame, header, head)?;
         Ok(hasher.hash(head))
     }
@@ -52,7 +69,10 @@ impl RxPath {
         if self.config.size == HdrSize::Legacy {
             return self.pool.put_header(&header.to_legacy_bytes());
         }
-        let hash = self.hash_of(frame)?;
+        let hash = match self.hash.take() {
+            Some(hash) => hash,
+            None => self.hash_of(frame)?,
+        };
         let mut raw = header.to_raw(self.config.size);
         let bytes = raw.as_mut_bytes();
         bytes[HDR_LEN..HASHED].copy_from_slice(&hash.to_wire());

@@ -41,6 +41,7 @@ impl RxPath {
 
     fn begin_segments(&mut self, frame: Arrived) -> Result<(), DropCause> {
         let Arrived { len, .. } = frame;
+        self.hash = None;
         self.bring_home(frame)?;
         // The next one is expected to be as this one: to be cut from private memory.
         self.long_frames = 0;

@@ -26,7 +26,16 @@ impl RxPath {
         frame: Arrived,
         budget: &mut Budget,
     ) -> Option<Arrived> {
-        match steering.destination(|| self.hash_of(frame)) {
+        let mut hash = None;
+        let to = steering.destination(|| {
+            let found = self.hash_of(frame)?;
+            hash = Some(found);
+            Ok(found)
+        });
+        if hash.is_some() {
+            self.hash = hash;
+        }
+        match to {
             Ok(Destination::Here) => Some(frame),
             to => {
                 self.pass_on(steering, filter, frame, to);
