@@ -134,13 +134,17 @@ impl ControlQueue {
 
     /// Gives one of the last commands, if one is left and nothing is waited for; returns whether it
     /// did.
-    pub(crate) fn step_last(&mut self, random: &mut Random) -> Result<bool, String> {
+    pub(crate) fn step_last(
+        &mut self,
+        random: &mut Random,
+        unsteady: bool,
+    ) -> Result<bool, String> {
         self.wait()?;
         let gives = self.last > 0 || self.announces;
         let gives = gives && self.posted.is_none() && !self.is_broken;
         if gives {
             self.last = self.last.saturating_sub(1);
-            self.give(random, false);
+            self.give(random, unsteady);
         }
         Ok(gives)
     }
@@ -192,8 +196,8 @@ impl ControlQueue {
 
     /// Acts as a driver that has nothing new to do, but may have been asked for something; returns
     /// whether it did anything.
-    pub(crate) fn quiesce(&mut self, random: &mut Random) -> Result<bool, String> {
-        let gives = self.announces && self.step_last(random)?;
+    pub(crate) fn quiesce(&mut self, random: &mut Random, unsteady: bool) -> Result<bool, String> {
+        let gives = self.announces && self.step_last(random, unsteady)?;
         Ok(self.wait()? | gives)
     }
 

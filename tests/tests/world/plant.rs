@@ -126,13 +126,13 @@ impl Plant {
 
     /// Lets the driver post one of its last chains; returns whether there was one.
     pub(crate) fn post_last(&mut self) -> bool {
-        let random = &mut self.random;
+        let (random, failing) = (&mut self.random, self.failing);
         if self.queues.iter_mut().any(|queue| queue.post_last(random)) {
             self.say(|| "  one of the last chains is posted".to_owned());
             return true;
         }
         let control = self.control.as_mut();
-        let given = control.map_or(Ok(false), |control| control.step_last(random));
+        let given = control.map_or(Ok(false), |control| control.step_last(random, failing));
         let gives = *given.as_ref().unwrap_or(&false);
         self.check(given.map(|_| ()));
         gives
@@ -192,6 +192,14 @@ impl Plant {
         std::mem::take(kicked)
     }
 
+    /// The device may need a reset from now on, and runs no queue that is broken.
+    pub(crate) fn fails(&mut self) {
+        self.failing = true;
+        if let Some(control) = &mut self.control {
+            control.queue_stops();
+        }
+    }
+
     /// A queue stops, and is missed until it is started.
     pub(crate) fn queue_stops(&mut self) {
         self.unsteady = true;
@@ -215,7 +223,7 @@ impl Plant {
     pub(crate) fn step_driver(&mut self, queue: usize) {
         let done = match (self.queues.get_mut(queue), &mut self.control) {
             (Some(queue), _) => queue.step(&mut self.random),
-            (None, Some(control)) => control.step(&mut self.random, self.unsteady),
+            (None, Some(control)) => control.step(&mut self.random, self.unsteady || self.failing),
             (None, None) => Ok(()),
         };
         self.check(done);

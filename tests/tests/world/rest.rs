@@ -167,7 +167,7 @@ impl World {
             }
         }
         if let Some(control) = &mut plant.control {
-            let done = control.quiesce(&mut plant.random);
+            let done = control.quiesce(&mut plant.random, plant.failing);
             moved |= *done.as_ref().unwrap_or(&false);
             result = result.and(done.map(|_| ()));
         }

@@ -292,7 +292,8 @@ impl World {
         let queue = plant.random.below(count) as usize;
         if plant.broken.is_none() && plant.break_ring(queue) {
             plant.say(|| format!("the driver breaks ring {queue}"));
-            (plant.broken, plant.failing) = (Some(queue), true);
+            plant.broken = Some(queue);
+            plant.fails();
         }
         Ok(())
     }
@@ -310,7 +311,7 @@ impl World {
         let count = plant.queues.len() as u64 / 2;
         let pair = plant.random.below(count) as usize;
         plant.say(|| format!("the port of pair {pair} is gone"));
-        plant.failing = true;
+        plant.fails();
         plant.networks[pair].die();
         Ok(())
     }
