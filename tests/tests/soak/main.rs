@@ -25,6 +25,8 @@ use tests::testbed::process::{await_threads, open_fds, rss_kib, threads};
 
 /// Steps of one life.
 const STEPS: u32 = 120;
+/// KiB of the ways between four pairs, of which an allocator may keep those of one life.
+const WAYS_KIB: u64 = 16 << 10;
 /// Steps of the life of a driver that steers, whose frames are more.
 const STEERED_STEPS: u32 = 50;
 /// Lives after which the process has all that it keeps.
@@ -39,33 +41,54 @@ fn number(name: &str, default: u64) -> u64 {
     value.map_or(default, |text| text.parse().expect("a number"))
 }
 
+/// Lives one life after the other, each from a seed of its own that `life` gets and of which it
+/// returns the number of frames. The process may grow by as many KiB as `growth` says for the lives
+/// after the first ones.
+fn go_on(mut life: impl FnMut(Random) -> u64, growth: impl Fn(u64) -> u64) {
+    let limit = Duration::from_secs(number("SOAK_SECONDS", 4));
+    let first = number("SOAK_SEED", 1);
+    let begin = Instant::now();
+    let (fds, others) = (open_fds(), threads().len());
+    let (mut lives, mut frames, mut rss) = (0, 0, 0);
+    while lives <= WARM_UP || begin.elapsed() < limit {
+        frames += life(Random::new(first + lives));
+        await_threads("", others);
+        assert_eq!(open_fds(), fds, "descriptors after life {lives}");
+        lives += 1;
+        if lives == WARM_UP {
+            rss = rss_kib();
+        }
+    }
+    let now = rss_kib();
+    let most = rss + growth(lives - WARM_UP);
+    assert!(now < most, "{rss} KiB became {now}, at most {most} were to");
+    println!("{lives} lives from seed {first}, {frames} frames");
+}
+
 #[test]
 fn nothing_is_lost_reordered_or_left_behind() {
     alone(|| {
-        let limit = Duration::from_secs(number("SOAK_SECONDS", 4));
-        let first = number("SOAK_SEED", 1);
-        let begin = Instant::now();
-        let (fds, others) = (open_fds(), threads().len());
-        let (mut lives, mut frames, mut rss) = (0, 0, 0);
-        while lives <= WARM_UP || begin.elapsed() < limit {
-            let mut life = Life::new(Random::new(first + lives));
-            life.run(STEPS);
-            frames += life.end();
-            let mut steered = steered::Life::new(Random::new(first + lives));
-            steered.run(STEERED_STEPS);
-            frames += steered.end();
-            await_threads("", others);
-            assert_eq!(open_fds(), fds, "descriptors after life {lives}");
-            lives += 1;
-            if lives == WARM_UP {
-                rss = rss_kib();
-            }
-        }
-        let now = rss_kib();
-        let most = rss + GROWTH_KIB.min(GROWTH_OF_LIFE_KIB * (lives - WARM_UP));
-        assert!(now < most, "{rss} KiB became {now}, at most {most} were to");
-        println!(
-            "{lives} lives of {STEPS} and {STEERED_STEPS} steps from seed {first}, {frames} frames"
+        go_on(
+            |random| {
+                let mut life = Life::new(random);
+                life.run(STEPS);
+                life.end()
+            },
+            |lives| GROWTH_KIB.min(GROWTH_OF_LIFE_KIB * lives),
+        );
+    });
+}
+
+#[test]
+fn tables_that_change_lose_reorder_and_leave_behind_nothing() {
+    alone(|| {
+        go_on(
+            |random| {
+                let mut life = steered::Life::new(random);
+                life.run(STEERED_STEPS);
+                life.end()
+            },
+            |_| WAYS_KIB,
         );
     });
 }
