@@ -17,7 +17,8 @@ use std::{fs, io};
 use net_device::{Features, Snapshot, Snapshottable, VirtioDevice};
 use serde_json::{Value, json};
 use snapshot::format::{HEADER_LEN, MAX_PAYLOAD_LEN};
-use tests::testbed::{Rig, pause, reseal};
+use snapshot::state::{LimiterState, NetState, QueueState};
+use tests::testbed::{Rig, endless, pause, reseal};
 
 const ROUNDS: usize = 2000;
 
@@ -138,6 +139,20 @@ fn refusal(next: &mut Rig, file: &[u8]) -> Duration {
     times.min().unwrap_or_default()
 }
 
+/// A state that is nothing but chains in flight.
+fn many_chains() -> Vec<u8> {
+    let flying = QueueState {
+        in_flight: vec![0; 1 << 15],
+        ..QueueState::default()
+    };
+    let state = NetState {
+        queues: vec![flying; 63],
+        ..NetState::default()
+    };
+    let chains = Snapshot::seal(&state).expect("within bounds");
+    chains.into_bytes()
+}
+
 /// Rows of what somebody changed: the slowest of each kind.
 fn measure_hostile(rows: &mut Vec<Value>) {
     let good = saved(2, true).device.snapshot().expect("it is paused");
@@ -167,6 +182,12 @@ fn measure_hostile(rows: &mut Vec<Value>) {
         file.resize(HEADER_LEN + MAX_PAYLOAD_LEN, byte);
         reseal(file)
     });
+    // The elements that take the least when saved.
+    let most = (10 << 20) / size_of::<LimiterState>();
+    let list = endless(
+        |state| state.limiters = vec![LimiterState::default(); 512],
+        most,
+    );
     let mut row = |what: &str, files: &mut dyn Iterator<Item = Vec<u8>>| {
         let (mut slowest, mut count) = (Duration::ZERO, 0);
         for file in files {
@@ -183,6 +204,8 @@ fn measure_hostile(rows: &mut Vec<Value>) {
     row("bit flips, checksum good", &mut under.into_iter());
     row("forged lengths of lists", &mut lists.into_iter());
     row("longest payload, of one byte", &mut long.into_iter());
+    row("longest list", &mut std::iter::once(list));
+    row("most chains in flight", &mut std::iter::once(many_chains()));
 }
 
 fn save_table(rows: &[Value]) -> io::Result<PathBuf> {

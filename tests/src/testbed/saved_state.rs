@@ -1,6 +1,8 @@
 //! Bytes of a saved state that somebody has changed.
 
-use snapshot::format::HEADER_LEN;
+use snapshot::Snapshot;
+use snapshot::format::{HEADER_LEN, MAX_PAYLOAD_LEN};
+use snapshot::state::NetState;
 
 /// The checksum of one byte, CRC-32 of IEEE 802.3.
 const fn of_byte(byte: u32) -> u32 {
@@ -41,4 +43,33 @@ pub fn reseal(mut file: Vec<u8>) -> Vec<u8> {
     let crc = crc32(&[&file[..16], &file[HEADER_LEN..]]);
     file[16..20].copy_from_slice(&crc.to_le_bytes());
     file
+}
+
+/// Fills one list of a state with 512 elements.
+pub type Fill = fn(&mut NetState);
+
+/// A state whose list, which `fill` fills with 512 elements, goes on to the longest payload or to
+/// `most` elements.
+///
+/// # Panics
+/// `fill` fills no list, or more than one.
+#[must_use]
+pub fn endless(fill: Fill, most: usize) -> Vec<u8> {
+    let seal = |state: &NetState| Snapshot::seal(state).expect("within bounds").into_bytes();
+    let mut state = NetState::default();
+    let empty = seal(&state);
+    fill(&mut state);
+    let full = seal(&state);
+    // The second byte of the length is the first that differs; the elements are behind the eighth.
+    let differs = (HEADER_LEN..empty.len()).find(|at| empty[*at] != full[*at]);
+    let start = differs.expect("a length differs") - 1;
+    let element = (full.len() - empty.len()) / 512;
+    let (before, rest) = full.split_at(start + 8);
+    let (elements, after) = rest.split_at(512 * element);
+    let count = most.min((MAX_PAYLOAD_LEN - empty.len()) / element);
+    let mut file = before.to_vec();
+    file.extend(elements.iter().cycle().take(count * element));
+    file.extend(after);
+    file[start..start + 8].copy_from_slice(&(count as u64).to_le_bytes());
+    reseal(file)
 }

@@ -9,9 +9,9 @@ use net_device::{Features, NetConfig, Snapshottable, VirtioDevice};
 use net_queue::header::HDR_LEN;
 use net_queue::testing::Random;
 use snapshot::format::{HEADER_LEN, MAX_PAYLOAD_LEN};
-use snapshot::state::{LimiterState, NetState, QueueState, StoppedQueueState};
+use snapshot::state::{LimiterState, QueueState, StoppedQueueState};
 use snapshot::{MigrateError, Snapshot};
-use tests::testbed::{Rig, chain, frame, pause, reseal};
+use tests::testbed::{Fill, Rig, chain, endless, frame, pause, reseal};
 
 /// Bytes of heap for each byte of a saved state, at most. A rate limit without levels takes 5 bytes
 /// there and 104 in memory, and a list that doubles as it grows is held one and a half times, for a
@@ -247,29 +247,4 @@ fn lists_without_end_are_refused_within_the_bounds() {
         }
     }
     victim.end(&good);
-}
-
-/// Fills one list of a state with 512 elements.
-type Fill = fn(&mut NetState);
-
-/// A state whose list, which `fill` fills with 512 elements, goes on to the longest payload or to
-/// `most` elements.
-fn endless(fill: Fill, most: usize) -> Vec<u8> {
-    let seal = |state: &NetState| Snapshot::seal(state).expect("within bounds").into_bytes();
-    let mut state = NetState::default();
-    let empty = seal(&state);
-    fill(&mut state);
-    let full = seal(&state);
-    // The second byte of the length is the first that differs; the elements are behind the eighth.
-    let differs = (HEADER_LEN..empty.len()).find(|at| empty[*at] != full[*at]);
-    let start = differs.expect("a length differs") - 1;
-    let element = (full.len() - empty.len()) / 512;
-    let (before, rest) = full.split_at(start + 8);
-    let (elements, after) = rest.split_at(512 * element);
-    let count = most.min((MAX_PAYLOAD_LEN - empty.len()) / element);
-    let mut file = before.to_vec();
-    file.extend(elements.iter().cycle().take(count * element));
-    file.extend(after);
-    file[start..start + 8].copy_from_slice(&(count as u64).to_le_bytes());
-    reseal(file)
 }
