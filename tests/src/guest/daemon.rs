@@ -174,7 +174,8 @@ fn binary() -> Result<PathBuf> {
         .ok_or_else(|| Error::Missing(format!("{DAEMON} is not set")))
 }
 
-fn listens(socket: &Path) -> bool {
+/// Asks the kernel if someone listens: the file of a socket is there from `bind` on.
+pub(super) fn listens(socket: &Path) -> bool {
     let path = socket.to_string_lossy();
     fs::read_to_string("/proc/net/unix").is_ok_and(|table| {
         table

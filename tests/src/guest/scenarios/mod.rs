@@ -8,6 +8,7 @@ mod legacy;
 mod lifecycle;
 mod migration;
 mod moderation;
+mod neighbour;
 mod passt;
 mod reload;
 mod router;
@@ -285,6 +286,18 @@ pub const SCENARIOS: &[Scenario] = &[
         "uml routes between two cards",
         Some(UserMode),
         router::large_tcp,
+    ),
+    bed(
+        "uml tcp beside a hostile front-end",
+        UserMode,
+        &[
+            "--and",
+            "--socket-path",
+            "FOLDER/hostile.sock",
+            "--tap",
+            "hostile0",
+        ],
+        neighbour::tcp,
     ),
     own("uml tcp through passt", Some(UserMode), passt::tcp),
     own(

@@ -1,10 +1,10 @@
 //! A guest whose frames go to passt, which makes ordinary sockets of them: no tap, no privilege.
 
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use super::traffic;
+use crate::guest::daemon::listens;
 use crate::guest::error::require;
 use crate::guest::testbed::{Assets, MAC, Machine, NIC};
 use crate::guest::{Daemon, Error, Process, Result, host};
@@ -79,15 +79,4 @@ fn start_passt(folder: &Path) -> Result<Process> {
     passt.wait_until("listening socket of passt", LIMIT, || listens(&socket))?;
     require!(passt.is_running(), "passt has ended:\n{}", passt.tail());
     Ok(passt)
-}
-
-/// Asks the kernel if someone listens: the file of the socket is there from `bind` on.
-fn listens(socket: &Path) -> bool {
-    const ACCEPTS_CONNECTIONS: &str = "00010000";
-    let sockets = fs::read_to_string("/proc/thread-self/net/unix").unwrap_or_default();
-    sockets.lines().any(|line| {
-        let mut fields = line.split_whitespace();
-        fields.nth(3) == Some(ACCEPTS_CONNECTIONS)
-            && fields.next_back().map(Path::new) == Some(socket)
-    })
 }
