@@ -4,16 +4,17 @@
 //! The path is made for this user alone and gets its group and mode before anybody can connect. At
 //! the end it is removed, unless another process has put its own socket there meanwhile.
 
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, Permissions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use net_device::log_limit::LogLimit;
 use net_device::log_limited;
+use rustix::fs::{Mode, OFlags};
 
 use crate::sys::{self, Interest, Wanted};
 
@@ -265,12 +266,9 @@ impl OwnPath {
 
     /// The path that was just bound, and a handle on it.
     fn of(path: &Path) -> io::Result<(Self, Handle)> {
-        let mut options = OpenOptions::new();
-        // Nothing is opened that could be read, but some access has to be named.
-        options
-            .read(true)
-            .custom_flags(libc::O_PATH | libc::O_NOFOLLOW);
-        let file = options.open(path)?;
+        // Not by `OpenOptions`, which takes O_PATH for a kind of access with musl and leaves it out.
+        let handle = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::open(path, handle, Mode::empty())?);
         let found = file.metadata()?;
         let own = Self {
             path: path.to_owned(),

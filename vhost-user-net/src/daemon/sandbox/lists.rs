@@ -173,6 +173,7 @@ const RECEIVER: &[Group] = &[
             SYS_clone,
             SYS_pidfd_open,
             SYS_set_robust_list,
+            SYS_set_tid_address,
             SYS_kill,
         ],
     },
@@ -187,10 +188,16 @@ const BROKER: &[Group] = &[
     Group {
         why: "the tap, its interface, and the state of IPv6 there; a front-end's socket",
         calls: calls![
+            #[cfg(target_arch = "x86_64")]
+            SYS_open,
             SYS_openat,
             SYS_read,
             SYS_socket,
             SYS_connect,
+            #[cfg(target_arch = "x86_64")]
+            SYS_stat,
+            #[cfg(target_arch = "x86_64")]
+            SYS_lstat,
             SYS_statx,
             SYS_newfstatat,
             SYS_fstat,
@@ -329,6 +336,8 @@ const REFUSED: &[(&str, i64)] = calls![
     SYS_readlink,
     #[cfg(target_arch = "x86_64")]
     SYS_stat,
+    #[cfg(target_arch = "x86_64")]
+    SYS_lstat,
     SYS_newfstatat,
     SYS_statx,
     SYS_getcwd,
