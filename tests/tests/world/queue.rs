@@ -120,16 +120,23 @@ impl DriverQueue {
     /// The device has stood still for a moment. What waits behind frames that leave as one goes
     /// back to the ring then, and is taken once more.
     pub(crate) fn paused(&mut self) {
+        self.vague += self.waiting_useless();
         if self.kinds.groups {
-            let flights = self.flights.iter().flatten();
-            let useless = flights.filter(|flight| flight.content == Content::Useless);
-            self.vague += useless.count() as u64;
             self.outgoing.paused();
         }
     }
 
+    /// Chains of no use that may wait behind frames that leave as one: they are counted already.
+    fn waiting_useless(&self) -> u64 {
+        let flights = self.flights.iter().flatten().filter(|_| self.kinds.groups);
+        let useless = flights.filter(|flight| flight.content == Content::Useless);
+        useless.count() as u64
+    }
+
     /// Begins anew with a ring that is empty, after a reset of the queue or of its device.
     pub(crate) fn begin_again(&mut self, memory: &TestMemory) {
+        // What waits behind frames that leave as one counts, and does not come back any more.
+        self.vague += self.waiting_useless();
         let config = RingConfig {
             cursor: Cursor::default(),
             ..self.ring.config()
