@@ -2,11 +2,15 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use net_device::net_queue::ctrl::{Command, HashConfig, NotificationCoalescing, RxMode};
-use net_device::{Activation, Features, Migratable, Snapshottable, VirtioDevice};
+use net_device::{
+    Activation, DeviceHandle, Features, Interrupt, InterruptSource, Migratable, QueueStats,
+    Snapshottable, VirtioDevice,
+};
 use net_queue::testing::{Piece, Random, command_bytes};
 use tests::testbed::{Rig, chain, pause, resume};
 
@@ -233,18 +237,53 @@ impl Migration {
         assert_eq!(self.rig.memory.read(place.addr, 1), [0]);
     }
 
-    /// Waits until all that is on its way has come, by interrupts alone.
+    /// Waits until all that is on its way has come, by interrupts alone; but none tells of a frame
+    /// that is dropped, so that a change of those counters ends a wait, too.
     fn finish(&mut self) {
         let (rig, random, pairs) = (&mut self.rig, &mut self.random, &mut self.pairs);
-        let irq = rig.irq.clone();
-        irq.wait_until("what is on its way", || {
-            let unfinished = pairs.iter_mut().filter_map(|pair| {
-                let finished = pair.finish(rig, random);
-                (!finished).then_some(())
+        let (irq, handle) = (rig.irq.clone(), rig.device.handle());
+        let (mut dropped, over) = (drops(&handle), AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::SeqCst) {
+                    let now = drops(&handle);
+                    if now != dropped {
+                        dropped = now;
+                        irq.trigger(InterruptSource::Config)
+                            .expect("it never fails");
+                    }
+                    thread::sleep(LOOK_AGAIN);
+                }
             });
-            unfinished.count() == 0
+            // A panic ends the other thread as well.
+            let _end = SetOnDrop(&over);
+            irq.wait_until("what is on its way", || {
+                let unfinished = pairs.iter_mut().filter_map(|pair| {
+                    let finished = pair.finish(rig, random);
+                    (!finished).then_some(())
+                });
+                unfinished.count() == 0
+            });
         });
     }
+}
+
+/// Time between two looks at the counters of what was dropped.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+/// Ends the thread that looks for it.
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Received frames that the device has dropped.
+fn drops(handle: &DeviceHandle) -> u64 {
+    let stats = handle.stats();
+    stats.rx.iter().map(QueueStats::dropped).sum()
 }
 
 /// A command that a driver with `features` can give, as bytes.

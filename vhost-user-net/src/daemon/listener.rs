@@ -266,7 +266,7 @@ impl OwnPath {
 
     /// The path that was just bound, and a handle on it.
     fn of(path: &Path) -> io::Result<(Self, Handle)> {
-        // Not by `OpenOptions`, which takes O_PATH for a kind of access with musl and leaves it out.
+        // Not by `OpenOptions`, which with musl takes O_PATH for a kind of access and drops it.
         let handle = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = File::from(rustix::fs::open(path, handle, Mode::empty())?);
         let found = file.metadata()?;
