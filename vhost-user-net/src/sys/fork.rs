@@ -4,9 +4,14 @@
 use std::io;
 use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 use rustix::thread::{UnshareFlags, unshare_unsafe};
+
+/// Longest wait for threads that are about to end.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Makes a child process that runs `child`, and nothing else, with all that this process has open.
 ///
@@ -14,8 +19,13 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 /// This process has other threads, whose locks nobody would give back in the child, or the kernel's
 /// error.
 pub(crate) fn fork(child: impl FnOnce() -> io::Result<()>) -> io::Result<Pid> {
-    if !is_single_threaded()? {
-        return Err(io::Error::other("a process of several threads cannot fork"));
+    // The trial of the kernel's segmentation may still wait for its own child.
+    let deadline = Instant::now() + PATIENCE;
+    while !is_single_threaded()? {
+        if Instant::now() >= deadline {
+            return Err(io::Error::other("a process of several threads cannot fork"));
+        }
+        thread::sleep(Duration::from_millis(1));
     }
     // SAFETY: no memory is passed. There is no other thread, so all that the child finds is whole.
     match unsafe { libc::fork() } {
