@@ -121,7 +121,7 @@ pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
 pub(crate) fn is_shortage(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS)
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::ETOOMANYREFS)
     )
 }
 
@@ -136,6 +136,11 @@ pub(crate) fn shortage_advice(error: &io::Error) -> Option<String> {
             ))
         }
         libc::ENFILE => Some("the host's limit of open files is fs.file-max; raise it".into()),
+        libc::ETOOMANYREFS => Some(
+            "processes of this user have more descriptors on their way through sockets than this \
+             one may open; give it a user of its own with --user"
+                .into(),
+        ),
         _ => None,
     }
 }

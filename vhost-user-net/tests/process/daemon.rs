@@ -178,19 +178,55 @@ impl Daemon {
 
     /// Lets it open so many files beyond those that it has.
     pub(crate) fn allow_more_files(&self, count: usize) {
-        let open = fs::read_dir(format!("/proc/{}/fd", self.id())).unwrap();
-        let numbers = open.map(|entry| entry.unwrap().file_name());
-        let numbers = numbers.filter_map(|name| name.to_str()?.parse::<u64>().ok());
+        let numbers = self.files_at_rest();
         // The lowest ones that are free are taken first.
-        let numbers: Vec<_> = numbers.collect();
         let free = (0..).filter(|number| !numbers.contains(number)).nth(count);
         self.allow_files(free.unwrap());
+    }
+
+    /// Descriptors that it has open while it waits for something to happen. A moment earlier it may
+    /// have more, by which it asks for the state of its interface, say.
+    fn files_at_rest(&self) -> Vec<u64> {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            assert!(Instant::now() < deadline, "it never rests");
+            if self.rests() {
+                let before = self.files();
+                if self.rests() && self.files() == before {
+                    return before;
+                }
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn files(&self) -> Vec<u64> {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.id())).unwrap();
+        let numbers = open.map(|entry| entry.unwrap().file_name());
+        let numbers = numbers.filter_map(|name| name.to_str()?.parse().ok());
+        numbers.collect()
+    }
+
+    /// Returns whether its first thread sleeps until something happens, which it does at one place.
+    fn rests(&self) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap();
+        // After its name, which may be of any characters.
+        status
+            .rsplit(')')
+            .next()
+            .is_some_and(|it| it.starts_with(" S"))
     }
 
     /// Changes its soft limit of open files.
     pub(crate) fn allow_files(&self, soft: u64) {
         let pid = self.id().to_string();
         run("prlimit", &["--pid", &pid, &format!("--nofile={soft}:")]);
+    }
+
+    /// Lets it open as many as it had itself allow at its start.
+    pub(crate) fn allow_all_files(&self) {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        self.allow_files(limit.maximum.unwrap());
     }
 }
 
@@ -236,6 +272,10 @@ impl Drop for Daemon {
         if let Some(mut process) = self.process.take() {
             let _ = process.kill();
             let _ = process.wait();
+        }
+        if thread::panicking() {
+            self.log.extend(self.lines.iter().flatten());
+            println!("log of the daemon: {:#?}", self.log);
         }
     }
 }

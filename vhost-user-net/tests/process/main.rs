@@ -118,7 +118,7 @@ fn without_a_descriptor_connections_wait_until_there_is_one() {
     let front_end = connect(&daemon);
     let line = daemon.log_with("a connection waits to be accepted");
     assert!(line.contains("(os error 24)"), "{line}");
-    daemon.allow_files(1024);
+    daemon.allow_all_files();
     assert_eq!(rings(&front_end), 3);
 
     // An operator waits likewise, and the front-end that is there does not notice.
@@ -126,7 +126,7 @@ fn without_a_descriptor_connections_wait_until_there_is_one() {
     let mut operator = UnixStream::connect(daemon.path("control.sock")).unwrap();
     daemon.log_with("the limit of open files of this process is");
     assert_eq!(rings(&front_end), 3);
-    daemon.allow_files(1024);
+    daemon.allow_all_files();
     operator.set_read_timeout(Some(LIMIT)).unwrap();
     operator.write_all(b"limits\n").unwrap();
     let mut answer = [0; 64];
@@ -162,7 +162,25 @@ fn a_conversation_that_runs_out_of_descriptors_names_the_limit_and_ends_alone() 
     let next = connect(&daemon);
     daemon.log_with("no conversation");
     drop(next);
-    daemon.allow_files(1024);
+    daemon.allow_all_files();
+    assert_eq!(rings(&connect(&daemon)), 3);
+}
+
+#[test]
+fn descriptors_of_other_processes_of_its_user_on_their_way_delay_a_front_end() {
+    let mut daemon = Daemon::serve(&[]);
+    daemon.allow_files(100);
+    let (sender, receiver) = UnixStream::pair().unwrap();
+    // This process is root, for whom the limit does not hold.
+    let fds = [sender.as_raw_fd(); 101];
+    sender.send_with_fds(&[&[0][..]], &fds).unwrap();
+    let refused = connect(&daemon);
+    let line = daemon.log_with("no conversation");
+    assert!(line.contains("(os error 109)"), "{line}");
+    assert!(line.contains("give it a user of its own"), "{line}");
+    assert_eq!((&refused).read(&mut [0]).unwrap_or(0), 0);
+
+    drop((sender, receiver));
     assert_eq!(rings(&connect(&daemon)), 3);
 }
 
