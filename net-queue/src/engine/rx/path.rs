@@ -9,6 +9,7 @@
 //! Bytes of a frame that is not delivered, in the driver's buffers, are overwritten with zeros and
 //! told to the dirty log: they may be somebody else's, and a migration has to see it.
 
+mod arrived;
 mod check;
 mod hash;
 mod held;
@@ -16,6 +17,8 @@ mod segments;
 mod steer;
 
 use std::sync::Arc;
+
+use arrived::Arrived;
 
 use super::config::RxConfig;
 use super::pool::{Pull, Refused, RxPool};
@@ -26,7 +29,7 @@ use crate::engine::frame_filter::FrameFilter;
 use crate::engine::segment::Segmenter;
 use crate::engine::steering::{FrameSteering, Steer};
 use crate::engine::{Budget, Stop};
-use crate::hash::{FrameHash, FrameHasher};
+use crate::hash::FrameHasher;
 use crate::header::{ETH_HDR_LEN, HdrSize, NetHdr, RxRules};
 use crate::memory::bounce_buffer::{BounceBuffer, COPYBREAK};
 use crate::memory::guard::MemoryFault;
@@ -38,14 +41,6 @@ use crate::ring::Ring;
 /// After so many short frames a long one is not expected any more: to receive a short one directly
 /// costs about a tenth of what it costs to copy a long one.
 const LONG_FRAMES_EXPECTED: u32 = 16;
-
-/// A frame that was received: `len` bytes with its header. The first `direct` of them lie in the
-/// pool's chains, the rest in the bounce buffer.
-#[derive(Clone, Copy, Debug)]
-struct Arrived {
-    len: usize,
-    direct: usize,
-}
 
 /// A frame that was received and could not be delivered yet. What decided about it may change until
 /// it is.
@@ -99,8 +94,6 @@ pub(super) struct RxPath {
     counters: Arc<QueueCounters>,
     /// Hash of frames, for their headers and for steering.
     hasher: Option<Arc<FrameHasher>>,
-    /// Hash of the frame in hand, if steering has asked for it.
-    hash: Option<FrameHash>,
     /// Room for frames that are distributed while another one waits in the bounce buffer; made
     /// when it is first needed.
     spare: Option<BounceBuffer>,
@@ -129,7 +122,6 @@ impl RxPath {
             offloads: OffloadCounts::default(),
             counters,
             hasher: None,
-            hash: None,
             spare: None,
             config,
         }
@@ -286,8 +278,7 @@ impl RxPath {
         }
         // Where a frame comes from that another queue has received is where it was judged.
         if let Some(len) = steering.take(&mut self.bounce) {
-            self.hash = None;
-            return Ok(Some(Arrived { len, direct: 0 }));
+            return Ok(Some(Arrived::new(len, 0)));
         }
         let (segments, direct) = if long { self.pool.front(want) } else { (0, 0) };
         let room = direct.saturating_add(self.bounce.len());
@@ -301,8 +292,7 @@ impl RxPath {
                 if matches!(error, RecvError::WouldBlock)
                     && let Some(len) = steering.take(&mut self.bounce)
                 {
-                    self.hash = None;
-                    return Ok(Some(Arrived { len, direct: 0 }));
+                    return Ok(Some(Arrived::new(len, 0)));
                 }
                 if matches!(error, RecvError::Memory) {
                     self.pool.waste(ring, direct);
@@ -312,7 +302,7 @@ impl RxPath {
         };
         self.expect(len);
         let direct = direct.min(len);
-        let frame = Arrived { len, direct };
+        let frame = Arrived::new(len, direct);
         if len > self.config.most() {
             self.drop_frame(frame, DropCause::TooLong);
             return Ok(None);
@@ -358,11 +348,7 @@ impl RxPath {
         match error {
             RecvError::WouldBlock => Err(Stop::Backend),
             RecvError::Lost => {
-                let frame = Arrived {
-                    len: direct,
-                    direct,
-                };
-                self.drop_frame(frame, DropCause::Refused);
+                self.drop_frame(Arrived::new(direct, direct), DropCause::Refused);
                 Ok(None)
             }
             RecvError::Memory => {
@@ -415,7 +401,7 @@ impl RxPath {
     /// chains.
     #[inline(always)]
     fn write(&mut self, frame: Arrived, header: NetHdr) -> Result<(), MemoryFault> {
-        let Arrived { len, direct } = frame;
+        let Arrived { len, direct, .. } = frame;
         self.pool.poke(direct, &self.bounce[..len - direct])?;
         if self.config.size == HdrSize::Base {
             self.pool.put_header(&header.to_bytes())
@@ -432,9 +418,9 @@ impl RxPath {
         frame: Arrived,
         budget: &mut Budget,
     ) -> Result<bool, Stop> {
-        self.hash = None;
+        let waiting = Arrived::new(frame.len, frame.direct);
         // So it is not lost if this stops here.
-        let before = self.held.replace(Held::Short(frame));
+        let before = self.held.replace(Held::Short(waiting));
         let enough = self.room_for(ring, frame, budget)?;
         self.held = before;
         Ok(enough)
@@ -482,7 +468,6 @@ impl RxPath {
     /// Shows the driver what was delivered since the last call, `frames` of `bytes` in all; returns
     /// whether it asks for an interrupt.
     pub(super) fn publish<R: Ring>(&mut self, ring: &mut R, frames: u64, bytes: u64) -> bool {
-        self.hash = None;
         self.counters.add_batch(frames, bytes);
         self.counters.add_offloads(&mut self.offloads);
         let interrupt = ring.publish();

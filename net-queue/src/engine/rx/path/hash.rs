@@ -13,7 +13,6 @@ const HASHED: usize = HDR_LEN + 8;
 impl RxPath {
     pub(in crate::engine::rx) fn set_hasher(&mut self, hasher: Option<Arc<FrameHasher>>) {
         self.hasher = hasher;
-        self.hash = None;
     }
 
     /// Hash of a frame that was received, by what is in force now.
@@ -69,7 +68,7 @@ impl RxPath {
         if self.config.size == HdrSize::Legacy {
             return self.pool.put_header(&header.to_legacy_bytes());
         }
-        let hash = match self.hash.take() {
+        let hash = match frame.hash {
             Some(hash) => hash,
             None => self.hash_of(frame)?,
         };

@@ -10,7 +10,7 @@ impl RxPath {
     /// Keeps a frame of `len` bytes that is ready to be delivered, since the limiter said no.
     #[cold]
     pub(in crate::engine::rx) fn hold(&mut self, len: usize) {
-        self.held = Some(Held::Limited(Arrived { len, direct: len }));
+        self.held = Some(Held::Limited(Arrived::new(len, len)));
         self.counters.add_limited();
     }
 

@@ -41,12 +41,11 @@ impl RxPath {
 
     fn begin_segments(&mut self, frame: Arrived) -> Result<(), DropCause> {
         let Arrived { len, .. } = frame;
-        self.hash = None;
         self.bring_home(frame)?;
         // The next one is expected to be as this one: to be cut from private memory.
         self.long_frames = 0;
         self.expected = self.config.expected();
-        let frame = Arrived { len, direct: 0 };
+        let frame = Arrived::new(len, 0);
         let header = self.config.size.bytes();
         let raw = self.header_of(frame)?;
         let rules = RxRules::new(Offloads::DONE_HERE);
@@ -132,7 +131,7 @@ impl RxPath {
             return Ok(true);
         }
         self.held = Some(Held::Segments { short: true });
-        let room = self.room_for(ring, Arrived { len, direct: 0 }, budget)?;
+        let room = self.room_for(ring, Arrived::new(len, 0), budget)?;
         self.hold_segments();
         Ok(room)
     }

@@ -32,11 +32,8 @@ impl RxPath {
             hash = Some(found);
             Ok(found)
         });
-        if hash.is_some() {
-            self.hash = hash;
-        }
         match to {
-            Ok(Destination::Here) => Some(frame),
+            Ok(Destination::Here) => Some(Arrived { hash, ..frame }),
             to => {
                 self.pass_on(steering, filter, frame, to);
                 // The copy is work, too.
@@ -89,7 +86,7 @@ impl RxPath {
     /// Brings the part of `frame` that was received directly into the bounce buffer, in front of
     /// the rest. What the driver could change is fetched once, and is none of its business before.
     pub(super) fn bring_home(&mut self, frame: Arrived) -> Result<(), MemoryFault> {
-        let Arrived { len, direct } = frame;
+        let Arrived { len, direct, .. } = frame;
         if direct > 0 {
             self.bounce.copy_within(..len - direct, direct);
             self.pool.peek(0, &mut self.bounce[..direct])?;
