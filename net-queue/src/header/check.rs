@@ -3,7 +3,7 @@
 use super::error::HdrError;
 use super::ethertype;
 use super::gso::{self, Segmented};
-use super::net_hdr::{ETH_HDR_LEN, NetHdr, RawHdr, flags};
+use super::net_hdr::{Direction, ETH_HDR_LEN, NetHdr, RawHdr, flags};
 use super::tunnel::Tunnel;
 use crate::offload::Offloads;
 
@@ -83,7 +83,7 @@ impl NetHdr {
     pub fn check_tx(raw: &RawHdr, frame_len: u32, rules: TxRules) -> Result<Self, HdrError> {
         let raw = raw.fields();
         let plain = Self::plain(raw.flags() & flags::NEEDS_CSUM, 0);
-        Self::check(raw, plain, frame_len, rules.offloads)
+        Self::check(raw, plain, frame_len, Direction::Transmit, rules.offloads)
     }
 
     /// Checks what a backend wrote in front of a frame of `frame_len` bytes (header not counted).
@@ -105,7 +105,7 @@ impl NetHdr {
         };
         let raw = raw.fields();
         let plain = Self::plain(raw.flags() & seen, 1);
-        Self::check(raw, plain, frame_len, rules.offloads)
+        Self::check(raw, plain, frame_len, Direction::Receive, rules.offloads)
     }
 
     /// Checks that a driver takes this GSO type for a frame of `ethertype`, the one behind all VLAN
@@ -130,12 +130,18 @@ impl NetHdr {
     /// Both directions: `plain` is all that is left of the header when nothing is to be done to the
     /// frame.
     #[inline(always)]
-    fn check(raw: Self, plain: Self, frame_len: u32, on: Offloads) -> Result<Self, HdrError> {
+    fn check(
+        raw: Self,
+        plain: Self,
+        frame_len: u32,
+        direction: Direction,
+        on: Offloads,
+    ) -> Result<Self, HdrError> {
         if frame_len < ETH_HDR_LEN {
             return Err(HdrError::ShortFrame);
         }
         if raw.flags() & UNDONE != 0 || raw.gso_type() != gso::NONE {
-            return Self::check_offload(raw, plain, frame_len, on);
+            return Self::check_offload(raw, plain, frame_len, direction, on);
         }
         Ok(plain)
     }
@@ -146,9 +152,10 @@ impl NetHdr {
         raw: Self,
         plain: Self,
         frame_len: u32,
+        direction: Direction,
         on: Offloads,
     ) -> Result<Self, HdrError> {
-        let tunnel = Tunnel::of(raw, plain, on)?;
+        let tunnel = Tunnel::of(raw, direction, on)?;
         let inner_type = raw.gso_type() & !gso::UDP_TUNNEL;
         let segmented = Segmented::of(inner_type)?;
         if segmented.is_some_and(|gso| !gso.allowed(inner_type, on)) {

@@ -25,6 +25,15 @@ pub mod flags {
     pub const UDP_TUNNEL_CSUM: u8 = 8;
 }
 
+/// Directions of frames, as the device sees them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    /// From the driver to the backend.
+    Transmit,
+    /// From the backend to the driver.
+    Receive,
+}
+
 /// Length of the header in front of each frame; follows from the negotiated features.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]

@@ -28,7 +28,7 @@
 
 use super::error::HdrError;
 use super::gso;
-use super::net_hdr::{ETH_HDR_LEN, NetHdr, flags};
+use super::net_hdr::{Direction, ETH_HDR_LEN, NetHdr, flags};
 use crate::offload::Offloads;
 
 /// Bytes of the shortest IP header of either version.
@@ -45,14 +45,16 @@ pub(super) struct Tunnel {
 }
 
 impl Tunnel {
-    /// Reads the type and the flags of `raw`, of which `plain` is left when nothing is to be done;
-    /// `None` without a tunnel.
-    pub(super) fn of(raw: NetHdr, plain: NetHdr, on: Offloads) -> Result<Option<Self>, HdrError> {
+    /// Reads the type and the flags of `raw`; `None` without a tunnel.
+    pub(super) fn of(
+        raw: NetHdr,
+        direction: Direction,
+        on: Offloads,
+    ) -> Result<Option<Self>, HdrError> {
         let bits = raw.gso_type() & gso::UDP_TUNNEL;
         let csum = raw.flags() & flags::UDP_TUNNEL_CSUM != 0;
         if bits == 0 {
-            // A received frame takes a buffer at least.
-            let sent = plain.num_buffers() == 0;
+            let sent = direction == Direction::Transmit;
             return if csum && sent && on.contains(Offloads::UDP_TUNNEL_CSUM) {
                 Err(HdrError::GsoTunnel)
             } else {
