@@ -73,7 +73,7 @@ fn log(report: &GsoReport) {
         }
         log::warn!(
             "this kernel does not cut large frames of {name} as it should: {fault}; they are \
-             cut before it has them"
+             not left to it"
         );
     }
     log::debug!("this kernel cuts {:?} well", report.verified());
