@@ -1,5 +1,7 @@
 //! Flows that the kernel puts into the queues of the driver's table, where it may be told of that.
 
+use std::time::{Duration, Instant};
+
 use super::*;
 use flows::flow;
 use net_device::NetDevice;
@@ -14,6 +16,9 @@ const FLOWS: u16 = 1000;
 const HELLO: u16 = 2 * FLOWS;
 /// Descriptors of each ring: room for all frames of a test.
 const SIZE: u16 = 2048;
+
+/// Longest wait for the bridge; it only ends a test that hangs.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// With a filter frames of a VLAN pass only if the driver asks for them.
 const WITHOUT: F = F::VIRTIO_NET_F_CTRL_VLAN;
@@ -41,9 +46,11 @@ fn over_tap(kernel: bool) -> (Rig, Probe) {
 /// A bridge forwards nothing until it has noticed the carrier of its ports.
 fn await_wire(rig: &mut Rig, probe: &Probe) {
     post(rig);
+    let deadline = Instant::now() + LIMIT;
     while rig.counter("rx_frames") == 0 {
+        assert!(Instant::now() < deadline, "the bridge does not forward");
         probe.send(&[frame(HELLO, 0)]).expect("it is up");
-        std::thread::sleep(std::time::Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
