@@ -13,7 +13,7 @@ use crate::error::{QueueError, WorkerError, WorkerLost};
 use crate::port::PortControl;
 use crate::queue_role::QueueRole;
 use crate::shared::Shared;
-use crate::shared::kernel_steering::KernelSteering;
+use crate::shared::kernel_programs::KernelPrograms;
 use crate::state::DeviceState;
 use crate::transport::{InterruptSource, QueueSetup};
 use crate::worker::control_queue::{CtrlQueue, CtrlWorker};
@@ -31,12 +31,12 @@ pub(crate) mod threads;
 
 use halted::HaltedQueues;
 
-/// Resources of a device that are its own over all activations: backends, limiters, steering of the
-/// link.
+/// Resources of a device that are its own over all activations: backends, limiters, programs of
+/// the link.
 pub(crate) struct DetachedResources {
     pub(crate) pairs: Vec<QueuePairResources>,
     pub(crate) controls: Vec<Box<dyn PortControl>>,
-    pub(crate) kernel: Option<KernelSteering>,
+    pub(crate) kernel: KernelPrograms,
     pub(crate) threads: WorkerThreads,
 }
 

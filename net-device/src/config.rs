@@ -85,6 +85,12 @@ pub struct NetConfig {
     /// (`bpf`, by CAP_BPF or root, once; Linux 5.5). Nothing else takes a privilege, and without it
     /// the device moves frames itself. Counts with `rss` alone. On by default.
     pub kernel_steering: bool,
+    /// Lets the kernel drop frames that the driver does not want, by its receive modes, addresses
+    /// and VLANs, where a tap can do that and this process may load the program for it when the
+    /// device is made (`bpf`, by CAP_BPF or root, once; Linux 5.5). Nothing else takes a privilege,
+    /// and without it the device drops them itself. On by default; a decorator of backends that is
+    /// to see all that the tap has, as a capture, wants it off.
+    pub kernel_filter: bool,
     /// Offers HASH_REPORT: received frames carry their hash. Off by default, since each frame pays
     /// for it, and few drivers use it.
     pub hash_report: bool,
@@ -112,9 +118,9 @@ pub struct NetConfig {
     pub limit_scope: LimitScope,
     /// Limit for what control commands cost the host. A token stands for one system call under a
     /// lock of the whole host: a queue that VQ_PAIRS_SET attaches or detaches, a change by
-    /// GUEST_OFFLOADS_SET. A change of receive modes, addresses or VLANs takes a tenth of one, a
-    /// command that changes nothing takes none. Without tokens the control queue waits, and no
-    /// other queue does. `None` or zeros: no limit.
+    /// GUEST_OFFLOADS_SET, the beginning and the end of a filter in the kernel. A change of receive
+    /// modes, addresses or VLANs takes a tenth of one, a command that changes nothing takes none.
+    /// Without tokens the control queue waits, and no other queue does. `None` or zeros: no limit.
     pub control_limit: Option<TokenBucketConfig>,
     /// Reaction to the carrier of the interface at which the link ends.
     pub carrier: Carrier,
@@ -142,6 +148,7 @@ impl Default for NetConfig {
             iommu: false,
             rss: false,
             kernel_steering: true,
+            kernel_filter: true,
             hash_report: false,
             transitional: false,
             seccomp: SeccompAction::default(),
@@ -346,6 +353,12 @@ impl NetConfigBuilder {
     /// Lets the kernel steer where it can.
     pub fn kernel_steering(mut self, on: bool) -> Self {
         self.0.kernel_steering = on;
+        self
+    }
+
+    /// Lets the kernel drop frames that the driver does not want, where it can.
+    pub fn kernel_filter(mut self, on: bool) -> Self {
+        self.0.kernel_filter = on;
         self
     }
 

@@ -107,10 +107,9 @@ impl DeviceHandle {
     /// Counters by queue.
     #[must_use]
     pub fn stats(&self) -> DeviceStats {
-        let log = &self.status.events().log;
         match self.counters.split_last() {
-            Some((control, pairs)) => DeviceStats::new(pairs, control, log),
-            None => DeviceStats::new(&[], &QueueCounters::default(), log),
+            Some((control, pairs)) => DeviceStats::new(pairs, control, &self.status),
+            None => DeviceStats::new(&[], &QueueCounters::default(), &self.status),
         }
     }
 }

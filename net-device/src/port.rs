@@ -43,6 +43,16 @@ pub trait PortControl: Send {
         let _ = program;
         Err(io::ErrorKind::Unsupported.into())
     }
+
+    /// Lets an eBPF program drop received frames before any port has them, or none; for the whole
+    /// link, whichever port is told. It returns how many bytes of a frame are kept.
+    ///
+    /// # Errors
+    /// The link refuses, or has no such filter.
+    fn set_filter(&self, program: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        let _ = program;
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// One queue pair's connection to the network.

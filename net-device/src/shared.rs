@@ -6,6 +6,8 @@ pub(crate) mod control_budget;
 pub(crate) mod device_status;
 pub(crate) mod exchange;
 mod frame_ring;
+pub(crate) mod kernel_filter;
+pub(crate) mod kernel_programs;
 pub(crate) mod kernel_steering;
 pub(crate) mod queue_states;
 pub(crate) mod reader_epoch;
@@ -25,10 +27,10 @@ use self::config_space::ConfigSpace;
 use self::control_budget::ControlBudget;
 use self::device_status::DeviceStatus;
 use self::exchange::Exchange;
-use self::kernel_steering::KernelSteering;
+use self::kernel_programs::KernelPrograms;
 use self::reader_epoch::ReaderEpoch;
 use self::rss::RssParams;
-use self::rx_filter::FilterTables;
+use self::rx_filter::{FilterTables, RxFilter};
 use self::rx_policy::{PolicyReader, RxPolicy};
 pub(crate) use self::steering::{LinkPorts, SteerError};
 use self::steering::{Running, Steering};
@@ -242,6 +244,19 @@ impl Shared {
         result
     }
 
+    /// Changes the driver's filter, where it has one, here and in the kernel.
+    pub(crate) fn change_filter<T>(&self, change: impl FnOnce(&mut RxFilter) -> T) -> Option<T> {
+        let mut steering = lock(&self.steering);
+        let done = self.change_policy(|policy| policy.filter.as_mut().map(change));
+        steering.filter_by(self.policy().filter.as_ref());
+        done
+    }
+
+    /// Returns whether the link has to be told of a driver with this filter.
+    pub(crate) fn filter_switches_link(&self, filter: &RxFilter) -> bool {
+        lock(&self.steering).filter_switches_link(filter)
+    }
+
     /// Offloads that the link has on: what the driver does not take is done here.
     pub(crate) fn link_offloads(&self) -> Offloads {
         let offloads = self.policy().offloads;
@@ -350,6 +365,7 @@ impl Shared {
             (policy.hasher, policy.table) = (hasher, table);
         });
         let done = steering.apply();
+        steering.filter_by(self.policy().filter.as_ref());
         if pairs < self.policy().pairs {
             self.change_policy(|policy| policy.pairs = pairs);
             // A pair that waits for its limit has nothing to wait for any more: its turn is for
@@ -412,7 +428,7 @@ impl Shared {
     }
 
     /// Hands the ports' handles on to the device's next life.
-    pub(crate) fn release(&self) -> (Vec<Box<dyn PortControl>>, Option<KernelSteering>) {
+    pub(crate) fn release(&self) -> (Vec<Box<dyn PortControl>>, KernelPrograms) {
         lock(&self.steering).release()
     }
 }

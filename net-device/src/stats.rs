@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use net_queue::{QueueCounters, QueueStats, Refusal};
+use net_queue::{DropCause, QueueCounters, QueueStats, Refusal};
 
-use crate::log_limit::LogLimit;
+use crate::shared::device_status::DeviceStatus;
 
 /// Counters of a device, since it was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,27 +16,36 @@ pub struct DeviceStats {
     pub tx: Vec<QueueStats>,
     /// Control queue.
     pub control: QueueStats,
+    /// Frames that the kernel dropped by the driver's filter, so that the device never had them.
+    /// They are among those that the first receive queue filtered.
+    pub kernel_filtered: u64,
     /// Log lines that were withheld, see [`LogLimit`].
     pub log_withheld: u64,
 }
 
 impl DeviceStats {
     /// Reads all counters. `pairs` holds one entry for each queue of a pair: receive, transmit,
-    /// receive, … `log` is the limit for lines about the device.
+    /// receive, … `status` is that of the device.
     pub(crate) fn new(
         pairs: &[Arc<QueueCounters>],
         control: &QueueCounters,
-        log: &LogLimit,
+        status: &DeviceStatus,
     ) -> Self {
         let every_other = |first| {
             let queues = pairs.iter().skip(first).step_by(2);
             queues.map(|queue| queue.stats()).collect()
         };
+        let kernel_filtered = status.kernel_filtered();
+        let mut rx: Vec<QueueStats> = every_other(0);
+        if let Some(first) = rx.first_mut() {
+            first.add_drops(DropCause::Filtered, kernel_filtered);
+        }
         Self {
-            rx: every_other(0),
+            rx,
             tx: every_other(1),
             control: control.stats(),
-            log_withheld: log.withheld(),
+            kernel_filtered,
+            log_withheld: status.events().log.withheld(),
         }
     }
 
@@ -53,6 +62,7 @@ impl DeviceStats {
             });
             all.extend(counters.map(|(name, count)| (format!("{direction}_{name}"), count)));
         }
+        all.push(("rx_kernel_filtered".to_owned(), self.kernel_filtered));
         all.push(("ctrl_commands".to_owned(), self.control.frames));
         all.push(("ctrl_drops".to_owned(), self.control.dropped()));
         for cause in Refusal::ALL {

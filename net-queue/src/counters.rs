@@ -386,6 +386,11 @@ impl QueueStats {
         self.group_ends[end as usize]
     }
 
+    /// Adds frames that were dropped for `cause` elsewhere, before they came to the queue.
+    pub fn add_drops(&mut self, cause: DropCause, count: u64) {
+        self.drops[cause.index()] += count;
+    }
+
     /// Every value under its name; drops begin with `drop_`, refusals with `refused_`.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         let whole = [

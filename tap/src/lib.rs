@@ -8,6 +8,8 @@
 //! | `tap` | [`Tap`]: the owned descriptor, header framing, queue attach/detach, the data path |
 //! | `probe` | which offloads this kernel takes |
 //! | `gso_probe` | [`gso_report`]: which of them it does right |
+//! | `filter` | [`FilterProgram`]: frames that are dropped by a program in the kernel |
+//! | `ebpf` | instructions of such programs |
 //! | `steering` | [`SteeringProgram`]: the queue of each frame, chosen by a program in the kernel |
 //! | `ifconfig` | the interface around the queues: MTU, MAC, addresses, up/down, carrier |
 //! | `monitor` | [`LinkMonitor`]: what becomes of the interface, told by the kernel |
@@ -19,8 +21,8 @@
 //! # Frames
 //!
 //! Opened here or handed in, a `Tap` starts in the same state: no packet information, a
-//! little-endian virtio-net header of [`VNET_HEADER_LEN`] bytes before every frame, no offloads,
-//! non-blocking, close-on-exec. One read or write moves exactly one frame:
+//! little-endian virtio-net header of [`VNET_HEADER_LEN`] bytes before every frame, no offloads, no
+//! programs, non-blocking, close-on-exec. One read or write moves exactly one frame:
 //!
 //! | call | condition | result |
 //! |---|---|---|
@@ -62,8 +64,9 @@
 //! | `TUNSETVNETHDRSZ`, `TUNGETVNETHDRSZ` | queue | [`Tap::set_vnet_header_len`], [`Tap::vnet_header_len`] | none |
 //! | `TUNSETVNETLE` | queue | [`Tap::set_little_endian`] | none |
 //! | `TUNSETOFFLOAD` | queue | [`Tap::set_offloads`], [`Tap::probe_offloads`] | none |
-//! | `TUNSETSTEERINGEBPF` | queue | [`Tap::set_steering`] | none |
-//! | `bpf` | | [`SteeringProgram::load`] | `CAP_BPF` in the first user namespace |
+//! | `TUNSETSTEERINGEBPF` | queue | [`Tap::set_steering`], opening, [`Tap::from_fds`] | none |
+//! | `TUNSETFILTEREBPF` | queue | [`Tap::set_filter`], opening, [`Tap::from_fds`] | none |
+//! | `bpf` | | [`SteeringProgram::load`], [`FilterProgram::load`] | `CAP_BPF` in the first user namespace |
 //! | `TUNSETSNDBUF` | queue | [`Tap::set_send_buffer`] | none |
 //! | `TUNSETPERSIST` | queue | [`Tap::set_persist`] | none |
 //! | `TUNSETCARRIER` | queue | [`Tap::set_carrier`] | none |
@@ -118,7 +121,9 @@
 //! # }
 //! ```
 
+mod ebpf;
 mod error;
+mod filter;
 mod gso_probe;
 mod ifconfig;
 mod monitor;
@@ -131,6 +136,7 @@ mod sys;
 mod tap;
 
 pub use crate::error::{Differences, Error};
+pub use crate::filter::{DroppedFrames, FILTER_ADDRESSES, FilterProgram, FilterRules, Verdict};
 pub use crate::gso_probe::{
     GsoFault, GsoOutcome, GsoPath, GsoReport, GsoTrial, NotTried, ThisKernel, gso_report,
 };

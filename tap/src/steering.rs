@@ -5,7 +5,6 @@
 //! indirection table), by [rules](SteeringRules) that are changed at any time by stores to memory:
 //! to load it takes CAP_BPF or root, to use it afterwards takes nothing.
 
-pub(crate) mod insn;
 mod layout;
 mod program;
 

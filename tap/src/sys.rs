@@ -112,6 +112,8 @@ pub(crate) const TUNSETSNDBUF: Request<c_int> = Request::new(libc::TUNSETSNDBUF,
 pub(crate) const TUNSETCARRIER: Request<c_int> = Request::new(libc::TUNSETCARRIER, "TUNSETCARRIER");
 pub(crate) const TUNSETSTEERINGEBPF: Request<c_int> =
     Request::new(libc::TUNSETSTEERINGEBPF, "TUNSETSTEERINGEBPF");
+pub(crate) const TUNSETFILTEREBPF: Request<c_int> =
+    Request::new(libc::TUNSETFILTEREBPF, "TUNSETFILTEREBPF");
 pub(crate) const TUNSETOFFLOAD: ValueRequest = ValueRequest {
     code: libc::TUNSETOFFLOAD,
     name: "TUNSETOFFLOAD",

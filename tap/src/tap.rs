@@ -72,7 +72,13 @@ impl Tap {
     pub(crate) fn prepare(&self) -> Result<(), Error> {
         self.set_vnet_header_len(VNET_HEADER_LEN)?;
         self.set_little_endian(true)?;
-        self.set_offloads(Offloads::empty())
+        self.set_offloads(Offloads::empty())?;
+        // A persistent interface keeps those of a process that was killed.
+        if self.driver == Driver::Tun {
+            without_programs(self.set_filter(None))?;
+            without_programs(self.set_steering(None))?;
+        }
+        Ok(())
     }
 
     /// Sets the offloads of the **whole interface**, not of this queue alone.
@@ -239,6 +245,14 @@ impl Tap {
         } else {
             Err(refused.into())
         }
+    }
+}
+
+/// The result of a request to take a program away, which kernels without such programs refuse.
+fn without_programs(done: Result<(), Error>) -> Result<(), Error> {
+    match done {
+        Err(Error::Request { source, .. }) if source.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+        done => done,
     }
 }
 

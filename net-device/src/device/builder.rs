@@ -22,11 +22,11 @@ use crate::error::NewError;
 use crate::events::{Events, Observer};
 use crate::features::Features;
 use crate::port::link::{OpenLink, common_caps};
-use crate::port::{HostInterface, Link, Port, PortControl};
+use crate::port::{HostInterface, Link, Port};
 use crate::shared::config_space::ConfigSpace;
 use crate::shared::control_budget::ControlBudget;
 use crate::shared::device_status::DeviceStatus;
-use crate::shared::kernel_steering::KernelSteering;
+use crate::shared::kernel_programs::KernelPrograms;
 use crate::worker::queue_pair::QueuePairResources;
 use crate::worker::thread::ThreadHook;
 
@@ -291,10 +291,13 @@ impl<'a> NetDeviceBuilder<'a> {
         let detached = self.resources(ports, has_control)?;
         let config = self.config;
         let events = Arc::new(Events::new(&config.id, self.observer));
+        let filtered = detached.kernel.dropped();
+        let status = DeviceStatus::new(events, self.exit_event, 2 * pairs + 1);
+        let status = Arc::new(status.counting(filtered));
         Ok(NetDevice {
             queue_sizes: vec![config.queue_size; 2 * pairs + usize::from(has_control)],
             space: Arc::new(ConfigSpace::new(&config, offered)),
-            status: Arc::new(DeviceStatus::new(events, self.exit_event, 2 * pairs + 1)),
+            status,
             follows_mtu,
             control_budget: Arc::new(ControlBudget::new(config.control_limit)),
             counters: (0..=2 * pairs).map(|_| Arc::default()).collect(),
@@ -345,30 +348,10 @@ impl<'a> NetDeviceBuilder<'a> {
             started.map_err(NewError::Spawn)?;
         }
         Ok(DetachedResources {
-            kernel: self.kernel_steering(&controls),
+            kernel: KernelPrograms::load(&self.config, &controls),
             pairs,
             controls,
             threads,
         })
-    }
-
-    /// Steering by the kernel, if it is wanted and can be had.
-    fn kernel_steering(&self, controls: &[Box<dyn PortControl>]) -> Option<KernelSteering> {
-        let NetConfig {
-            id,
-            rss,
-            kernel_steering,
-            ..
-        } = &self.config;
-        if !(*rss && *kernel_steering && controls.len() > 1) {
-            return None;
-        }
-        match KernelSteering::load(controls) {
-            Ok(kernel) => Some(kernel),
-            Err(error) => {
-                log::info!("{id}: frames are steered here, not in the kernel: {error}");
-                None
-            }
-        }
     }
 }

@@ -40,11 +40,7 @@ impl NetDevice {
         let mac = MacAddr::from(mac);
         if self.written_mac.is_none() && mac.is_station() {
             self.space.set_mac(mac);
-            active.shared().change_policy(|policy| {
-                if let Some(filter) = &mut policy.filter {
-                    filter.set_mac(mac);
-                }
-            });
+            active.shared().change_filter(|filter| filter.set_mac(mac));
         }
     }
 }

@@ -76,9 +76,7 @@ impl NetDevice {
             (pair.backend, pair.hdr_len) = (port.backend, HDR_LEN);
             detached.controls.push(port.control);
         }
-        if let Some(kernel) = &mut detached.kernel {
-            kernel.forget_link(detached.controls.len());
-        }
+        detached.kernel.forget_link(detached.controls.len());
         self.host = link.host;
         let monitor = link.monitor;
         self.offered = Features::offered(caps.tx, caps.rx, &self.config);

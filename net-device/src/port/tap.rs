@@ -177,4 +177,8 @@ impl PortControl for TapControl {
     fn set_steering(&self, program: Option<BorrowedFd<'_>>) -> io::Result<()> {
         self.tap.set_steering(program).map_err(io::Error::other)
     }
+
+    fn set_filter(&self, program: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        self.tap.set_filter(program).map_err(io::Error::other)
+    }
 }

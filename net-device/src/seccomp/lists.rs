@@ -131,6 +131,8 @@ const CONTROL_IOCTLS: &[u64] = &[
     libc::TUNSETOFFLOAD as u64,
     // MQ_RSS_CONFIG and what ends it: the queue of a frame is the kernel's choice.
     libc::TUNSETSTEERINGEBPF as u64,
+    // Modes, addresses and VLANs: the kernel drops frames, or none any more.
+    libc::TUNSETFILTEREBPF as u64,
 ];
 
 /// The system calls that a thread of the VMM makes when it operates a device whose threads were
@@ -204,6 +206,7 @@ pub const CALLER_IOCTLS: &[u64] = &[
     libc::TUNSETOFFLOAD as u64,
     libc::TUNSETQUEUE as u64,
     libc::TUNSETSTEERINGEBPF as u64,
+    libc::TUNSETFILTEREBPF as u64,
     libc::TUNGETIFF as u64,
     libc::TUNSETVNETHDRSZ as u64,
     libc::TUNSETVNETLE as u64,

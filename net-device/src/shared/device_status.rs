@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tap::DroppedFrames;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::events::{DeviceEvent, Events};
@@ -20,6 +21,8 @@ pub(crate) struct DeviceStatus {
     exit_event: Option<EventFd>,
     /// By index.
     pub(crate) queues: QueueStates,
+    /// Frames that the kernel drops.
+    filtered: Option<DroppedFrames>,
 }
 
 impl DeviceStatus {
@@ -33,7 +36,18 @@ impl DeviceStatus {
             reason: Mutex::default(),
             exit_event,
             queues: QueueStates::new(queues),
+            filtered: None,
         }
+    }
+
+    /// The same for a device of whose frames the kernel drops some, and counts them.
+    pub(crate) fn counting(self, filtered: Option<DroppedFrames>) -> Self {
+        Self { filtered, ..self }
+    }
+
+    /// Frames that the kernel dropped, since the device was made.
+    pub(crate) fn kernel_filtered(&self) -> u64 {
+        self.filtered.as_ref().map_or(0, DroppedFrames::get)
     }
 
     pub(crate) fn events(&self) -> &Events {

@@ -9,6 +9,7 @@ use crate::features::Features;
 use bitflags::bitflags;
 use net_queue::FrameFilter;
 use net_queue::ctrl::{RxMode, VlanId};
+use tap::{FilterRules, Verdict};
 
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,8 @@ mod tests;
 pub(crate) const MAC_TABLE_MAX: usize = 64;
 // A list that was cut because it is long is taken for a long one.
 const _: () = assert!(MAC_TABLE_MAX < net_queue::ctrl::MAX_MACS);
+// All lists and the device's own address are told apart in the kernel, too.
+const _: () = assert!(2 * MAC_TABLE_MAX < tap::FILTER_ADDRESSES);
 /// Words of 64 bits in the table of VLANs.
 pub(crate) const VLAN_WORDS: usize = 4096 / 64;
 
@@ -77,6 +80,19 @@ impl From<&[[u8; 6]]> for MacList {
 }
 
 impl MacList {
+    /// The addresses, as far as they are told apart.
+    fn macs(&self) -> &[[u8; 6]] {
+        match self {
+            Self::Only(macs) => macs,
+            Self::Overflow => &[],
+        }
+    }
+
+    /// Returns whether there were too many to tell apart.
+    fn overflows(&self) -> bool {
+        matches!(self, Self::Overflow)
+    }
+
     fn passes(&self, mac: &[u8; 6]) -> bool {
         match self {
             Self::Only(macs) => macs.contains(mac),
@@ -112,11 +128,7 @@ impl Default for FilterTables {
 impl FilterTables {
     /// Further addresses of the driver's station, as far as they are known.
     pub(crate) fn stations(&self) -> Vec<MacAddr> {
-        let macs = match &self.unicast {
-            MacList::Only(macs) => macs.as_slice(),
-            MacList::Overflow => &[],
-        };
-        let macs = macs.iter().map(|mac| MacAddr::from(*mac));
+        let macs = self.unicast.macs().iter().map(|mac| MacAddr::from(*mac));
         macs.filter(|mac| mac.is_station()).collect()
     }
 
@@ -219,6 +231,39 @@ impl RxFilter {
         let tagged = u16::from_be_bytes([type_high, type_low]) == ETH_P_8021Q && id != 0;
         let (word, bit) = vlan_bit(id);
         !tagged || self.tables.vlans[word] & bit != 0
+    }
+
+    /// The same filter as rules for the kernel.
+    pub(crate) fn kernel_rules(&self) -> FilterRules {
+        let FilterTables {
+            modes,
+            unicast,
+            multicast,
+            vlans,
+        } = &self.tables;
+        if modes.contains(RxModes::PROMISC) {
+            return FilterRules::default();
+        }
+        let verdict = |refused, passes| match (modes.contains(refused), passes) {
+            (true, _) => Verdict::Drop,
+            (false, true) => Verdict::Pass,
+            (false, false) => Verdict::Listed,
+        };
+        let all_multicast = modes.contains(RxModes::ALL_MULTI) || multicast.overflows();
+        let all_unicast = modes.contains(RxModes::ALL_UNI) || unicast.overflows();
+        let is_group = |mac: &&[u8; 6]| mac[0] & 1 != 0;
+        let stations = unicast.macs().iter().filter(|mac| !is_group(mac));
+        let groups = multicast.macs().iter().filter(is_group);
+        FilterRules {
+            broadcast: verdict(RxModes::NO_BCAST, true),
+            multicast: verdict(RxModes::NO_MULTI, !self.by_address || all_multicast),
+            unicast: verdict(
+                RxModes::NO_UNI,
+                !self.by_address || all_unicast || self.mac.is_none(),
+            ),
+            addresses: stations.chain(groups).chain(&self.mac).copied().collect(),
+            vlans: self.by_vlan.then_some(*vlans),
+        }
     }
 
     /// Switches a mode (NET-CVQ-07, NET-CVQ-08).

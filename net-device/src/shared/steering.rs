@@ -1,11 +1,14 @@
 //! Steering: the ports of the link that frames are let into.
 
+use std::mem;
+
 use net_queue::Offloads;
 
 use crate::features::Features;
 use crate::port::PortControl;
-use crate::shared::kernel_steering::KernelSteering;
+use crate::shared::kernel_programs::KernelPrograms;
 use crate::shared::rss::{RssParams, SteeringTable};
+use crate::shared::rx_filter::RxFilter;
 
 /// Most ports that are fed while a table steers: the workers of these distribute to all, and each
 /// has a ring to each other one.
@@ -35,8 +38,8 @@ pub(crate) struct LinkPorts {
     pub(crate) controls: Vec<Box<dyn PortControl>>,
     /// Work that all of them can leave undone in received frames.
     pub(crate) rx: Offloads,
-    /// Steering that the kernel does for them.
-    pub(crate) kernel: Option<KernelSteering>,
+    /// Programs that work for them in the kernel.
+    pub(crate) kernel: KernelPrograms,
 }
 
 /// Which ports of the link are fed.
@@ -49,7 +52,7 @@ pub(super) struct Steering {
     /// Hash and table that the driver has set, if it has.
     pub(super) rss: Option<RssParams>,
     pub(super) controls: Vec<Box<dyn PortControl>>,
-    kernel: Option<KernelSteering>,
+    kernel: KernelPrograms,
     /// Offloads of the link that stay on, whatever the driver takes.
     always: Offloads,
     attached: Vec<Option<bool>>,
@@ -191,12 +194,12 @@ impl Steering {
         for (pair, on) in ports {
             self.controls[pair].attach(on)?;
             self.attached[pair] = Some(on);
-            if let Some(kernel) = &mut self.kernel {
+            if let Some(kernel) = &mut self.kernel.steering {
                 kernel.port_switched(pair, on);
             }
         }
         let table = self.rss.as_ref().filter(|rss| rss.steers);
-        if let (Some(kernel), Some(table)) = (&mut self.kernel, table)
+        if let (Some(kernel), Some(table)) = (&mut self.kernel.steering, table)
             && let Err(error) = kernel.steer_by(table, &self.controls)
         {
             // Workers do it all.
@@ -207,16 +210,40 @@ impl Steering {
 
     /// The kernel goes by no table any more. If it refuses to hear that, the link is gone.
     fn stop_kernel(&mut self) {
-        if let Some(kernel) = &mut self.kernel
+        if let Some(kernel) = &mut self.kernel.steering
             && let Err(error) = kernel.stop(&self.controls)
         {
             log::debug!("the kernel goes on to steer: {error}");
         }
     }
 
+    /// Lets the kernel drop what `filter` does not want. If it refuses to hear that, workers drop
+    /// it.
+    pub(super) fn filter_by(&mut self, filter: Option<&RxFilter>) {
+        if let Some(kernel) = &mut self.kernel.filter
+            && let Err(error) = kernel.filter_by(filter, &self.controls)
+        {
+            log::debug!("the kernel does not follow the filter: {error}");
+        }
+    }
+
+    /// Returns whether the link has to be told of a driver with this filter.
+    pub(super) fn filter_switches_link(&self, filter: &RxFilter) -> bool {
+        let kernel = self.kernel.filter.as_ref();
+        kernel.is_some_and(|kernel| kernel.switches_link(filter))
+    }
+
     /// Hands the ports' handles on.
-    pub(super) fn release(&mut self) -> (Vec<Box<dyn PortControl>>, Option<KernelSteering>) {
+    pub(super) fn release(&mut self) -> (Vec<Box<dyn PortControl>>, KernelPrograms) {
         self.stop_kernel();
-        (std::mem::take(&mut self.controls), self.kernel.take())
+        self.filter_by(None);
+        (mem::take(&mut self.controls), mem::take(&mut self.kernel))
+    }
+}
+
+impl Drop for Steering {
+    /// The link may outlive its device.
+    fn drop(&mut self) {
+        self.release();
     }
 }

@@ -235,7 +235,7 @@ impl CommandHandler for Commands<'_> {
             }
             Command::QueryStats => reply.push_types(device_stats::supported(shared.features)),
             Command::GetStats(requests) => {
-                device_stats::get(requests, shared.features, self.counters, reply)?;
+                device_stats::get(requests, shared, self.counters, reply)?;
             }
             Command::SetMacAddr(mac) if !MacAddr::from(mac).is_station() => {
                 return Err(Refusal::Value);
@@ -301,12 +301,13 @@ impl Commands<'_> {
             }
             _ => {
                 let policy = shared.policy();
-                let changed = policy.filter.as_ref().map(|filter| {
+                let cost = policy.filter.as_ref().map(|filter| {
                     let mut next = filter.clone();
                     change_filter(&mut next, command);
-                    next != *filter
+                    let switches = shared.filter_switches_link(&next);
+                    u64::from(next != *filter) * POLICY + u64::from(switches) * HOST_LOCK
                 });
-                u64::from(changed == Some(true)) * POLICY
+                cost.unwrap_or_default()
             }
         }
     }
@@ -325,11 +326,9 @@ impl Commands<'_> {
 
     /// Changes the filter. Without one there is nothing to change.
     fn filter(&self, command: &Command<'_>) -> Result<(), Refusal> {
-        self.shared.change_policy(|policy| {
-            let filter = policy.filter.as_mut().ok_or(Refusal::NotNegotiated)?;
-            change_filter(filter, command);
-            Ok(())
-        })
+        let change = |filter: &mut RxFilter| change_filter(filter, command);
+        let changed = self.shared.change_filter(change);
+        changed.ok_or(Refusal::NotNegotiated)
     }
 }
 

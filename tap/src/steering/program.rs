@@ -5,8 +5,8 @@
 //! up. A packet behind IPv6 extension headers is hashed by its addresses, whatever the rules say of
 //! it: all frames of a flow come by the same queue in any case.
 
-use super::insn::{Assembler, Helper, If, Insn, Label, Op, Reg, Size};
 use super::layout;
+use crate::ebpf::{Assembler, Helper, If, Insn, Label, Op, Reg, Size};
 
 /// Registers over the whole program: the frame, the rules in force, a place in the frame, the hash.
 const FRAME: Reg = Reg::R6;

@@ -1,9 +1,8 @@
 //! The program against a reference, over frames of all kinds.
 
-mod machine;
-
 use super::layout::{self, INPUT, QUEUES};
 use super::program::program;
+use crate::ebpf::machine::{self, Skb};
 
 const KEY: [u8; 40] = [
     0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67, 0x25, 0x3d, 0x43, 0xa3, 0x8f, 0xb0,
@@ -134,7 +133,7 @@ fn any_frame_gets_the_queue_of_the_reference() {
         map[layout::HEADER + (round & 1) * layout::RULES + layout::TYPES] = types;
         let frame = frame(&mut noise);
         let expected = reference(types, &frame);
-        let queue = machine::run(&program, map, &frame);
+        let queue = machine::run(&program, map, &Skb::plain(&frame));
         assert_eq!(queue, u64::from(expected), "{types:#x} {frame:x?}");
         hashed += u32::from(expected != UNCLASSIFIED);
     }
@@ -151,7 +150,7 @@ fn published_vectors_choose_by_their_lowest_bits() {
     frame.extend([0x0a, 0xea, 0x06, 0xe6]);
     frame.extend([0; 16]);
     let program = program(7);
-    let queue = |types| machine::run(&program, &map(0, types), &frame);
+    let queue = |types| machine::run(&program, &mut map(0, types), &Skb::plain(&frame));
     assert_eq!(queue(ALL_TYPES), 0x51cc_c178 % QUEUES as u64);
     assert_eq!(queue(1), 0x323e_8fc2 % QUEUES as u64);
     assert_eq!(queue(4), u64::from(UNCLASSIFIED));
@@ -167,5 +166,5 @@ fn the_map_is_named_by_its_descriptor() {
             .map(|insn| insn.code)
             .collect::<Vec<_>>()
     };
-    assert_eq!(with(12_345), [super::insn::LD_IMM64]);
+    assert_eq!(with(12_345), [crate::ebpf::LD_IMM64]);
 }

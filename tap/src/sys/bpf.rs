@@ -4,12 +4,12 @@
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::{self, NonNull};
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use libc::{c_int, c_long, c_uint, c_void};
 
 use super::{Refused, check};
-use crate::steering::insn::Insn;
+use crate::ebpf::Insn;
 
 // linux/bpf.h, which libc does not cover.
 const BPF_MAP_CREATE: c_int = 0;
@@ -135,10 +135,23 @@ impl SharedArray {
         Ok(Self { fd, words, len })
     }
 
+    /// The 64 bits from word `at` on, which programs add to at any time. Nobody else is to use
+    /// these words.
+    ///
+    /// # Panics
+    ///
+    /// They are not in the value, or not aligned.
+    pub(crate) fn long(&self, at: usize) -> &AtomicU64 {
+        assert!(at.is_multiple_of(2) && at + 1 < self.len);
+        // SAFETY: both words are in the mapping, which starts at a page and lives as long as
+        // `self`. Programs add to all 64 bits at once, as accesses here are.
+        unsafe { AtomicU64::from_ptr(self.words.as_ptr().add(at).cast()) }
+    }
+
     /// The words of the value, which programs read at any time.
     pub(crate) fn words(&self) -> &[AtomicU32] {
         // SAFETY: the mapping has `len` words, aligned to a page, for as long as `self` lives. They
-        // are shared memory that is accessed by atomic operations alone here; programs only read.
+        // are shared memory that is accessed by atomic operations alone, here and in programs.
         unsafe { std::slice::from_raw_parts(self.words.as_ptr(), self.len) }
     }
 }

@@ -344,3 +344,32 @@ pub fn drain(tap: &Tap, wanted: impl Fn(&[u8]) -> bool) -> usize {
         }
     }
 }
+
+/// Sends frames out of an interface, as its host would.
+pub struct Sender(OwnedFd);
+
+impl Sender {
+    pub fn on(name: &str) -> Self {
+        // SAFETY: zero is a value of every field.
+        let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
+        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_ifindex = index(name).expect("it is there") as c_int;
+        let socket = control_socket(libc::AF_PACKET, libc::SOCK_RAW);
+        let len = mem::size_of_val(&address) as libc::socklen_t;
+        // SAFETY: an address of this length, which the kernel copies.
+        ok(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len) });
+        Self(socket)
+    }
+
+    pub fn send(&self, frame: &[u8]) {
+        // SAFETY: the kernel reads the one slice.
+        let sent = unsafe { libc::send(self.0.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
+        assert_eq!(sent, frame.len() as isize, "{}", io::Error::last_os_error());
+    }
+}
+
+/// Runs a command of the shell's.
+pub fn shell(script: &str) {
+    let status = Command::new("sh").args(["-ec", script]).status();
+    assert!(status.expect("a shell").success(), "{script}");
+}

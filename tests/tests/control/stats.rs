@@ -5,7 +5,7 @@ use tests::testbed::RINGS;
 
 const STATS: u8 = 8;
 /// Types by the number of their bit, with the bytes of an entry.
-const RX: [(u8, usize); 4] = [(0, 56), (1, 40), (2, 40), (3, 24)];
+pub(super) const RX: [(u8, usize); 4] = [(0, 56), (1, 40), (2, 40), (3, 24)];
 const TX: [(u8, usize); 4] = [(16, 56), (17, 24), (18, 56), (19, 24)];
 const CVQ: (u8, usize) = (32, 24);
 const ALL: u64 = 0x1_000f_000f;
@@ -40,7 +40,7 @@ fn query(rig: &mut Rig) -> u64 {
 }
 
 /// The numbers of one type for one queue.
-fn get(rig: &mut Rig, queue: u16, (number, size): (u8, usize)) -> Vec<u64> {
+pub(super) fn get(rig: &mut Rig, queue: u16, (number, size): (u8, usize)) -> Vec<u64> {
     let (ack, result) = ask(rig, 1, &entry(queue, 1 << number), 100);
     assert_eq!(ack, OK);
     let [low, high] = queue.to_le_bytes();

@@ -320,6 +320,11 @@ pub struct ServeArgs {
     #[arg(long)]
     pub no_kernel_steering: bool,
 
+    /// Drop frames that the guest does not want here, instead of letting the kernel do it; a --pcap
+    /// file has them then
+    #[arg(long)]
+    pub no_kernel_filter: bool,
+
     /// Offer hash reports: received frames carry a hash of their flow
     #[arg(long)]
     pub hash_report: bool,
@@ -419,6 +424,7 @@ impl ServeArgs {
             coalesce: self.coalesce,
             rss: self.rss,
             kernel_steering: !self.no_kernel_steering,
+            kernel_filter: !self.no_kernel_filter && self.pcap.is_none(),
             hash_report: self.hash_report,
             transitional: !self.no_legacy,
             ..config.build()?

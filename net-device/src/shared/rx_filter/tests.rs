@@ -51,6 +51,63 @@ fn net_cvq_12_after_reset_own_address_and_broadcast_pass() {
     assert_eq!(filter().accepts(&frame(GROUP)), Err(FilterDrop::Multicast));
 }
 
+proptest! {
+    #[test]
+    fn the_kernels_rules_decide_as_the_filter_does(
+        by_address: bool,
+        by_vlan: bool,
+        known: bool,
+        modes in prop::bits::u8::masked(0x3f),
+        lists in prop::array::uniform2(prop::collection::vec(0_usize..6, 0..4)),
+        long in prop::bits::u8::masked(3),
+        vlans in prop::collection::vec(prop::sample::select(vec![0_u16, 1, 5, 64, 4095]), 0..4),
+        tag in prop::sample::select(vec![0_u16, 0xe000, 5, 0x2005, 6, 64, 65, 4095]),
+        cut in 0_usize..20,
+    ) {
+        const KINDS: [[u8; 6]; 6] = [OWN, LISTED, FOREIGN, GROUP, OTHER_GROUP, BROADCAST];
+        let mut features = all_features();
+        features.set(Features::VIRTIO_NET_F_CTRL_RX, by_address);
+        features.set(Features::VIRTIO_NET_F_CTRL_VLAN, by_vlan);
+        let mut filter = RxFilter::new(features, known.then_some(MacAddr::new(OWN)));
+        // Both lists may have addresses of either kind.
+        let list = |list: &[usize], long| {
+            let macs = list.iter().map(|kind| KINDS[*kind]).collect::<Vec<_>>();
+            if long { [&macs[..], &[LISTED; MAC_TABLE_MAX + 1]].concat() } else { macs }
+        };
+        filter.set_mac_table(&list(&lists[0], long & 1 != 0), &list(&lists[1], long & 2 != 0));
+        for mode in [
+            RxMode::Promisc,
+            RxMode::AllMulti,
+            RxMode::AllUni,
+            RxMode::NoMulti,
+            RxMode::NoUni,
+            RxMode::NoBcast,
+        ] {
+            filter.set_mode(mode, modes >> mode as u8 & 1 != 0);
+        }
+        for id in vlans {
+            if let Some(id) = VlanId::new(id) {
+                filter.set_vlan(id, true);
+            }
+        }
+        let rules = filter.kernel_rules();
+        let mut drops = false;
+        for kind in KINDS {
+            for mut frame in [frame(kind), tagged(kind, tag)] {
+                prop_assert_eq!(rules.admits(&frame), filter.admit(&frame));
+                drops |= !rules.admits(&frame);
+                frame.truncate(cut);
+                prop_assert_eq!(rules.admits(&frame), filter.admit(&frame));
+            }
+        }
+        prop_assert!(!(drops && rules.pass_all()));
+        prop_assert_eq!(rules.pass_all(), modes & 1 != 0 || rules == FilterRules {
+            addresses: rules.addresses.clone(),
+            ..FilterRules::default()
+        });
+    }
+}
+
 #[test]
 fn without_ctrl_rx_every_address_passes() {
     let features = all_features() - Features::VIRTIO_NET_F_CTRL_RX;

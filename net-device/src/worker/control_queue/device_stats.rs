@@ -6,10 +6,11 @@
 use std::sync::Arc;
 
 use net_queue::ctrl::{Reply, StatsRequest, StatsRequests, StatsTypes};
-use net_queue::{QueueCounters, Refusal};
+use net_queue::{DropCause, QueueCounters, Refusal};
 
 use crate::features::Features;
 use crate::queue_role::QueueRole;
+use crate::shared::Shared;
 
 use Features as F;
 
@@ -57,23 +58,28 @@ fn check(request: StatsRequest, features: Features, pairs: u16) -> Result<(), Re
 /// every queue, the control queue's last.
 pub(super) fn get(
     requests: StatsRequests<'_>,
-    features: Features,
+    shared: &Shared,
     counters: &[Arc<QueueCounters>],
     reply: &mut Reply<'_>,
 ) -> Result<(), Refusal> {
     let (control, queues) = counters.split_last().ok_or(Refusal::Value)?;
-    let pairs = (queues.len() / 2) as u16;
+    let (features, pairs) = (shared.features, (queues.len() / 2) as u16);
     for request in requests.iter() {
         check(request, features, pairs)?;
     }
     for request in requests.iter() {
-        let queue = match QueueRole::of(request.queue, features, pairs) {
+        let role = QueueRole::of(request.queue, features, pairs);
+        let queue = match role {
             Some(QueueRole::Ctrl) => control,
             _ => queues
                 .get(usize::from(request.queue))
                 .ok_or(Refusal::Value)?,
         };
-        reply.push_stats(request, &queue.stats());
+        let mut stats = queue.stats();
+        if role == Some(QueueRole::Rx(0)) {
+            stats.add_drops(DropCause::Filtered, shared.status.kernel_filtered());
+        }
+        reply.push_stats(request, &stats);
     }
     Ok(())
 }

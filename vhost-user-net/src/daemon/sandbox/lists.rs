@@ -271,6 +271,7 @@ const DAEMON_CONDITIONAL: &[Conditional] = &[
 const DAEMON_IOCTLS: &[u64] = &[
     libc::TUNSETQUEUE as u64,
     libc::TUNSETSTEERINGEBPF as u64,
+    libc::TUNSETFILTEREBPF as u64,
     libc::TUNGETIFF as u64,
     libc::TUNSETOFFLOAD as u64,
     libc::TUNSETVNETHDRSZ as u64,
@@ -302,6 +303,8 @@ const BROKER_IOCTLS: &[u64] = &[
     libc::TUNSETVNETLE as u64,
     libc::TUNSETSNDBUF as u64,
     libc::TUNSETPERSIST as u64,
+    libc::TUNSETSTEERINGEBPF as u64,
+    libc::TUNSETFILTEREBPF as u64,
     libc::TUNATTACHFILTER as u64,
     libc::TUNDETACHFILTER as u64,
     libc::SIOCGIFHWADDR as u64,

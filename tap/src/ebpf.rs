@@ -1,4 +1,8 @@
-//! Instructions of eBPF, as far as the steering program needs them (RFC 9669).
+//! Instructions of eBPF, as far as the programs of this crate need them (RFC 9669), and what a
+//! program for frames finds.
+
+#[cfg(test)]
+pub(crate) mod machine;
 
 /// One instruction: `struct bpf_insn`.
 #[repr(C)]
@@ -32,6 +36,7 @@ pub(crate) enum Reg {
 #[repr(u8)]
 pub(crate) enum Op {
     Add = 0x00,
+    Sub = 0x10,
     Mul = 0x20,
     And = 0x50,
     Shl = 0x60,
@@ -58,6 +63,7 @@ pub(crate) enum Size {
     Word = 0x00,
     Half = 0x08,
     Byte = 0x10,
+    Long = 0x18,
 }
 
 /// A function of the kernel's.
@@ -68,9 +74,24 @@ pub(crate) enum Helper {
     SkbLoadBytes = 26,
 }
 
+/// A field about VLANs of `struct __sk_buff`, which R1 leads to at the start: the frame as the
+/// kernel has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i16)]
+pub(crate) enum VlanField {
+    /// 1 if a VLAN tag was taken out of the frame, which a reader finds in its place again.
+    Present = 20,
+    /// The tag: priority and number of the VLAN.
+    Tci = 24,
+    /// The tag's EtherType, as on the wire.
+    Proto = 28,
+}
+
 // Classes, and what goes with them.
 pub(crate) const LD_IMM64: u8 = 0x18;
 pub(crate) const LDX_MEM: u8 = 0x61;
+/// `lock *(u64 *)(to + offset) += from`.
+pub(crate) const ATOMIC_ADD64: u8 = 0xdb;
 pub(crate) const ALU64: u8 = 0x07;
 pub(crate) const JMP: u8 = 0x05;
 pub(crate) const FROM_REGISTER: u8 = 0x08;
@@ -119,6 +140,17 @@ impl Assembler {
         self.push(LDX_MEM | size as u8, to, base as u8, offset, 0);
     }
 
+    /// Loads a field of the frame's context, whose address is in `base`.
+    pub(crate) fn load_context(&mut self, to: Reg, base: Reg, field: VlanField) {
+        self.load(Size::Word, to, base, field as i16);
+    }
+
+    /// Adds `value` to the 64 bits that lie `offset` bytes behind the address in `base`, whoever
+    /// else does so at the same time.
+    pub(crate) fn add_atomically(&mut self, base: Reg, offset: i16, value: Reg) {
+        self.push(ATOMIC_ADD64, base, value as u8, offset, 0);
+    }
+
     /// Loads the address of the first value of a map, whose descriptor is `map`.
     pub(crate) fn load_map_value(&mut self, to: Reg, map: i32) {
         self.push(LD_IMM64, to, PSEUDO_MAP_VALUE, 0, map);
@@ -128,6 +160,12 @@ impl Assembler {
     pub(crate) fn jump_if(&mut self, condition: If, what: Reg, value: i32, to: Label) {
         self.jumps.push((self.insns.len(), to));
         self.push(JMP | condition as u8, what, 0, 0, value);
+    }
+
+    pub(crate) fn jump_if_reg(&mut self, condition: If, what: Reg, value: Reg, to: Label) {
+        self.jumps.push((self.insns.len(), to));
+        let code = JMP | FROM_REGISTER | condition as u8;
+        self.push(code, what, value as u8, 0, 0);
     }
 
     pub(crate) fn jump(&mut self, to: Label) {

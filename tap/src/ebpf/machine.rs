@@ -1,14 +1,40 @@
-//! A machine that runs the program over a frame, and refuses all that the kernel would.
+//! A machine that runs a program over a frame, and refuses all that the kernel would.
 
-use crate::steering::insn::*;
+use super::*;
 
 const STACK: u64 = 0x1_0000_0000;
 const STACK_LEN: usize = 512;
 const MAP: u64 = 0x2_0000_0000;
 const FRAME: u64 = 0x3_0000_0000;
 
+/// A frame as the kernel has it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Skb<'a> {
+    /// The frame without the tag that was taken out of it.
+    pub(crate) bytes: &'a [u8],
+    /// EtherType and contents of that tag.
+    pub(crate) vlan: Option<(u16, u16)>,
+}
+
+impl<'a> Skb<'a> {
+    /// A frame out of which no tag was taken.
+    pub(crate) fn plain(bytes: &'a [u8]) -> Self {
+        Self { bytes, vlan: None }
+    }
+
+    fn context(&self, field: i16) -> u64 {
+        let (kind, tag) = self.vlan.unwrap_or_default();
+        match field {
+            field if field == VlanField::Present as i16 => u64::from(self.vlan.is_some()),
+            field if field == VlanField::Proto as i16 => kind.to_be().into(),
+            field if field == VlanField::Tci as i16 => tag.into(),
+            field => panic!("field {field}"),
+        }
+    }
+}
+
 /// Runs `program` over `map` for `frame`.
-pub(super) fn run(program: &[Insn], map: &[u32], frame: &[u8]) -> u64 {
+pub(crate) fn run(program: &[Insn], map: &mut [u32], frame: &Skb<'_>) -> u64 {
     let mut machine = Machine {
         registers: [None; 11],
         stack: [None; STACK_LEN],
@@ -23,7 +49,8 @@ pub(super) fn run(program: &[Insn], map: &[u32], frame: &[u8]) -> u64 {
         at += 1;
         match insn.code {
             EXIT => return machine.get(0),
-            CALL => machine.load_bytes(insn, frame),
+            CALL => machine.load_bytes(insn, frame.bytes),
+            ATOMIC_ADD64 => machine.add(insn),
             LD_IMM64 => {
                 assert_eq!(insn.registers >> 4, PSEUDO_MAP_VALUE);
                 assert_eq!(program[at], Insn::default(), "the first byte of the value");
@@ -35,7 +62,7 @@ pub(super) fn run(program: &[Insn], map: &[u32], frame: &[u8]) -> u64 {
             }
             code if code & 7 == JMP => {}
             code if code & 7 == ALU64 => machine.calculate(insn),
-            code if code & 0x67 == LDX_MEM => machine.load(insn),
+            code if code & 0x67 == LDX_MEM => machine.load(insn, frame),
             code => panic!("instruction {code:#x}"),
         }
     }
@@ -45,7 +72,7 @@ struct Machine<'a> {
     registers: [Option<u64>; 11],
     /// Bytes that were written.
     stack: [Option<u8>; STACK_LEN],
-    map: &'a [u32],
+    map: &'a mut [u32],
 }
 
 impl Machine<'_> {
@@ -90,6 +117,7 @@ impl Machine<'_> {
         let (left, right) = self.operands(insn);
         let value = match insn.code & 0xf0 {
             code if code == Op::Add as u8 => left.wrapping_add(right),
+            code if code == Op::Sub as u8 => left.wrapping_sub(right),
             code if code == Op::Mul as u8 => left.wrapping_mul(right),
             code if code == Op::And as u8 => left & right,
             code if code == Op::Shl as u8 => left << right,
@@ -101,8 +129,13 @@ impl Machine<'_> {
         self.set(insn, value);
     }
 
-    fn load(&mut self, insn: Insn) {
+    fn load(&mut self, insn: Insn, frame: &Skb<'_>) {
+        if self.get(insn.registers >> 4) == FRAME {
+            assert_eq!(insn.code, LDX_MEM | Size::Word as u8, "fields are words");
+            return self.set(insn, frame.context(insn.offset));
+        }
         let len = match insn.code & 0x18 {
+            code if code == Size::Long as u8 => 8,
             code if code == Size::Word as u8 => 4,
             code if code == Size::Half as u8 => 2,
             _ => 1,
@@ -115,9 +148,26 @@ impl Machine<'_> {
             [byte] => byte.into(),
             [a, b] => u16::from_ne_bytes([a, b]).into(),
             [a, b, c, d] => u32::from_ne_bytes([a, b, c, d]).into(),
+            [a, b, c, d, e, f, g, h] => u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
             _ => panic!("{len} bytes"),
         };
         self.set(insn, value);
+    }
+
+    fn add(&mut self, insn: Insn) {
+        assert_eq!(insn.immediate, 0, "an addition");
+        let address = self.get(insn.registers & 15) - MAP;
+        let address = address.wrapping_add_signed(insn.offset.into()) as usize;
+        assert!(address.is_multiple_of(8), "the kernel wants it aligned");
+        let value = self.get(insn.registers >> 4);
+        let words = &mut self.map[address / 4..][..2];
+        let [a, b, c, d] = words[0].to_ne_bytes();
+        let [e, f, g, h] = words[1].to_ne_bytes();
+        let old = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
+        let sum = old.wrapping_add(value).to_ne_bytes();
+        for (word, bytes) in words.iter_mut().zip(sum.chunks(4)) {
+            *word = u32::from_ne_bytes(bytes.try_into().expect("four bytes"));
+        }
     }
 
     fn byte(&self, address: u64) -> u8 {
