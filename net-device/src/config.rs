@@ -130,7 +130,9 @@ pub struct NetConfig {
     /// half; no other is offered. For `VIRTIO_F_RING_RESET` that is the register for the reset of a
     /// queue, and [`reset_queue`](crate::NetDevice::reset_queue) behind it; for
     /// `VIRTIO_F_NOTIFICATION_DATA` a register that takes
-    /// [`NotificationData`](crate::NotificationData).
+    /// [`NotificationData`](crate::NotificationData); for `VIRTIO_F_SUSPEND` the bit of that name
+    /// in the device status, with [`suspend`](crate::NetDevice::suspend) and
+    /// [`unsuspend`](crate::NetDevice::unsuspend) behind it.
     pub transport_features: Features,
     /// Features not to offer, by the names in [`OPTIONAL`](crate::features::OPTIONAL).
     pub disabled: Features,

@@ -9,7 +9,7 @@ use crate::active::ActiveDevice;
 use crate::clock::Clock;
 use crate::config::NetConfig;
 use crate::error::{ActivateError, StartQueueError, StopQueueError};
-use crate::events::{DeviceEvent, Events};
+use crate::events::DeviceEvent;
 use crate::features::{FeatureError, Features};
 use crate::handle::DeviceHandle;
 use crate::lifecycle::{Lifecycle, StateError};
@@ -40,6 +40,7 @@ mod pause;
 mod reopen;
 mod rounds;
 mod states;
+mod suspend;
 mod threads;
 
 pub use builder::NetDeviceBuilder;
@@ -252,7 +253,17 @@ impl NetDevice {
 
     fn config_changed(&self) {
         if let Some(interrupt) = self.state.interrupt() {
-            tell_of_config(self.status.events(), &*interrupt);
+            self.tell_of_config(&*interrupt);
+        }
+    }
+
+    /// Interrupts the driver of a device that nothing may run in any more.
+    fn tell_of_config(&self, interrupt: &dyn Interrupt) {
+        if self.space.withholds_interrupt() {
+            return;
+        }
+        if let Err(error) = interrupt.trigger(InterruptSource::Config) {
+            self.status.events().interrupt_lost(&error);
         }
     }
 
@@ -315,7 +326,7 @@ impl VirtioDevice for NetDevice {
             State::Inactive(_) => false,
             State::Restored(..) => true,
             State::Failed(failure) => return Err(failure.cause.clone().into()),
-            State::Running(_) | State::Paused(_) => {
+            State::Running(_) | State::Paused(..) => {
                 const NEEDED: &[Lifecycle] = &[Lifecycle::Inactive, Lifecycle::Restored];
                 return Err(StateError::new(self.lifecycle(), NEEDED).into());
             }
@@ -361,12 +372,5 @@ impl VirtioDevice for NetDevice {
 
     fn set_access_platform(&mut self, platform: Arc<dyn AccessPlatform>) {
         self.platform = Some(platform);
-    }
-}
-
-/// Interrupts the driver of a device that nothing runs in any more.
-fn tell_of_config(events: &Events, interrupt: &dyn Interrupt) {
-    if let Err(error) = interrupt.trigger(InterruptSource::Config) {
-        events.interrupt_lost(&error);
     }
 }

@@ -244,6 +244,24 @@ pub enum ResumeError {
     Worker(#[from] WorkerError),
 }
 
+/// Error of [`suspend`](crate::NetDevice::suspend).
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum SuspendError {
+    /// The driver has not set DRIVER_OK (DEV-LIFE-16).
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The driver did not accept VIRTIO_F_SUSPEND (DEV-LIFE-16).
+    #[error("suspension was not negotiated")]
+    NotNegotiated,
+    /// The device has failed.
+    #[error(transparent)]
+    Failed(#[from] DeviceFailed),
+    /// A worker panicked; the others are stopped, and only a new device helps.
+    #[error(transparent)]
+    Lost(#[from] WorkerLost),
+}
+
 /// Error of a device whose state cannot be saved.
 #[cfg(feature = "snapshot")]
 #[non_exhaustive]

@@ -19,6 +19,10 @@ pub enum DeviceEvent {
     Paused,
     /// The VMM let the device go on.
     Resumed,
+    /// The driver set SUSPEND.
+    Suspended,
+    /// The driver let the device go on that it had suspended.
+    Unsuspended,
     /// A saved state was put into the device.
     Restored,
     /// The link that the driver sees went up or down: set by the VMM, with the host's interface, or
@@ -120,6 +124,10 @@ impl Events {
             DeviceEvent::Reset => log_limited!(log, Info, "{id}: reset"),
             DeviceEvent::Paused => log_limited!(log, Info, "{id}: paused"),
             DeviceEvent::Resumed => log_limited!(log, Info, "{id}: resumed"),
+            DeviceEvent::Suspended => log_limited!(log, Info, "{id}: suspended by its driver"),
+            DeviceEvent::Unsuspended => {
+                log_limited!(log, Info, "{id}: goes on, as its driver says")
+            }
             DeviceEvent::Restored => log_limited!(log, Info, "{id}: state restored"),
             DeviceEvent::Link { up: true } => log_limited!(log, Info, "{id}: link is up"),
             DeviceEvent::Link { up: false } => log_limited!(log, Warn, "{id}: link is down"),

@@ -84,6 +84,8 @@ bitflags! {
         const VIRTIO_F_NOTIFICATION_DATA = 1 << 38;
         /// The driver resets single queues.
         const VIRTIO_F_RING_RESET = 1 << 40;
+        /// The driver suspends the device.
+        const VIRTIO_F_SUSPEND = 1 << 43;
         /// The driver asks for statistics of the device.
         const VIRTIO_NET_F_DEVICE_STATS = 1 << 50;
         /// The driver sets notification coalescing of single queues.
@@ -245,7 +247,9 @@ pub(crate) const ALWAYS: Features = F::VIRTIO_NET_F_MRG_RXBUF
 
 /// Features with a half in the VMM's transport, offered where that has it
 /// ([`NetConfig::transport_features`](crate::NetConfig::transport_features)).
-pub const TRANSPORT: Features = F::VIRTIO_F_RING_RESET.union(F::VIRTIO_F_NOTIFICATION_DATA);
+pub const TRANSPORT: Features = F::VIRTIO_F_RING_RESET
+    .union(F::VIRTIO_F_NOTIFICATION_DATA)
+    .union(F::VIRTIO_F_SUSPEND);
 
 /// Features that make the header in front of each frame longer by the offsets of a tunnel.
 pub(crate) const TUNNELS: Features =

@@ -66,7 +66,7 @@ pub use config::{Carrier, Coalesce, GsoTrust, LimitScope, MacAddr, NetConfig, Ta
 pub use device::{Announcer, NetDevice, NetDeviceBuilder};
 pub use error::{
     ActivateError, DeviceFailed, LimitError, MemoryChangeError, NewError, QueueError, ReopenError,
-    ResumeError, StartQueueError, StopQueueError, WorkerError,
+    ResumeError, StartQueueError, StopQueueError, SuspendError, WorkerError,
 };
 pub use events::{DeviceEvent, Observer};
 pub use features::{FeatureError, FeatureWords, Features};

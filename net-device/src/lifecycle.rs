@@ -18,8 +18,11 @@ pub enum Lifecycle {
     Restored,
     /// DRIVER_OK: the workers of all queues that were started run.
     Running,
-    /// DRIVER_OK: all workers are stopped, between two frames.
+    /// All workers are stopped, between two frames, until the VMM lets them go on.
     Paused,
+    /// The driver has set SUSPEND: all workers are stopped, between two frames, until it sets
+    /// DRIVER_OK again.
+    Suspended,
     /// The activation has ended without a reset: guest memory could not be changed, or a worker has
     /// panicked. Nothing runs and no guest memory is held. A lost worker is lost for good.
     Failed,
@@ -38,6 +41,12 @@ pub(crate) enum Transition {
     RestoreInactive,
     Pause,
     Resume,
+    /// The VMM lets a device go on that its driver has suspended.
+    ResumeSuspended,
+    /// The driver set SUSPEND.
+    Suspend,
+    /// The driver set DRIVER_OK in a device that it had suspended.
+    Unsuspend,
     /// A change of guest memory failed.
     LoseMemory,
     /// A worker turned out to be lost when the activation was to end.
@@ -45,7 +54,7 @@ pub(crate) enum Transition {
     Reset,
 }
 
-use Lifecycle::{Failed, Inactive, Paused, Restored, Running};
+use Lifecycle::{Failed, Inactive, Paused, Restored, Running, Suspended};
 
 /// All transitions. What is not listed cannot happen, and an operation that would need it is
 /// refused or does nothing.
@@ -59,10 +68,19 @@ const TRANSITIONS: &[(Lifecycle, Transition, Lifecycle)] = &[
     (Restored, Transition::RestoreInactive, Inactive),
     (Running, Transition::Pause, Paused),
     (Paused, Transition::Resume, Running),
+    (Running, Transition::Suspend, Suspended),
+    (Suspended, Transition::Unsuspend, Running),
+    // Each of the two stops and lets go for itself.
+    (Suspended, Transition::Pause, Paused),
+    (Paused, Transition::ResumeSuspended, Suspended),
+    (Paused, Transition::Suspend, Paused),
+    (Paused, Transition::Unsuspend, Paused),
     (Running, Transition::LoseMemory, Failed),
     (Paused, Transition::LoseMemory, Failed),
+    (Suspended, Transition::LoseMemory, Failed),
     (Running, Transition::LoseWorker, Failed),
     (Paused, Transition::LoseWorker, Failed),
+    (Suspended, Transition::LoseWorker, Failed),
     // An activation that could not be completed, after some of its workers ran.
     (Inactive, Transition::LoseWorker, Failed),
     (Restored, Transition::LoseWorker, Failed),
@@ -72,6 +90,7 @@ const TRANSITIONS: &[(Lifecycle, Transition, Lifecycle)] = &[
     (Restored, Transition::Reset, Inactive),
     (Running, Transition::Reset, Inactive),
     (Paused, Transition::Reset, Inactive),
+    (Suspended, Transition::Reset, Inactive),
     (Failed, Transition::Reset, Inactive),
 ];
 
@@ -87,7 +106,7 @@ impl Lifecycle {
     /// Returns whether a driver has activated the device and nothing has ended that.
     #[must_use]
     pub fn is_active(self) -> bool {
-        matches!(self, Running | Paused)
+        matches!(self, Running | Paused | Suspended)
     }
 }
 
@@ -98,6 +117,7 @@ impl fmt::Display for Lifecycle {
             Restored => "restored",
             Running => "running",
             Paused => "paused",
+            Suspended => "suspended",
             Failed => "failed",
         })
     }

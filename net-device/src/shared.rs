@@ -134,6 +134,9 @@ impl Shared {
 
     /// Tells the driver; an interrupt that cannot be delivered is the VMM's to notice.
     pub(crate) fn trigger(&self, source: InterruptSource) {
+        if source == InterruptSource::Config && self.space.withholds_interrupt() {
+            return;
+        }
         if let Err(error) = self.interrupt.trigger(source) {
             log_limited!(
                 self.status.events().log,

@@ -25,6 +25,8 @@ pub(crate) struct DeviceState {
     pub(crate) generation: u32,
     pub(crate) activated: bool,
     pub(crate) needs_reset: bool,
+    /// The driver had suspended the device.
+    pub(crate) suspended: bool,
     /// Offloads that the driver set by commands.
     pub(crate) offloads: Offloads,
     pub(crate) tables: FilterTables,

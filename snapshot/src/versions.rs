@@ -41,7 +41,7 @@ const RELEASE_1: Row = Row {
     bucket: 1,
 };
 
-/// Features above bit 63, and queues that stand still.
+/// Features above bit 63, queues that stand still, and suspension.
 const RELEASE_2: Row = Row {
     net: 2,
     ..RELEASE_1
@@ -80,6 +80,11 @@ const ADDED: &[Added] = &[
         field: "stopped_queues",
         release: 2,
         is_default: |state| state.stopped_queues.is_empty(),
+    },
+    Added {
+        field: "suspended",
+        release: 2,
+        is_default: |state| !state.suspended,
     },
 ];
 

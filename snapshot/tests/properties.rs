@@ -172,10 +172,12 @@ fn later() -> impl Strategy<Value = NetState> {
     let high = || prop_oneof![Just(0), any::<u64>()];
     let stopped = (any::<u16>(), coalesce())
         .prop_map(|(index, coalesce)| StoppedQueueState { index, coalesce });
-    (high(), high(), vec(stopped, 0..3)).prop_map(|(offered, acked, stopped_queues)| NetState {
+    let fields = (high(), high(), vec(stopped, 0..3), any::<bool>());
+    fields.prop_map(|(offered, acked, stopped_queues, suspended)| NetState {
         features_offered_high: offered,
         features_acked_high: acked,
         stopped_queues,
+        suspended,
         ..NetState::default()
     })
 }
@@ -186,6 +188,7 @@ fn state() -> impl Strategy<Value = NetState> {
         features_offered_high: later.features_offered_high,
         features_acked_high: later.features_acked_high,
         stopped_queues: later.stopped_queues,
+        suspended: later.suspended,
         ..first
     })
 }

@@ -48,6 +48,7 @@ use register::*;
 mod status {
     pub(super) const DRIVER_OK: u32 = 4;
     pub(super) const FEATURES_OK: u32 = 8;
+    pub(super) const SUSPEND: u32 = 16;
     pub(super) const NEEDS_RESET: u32 = 64;
 }
 
@@ -248,7 +249,7 @@ impl VirtioMmio {
             return;
         };
         queue.set_ready(ready);
-        if self.registers.status & status::DRIVER_OK == 0 {
+        if !self.is_active() {
             return;
         }
         let changed = if ready {
@@ -267,11 +268,8 @@ impl VirtioMmio {
         if self.device.acked_features() & Features::VIRTIO_F_RING_RESET.bits() == 0 {
             return;
         }
-        let (index, running) = (
-            self.registers.queue_sel,
-            self.registers.status & status::DRIVER_OK != 0,
-        );
-        if running && !report("queue reset", self.device.reset_queue(index)) {
+        let index = self.registers.queue_sel;
+        if self.is_active() && !report("queue reset", self.device.reset_queue(index)) {
             return;
         }
         if let Some(queue) = self.queues.get_mut(usize::from(index)) {
@@ -279,18 +277,38 @@ impl VirtioMmio {
         }
     }
 
+    /// The driver has set DRIVER_OK, and suspended the device since or not.
+    fn is_active(&self) -> bool {
+        self.registers.status & (status::DRIVER_OK | status::SUSPEND) != 0
+    }
+
     fn set_status(&mut self, value: u32) {
         if value == 0 {
             return self.reset();
         }
         let raised = value & !self.registers.status;
+        if raised & status::SUSPEND != 0 {
+            return self.suspend();
+        }
         self.registers.status |= value;
         if raised & status::FEATURES_OK != 0 && !report("features", self.accept_features()) {
             self.registers.status &= !status::FEATURES_OK;
         }
-        if raised & status::DRIVER_OK != 0 {
+        if raised & status::DRIVER_OK == 0 {
+        } else if self.device.is_suspended() {
+            self.registers.status &= !status::SUSPEND;
+            report("resumption", self.device.unsuspend());
+        } else {
             // A driver learns of a failure by DEVICE_NEEDS_RESET.
             report("activation", self.activate());
+        }
+    }
+
+    /// A device that cannot be suspended ignores the bit.
+    fn suspend(&mut self) {
+        if report("suspension", self.device.suspend()) {
+            self.registers.status |= status::SUSPEND;
+            self.registers.status &= !status::DRIVER_OK;
         }
     }
 
@@ -372,7 +390,7 @@ impl VirtioMmio {
             queue.set_used_ring_address(device.0, device.1);
             queue.set_ready(saved.ready);
         }
-        if self.registers.status & status::DRIVER_OK != 0 {
+        if self.is_active() {
             self.activate()?;
             self.device.resume()?;
         }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use net_queue::GuestRam;
 
-use super::states::{Failure, State};
-use super::{NetDevice, tell_of_config};
+use super::NetDevice;
+use super::states::{Failure, State, StoppedBy};
 use crate::active::queue_factory::{NegotiatedConfig, QueueFactory};
 use crate::active::{ActiveDevice, DetachedResources};
 use crate::error::{ActivateError, DeviceFailed, MemoryChangeError, chain};
@@ -32,7 +32,7 @@ impl NetDevice {
         if let Some(interrupt) = interrupt
             && self.status.fail(&what)
         {
-            tell_of_config(self.status.events(), &*interrupt);
+            self.tell_of_config(&*interrupt);
         }
     }
 
@@ -43,7 +43,7 @@ impl NetDevice {
             .status
             .fail(&format_args!("cannot be activated: {}", chain(error)))
         {
-            tell_of_config(self.status.events(), interrupt);
+            self.tell_of_config(interrupt);
         }
     }
 
@@ -112,7 +112,13 @@ impl NetDevice {
             });
         let next = match (&started, saved) {
             (Ok(()), None) => State::Running(Box::new(active)),
-            (Ok(()), Some(_)) => State::Paused(Box::new(active)),
+            (Ok(()), Some(saved)) => {
+                let driver = match saved.suspended {
+                    true => StoppedBy::DRIVER,
+                    false => StoppedBy::empty(),
+                };
+                State::Paused(Box::new(active), StoppedBy::VMM | driver)
+            }
             (Err(_), saved) => match (active.into_resources(), saved) {
                 (Ok(detached), None) => {
                     self.state = State::Inactive(detached);
@@ -210,7 +216,7 @@ impl NetDevice {
     ) {
         let from = self.lifecycle();
         match self.state.take(&self.config.id) {
-            State::Running(active) | State::Paused(active) => {
+            State::Running(active) | State::Paused(active, _) => {
                 let interrupt = Some(active.shared().interrupt());
                 let (by, next) = match active.into_resources() {
                     Ok(detached) => next(detached, interrupt),
@@ -233,6 +239,8 @@ impl NetDevice {
             State::Restored(detached, saved) if saved.acked != self.acked => {
                 let next = State::Inactive(detached);
                 self.state.put(from, Transition::Renegotiate, next);
+                // Nobody is there to tell.
+                self.space.thaw();
             }
             other => self.state = other,
         }

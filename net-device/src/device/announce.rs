@@ -43,7 +43,7 @@ impl NetDevice {
     /// before it resumes: the guest may be elsewhere by then.
     #[must_use]
     pub fn next_announcement(&self) -> Option<Duration> {
-        if matches!(self.state, State::Paused(_)) {
+        if matches!(self.state, State::Paused(..)) {
             return None;
         }
         self.rounds.until_next(self.clock.now_ns())
@@ -51,7 +51,7 @@ impl NetDevice {
 
     /// Does the next round of an announcement, if it is time.
     pub fn continue_announcement(&mut self) {
-        let paused = matches!(self.state, State::Paused(_));
+        let paused = matches!(self.state, State::Paused(..));
         if !paused && self.rounds.take_due(self.clock.now_ns()) {
             self.announce_once();
         }
@@ -79,7 +79,7 @@ impl NetDevice {
     /// Returns whether the next resumption is the first one of a device that was restored, which
     /// the network has to learn of. One that needs a reset does nothing before that.
     pub(super) fn resumes_elsewhere(&self) -> bool {
-        let restored = matches!(&self.state, State::Paused(active) if active.is_restored());
+        let restored = matches!(&self.state, State::Paused(active, _) if active.is_restored());
         restored && !self.status.needs_reset()
     }
 
@@ -108,7 +108,7 @@ impl NetDevice {
     fn announcements(&self) -> Vec<Announcement> {
         let own = self.space.mac().filter(|mac| mac.is_station());
         let (mut others, mut vlans) = (Vec::new(), Vec::new());
-        if let State::Running(active) | State::Paused(active) = &self.state
+        if let State::Running(active) | State::Paused(active, _) = &self.state
             && let Some(filter) = &active.shared().policy().filter
         {
             others = filter.tables().stations();
@@ -133,7 +133,7 @@ impl NetDevice {
                 // A host that cannot let the worker go on has failed the device.
                 let _ = active.run_or_fail();
             }
-            State::Paused(active) => active.send(frames),
+            State::Paused(active, _) => active.send(frames),
             State::Inactive(detached) | State::Restored(detached, _) => detached.send(frames),
             State::Failed(_) => {}
         }

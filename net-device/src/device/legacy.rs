@@ -18,7 +18,7 @@ impl NetDevice {
     /// space cannot be written (NET-CFG-02). VirtIO 1.4 §5.1.4.3, §5.1.9.5.2.3.
     pub(super) fn write_legacy_mac(&mut self, offset: u64, data: &[u8]) {
         let commands = Features::VIRTIO_F_VERSION_1 | Features::VIRTIO_NET_F_CTRL_MAC_ADDR;
-        let (State::Running(active) | State::Paused(active)) = &self.state else {
+        let (State::Running(active) | State::Paused(active, _)) = &self.state else {
             return;
         };
         if self.acked.intersects(commands) || !self.acked.contains(Features::VIRTIO_NET_F_MAC) {

@@ -36,7 +36,7 @@ impl NetDevice {
 
     fn change_limits(&mut self, mut rx: Change, mut tx: Change) -> Result<(), LimitError> {
         let detached = match &mut self.state {
-            State::Paused(active) => return active.change_limits(rx, tx),
+            State::Paused(active, _) => return active.change_limits(rx, tx),
             State::Running(active) => {
                 let changed = active.change_limits(rx, tx);
                 active.run_or_fail()?;

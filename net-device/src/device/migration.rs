@@ -5,7 +5,7 @@ use snapshot::{
 };
 
 use super::NetDevice;
-use super::states::{Failure, State};
+use super::states::{Failure, State, StoppedBy};
 use crate::error::{DeviceFailed, RestoreError, SaveError};
 use crate::events::DeviceEvent;
 use crate::lifecycle::{Lifecycle, StateError, Transition};
@@ -37,10 +37,11 @@ impl NetDevice {
                     &[Lifecycle::Inactive, Lifecycle::Restored, Lifecycle::Paused];
                 return Err(StateError::new(Lifecycle::Running, NEEDED).into());
             }
-            State::Paused(active) => {
+            State::Paused(active, whom) => {
                 let shared = active.shared().clone();
                 let policy = shared.policy();
                 saved.activated = true;
+                saved.suspended = whom.contains(StoppedBy::DRIVER);
                 saved.offloads = policy.offloads;
                 saved.tables = policy
                     .filter
@@ -73,7 +74,7 @@ impl NetDevice {
                 cause: DeviceFailed::WorkerLost(lost),
                 ..
             }) => return Err(lost.clone().into()),
-            State::Running(_) | State::Paused(_) | State::Failed(_) => {
+            State::Running(_) | State::Paused(..) | State::Failed(_) => {
                 const NEEDED: &[Lifecycle] = &[Lifecycle::Inactive, Lifecycle::Restored];
                 return Err(StateError::new(from, NEEDED).into());
             }
@@ -86,6 +87,9 @@ impl NetDevice {
         self.acked = saved.acked;
         self.space
             .restore(saved.mac, saved.announce, saved.generation);
+        if saved.suspended {
+            self.space.freeze();
+        }
         self.status.restore(saved.needs_reset);
         match self.state.take(&self.config.id) {
             State::Inactive(detached) | State::Restored(detached, _) if saved.activated => {

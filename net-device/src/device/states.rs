@@ -2,18 +2,31 @@
 
 use std::sync::Arc;
 
+use bitflags::bitflags;
+
 use crate::active::{ActiveDevice, DetachedResources};
 use crate::error::{DeviceFailed, WorkerLost};
 use crate::lifecycle::{Lifecycle, StateError, Transition};
 use crate::state::DeviceState;
 use crate::transport::Interrupt;
 
+bitflags! {
+    /// Sides that have stopped the workers. They go on when neither has any more.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(super) struct StoppedBy: u8 {
+        /// The VMM, by a pause.
+        const VMM = 1;
+        /// The driver, by SUSPEND.
+        const DRIVER = 2;
+    }
+}
+
 /// A state and its belongings; see [`Lifecycle`] for the meaning of each.
 pub(super) enum State {
     Inactive(DetachedResources),
     Restored(DetachedResources, Box<DeviceState>),
     Running(Box<ActiveDevice>),
-    Paused(Box<ActiveDevice>),
+    Paused(Box<ActiveDevice>, StoppedBy),
     Failed(Failure),
 }
 
@@ -43,7 +56,8 @@ impl State {
             Self::Inactive(_) => Lifecycle::Inactive,
             Self::Restored(..) => Lifecycle::Restored,
             Self::Running(_) => Lifecycle::Running,
-            Self::Paused(_) => Lifecycle::Paused,
+            Self::Paused(_, whom) if whom.contains(StoppedBy::VMM) => Lifecycle::Paused,
+            Self::Paused(..) => Lifecycle::Suspended,
             Self::Failed(_) => Lifecycle::Failed,
         }
     }
@@ -56,9 +70,9 @@ impl State {
     where
         E: From<StateError> + From<DeviceFailed>,
     {
-        const NEEDED: &[Lifecycle] = &[Lifecycle::Running, Lifecycle::Paused];
+        const NEEDED: &[Lifecycle] = &[Lifecycle::Running, Lifecycle::Paused, Lifecycle::Suspended];
         match self {
-            Self::Running(active) | Self::Paused(active) => Ok(active),
+            Self::Running(active) | Self::Paused(active, _) => Ok(active),
             Self::Failed(failure) => Err(failure.cause.clone().into()),
             Self::Inactive(_) | Self::Restored(..) => {
                 Err(StateError::new(self.lifecycle(), NEEDED).into())
@@ -70,7 +84,7 @@ impl State {
     pub(super) fn before_activation(&self) -> Option<&DetachedResources> {
         match self {
             Self::Inactive(detached) | Self::Restored(detached, _) => Some(detached),
-            Self::Running(_) | Self::Paused(_) | Self::Failed(_) => None,
+            Self::Running(_) | Self::Paused(..) | Self::Failed(_) => None,
         }
     }
 
@@ -85,7 +99,7 @@ impl State {
     /// The interrupt of the driver that there is.
     pub(super) fn interrupt(&self) -> Option<Arc<dyn Interrupt>> {
         match self {
-            Self::Running(active) | Self::Paused(active) => Some(active.shared().interrupt()),
+            Self::Running(active) | Self::Paused(active, _) => Some(active.shared().interrupt()),
             Self::Failed(failure) => failure.interrupt.clone(),
             Self::Inactive(_) | Self::Restored(..) => None,
         }

@@ -11,7 +11,7 @@ impl NetDevice {
     #[must_use]
     pub fn event_workers(&self) -> Vec<EventWorker> {
         match &self.state {
-            State::Running(active) | State::Paused(active) => active.event_workers(),
+            State::Running(active) | State::Paused(active, _) => active.event_workers(),
             _ => Vec::new(),
         }
     }

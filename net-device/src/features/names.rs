@@ -39,6 +39,7 @@ pub const OPTIONAL: &[(&str, Features)] = &[
     ("in-order", F::VIRTIO_F_IN_ORDER),
     ("notification-data", F::VIRTIO_F_NOTIFICATION_DATA),
     ("ring-reset", F::VIRTIO_F_RING_RESET),
+    ("suspend", F::VIRTIO_F_SUSPEND),
     ("device-stats", F::VIRTIO_NET_F_DEVICE_STATS),
     ("vq-notf-coal", F::VIRTIO_NET_F_VQ_NOTF_COAL),
     ("notf-coal", F::VIRTIO_NET_F_NOTF_COAL),

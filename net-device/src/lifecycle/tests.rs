@@ -1,6 +1,6 @@
 use super::*;
 
-const STATES: [Lifecycle; 5] = [Inactive, Restored, Running, Paused, Failed];
+const STATES: [Lifecycle; 6] = [Inactive, Restored, Running, Paused, Suspended, Failed];
 
 /// States that can be reached from `from` without a reset.
 fn reachable(from: Lifecycle) -> Vec<Lifecycle> {
@@ -59,7 +59,7 @@ fn a_restored_device_comes_up_paused() {
 
 #[test]
 fn a_state_is_put_into_no_device_that_is_or_was_active() {
-    for state in [Running, Paused, Failed] {
+    for state in [Running, Paused, Suspended, Failed] {
         assert_eq!(state.after(Transition::Restore), None, "{state}");
         assert_eq!(state.after(Transition::RestoreInactive), None, "{state}");
     }

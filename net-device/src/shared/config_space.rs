@@ -65,6 +65,10 @@ struct Fields {
     mtu: Option<u16>,
     /// The generation has changed since somebody read it.
     unread: bool,
+    /// Bytes that are shown to a driver that has suspended the device, whatever has changed.
+    frozen: Option<[u8; CONFIG_LEN]>,
+    /// An interrupt was withheld from that driver.
+    owed: bool,
 }
 
 impl Fields {
@@ -89,6 +93,8 @@ impl ConfigSpace {
                 .mtu
                 .filter(|_| offered.contains(Features::VIRTIO_NET_F_MTU)),
             unread: false,
+            frozen: None,
+            owed: false,
         };
         Self {
             offered,
@@ -193,9 +199,31 @@ impl ConfigSpace {
         self.change(|fields| fields.status.set(LinkStatus::ANNOUNCE, on))
     }
 
+    /// Shows what is shown now until [`ConfigSpace::thaw`], and no interrupt (DEV-LIFE-19).
+    pub(crate) fn freeze(&self) {
+        let mut fields = self.lock();
+        fields.frozen = Some(self.shown(&fields));
+    }
+
+    /// Shows what has changed meanwhile. Returns whether the driver is owed an interrupt
+    /// (DEV-LIFE-21).
+    pub(crate) fn thaw(&self) -> bool {
+        let changed = self.change(|fields| fields.frozen = None);
+        std::mem::take(&mut self.lock().owed) || changed
+    }
+
+    /// Returns whether a configuration interrupt has to wait, and remembers it then.
+    pub(crate) fn withholds_interrupt(&self) -> bool {
+        let mut fields = self.lock();
+        let frozen = fields.frozen.is_some();
+        fields.owed |= frozen;
+        frozen
+    }
+
     /// Device reset: the configured MAC address, no request. The link is what it is.
     pub(crate) fn reset(&self) -> bool {
         self.change(|fields| {
+            (fields.frozen, fields.owed) = (None, false);
             fields.mac = self.configured_mac;
             fields.status.remove(LinkStatus::ANNOUNCE);
         })
@@ -209,14 +237,15 @@ impl ConfigSpace {
         fields.status.set(LinkStatus::ANNOUNCE, announce);
         fields.generation = generation.wrapping_add(1);
         fields.unread = true;
+        (fields.frozen, fields.owed) = (None, false);
     }
 
     /// Applies `change`; true, and a new generation, if the driver reads something else now.
     fn change(&self, change: impl FnOnce(&mut Fields)) -> bool {
         let mut fields = self.lock();
-        let before = self.layout(&fields);
+        let before = self.shown(&fields);
         change(&mut fields);
-        let visible = self.layout(&fields) != before;
+        let visible = self.shown(&fields) != before;
         if visible && !fields.unread {
             fields.generation = fields.generation.wrapping_add(1);
             fields.unread = true;
@@ -225,7 +254,11 @@ impl ConfigSpace {
     }
 
     fn to_bytes(&self) -> [u8; CONFIG_LEN] {
-        self.layout(&self.lock())
+        self.shown(&self.lock())
+    }
+
+    fn shown(&self, fields: &Fields) -> [u8; CONFIG_LEN] {
+        fields.frozen.unwrap_or_else(|| self.layout(fields))
     }
 
     /// The wire layout (L2): fields at fixed offsets, little endian.

@@ -89,6 +89,7 @@ impl DeviceState {
             features_offered_high,
             features_acked_high,
             stopped_queues: self.stopped_queues(),
+            suspended: self.suspended,
         }
     }
 
@@ -133,6 +134,8 @@ impl DeviceState {
         require(state.active_pairs <= most_pairs, "active_pairs")?;
         let announces = acked.contains(Features::VIRTIO_NET_F_GUEST_ANNOUNCE);
         require(!state.announce_pending || announces, "announce_pending")?;
+        let suspends = acked.contains(Features::VIRTIO_F_SUSPEND) && state.activated;
+        require(!state.suspended || suspends, "suspended")?;
         Ok(Self {
             acked,
             mac,
@@ -140,6 +143,7 @@ impl DeviceState {
             generation: state.config.generation,
             activated: state.activated,
             needs_reset: state.needs_reset,
+            suspended: state.suspended,
             offloads,
             tables: filter_tables(&state.control, acked)?,
             coalescing: coalescing(state, config, acked)?,

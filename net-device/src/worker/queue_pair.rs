@@ -93,6 +93,20 @@ impl PairWorker {
         self.tx.iter_mut().for_each(|tx| tx.interrupt_first = true);
     }
 
+    /// Interrupts the driver for what waits to be told of, due or not.
+    pub(crate) fn notify_early(&mut self) {
+        if let Some(rx) = &mut self.rx
+            && rx.notify_early()
+        {
+            self.shared.trigger(InterruptSource::Queue(rx.index));
+        }
+        if let Some(tx) = &mut self.tx
+            && tx.notify_early()
+        {
+            self.shared.trigger(InterruptSource::Queue(tx.index));
+        }
+    }
+
     /// Drops the frames that came while its receive queue was reset; to be called before that runs.
     pub(crate) fn discard_stale(&mut self) {
         if let Some(rx) = &mut self.rx {

@@ -60,6 +60,9 @@ pub struct NetState {
     /// release 2.
     #[version(start = 2)]
     pub stopped_queues: Vec<StoppedQueueState>,
+    /// The driver has suspended the device. Since release 2.
+    #[version(start = 2)]
+    pub suspended: bool,
 }
 
 /// Configuration space, field by field: VirtIO 1.4 §5.1.4 (NET-CFG-03).

@@ -25,6 +25,7 @@ pub(crate) fn sample_of(release: u16) -> NetState {
             index: 2,
             coalesce: coalesce(7, 80),
         }];
+        state.suspended = true;
     }
     state
 }
@@ -61,6 +62,7 @@ fn release_1() -> NetState {
         features_offered_high: 0,
         features_acked_high: 0,
         stopped_queues: vec![],
+        suspended: false,
     }
 }
 

@@ -3,6 +3,7 @@
 mod memory;
 mod notification;
 mod ring_reset;
+mod suspend;
 mod workers;
 
 use std::fs::File;

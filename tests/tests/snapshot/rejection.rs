@@ -130,6 +130,7 @@ const REFUSED: &[(&str, Change)] = &[
         stopped(s, 0);
         stopped(s, 0);
     }),
+    ("suspended", |s| s.suspended = true),
     ("limiters.queue", |s| s.limiters[0].queue = 4),
     ("limiters.queue", |s| s.limiters[0].queue = u16::MAX),
 ];

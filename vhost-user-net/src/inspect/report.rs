@@ -167,6 +167,9 @@ impl fmt::Display for Life<'_> {
         if state.needs_reset {
             f.write_str(", needs a reset")?;
         }
+        if state.suspended {
+            f.write_str(", suspended by its driver")?;
+        }
         if state.announce_pending {
             f.write_str(", its driver is asked to announce itself")?;
         }
