@@ -13,7 +13,7 @@ use super::{Error, Process, Result};
 pub const DAEMON: &str = "LINUX_GUEST_DAEMON";
 
 /// Longest time that the daemon may take to listen or to end.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// In `/proc/net/unix`: the flag of a socket that listens.
 const LISTENING: &str = "00010000";

@@ -17,7 +17,7 @@ const TAIL_BYTES: usize = 4096;
 const TICK: Duration = Duration::from_millis(10);
 
 /// Longest time that the kernel may take to end a program and to close its pipes.
-const KILL_LIMIT: Duration = Duration::from_secs(10);
+const KILL_LIMIT: Duration = Duration::from_secs(60);
 
 enum Event {
     Output(Vec<u8>),

@@ -9,7 +9,7 @@ use super::{Error, Process, Result};
 const READY: &str = "guest is ready";
 
 /// Longest time that a command may take that needs no traffic.
-const COMMAND_LIMIT: Duration = Duration::from_secs(20);
+const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 
 /// A booted guest.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ impl Guest {
     /// Runs a shell command in the guest.
     ///
     /// # Errors
-    /// When the command does not end within twenty seconds or the guest ends.
+    /// When the command does not end within a minute or the guest ends.
     pub fn run(&mut self, command: &str) -> Result<Reply> {
         self.run_for(command, COMMAND_LIMIT)
     }

@@ -7,7 +7,7 @@ use super::kernel::Kernel;
 use super::{Guest, Result, processors};
 
 /// Longest time that a boot may take; one second is usual.
-const BOOT_LIMIT: Duration = Duration::from_secs(30);
+const BOOT_LIMIT: Duration = Duration::from_secs(120);
 
 /// Boots a guest with a network device behind each socket. `folder` takes the guest's memory
 /// file and its control socket.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 /// Longest time that the kernel may take to forget a thread.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// One thread of this process.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -15,7 +15,7 @@ const GUEST: &str = "203.0.113.2";
 /// The gateway, by which the guest reaches the host's loopback.
 const GATEWAY: &str = "203.0.113.1";
 
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// TCP both ways through Debian's passt.
 pub(super) fn tcp(assets: &Assets) -> Result<String> {

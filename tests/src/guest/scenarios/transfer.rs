@@ -29,7 +29,7 @@ pub(super) fn ping_and_tcp(bed: &mut Testbed) -> Result<String> {
 /// The guest opens the connection.
 pub(super) fn guest_client(bed: &mut Testbed) -> Result<String> {
     let mut server = host::start(&format!("iperf3 -s -1 -B {HOST} --forceflush"))?;
-    server.read_until("listening iperf3", Duration::from_secs(5), |output| {
+    server.read_until("listening iperf3", Duration::from_secs(60), |output| {
         String::from_utf8_lossy(output)
             .contains("listening")
             .then_some((output.len(), ()))
