@@ -198,7 +198,7 @@ examples() {
 
 device_tests() {
     step "tests of the device, and real Linux guests"
-    cargo test -q --no-fail-fast -p tests --tests --lib
+    SOAK_SECONDS="${SOAK_SECONDS:-60}" cargo test -q --no-fail-fast -p tests --tests --lib
 }
 
 corpora() {
@@ -240,9 +240,16 @@ killed() {
     LINUX_GUEST_KILLS="${1:-100}" cargo test -q -p tests --test linux_guest -- "killed under a stream"
 }
 
+# Builds of later steps, in the gaps that tests leave. Those steps say what is wrong with them.
+build_ahead() {
+    nice -n 19 cargo build -q --release -p vhost-user-net
+    nice -n 19 cargo test -q --no-run --manifest-path fuzz/Cargo.toml
+} >/dev/null 2>&1 </dev/null
+
 # Runs every step, whatever became of those before, and tells at the end which ones failed.
 run_tests() {
     local name status failed=()
+    build_ahead &
     for name in packages fmt clippy directions file_cycles words file_sizes conformance unsafe_modules packaging doc crate_tests examples device_tests corpora; do
         # Not `|| failed+=...`: behind that bash would let a step go on after its own failures.
         set +e
