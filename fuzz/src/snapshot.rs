@@ -50,17 +50,17 @@ fn seeds() -> Vec<Seed> {
     };
     let queues = NetState {
         id: "net0".into(),
-        queue_sizes: vec![256; 3],
-        queues: vec![QueueState::default(); 2],
-        limiters: vec![LimiterState::default()],
+        queue_sizes: vec![256; 3].into(),
+        queues: vec![QueueState::default(); 2].into(),
+        limiters: vec![LimiterState::default()].into(),
         ..NetState::default()
     };
     let control = ControlState {
-        unicast: vec![[2, 0, 0, 0, 0, 1]],
-        vlans: vec![1; 64],
+        unicast: vec![[2, 0, 0, 0, 0, 1]].into(),
+        vlans: vec![1; 64].into(),
         rss: Some(RssState {
-            indirection_table: vec![0; 8],
-            key: vec![7; 40],
+            indirection_table: vec![0; 8].into(),
+            key: vec![7; 40].into(),
             ..RssState::default()
         }),
         ..ControlState::default()

@@ -8,7 +8,9 @@ use versionize::Versionize;
 use crate::error::SnapshotError;
 use crate::format::HEADER_LEN;
 use crate::header::{self, Header};
-use crate::state::NetState;
+use crate::state::bounds::{Id, Sealed};
+use crate::state::encoding::refusal;
+use crate::state::{List, NetState, Text};
 use crate::versions::{LATEST, check_downgrade, version_map};
 
 /// The state of one device as bytes, with the id under which a VMM files it.
@@ -16,8 +18,8 @@ use crate::versions::{LATEST, check_downgrade, version_map};
 /// The bytes are not trusted until [`open`](Self::open) has accepted them, wherever they came from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
-    id: String,
-    bytes: Vec<u8>,
+    id: Text<Id>,
+    bytes: List<u8, Sealed>,
 }
 
 impl Snapshot {
@@ -38,7 +40,7 @@ impl Snapshot {
     pub fn seal_for(state: &NetState, release: u16) -> Result<Self, SnapshotError> {
         Ok(Self {
             id: state.id.clone(),
-            bytes: encode(state, release)?,
+            bytes: encode(state, release)?.into(),
         })
     }
 
@@ -56,7 +58,10 @@ impl Snapshot {
     /// Those of [`open`](Self::open).
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, SnapshotError> {
         let id = decode(&bytes)?.id;
-        Ok(Self { id, bytes })
+        Ok(Self {
+            id,
+            bytes: bytes.into(),
+        })
     }
 
     /// Writes the bytes.
@@ -100,19 +105,18 @@ impl Snapshot {
 
     /// Header and payload, without a copy.
     pub fn into_bytes(self) -> Vec<u8> {
-        self.bytes
+        self.bytes.into_inner()
     }
 }
 
 fn encode(state: &NetState, release: u16) -> Result<Vec<u8>, SnapshotError> {
     header::check_release(release)?;
-    state.check_bounds()?;
     check_downgrade(state, release)?;
     let mut bytes = vec![0; HEADER_LEN];
     Versionize::serialize(state, &mut bytes, &version_map(), release).map_err(|error| {
-        SnapshotError::Encode {
+        refusal(&error).unwrap_or_else(|| SnapshotError::Encode {
             reason: error.to_string(),
-        }
+        })
     })?;
     let header = header::encode(release, &bytes[HEADER_LEN..])?;
     bytes[..HEADER_LEN].copy_from_slice(&header);
@@ -126,14 +130,15 @@ fn decode(bytes: &[u8]) -> Result<NetState, SnapshotError> {
     let mut rest = payload;
     let parsed: Result<NetState, _> =
         Versionize::deserialize(&mut rest, &version_map(), header.release);
-    let state = parsed.map_err(|error| SnapshotError::Malformed {
-        offset: payload.len() - rest.len(),
-        reason: error.to_string(),
+    let state = parsed.map_err(|error| {
+        refusal(&error).unwrap_or_else(|| SnapshotError::Malformed {
+            offset: payload.len() - rest.len(),
+            reason: error.to_string(),
+        })
     })?;
     if !rest.is_empty() {
         return Err(SnapshotError::Unconsumed { count: rest.len() });
     }
-    state.check_bounds()?;
     Ok(state)
 }
 

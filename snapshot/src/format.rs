@@ -12,9 +12,10 @@
 /// Length of the header in bytes.
 pub const HEADER_LEN: usize = 20;
 
-/// Longest payload in bytes. The largest device, 256 pairs with every table full and a thousand
-/// chains in flight per queue, needs less than half of it.
-pub const MAX_PAYLOAD_LEN: usize = 4 << 20;
+/// Longest payload in bytes. The largest device, 256 pairs with every table full, needs less than
+/// half of it. Chains in flight, of which each queue may have as many as its ring, have this as
+/// their common bound.
+pub const MAX_PAYLOAD_LEN: usize = 256 << 10;
 
 /// Longest snapshot in bytes.
 pub const MAX_LEN: usize = HEADER_LEN + MAX_PAYLOAD_LEN;

@@ -17,10 +17,11 @@
 //!
 //! A snapshot may come from a disk or a peer that somebody else controls. So the order of checks is
 //! fixed: magic, architecture, release, length, checksum, and only then the parser; afterwards the
-//! payload must be consumed to its last byte and every list must be within its bound. The checksum
-//! finds accidents, not attacks, so nothing behind it relies on it: hostile bytes with a valid
-//! checksum end in an error or in a well-formed [`NetState`], never in a panic, and cost no more
-//! memory than a small multiple of [`format::MAX_PAYLOAD_LEN`].
+//! payload must be consumed to its last byte. The parser stops at a list whose length is out of the
+//! bound that its type has ([`state::bounds`]). The checksum finds accidents, not attacks, so
+//! nothing behind it relies on it: hostile bytes with a valid checksum end in an error or in a
+//! well-formed [`NetState`], never in a panic, and cost no more memory than a small multiple of
+//! [`format::MAX_PAYLOAD_LEN`].
 //!
 //! # Releases
 //!

@@ -66,7 +66,7 @@ fn queue() -> impl Strategy<Value = QueueState> {
             driver_addr: addr[1],
             device_addr: addr[2],
             used,
-            in_flight,
+            in_flight: in_flight.into(),
             coalesce,
         })
 }
@@ -82,8 +82,8 @@ fn rss() -> impl Strategy<Value = RssState> {
             hash_types: head.1,
             unclassified_queue: head.2,
             max_tx_vq: head.3,
-            indirection_table,
-            key,
+            indirection_table: indirection_table.into(),
+            key: key.into(),
         })
 }
 
@@ -102,9 +102,9 @@ fn control() -> impl Strategy<Value = ControlState> {
                 unicast_overflow: head.1,
                 multicast_overflow: head.2,
                 hash_tunnel_types: head.3,
-                unicast,
-                multicast,
-                vlans,
+                unicast: unicast.into(),
+                multicast: multicast.into(),
+                vlans: vlans.into(),
                 rss,
                 rx_coalesce: coalesce.0,
                 tx_coalesce: coalesce.1,
@@ -147,14 +147,14 @@ fn first_release() -> impl Strategy<Value = NetState> {
             |(id, head, config, queue_sizes, queues, control, limiters)| {
                 let ([features_offered, features_acked, guest_offloads], flag, active_pairs) = head;
                 NetState {
-                    id,
+                    id: id.into(),
                     features_offered,
                     features_acked,
                     config,
-                    queue_sizes,
-                    queues,
+                    queue_sizes: queue_sizes.into(),
+                    queues: queues.into(),
                     control,
-                    limiters,
+                    limiters: limiters.into(),
                     activated: flag[0],
                     paused: flag[1],
                     needs_reset: flag[2],
@@ -176,7 +176,7 @@ fn later() -> impl Strategy<Value = NetState> {
     fields.prop_map(|(offered, acked, stopped_queues, suspended)| NetState {
         features_offered_high: offered,
         features_acked_high: acked,
-        stopped_queues,
+        stopped_queues: stopped_queues.into(),
         suspended,
         ..NetState::default()
     })

@@ -32,7 +32,7 @@ impl Pausable for Device {
 
 impl Snapshottable for Device {
     fn id(&self) -> String {
-        self.state.id.clone()
+        self.state.id.to_string()
     }
 
     fn snapshot(&mut self) -> Result<Snapshot, MigrateError> {

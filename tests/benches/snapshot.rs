@@ -17,13 +17,16 @@ use std::{fs, io};
 use net_device::{Features, Snapshot, Snapshottable, VirtioDevice};
 use serde_json::{Value, json};
 use snapshot::format::{HEADER_LEN, MAX_PAYLOAD_LEN};
-use snapshot::state::{LimiterState, NetState, QueueState};
-use tests::testbed::{Rig, endless, pause, reseal};
+use snapshot::state::{MAX_QUEUE_SIZE, NetState, QueueState};
+use tests::testbed::{Rig, lists, overlong, pause, reseal};
 
 const ROUNDS: usize = 2000;
 
 /// Times that a changed state is restored: what else the host does makes some of them longer.
 const REPEATS: usize = 5;
+
+/// Numbers that a list has not, where its length stands.
+const FORGED: [u64; 4] = [u64::MAX, 1 << 32, 10 << 20, 1 << 16];
 
 /// Rounds of what starts threads.
 const FEW: usize = 50;
@@ -142,11 +145,11 @@ fn refusal(next: &mut Rig, file: &[u8]) -> Duration {
 /// A state that is nothing but chains in flight.
 fn many_chains() -> Vec<u8> {
     let flying = QueueState {
-        in_flight: vec![0; 1 << 15],
+        in_flight: vec![0; MAX_QUEUE_SIZE].into(),
         ..QueueState::default()
     };
     let state = NetState {
-        queues: vec![flying; 63],
+        queues: vec![flying; MAX_PAYLOAD_LEN / (2 * MAX_QUEUE_SIZE) - 1].into(),
         ..NetState::default()
     };
     let chains = Snapshot::seal(&state).expect("within bounds");
@@ -173,21 +176,20 @@ fn measure_hostile(rows: &mut Vec<Value>) {
     let resealed = all.clone().map(|at| reseal(good[..at].to_vec()));
     let flips = (0..8 * good.len()).map(|bit| flipped(bit / 8, bit % 8));
     let under = (8 * HEADER_LEN..8 * good.len()).map(|bit| reseal(flipped(bit / 8, bit % 8)));
-    let lengths = [u64::MAX, 1 << 32, 10 << 20, 1 << 16];
-    let lists = all
+    let lengths = all
         .skip(8)
-        .flat_map(|end| lengths.map(|len| forged(end - 8, len)));
+        .flat_map(|end| FORGED.map(|len| forged(end - 8, len)));
     let long = [0, 1, 0xff].map(|byte| {
         let mut file = good[..HEADER_LEN].to_vec();
         file.resize(HEADER_LEN + MAX_PAYLOAD_LEN, byte);
         reseal(file)
     });
-    // The elements that take the least when saved.
-    let most = (10 << 20) / size_of::<LimiterState>();
-    let list = endless(
-        |state| state.limiters = vec![LimiterState::default(); 512],
-        most,
-    );
+    let beyond = |present: fn(usize) -> usize| {
+        lists().into_iter().map(move |(_, max, fill)| {
+            let present = present(max);
+            overlong(fill, max, present as u64, present)
+        })
+    };
     let mut row = |what: &str, files: &mut dyn Iterator<Item = Vec<u8>>| {
         let (mut slowest, mut count) = (Duration::ZERO, 0);
         for file in files {
@@ -202,9 +204,10 @@ fn measure_hostile(rows: &mut Vec<Value>) {
     row("truncations, checksum good", &mut resealed.into_iter());
     row("bit flips", &mut flips.into_iter());
     row("bit flips, checksum good", &mut under.into_iter());
-    row("forged lengths of lists", &mut lists.into_iter());
+    row("forged lengths of lists", &mut lengths.into_iter());
     row("longest payload, of one byte", &mut long.into_iter());
-    row("longest list", &mut std::iter::once(list));
+    row("lists, one beyond the bound", &mut beyond(|max| max + 1));
+    row("lists, longest payload", &mut beyond(|_| MAX_PAYLOAD_LEN));
     row("most chains in flight", &mut std::iter::once(many_chains()));
 }
 

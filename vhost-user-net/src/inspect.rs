@@ -144,7 +144,7 @@ impl InspectArgs {
     /// Writes the state with what is to be different.
     fn write(&self, mut state: NetState, path: &Path) -> Result<(), InspectError> {
         if let Some(id) = &self.id {
-            state.id.clone_from(id);
+            state.id = id.as_str().into();
         }
         if let Some(mac) = self.mac {
             state.config.mac = mac.bytes();

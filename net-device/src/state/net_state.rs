@@ -5,6 +5,8 @@
 //! here every field is checked against this device and turned into a live type, before anything is
 //! changed.
 
+use std::collections::BTreeSet;
+
 use net_queue::ctrl::NotificationCoalescing;
 use net_queue::hash::HashTypes;
 use net_queue::ring::{Cursor, Layout, RingAddrs, RingConfig};
@@ -49,7 +51,7 @@ impl DeviceState {
         let (features_offered, features_offered_high) = feature_words(offered);
         let (features_acked, features_acked_high) = feature_words(self.acked);
         NetState {
-            id: config.id.clone(),
+            id: config.id.as_str().into(),
             features_offered,
             features_acked,
             config: ConfigState {
@@ -60,7 +62,7 @@ impl DeviceState {
                 generation: self.generation,
                 ..ConfigState::default()
             },
-            queue_sizes: sizes.to_vec(),
+            queue_sizes: sizes.iter().copied().collect(),
             queues: self
                 .rings
                 .iter()
@@ -88,7 +90,7 @@ impl DeviceState {
             guest_offloads: Features::guest_offloads(self.offloads),
             features_offered_high,
             features_acked_high,
-            stopped_queues: self.stopped_queues(),
+            stopped_queues: self.stopped_queues().into(),
             suspended: self.suspended,
         }
     }
@@ -166,7 +168,7 @@ pub fn check_state(state: &NetState) -> Result<(), RestoreError> {
     let offered = Features::from_bits(offered).ok_or(RestoreError::Field("features_offered"))?;
     let sizes = state.queue_sizes.iter().copied();
     let config = NetConfig {
-        id: state.id.clone(),
+        id: state.id.to_string(),
         mac: Some(MacAddr::from(state.config.mac)).filter(|mac| *mac != MacAddr::default()),
         mtu: Some(state.config.mtu).filter(|mtu| *mtu != 0),
         queue_pairs: state.config.max_virtqueue_pairs,
@@ -198,9 +200,9 @@ fn rings(
 ) -> Result<Vec<(u16, RingConfig)>, RestoreError> {
     let queues = &state.queues;
     require(state.activated || queues.is_empty(), "queues")?;
-    for (at, queue) in queues.iter().enumerate() {
-        let twice = queues[..at].iter().any(|other| other.index == queue.index);
-        require(!twice, "queues.index")?;
+    let mut indices = BTreeSet::new();
+    for queue in queues {
+        require(indices.insert(queue.index), "queues.index")?;
     }
     queues
         .iter()
@@ -289,11 +291,11 @@ fn control_state(tables: &FilterTables) -> ControlState {
     let (multicast, multicast_overflow) = list(&tables.multicast);
     ControlState {
         rx_modes: tables.modes.bits(),
-        unicast,
-        multicast,
+        unicast: unicast.into(),
+        multicast: multicast.into(),
         unicast_overflow,
         multicast_overflow,
-        vlans: tables.vlans.to_vec(),
+        vlans: tables.vlans.to_vec().into(),
         ..ControlState::default()
     }
 }
@@ -345,9 +347,9 @@ fn rss_state(rss: &RssParams) -> RssState {
         steering: rss.steers,
         hash_types: rss.types.bits(),
         unclassified_queue: rss.unclassified_queue,
-        indirection_table: rss.table.clone(),
+        indirection_table: rss.table.clone().into(),
         max_tx_vq: rss.max_tx_vq,
-        key: rss.key.clone(),
+        key: rss.key.clone().into(),
     }
 }
 
@@ -364,8 +366,8 @@ fn rss(
     let params = RssParams {
         steers: rss.steering,
         types: HashTypes::from_bits(rss.hash_types).ok_or(FIELD)?,
-        key: rss.key.clone(),
-        table: rss.indirection_table.clone(),
+        key: rss.key.to_vec(),
+        table: rss.indirection_table.to_vec(),
         unclassified_queue: rss.unclassified_queue,
         max_tx_vq: rss.max_tx_vq,
     };
@@ -409,6 +411,7 @@ fn coalescing(
     };
     let of_pair = |index| index < 2 * config.queue_pairs;
     let mut queues = Vec::new();
+    let mut indices: BTreeSet<_> = state.queues.iter().map(|queue| queue.index).collect();
     for queue in &state.queues {
         let possible = each && of_pair(queue.index) || queue.coalesce == none;
         require(possible, "queues.coalesce")?;
@@ -417,8 +420,7 @@ fn coalescing(
     for stopped in &state.stopped_queues {
         let possible = state.activated && each && of_pair(stopped.index);
         require(possible, "stopped_queues")?;
-        let twice = queues.iter().any(|(index, _)| *index == stopped.index);
-        require(!twice, "stopped_queues.index")?;
+        require(indices.insert(stopped.index), "stopped_queues.index")?;
         queues.push((stopped.index, of(stopped.coalesce)));
     }
     Ok(CoalescingState {

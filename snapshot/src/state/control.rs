@@ -4,20 +4,8 @@ use serde::{Deserialize, Serialize};
 use versionize::{VersionMap, Versionize, VersionizeResult};
 use versionize_derive::Versionize;
 
-use super::at_most;
-use crate::error::SnapshotError;
-
-/// Longest list of MAC addresses, for unicast and for multicast each.
-pub const MAX_MAC_ENTRIES: usize = 1024;
-
-/// Words of 64 bits in a bitmap of all 4096 VLAN ids.
-pub const VLAN_WORDS: usize = 4096 / 64;
-
-/// Longest hash key in bytes: its length is a byte on the wire.
-pub const MAX_RSS_KEY_LEN: usize = 255;
-
-/// Longest indirection table in entries.
-pub const MAX_RSS_TABLE_LEN: usize = 1024;
+use super::bounded::List;
+use super::bounds;
 
 /// Filters, steering and coalescing: VirtIO 1.4 §5.1.9.5.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Versionize)]
@@ -25,18 +13,18 @@ pub struct ControlState {
     /// Receive modes in force; bit `n` is command `n` of class CTRL_RX: promiscuous, all multicast,
     /// all unicast, no multicast, no unicast, no broadcast. VirtIO 1.4 §5.1.9.5.1 (NET-CVQ-07).
     pub rx_modes: u8,
-    /// Unicast addresses let through; at most [`MAX_MAC_ENTRIES`]. VirtIO 1.4 §5.1.9.5.2
+    /// Unicast addresses let through; at most [`bounds::MAX_MAC_ENTRIES`]. VirtIO 1.4 §5.1.9.5.2
     /// (NET-CVQ-10).
-    pub unicast: Vec<[u8; 6]>,
-    /// Multicast addresses let through; at most [`MAX_MAC_ENTRIES`].
-    pub multicast: Vec<[u8; 6]>,
+    pub unicast: List<[u8; 6], bounds::Unicast>,
+    /// Multicast addresses let through; at most [`bounds::MAX_MAC_ENTRIES`].
+    pub multicast: List<[u8; 6], bounds::Multicast>,
     /// The driver's unicast list was too long, so all unicast is let through (NET-CVQ-14).
     pub unicast_overflow: bool,
     /// The driver's multicast list was too long, so all multicast is let through.
     pub multicast_overflow: bool,
-    /// VLAN ids let through, one bit each, lowest first; at most [`VLAN_WORDS`] words. VirtIO 1.4
-    /// §5.1.9.5.3 (NET-CVQ-16).
-    pub vlans: Vec<u64>,
+    /// VLAN ids let through, one bit each, lowest first; at most [`bounds::VLAN_WORDS`] words.
+    /// VirtIO 1.4 §5.1.9.5.3 (NET-CVQ-16).
+    pub vlans: List<u64, bounds::Vlans>,
     /// Steering and hash parameters, once the driver has set any.
     pub rss: Option<RssState>,
     /// Tunnel types whose inner headers are hashed: VirtIO 1.4 §5.1.9.4.4 (NET-MQ-20).
@@ -56,12 +44,12 @@ pub struct RssState {
     pub hash_types: u32,
     /// Receive queue for what has no hash.
     pub unclassified_queue: u16,
-    /// Receive queues by hash; at most [`MAX_RSS_TABLE_LEN`].
-    pub indirection_table: Vec<u16>,
+    /// Receive queues by hash; at most [`bounds::MAX_RSS_TABLE_LEN`].
+    pub indirection_table: List<u16, bounds::IndirectionTable>,
     /// Transmit queues the driver uses.
     pub max_tx_vq: u16,
-    /// Toeplitz key; at most [`MAX_RSS_KEY_LEN`].
-    pub key: Vec<u8>,
+    /// Toeplitz key; at most [`bounds::MAX_RSS_KEY_LEN`].
+    pub key: List<u8, bounds::HashKey>,
 }
 
 /// When used buffers are notified: VirtIO 1.4 §5.1.9.5.10 (NET-CVQ-25). Zeros mean at once.
@@ -71,21 +59,4 @@ pub struct CoalesceState {
     pub max_packets: u32,
     /// Microseconds to wait.
     pub max_usecs: u32,
-}
-
-impl ControlState {
-    pub(super) fn check_bounds(&self) -> Result<(), SnapshotError> {
-        at_most("control.unicast", &self.unicast, MAX_MAC_ENTRIES)?;
-        at_most("control.multicast", &self.multicast, MAX_MAC_ENTRIES)?;
-        at_most("control.vlans", &self.vlans, VLAN_WORDS)?;
-        self.rss.as_ref().map_or(Ok(()), RssState::check_bounds)
-    }
-}
-
-impl RssState {
-    fn check_bounds(&self) -> Result<(), SnapshotError> {
-        let table = &self.indirection_table;
-        at_most("control.rss.indirection_table", table, MAX_RSS_TABLE_LEN)?;
-        at_most("control.rss.key", &self.key, MAX_RSS_KEY_LEN)
-    }
 }

@@ -4,38 +4,29 @@ use serde::{Deserialize, Serialize};
 use versionize::{VersionMap, Versionize, VersionizeResult};
 use versionize_derive::Versionize;
 
-use super::{ControlState, LimiterState, QueueState, StoppedQueueState, at_most};
-use crate::error::SnapshotError;
-
-/// Most queues of a device: two per pair, as many pairs as a Linux tap has queues, and the control
-/// queue.
-pub const MAX_QUEUES: usize = 2 * 256 + 1;
-
-/// Most limiters of a device: one per data queue.
-pub const MAX_LIMITERS: usize = MAX_QUEUES - 1;
-
-/// Longest name of a device, in bytes.
-pub const MAX_ID_LEN: usize = 256;
+use super::bounded::{List, Text};
+use super::{ControlState, LimiterState, QueueState, StoppedQueueState, bounds};
 
 /// Everything about a network device that its guest can see or has asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Versionize)]
 pub struct NetState {
     /// Name under which the VMM knows the device; at most 256 bytes.
-    pub id: String,
+    pub id: Text<bounds::Id>,
     /// Feature bits 0 to 63 the device offered.
     pub features_offered: u64,
     /// Feature bits 0 to 63 the driver accepted.
     pub features_acked: u64,
     /// Configuration space.
     pub config: ConfigState,
-    /// Maximum size of each queue the device offered, in queue order; at most [`MAX_QUEUES`].
-    pub queue_sizes: Vec<u16>,
-    /// The queues the driver set up, each with its own index; at most [`MAX_QUEUES`].
-    pub queues: Vec<QueueState>,
+    /// Maximum size of each queue the device offered, in queue order; at most
+    /// [`bounds::MAX_QUEUES`].
+    pub queue_sizes: List<u16, bounds::QueueSizes>,
+    /// The queues the driver set up, each with its own index; at most [`bounds::MAX_QUEUES`].
+    pub queues: List<QueueState, bounds::Queues>,
     /// State that the driver set through the control queue.
     pub control: ControlState,
-    /// Rate limiters with their levels; at most [`MAX_LIMITERS`].
-    pub limiters: Vec<LimiterState>,
+    /// Rate limiters with their levels; at most [`bounds::MAX_LIMITERS`].
+    pub limiters: List<LimiterState, bounds::Limiters>,
     /// The driver had brought the device live.
     pub activated: bool,
     /// The device was paused before the snapshot was asked for.
@@ -56,10 +47,10 @@ pub struct NetState {
     /// Feature bits 64 to 127 the driver accepted. Since release 2.
     #[version(start = 2)]
     pub features_acked_high: u64,
-    /// Queues that do not run, of which something is to be kept; at most [`MAX_QUEUES`]. Since
-    /// release 2.
+    /// Queues that do not run, of which something is to be kept; at most [`bounds::MAX_QUEUES`].
+    /// Since release 2.
     #[version(start = 2)]
-    pub stopped_queues: Vec<StoppedQueueState>,
+    pub stopped_queues: List<StoppedQueueState, bounds::StoppedQueues>,
     /// The driver has suspended the device. Since release 2.
     #[version(start = 2)]
     pub suspended: bool,
@@ -91,16 +82,4 @@ pub struct ConfigState {
     /// Generation counter, so that a driver that reads across the restore sees a change:
     /// VirtIO 1.4 §2.5 (DEV-LIFE-08).
     pub generation: u32,
-}
-
-impl NetState {
-    pub(crate) fn check_bounds(&self) -> Result<(), SnapshotError> {
-        at_most("id", self.id.as_bytes(), MAX_ID_LEN)?;
-        at_most("queue_sizes", &self.queue_sizes, MAX_QUEUES)?;
-        at_most("queues", &self.queues, MAX_QUEUES)?;
-        at_most("stopped_queues", &self.stopped_queues, MAX_QUEUES)?;
-        at_most("limiters", &self.limiters, MAX_LIMITERS)?;
-        self.control.check_bounds()?;
-        self.queues.iter().try_for_each(QueueState::check_bounds)
-    }
 }

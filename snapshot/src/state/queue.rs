@@ -4,11 +4,8 @@ use serde::{Deserialize, Serialize};
 use versionize::{VersionMap, Versionize, VersionizeError, VersionizeResult};
 use versionize_derive::Versionize;
 
-use super::{CoalesceState, at_most};
-use crate::error::SnapshotError;
-
-/// Largest queue: VirtIO 1.4 §2.7 and §2.8.
-pub const MAX_QUEUE_SIZE: usize = 1 << 15;
+use super::bounded::List;
+use super::{CoalesceState, bounds};
 
 /// Format of a ring.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Versionize)]
@@ -50,8 +47,9 @@ pub struct QueueState {
     /// Wrap counter at `used`, of a packed ring.
     pub used_wrap: bool,
     /// Heads (split) or buffer ids (packed) that were taken and not given back, oldest first; at
-    /// most [`MAX_QUEUE_SIZE`]. Empty for a device that puts back what it holds when it pauses.
-    pub in_flight: Vec<u16>,
+    /// most [`bounds::MAX_QUEUE_SIZE`]. Empty for a device that puts back what it holds when it
+    /// pauses.
+    pub in_flight: List<u16, bounds::InFlight>,
     /// Notification coalescing in force: VirtIO 1.4 §5.1.9.5.10 (NET-CVQ-24).
     pub coalesce: CoalesceState,
 }
@@ -65,10 +63,4 @@ pub struct StoppedQueueState {
     /// Notification coalescing, unless it is that of the direction: VirtIO 1.4 §5.1.9.5.10
     /// (NET-CVQ-24).
     pub coalesce: CoalesceState,
-}
-
-impl QueueState {
-    pub(super) fn check_bounds(&self) -> Result<(), SnapshotError> {
-        at_most("queues.in_flight", &self.in_flight, MAX_QUEUE_SIZE)
-    }
 }

@@ -24,7 +24,8 @@ pub(crate) fn sample_of(release: u16) -> NetState {
         state.stopped_queues = vec![StoppedQueueState {
             index: 2,
             coalesce: coalesce(7, 80),
-        }];
+        }]
+        .into();
         state.suspended = true;
     }
     state
@@ -36,8 +37,8 @@ fn release_1() -> NetState {
         features_offered: 0x1130_0001_30ff_ffaf,
         features_acked: 0x0110_0001_3040_8803,
         config: config(),
-        queue_sizes: vec![256, 512, 64],
-        queues: vec![split_queue(), packed_queue()],
+        queue_sizes: vec![256, 512, 64].into(),
+        queues: vec![split_queue(), packed_queue()].into(),
         control: control(),
         limiters: vec![
             LimiterState {
@@ -52,7 +53,8 @@ fn release_1() -> NetState {
                 ops: Some(bucket(2)),
                 peak_bandwidth: Some(bucket(i64::MIN)),
             },
-        ],
+        ]
+        .into(),
         activated: true,
         paused: true,
         needs_reset: false,
@@ -61,7 +63,7 @@ fn release_1() -> NetState {
         guest_offloads: 0xc000_0000_0000_0782,
         features_offered_high: 0,
         features_acked_high: 0,
-        stopped_queues: vec![],
+        stopped_queues: vec![].into(),
         suspended: false,
     }
 }
@@ -95,7 +97,7 @@ fn split_queue() -> QueueState {
         device_addr: 0x3_0000,
         avail: 0xfffe,
         used: None,
-        in_flight: vec![],
+        in_flight: vec![].into(),
         ..QueueState::default()
     }
 }
@@ -115,7 +117,7 @@ fn packed_queue() -> QueueState {
         used: Some(15),
         avail_wrap: true,
         used_wrap: false,
-        in_flight: vec![9, 10],
+        in_flight: vec![9, 10].into(),
         coalesce: coalesce(15, 10_000),
     }
 }
@@ -125,16 +127,16 @@ fn control() -> ControlState {
     vlans[1] = 1 << 36;
     ControlState {
         rx_modes: 0b10_0010,
-        unicast: vec![[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]],
-        multicast: vec![[0x33, 0x33, 0, 0, 0, 1]],
+        unicast: vec![[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]].into(),
+        multicast: vec![[0x33, 0x33, 0, 0, 0, 1]].into(),
         unicast_overflow: false,
         multicast_overflow: true,
-        vlans,
+        vlans: vlans.into(),
         rss: Some(RssState {
             steering: true,
             hash_types: 0x3f,
             unclassified_queue: 0,
-            indirection_table: vec![0, 0, 0, 0],
+            indirection_table: vec![0, 0, 0, 0].into(),
             max_tx_vq: 1,
             key: (0..40).collect(),
         }),

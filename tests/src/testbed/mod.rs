@@ -41,6 +41,6 @@ pub use namespace::{alone, chain, ip, isolated, isolated_as_root};
 pub use plain::plain_tap;
 pub use port::{Network, all_caps, port};
 pub use queue::{Interrupting, Queue};
-pub use saved_state::{Fill, endless, reseal};
+pub use saved_state::{Fill, lists, overlong, reseal};
 pub use socket::socket_port;
 pub use toeplitz::toeplitz;

@@ -2,7 +2,7 @@
 
 use snapshot::Snapshot;
 use snapshot::format::{HEADER_LEN, MAX_PAYLOAD_LEN};
-use snapshot::state::NetState;
+use snapshot::state::{LimiterState, NetState, QueueState, RssState, StoppedQueueState, bounds};
 
 /// The checksum of one byte, CRC-32 of IEEE 802.3.
 const fn of_byte(byte: u32) -> u32 {
@@ -45,31 +45,72 @@ pub fn reseal(mut file: Vec<u8>) -> Vec<u8> {
     file
 }
 
-/// Fills one list of a state with 512 elements.
-pub type Fill = fn(&mut NetState);
+/// Fills one list of a state with as many elements.
+pub type Fill = fn(&mut NetState, usize);
 
-/// A state whose list, which `fill` fills with 512 elements, goes on to the longest payload or to
-/// `most` elements.
+/// Path, bound and filler of each list of a state.
+///
+/// # Panics
+/// One of them has no filler.
+#[must_use]
+pub fn lists() -> Vec<(&'static str, usize, Fill)> {
+    let fill = |field| -> Fill {
+        match field {
+            "id" => |s, n| s.id = "x".repeat(n).into(),
+            "queue_sizes" => |s, n| s.queue_sizes = vec![0; n].into(),
+            "queues" => |s, n| s.queues = vec![QueueState::default(); n].into(),
+            "queues.in_flight" => |s, n| {
+                s.queues = vec![QueueState {
+                    in_flight: vec![0; n].into(),
+                    ..QueueState::default()
+                }]
+                .into();
+            },
+            "control.unicast" => |s, n| s.control.unicast = vec![[0; 6]; n].into(),
+            "control.multicast" => |s, n| s.control.multicast = vec![[0; 6]; n].into(),
+            "control.vlans" => |s, n| s.control.vlans = vec![0; n].into(),
+            "control.rss.indirection_table" => |s, n| rss(s).indirection_table = vec![0; n].into(),
+            "control.rss.key" => |s, n| rss(s).key = vec![0; n].into(),
+            "limiters" => |s, n| s.limiters = vec![LimiterState::default(); n].into(),
+            "stopped_queues" => |s, n| {
+                s.stopped_queues = vec![StoppedQueueState::default(); n].into();
+            },
+            other => panic!("nothing fills {other}"),
+        }
+    };
+    let all = bounds::ALL.iter();
+    all.map(|(field, max)| (*field, *max, fill(field)))
+        .collect()
+}
+
+fn rss(state: &mut NetState) -> &mut RssState {
+    state.control.rss.get_or_insert_default()
+}
+
+/// A state whose list, of which `fill` makes as many as its bound `max` allows, says that it has
+/// `count` elements, and has `present` of them before the state goes on.
 ///
 /// # Panics
 /// `fill` fills no list, or more than one.
 #[must_use]
-pub fn endless(fill: Fill, most: usize) -> Vec<u8> {
-    let seal = |state: &NetState| Snapshot::seal(state).expect("within bounds").into_bytes();
-    let mut state = NetState::default();
-    let empty = seal(&state);
-    fill(&mut state);
-    let full = seal(&state);
-    // The second byte of the length is the first that differs; the elements are behind the eighth.
-    let differs = (HEADER_LEN..empty.len()).find(|at| empty[*at] != full[*at]);
-    let start = differs.expect("a length differs") - 1;
-    let element = (full.len() - empty.len()) / 512;
+pub fn overlong(fill: Fill, max: usize, count: u64, present: usize) -> Vec<u8> {
+    let seal = |len| {
+        let mut state = NetState::default();
+        fill(&mut state, len);
+        Snapshot::seal(&state).expect("within bounds").into_bytes()
+    };
+    let (full, shorter) = (seal(max), seal(max - 1));
+    // The first byte of the length is the first that differs; the elements are behind the eighth.
+    let differs = (HEADER_LEN..shorter.len()).find(|at| shorter[*at] != full[*at]);
+    let start = differs.expect("a length differs");
+    let element = full.len() - shorter.len();
     let (before, rest) = full.split_at(start + 8);
-    let (elements, after) = rest.split_at(512 * element);
-    let count = most.min((MAX_PAYLOAD_LEN - empty.len()) / element);
+    let (elements, after) = rest.split_at(max * element);
+    let room = (MAX_PAYLOAD_LEN + HEADER_LEN - before.len() - after.len()) / element;
+    let elements = elements.iter().copied().cycle();
     let mut file = before.to_vec();
-    file.extend(elements.iter().cycle().take(count * element));
+    file.extend(elements.take(present.min(room) * element));
     file.extend(after);
-    file[start..start + 8].copy_from_slice(&(count as u64).to_le_bytes());
+    file[start..start + 8].copy_from_slice(&count.to_le_bytes());
     reseal(file)
 }

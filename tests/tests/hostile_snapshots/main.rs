@@ -9,22 +9,19 @@ use net_device::{Features, NetConfig, Snapshottable, VirtioDevice};
 use net_queue::header::HDR_LEN;
 use net_queue::testing::Random;
 use snapshot::format::{HEADER_LEN, MAX_PAYLOAD_LEN};
-use snapshot::state::{LimiterState, QueueState, StoppedQueueState};
 use snapshot::{MigrateError, Snapshot};
-use tests::testbed::{Fill, Rig, chain, endless, frame, pause, reseal};
+use tests::testbed::{Rig, chain, frame, lists, overlong, pause, reseal};
 
-/// Bytes of heap for each byte of a saved state, at most. A rate limit without levels takes 5 bytes
-/// there and 104 in memory, and a list that doubles as it grows is held one and a half times, for a
-/// moment.
-const HEAP_PER_BYTE: i64 = 64;
-/// The same for what does not depend on the length: error texts, tables of releases and filters.
-const HEAP: i64 = 16 << 10;
+/// Bytes of heap for each byte of a saved state, at most: its own, twice while they arrive, and
+/// numbers.
+const HEAP_PER_BYTE: i64 = 4;
+/// The same for what does not depend on the length: error texts, tables of releases and filters,
+/// and the longest list of rate limits, which take 5 bytes each if they have no levels, and 104 in
+/// memory. A list that doubles as it grows is held one and a half times, for a moment.
+const HEAP: i64 = 128 << 10;
 /// Allocations for each byte, and for what does not depend on the length.
 const COUNT_PER_BYTE: f64 = 0.1;
 const COUNT: f64 = 200.0;
-
-/// Bytes in memory of the longest list that the parser takes.
-const LONGEST_LIST: usize = 10 << 20;
 
 /// Numbers that a list has not, where its length stands.
 const FORGED: [u64; 8] = [
@@ -229,22 +226,32 @@ fn lists_without_end_are_refused_within_the_bounds() {
             "{MAX_PAYLOAD_LEN} times {byte}"
         );
     }
-    let lists: [(usize, Fill); 4] = [
-        (size_of::<QueueState>(), |s| {
-            s.queues = vec![QueueState::default(); 512];
-        }),
-        (size_of::<StoppedQueueState>(), |s| {
-            s.stopped_queues = vec![StoppedQueueState::default(); 512];
-        }),
-        (size_of::<LimiterState>(), |s| {
-            s.limiters = vec![LimiterState::default(); 512];
-        }),
-        (size_of::<u16>(), |s| s.queue_sizes = vec![0; 512]),
-    ];
-    for (size, fill) in lists {
-        for most in [usize::MAX, LONGEST_LIST / size] {
-            assert!(!victim.attack(&endless(fill, most)));
+    for (field, max, fill) in lists() {
+        // As many as there may be, of which not all make sense.
+        victim.attack(&overlong(fill, max, max as u64, max));
+        for present in [max + 1, MAX_PAYLOAD_LEN] {
+            let file = overlong(fill, max, present as u64, present);
+            assert!(!victim.attack(&file), "{present} of {field}");
         }
     }
     victim.end(&good);
+}
+
+/// A list that is too long is refused by its name, before any of it is read: not even those that
+/// are not there are missed, and as many as can be there cost no allocation.
+#[test]
+fn nothing_is_read_of_a_list_beyond_its_bound() {
+    for (field, max, fill) in lists() {
+        let refused = |present| {
+            let file = overlong(fill, max, max as u64 + 1, present);
+            let (refused, heap) = measured(|| Snapshot::from_bytes(file));
+            let error = chain(&refused.expect_err(field));
+            let expected = format!("{field}: {} entries, at most {max}", max + 1);
+            assert_eq!(error, expected);
+            (heap.count, heap.peak)
+        };
+        let none = refused(0);
+        assert_eq!(none, refused(max + 1), "{field}");
+        assert_eq!(none, refused(MAX_PAYLOAD_LEN), "{field}");
+    }
 }

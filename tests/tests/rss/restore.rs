@@ -50,13 +50,13 @@ fn hash_and_table_go_on_where_they_were_saved() {
 fn what_no_command_can_have_set_is_not_restored() {
     let bad: [fn(&mut RssState); 9] = [
         |rss| rss.hash_types = 0x200,
-        |rss| rss.indirection_table = vec![0; 3],
-        |rss| rss.indirection_table = vec![0; 256],
+        |rss| rss.indirection_table = vec![0; 3].into(),
+        |rss| rss.indirection_table = vec![0; 256].into(),
         |rss| rss.indirection_table.clear(),
         |rss| rss.indirection_table[0] = 2,
         |rss| rss.unclassified_queue = 2,
         |rss| rss.max_tx_vq = 3,
-        |rss| rss.key = vec![0; 41],
+        |rss| rss.key = vec![0; 41].into(),
         |rss| rss.steering = false,
     ];
     for change in bad {
@@ -87,7 +87,7 @@ fn a_table_of_a_driver_that_cannot_have_one_is_not_restored() {
     let mut state = saved.open().expect("it was just sealed");
     state.control.rss = Some(RssState {
         steering: true,
-        indirection_table: vec![0],
+        indirection_table: vec![0].into(),
         max_tx_vq: 1,
         ..RssState::default()
     });

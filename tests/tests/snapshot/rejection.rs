@@ -88,10 +88,14 @@ const REFUSED: &[(&str, Change)] = &[
     }),
     ("control.rx_modes", |s| s.control.rx_modes = 1 << 6),
     ("control.rx_modes", |s| s.control.rx_modes = 0xff),
-    ("control.unicast", |s| s.control.unicast = vec![OTHER; 65]),
-    ("control.unicast", |s| s.control.unicast = vec![OTHER; 1024]),
+    ("control.unicast", |s| {
+        s.control.unicast = vec![OTHER; 65].into()
+    }),
+    ("control.unicast", |s| {
+        s.control.unicast = vec![OTHER; 1024].into()
+    }),
     ("control.multicast", |s| {
-        s.control.multicast = vec![OTHER; 65]
+        s.control.multicast = vec![OTHER; 65].into()
     }),
     ("control.vlans", |s| s.control.vlans.clear()),
     ("control.vlans", |s| s.control.vlans.truncate(63)),
@@ -104,7 +108,7 @@ const REFUSED: &[(&str, Change)] = &[
     ("queues.index", |s| s.queues[0].index = u16::MAX),
     ("queues.index", |s| s.queues[0].index = s.queues[1].index),
     ("queues.index", |s| {
-        s.queues = vec![s.queues[0].clone(); 513]
+        s.queues = vec![s.queues[0].clone(); 513].into()
     }),
     ("queues.size", |s| s.queues[1].size = 0),
     ("queues.size", |s| s.queues[1].size = 257),
@@ -186,14 +190,14 @@ fn each(s: &mut NetState, change: impl FnMut(&mut QueueState)) {
 /// looked at.
 const HARMLESS: &[(&str, Change)] = &[
     ("nothing", |_| {}),
-    ("another id", |s| s.id = "another".to_owned()),
+    ("another id", |s| s.id = "another".into()),
     ("offer", |s| s.features_offered = !s.features_offered),
     ("high offer", |s| s.features_offered_high = u64::MAX),
     ("status", |s| s.config.status = 0xffff),
     ("speed", |s| s.config.speed = u32::MAX),
     ("generation", |s| s.config.generation = u32::MAX),
     ("mac", |s| s.config.mac = OTHER),
-    ("sizes", |s| s.queue_sizes = vec![0, 1, 0xffff]),
+    ("sizes", |s| s.queue_sizes = vec![0, 1, 0xffff].into()),
     ("running", |s| s.paused = false),
     ("failed", |s| s.needs_reset = true),
     ("announce", |s| s.announce_pending ^= true),
@@ -204,9 +208,9 @@ const HARMLESS: &[(&str, Change)] = &[
     }),
     ("modes", |s| s.control.rx_modes = 0x3f),
     ("tables", |s| {
-        s.control.unicast = vec![[0xff; 6]; 64];
-        s.control.multicast = vec![[0; 6]; 64];
-        s.control.vlans = vec![u64::MAX; 64];
+        s.control.unicast = vec![[0xff; 6]; 64].into();
+        s.control.multicast = vec![[0; 6]; 64].into();
+        s.control.vlans = vec![u64::MAX; 64].into();
     }),
     ("overflow", |s| s.control.unicast_overflow = true),
     ("most sizes", |s| each(s, |q| q.max_size = 0xffff)),

@@ -25,7 +25,7 @@ fn state() -> NetState {
         ..QueueState::default()
     };
     NetState {
-        id: "net\u{1b}[2J".to_owned(),
+        id: "net\u{1b}[2J".into(),
         features_offered: acked.bits() as u64,
         features_acked: acked.bits() as u64,
         config: ConfigState {
@@ -33,10 +33,10 @@ fn state() -> NetState {
             max_virtqueue_pairs: 1,
             ..ConfigState::default()
         },
-        queue_sizes: vec![256; 3],
-        queues: vec![queue(0), queue(1)],
+        queue_sizes: vec![256; 3].into(),
+        queues: vec![queue(0), queue(1)].into(),
         control: ControlState {
-            vlans: vec![0; 64],
+            vlans: vec![0; 64].into(),
             ..ControlState::default()
         },
         activated: true,
@@ -89,7 +89,7 @@ impl Folder {
 /// A state whose name can be that of a device.
 fn usable() -> NetState {
     NetState {
-        id: "net0".to_owned(),
+        id: "net0".into(),
         ..state()
     }
 }
@@ -201,13 +201,13 @@ fn what_is_not_one_whole_snapshot_is_refused() {
 fn a_rewritten_snapshot_differs_in_what_was_asked_for() {
     let folder = Folder::with(&usable());
     let args = InspectArgs {
-        id: Some("net1".to_owned()),
+        id: Some("net1".into()),
         mac: Some("02:00:00:00:00:02".parse().unwrap()),
         ..folder.rewriting()
     };
     run(&args).1.unwrap();
     let mut expected = usable();
-    expected.id = "net1".to_owned();
+    expected.id = "net1".into();
     expected.config.mac[5] = 2;
     assert_eq!(folder.new_state(), expected);
     // What is there stays.

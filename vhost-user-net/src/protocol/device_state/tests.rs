@@ -7,7 +7,7 @@ use rustix::fs::{OFlags, SealFlags, fcntl_add_seals, fcntl_setfl};
 use super::*;
 
 /// More than a pipe takes at once.
-const LONG: usize = 300_000;
+const LONG: usize = 200_000;
 
 fn bytes(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at % 251) as u8).collect()
