@@ -82,8 +82,9 @@ pub struct NetConfig {
     pub rss: bool,
     /// Lets the kernel put each frame into the queue of the driver's table, where a tap of several
     /// pairs can do that and this process may load the program for it when the device is made
-    /// (`bpf`, by CAP_BPF or root, once; Linux 5.5). Nothing else takes a privilege, and without it
-    /// the device moves frames itself. Counts with `rss` alone. On by default.
+    /// (`bpf`, by CAP_BPF and CAP_PERFMON or root, once; Linux 5.5). Nothing else takes a
+    /// privilege, and without it the device moves frames itself. Counts with `rss` alone. On by
+    /// default.
     pub kernel_steering: bool,
     /// Lets the kernel drop frames that the driver does not want, by its receive modes, addresses
     /// and VLANs, where a tap can do that and this process may load the program for it when the

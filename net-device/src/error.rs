@@ -35,6 +35,12 @@ pub enum NewError {
     /// The link is opened by somebody else for this process, and cannot be.
     #[error("the link cannot be opened")]
     Link(#[source] io::Error),
+    /// A program that was handed in for steering is of no use for the link.
+    #[error("the link does not take the steering program")]
+    SteeringProgram(#[source] io::Error),
+    /// A program that was handed in for filtering is of no use for the link.
+    #[error("the link does not take the filter program")]
+    FilterProgram(#[source] io::Error),
     /// There is not one port for each pair.
     #[error("{ports} ports for {pairs} queue pairs")]
     Ports {

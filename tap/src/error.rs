@@ -122,6 +122,14 @@ pub enum Error {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// The caller lacks a capability to load a program into the kernel.
+    #[error("to load a program into the kernel takes {needs}")]
+    NeedsBpf {
+        /// The capabilities that it takes.
+        needs: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// Another system call failed.
     #[error("{request} failed")]
     Request {
@@ -137,6 +145,16 @@ impl From<Refused> for Error {
         match source.kind() {
             io::ErrorKind::PermissionDenied => Self::NeedsNetAdmin { request, source },
             _ => Self::Request { request, source },
+        }
+    }
+}
+
+impl Error {
+    /// The error of a program that could not be loaded, which takes the capabilities `needs`.
+    pub(crate) fn of_load(refused: Refused, needs: &'static str) -> Self {
+        match Self::from(refused) {
+            Self::NeedsNetAdmin { source, .. } => Self::NeedsBpf { needs, source },
+            other => other,
         }
     }
 }

@@ -148,12 +148,31 @@ impl FilterProgram {
     ///
     /// # Errors
     ///
-    /// `EPERM` without CAP_BPF; the kernel has no eBPF, or is older than 5.5.
+    /// [`Error::NeedsBpf`]; the kernel has no eBPF, or is older than 5.5.
     pub fn load() -> Result<Self, Error> {
-        let map = SharedArray::new(layout::ALL)?;
-        let program = bpf::load(&program::program(map.as_fd().as_raw_fd()))?;
-        let map = Arc::new(map);
+        let loaded = SharedArray::new(layout::ALL).and_then(|map| {
+            let program = bpf::load(&program::program(map.as_fd().as_raw_fd()))?;
+            let map = Arc::new(map);
+            Ok(Self { program, map })
+        });
+        loaded.map_err(|refused| Error::of_load(refused, "CAP_BPF"))
+    }
+
+    /// The program and its rules by the descriptors that another process has of one that it loaded:
+    /// its own ([`AsFd`]) and [that of the rules](Self::rules). This takes no privilege.
+    ///
+    /// # Errors
+    ///
+    /// `rules` is not the map of such a program. Of `program` that shows when it is used.
+    pub fn from_fds(program: OwnedFd, rules: OwnedFd) -> Result<Self, Error> {
+        let map = Arc::new(SharedArray::take(rules, layout::ALL)?);
         Ok(Self { program, map })
+    }
+
+    /// The descriptor of the map that holds the rules, and counts what is dropped.
+    #[must_use]
+    pub fn rules(&self) -> BorrowedFd<'_> {
+        self.map.as_fd()
     }
 
     /// Puts rules in force, between one frame and another.

@@ -66,7 +66,7 @@
 //! | `TUNSETOFFLOAD` | queue | [`Tap::set_offloads`], [`Tap::probe_offloads`] | none |
 //! | `TUNSETSTEERINGEBPF` | queue | [`Tap::set_steering`], opening, [`Tap::from_fds`] | none |
 //! | `TUNSETFILTEREBPF` | queue | [`Tap::set_filter`], opening, [`Tap::from_fds`] | none |
-//! | `bpf` | | [`SteeringProgram::load`], [`FilterProgram::load`] | `CAP_BPF` in the first user namespace |
+//! | `bpf` | | [`SteeringProgram::load`], [`FilterProgram::load`] | `CAP_BPF`, the first one `CAP_PERFMON` too, in the first user namespace |
 //! | `TUNSETSNDBUF` | queue | [`Tap::set_send_buffer`] | none |
 //! | `TUNSETPERSIST` | queue | [`Tap::set_persist`] | none |
 //! | `TUNSETCARRIER` | queue | [`Tap::set_carrier`] | none |

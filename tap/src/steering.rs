@@ -3,7 +3,7 @@
 //! A tap chooses the queue of a frame by a hash of its own, unless it has a program to ask
 //! (`TUNSETSTEERINGEBPF`). The one here hashes and looks up as a network card does (Toeplitz hash,
 //! indirection table), by [rules](SteeringRules) that are changed at any time by stores to memory:
-//! to load it takes CAP_BPF or root, to use it afterwards takes nothing.
+//! to load it takes CAP_BPF and CAP_PERFMON, or root, to use it afterwards takes nothing.
 
 mod layout;
 mod program;
@@ -47,11 +47,31 @@ impl SteeringProgram {
     ///
     /// # Errors
     ///
-    /// `EPERM` without CAP_BPF; the kernel has no eBPF, or is older than 5.5.
+    /// [`Error::NeedsBpf`]; the kernel has no eBPF, or is older than 5.5.
     pub fn load() -> Result<Self, Error> {
-        let rules = SharedArray::new(layout::ALL)?;
-        let program = bpf::load(&program::program(rules.as_fd().as_raw_fd()))?;
+        let loaded = SharedArray::new(layout::ALL).and_then(|rules| {
+            bpf::may_be_complex()?;
+            let program = bpf::load(&program::program(rules.as_fd().as_raw_fd()))?;
+            Ok(Self { program, rules })
+        });
+        loaded.map_err(|refused| Error::of_load(refused, "CAP_BPF and CAP_PERFMON"))
+    }
+
+    /// The program and its rules by the descriptors that another process has of one that it loaded:
+    /// its own ([`AsFd`]) and [that of the rules](Self::rules). This takes no privilege.
+    ///
+    /// # Errors
+    ///
+    /// `rules` is not the map of such a program. Of `program` that shows when it is used.
+    pub fn from_fds(program: OwnedFd, rules: OwnedFd) -> Result<Self, Error> {
+        let rules = SharedArray::take(rules, layout::ALL)?;
         Ok(Self { program, rules })
+    }
+
+    /// The descriptor of the map that holds the rules.
+    #[must_use]
+    pub fn rules(&self) -> BorrowedFd<'_> {
+        self.rules.as_fd()
     }
 
     /// Puts rules in force, between one frame and another.

@@ -2,7 +2,10 @@
 
 mod common;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::env;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -274,16 +277,77 @@ fn programs_of_a_process_that_is_gone_do_not_stay_with_an_interface() {
 }
 
 #[test]
+fn a_program_that_another_process_loaded_is_used_by_its_descriptors() {
+    isolated_as_root(|| {
+        without_ipv6();
+        let Some(theirs) = filter() else { return };
+        let own = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().unwrap();
+        let (program, rules_fd) = (own(theirs.as_fd()), own(theirs.rules()));
+        let dropped = theirs.dropped();
+        drop(theirs);
+        let mut program = FilterProgram::from_fds(program, rules_fd).unwrap();
+        let tap = open(TapOptions::new("flt4").up());
+        program.set_rules(&rules());
+        tap.set_filter(Some(program.as_fd())).unwrap();
+        let host = Sender::on("flt4");
+        host.send(&frame(OWN, 1));
+        host.send(&frame(OTHER, 2));
+        host.send(&frame(OWN, LAST));
+        assert_eq!(numbers(&[tap]), [1]);
+        assert_eq!([dropped.get(), program.dropped().get()], [1, 1]);
+
+        // What has no such rules is told from it.
+        let steering = SteeringProgram::load().unwrap();
+        let file = File::open("/dev/zero").unwrap();
+        for other in [steering.rules(), steering.as_fd(), file.as_fd()] {
+            let error = FilterProgram::from_fds(own(program.as_fd()), own(other));
+            let error = common::chain(&error.expect_err("of another kind"));
+            assert!(error.contains("not an array with the rules"), "{error}");
+        }
+        SteeringProgram::from_fds(own(steering.as_fd()), own(steering.rules())).unwrap();
+    });
+}
+
+#[test]
 fn who_may_not_load_a_program_is_told_so() {
     isolated(|| {
         let error = FilterProgram::load().expect_err("a user namespace has no right to it");
         assert!(
-            common::chain(&error).contains("Operation not permitted"),
+            common::chain(&error).contains("takes CAP_BPF: "),
             "{error:?}"
         );
         // To take programs away needs no right.
         let tap = open(TapOptions::new("flt3").up());
         tap.set_filter(None).unwrap();
         tap.set_steering(None).unwrap();
+    });
+}
+
+/// Set in the process that has so few capabilities.
+const FEW: &str = "TEST_WITH_FEW_CAPABILITIES";
+
+#[test]
+fn cap_bpf_alone_is_enough_to_filter_and_steering_is_refused_at_once() {
+    const TEST: &str = "cap_bpf_alone_is_enough_to_filter_and_steering_is_refused_at_once";
+    isolated_as_root(|| {
+        if env::var_os(FEW).is_some() {
+            FilterProgram::load().unwrap();
+            let error = SteeringProgram::load().expect_err("it takes more");
+            let error = common::chain(&error);
+            assert!(error.contains("takes CAP_BPF and CAP_PERFMON"), "{error}");
+            return;
+        }
+        if filter().is_none() {
+            return;
+        }
+        let output = Command::new("setpriv")
+            .args(["--bounding-set", "-all,+bpf", "--inh-caps", "-all"])
+            .arg(env::current_exe().unwrap())
+            .args([TEST, "--exact", "--nocapture"])
+            .env(FEW, "1")
+            .output()
+            .expect("these tests need `setpriv`: install util-linux");
+        let said = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        assert!(said[0].contains("1 passed"), "{}{}", said[0], said[1]);
     });
 }

@@ -19,6 +19,7 @@
 //! | `event_loop` | the one wait of a device's thread |
 //! | [`sandbox`] | what the process gives up once everything is open |
 //! | `broker` | the process that does what takes a path or a privilege after that |
+//! | `programs` | programs of the kernel's that it is handed |
 //! | `notify` | the service manager's socket |
 //! | `requests` | one request of a front-end, and its answer |
 //! | `receiver_process` | the process that receives a front-end's messages |
@@ -45,6 +46,7 @@ pub mod log_text;
 pub mod metrics;
 pub mod metrics_socket;
 mod notify;
+pub mod programs;
 pub mod rate_limits;
 mod receiver_process;
 pub(crate) mod requests;

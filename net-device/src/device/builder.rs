@@ -6,7 +6,7 @@ use std::sync::Arc;
 use net_queue::header::HDR_LEN;
 use net_queue::{AccessPlatform, DirtySwitch, FrameBackend};
 use rate_limiter::Group;
-use tap::Tap;
+use tap::{FilterProgram, SteeringProgram, Tap};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::NetDevice;
@@ -21,12 +21,13 @@ use crate::config::{MIN_MTU, NetConfig, TapConfig};
 use crate::error::NewError;
 use crate::events::{Events, Observer};
 use crate::features::Features;
+use crate::loaded_program::LoadedProgram;
 use crate::port::link::{OpenLink, common_caps};
 use crate::port::{HostInterface, Link, Port};
 use crate::shared::config_space::ConfigSpace;
 use crate::shared::control_budget::ControlBudget;
 use crate::shared::device_status::DeviceStatus;
-use crate::shared::kernel_programs::KernelPrograms;
+use crate::shared::kernel_programs::{KernelPrograms, LoadedPrograms};
 use crate::worker::queue_pair::QueuePairResources;
 use crate::worker::thread::ThreadHook;
 
@@ -62,6 +63,7 @@ pub struct NetDeviceBuilder<'a> {
     threads: WorkerThreads,
     early_threads: bool,
     open_link: Option<OpenLink>,
+    programs: LoadedPrograms,
     clock: Arc<dyn Clock>,
 }
 
@@ -86,6 +88,7 @@ impl NetDevice {
             platform: None,
             early_threads: false,
             open_link: None,
+            programs: LoadedPrograms::default(),
             clock: Arc::new(MonotonicClock),
         }
     }
@@ -175,6 +178,37 @@ impl<'a> NetDeviceBuilder<'a> {
         open: impl FnMut(Option<&HostInterface>) -> Result<Link, NewError> + Send + 'static,
     ) -> Self {
         self.open_link = Some(Box::new(open));
+        self
+    }
+
+    /// Program by which the kernel chooses the queue of each frame, instead of one that the device
+    /// loads itself, which takes CAP_BPF and CAP_PERFMON. One with rules counts with
+    /// [`rss`](NetConfig::rss) alone, any with [`kernel_steering`](NetConfig::kernel_steering) and
+    /// several pairs. A link that does not take it fails the build.
+    pub fn steering_program(mut self, program: LoadedProgram<SteeringProgram>) -> Self {
+        self.programs.steering = Some(program);
+        self
+    }
+
+    /// Program by which the kernel drops frames, instead of one that the device loads itself, which
+    /// takes CAP_BPF. Counts with [`kernel_filter`](NetConfig::kernel_filter) alone. A link that
+    /// does not take it fails the build.
+    ///
+    /// ```no_run
+    /// # use net_device::tap::FilterProgram;
+    /// # use net_device::{LoadedProgram, NetConfig, NetDevice, TapConfig};
+    /// # use std::os::fd::OwnedFd;
+    /// # fn received() -> (OwnedFd, OwnedFd) { unimplemented!() }
+    /// // Whoever may load it has sent the descriptors of `FilterProgram::load`.
+    /// let (program, rules): (OwnedFd, OwnedFd) = received();
+    /// let program = FilterProgram::from_fds(program, rules)?;
+    /// let device = NetDevice::builder(NetConfig::default())
+    ///     .filter_program(LoadedProgram::WithRules(program))
+    ///     .build_on_tap(&TapConfig::default())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn filter_program(mut self, program: LoadedProgram<FilterProgram>) -> Self {
+        self.programs.filter = Some(program);
         self
     }
 
@@ -347,8 +381,9 @@ impl<'a> NetDeviceBuilder<'a> {
             let started = threads.spawn_all(&self.config.id, count as u16, has_control);
             started.map_err(NewError::Spawn)?;
         }
+        let programs = std::mem::take(&mut self.programs);
         Ok(DetachedResources {
-            kernel: KernelPrograms::load(&self.config, &controls),
+            kernel: KernelPrograms::load(&self.config, programs, &controls)?,
             pairs,
             controls,
             threads,

@@ -21,8 +21,8 @@ pub(crate) struct DeviceStatus {
     exit_event: Option<EventFd>,
     /// By index.
     pub(crate) queues: QueueStates,
-    /// Frames that the kernel drops.
-    filtered: Option<DroppedFrames>,
+    /// Frames that the kernel drops, and how many these were when the device was made.
+    filtered: Option<(DroppedFrames, u64)>,
 }
 
 impl DeviceStatus {
@@ -42,12 +42,17 @@ impl DeviceStatus {
 
     /// The same for a device of whose frames the kernel drops some, and counts them.
     pub(crate) fn counting(self, filtered: Option<DroppedFrames>) -> Self {
+        let filtered = filtered.map(|filtered| {
+            let before = filtered.get();
+            (filtered, before)
+        });
         Self { filtered, ..self }
     }
 
     /// Frames that the kernel dropped, since the device was made.
     pub(crate) fn kernel_filtered(&self) -> u64 {
-        self.filtered.as_ref().map_or(0, DroppedFrames::get)
+        let filtered = self.filtered.as_ref();
+        filtered.map_or(0, |(filtered, before)| filtered.get().wrapping_sub(*before))
     }
 
     pub(crate) fn events(&self) -> &Events {

@@ -2,12 +2,21 @@
 
 use std::io;
 
-use tap::DroppedFrames;
+use tap::{DroppedFrames, FilterProgram, SteeringProgram};
 
 use crate::config::NetConfig;
+use crate::error::NewError;
+use crate::loaded_program::LoadedProgram;
 use crate::port::PortControl;
 use crate::shared::kernel_filter::KernelFilter;
 use crate::shared::kernel_steering::KernelSteering;
+
+/// Programs that were handed in.
+#[derive(Debug, Default)]
+pub(crate) struct LoadedPrograms {
+    pub(crate) steering: Option<LoadedProgram<SteeringProgram>>,
+    pub(crate) filter: Option<LoadedProgram<FilterProgram>>,
+}
 
 /// Programs of one link, over all activations of its device.
 #[derive(Debug, Default)]
@@ -17,25 +26,44 @@ pub(crate) struct KernelPrograms {
 }
 
 impl KernelPrograms {
-    /// Loads those that `config` wants and that can be had, for the link of these ports, which all
-    /// are attached.
-    pub(crate) fn load(config: &NetConfig, controls: &[Box<dyn PortControl>]) -> Self {
-        let steers = config.rss && config.kernel_steering && controls.len() > 1;
-        let filters = config.kernel_filter;
+    /// Programs that `config` wants, for the link of these ports, which all are attached: those
+    /// that were handed in, or else those that can be loaded.
+    ///
+    /// # Errors
+    /// The link cannot go by one that was handed in.
+    pub(crate) fn load(
+        config: &NetConfig,
+        loaded: LoadedPrograms,
+        controls: &[Box<dyn PortControl>],
+    ) -> Result<Self, NewError> {
         let id = &config.id;
-        Self {
-            steering: steers
-                .then(|| KernelSteering::load(controls))
-                .and_then(|loaded| or_tell(loaded, &format_args!("{id}: frames are steered"))),
-            filter: filters
-                .then(|| KernelFilter::load(controls))
-                .and_then(|loaded| or_tell(loaded, &format_args!("{id}: frames are filtered"))),
-        }
+        let steers = config.kernel_steering && controls.len() > 1;
+        let steering = match loaded.steering {
+            Some(program) if steers && (config.rss || program.is_foreign()) => {
+                Some(KernelSteering::take(program, controls).map_err(NewError::SteeringProgram)?)
+            }
+            None if steers && config.rss => {
+                let loaded = KernelSteering::load(controls);
+                or_tell(loaded, &format_args!("{id}: frames are steered"))
+            }
+            _ => None,
+        };
+        let filter = match loaded.filter {
+            Some(program) if config.kernel_filter => {
+                Some(KernelFilter::take(program, controls).map_err(NewError::FilterProgram)?)
+            }
+            None if config.kernel_filter => {
+                let loaded = KernelFilter::load(controls);
+                or_tell(loaded, &format_args!("{id}: frames are filtered"))
+            }
+            _ => None,
+        };
+        Ok(Self { steering, filter })
     }
 
     /// The counter of frames that are dropped in the kernel.
     pub(crate) fn dropped(&self) -> Option<DroppedFrames> {
-        self.filter.as_ref().map(KernelFilter::dropped)
+        self.filter.as_ref()?.dropped()
     }
 
     /// The link is another one, of ports that all are attached.

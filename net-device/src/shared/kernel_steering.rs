@@ -6,10 +6,11 @@
 //! it is without this.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use tap::{STEERING_QUEUES, SteeringProgram, SteeringRules};
 
+use crate::loaded_program::LoadedProgram;
 use crate::port::PortControl;
 use crate::shared::rss::RssParams;
 
@@ -48,7 +49,7 @@ impl AttachedPairs {
 /// A program that the link's queues are chosen by, as long as a table of the driver's steers.
 #[derive(Debug)]
 pub(crate) struct KernelSteering {
-    program: SteeringProgram,
+    program: LoadedProgram<SteeringProgram>,
     attached: AttachedPairs,
     /// The link goes by the program.
     on: bool,
@@ -64,12 +65,30 @@ impl KernelSteering {
     pub(crate) fn load(controls: &[Box<dyn PortControl>]) -> io::Result<Self> {
         // One of an earlier process may have stayed with the interface.
         set(controls, None)?;
-        Ok(Self {
-            program: SteeringProgram::load().map_err(io::Error::other)?,
-            attached: AttachedPairs::all(controls.len()),
+        let program = SteeringProgram::load().map_err(io::Error::other)?;
+        Ok(Self::new(LoadedProgram::WithRules(program), controls.len()))
+    }
+
+    /// Takes a program that was loaded by somebody else.
+    ///
+    /// # Errors
+    /// The link of these ports, which all are attached, cannot go by it.
+    pub(crate) fn take(
+        program: LoadedProgram<SteeringProgram>,
+        controls: &[Box<dyn PortControl>],
+    ) -> io::Result<Self> {
+        set(controls, Some(program.as_fd()))?;
+        set(controls, None)?;
+        Ok(Self::new(program, controls.len()))
+    }
+
+    fn new(program: LoadedProgram<SteeringProgram>, pairs: usize) -> Self {
+        Self {
+            program,
+            attached: AttachedPairs::all(pairs),
             on: false,
             rules: None,
-        })
+        }
     }
 
     /// The link is another one, of ports that all are attached.
@@ -83,22 +102,29 @@ impl KernelSteering {
         self.attached.switch(pair as u16, attached);
     }
 
-    /// Makes the link go by the table of `params`.
+    /// Makes the link go by the table of `params`, or by a program that knows no table.
     pub(super) fn steer_by(
         &mut self,
-        params: &RssParams,
+        params: Option<&RssParams>,
         controls: &[Box<dyn PortControl>],
     ) -> io::Result<()> {
-        let in_force = self.rules.as_ref();
-        if in_force.is_none_or(|(rss, attached)| rss != params || *attached != self.attached) {
-            self.write_rules(params);
-            self.rules = Some((params.clone(), self.attached.clone()));
+        if let Some(params) = params {
+            self.set_rules(params);
         }
-        if !self.on {
-            set(controls, Some(&self.program))?;
+        let wanted = params.is_some() || self.program.is_foreign();
+        if wanted && !self.on {
+            set(controls, Some(self.program.as_fd()))?;
             self.on = true;
         }
         Ok(())
+    }
+
+    /// Leaves the choice to the link, if the program goes by a table.
+    pub(super) fn end_table(&mut self, controls: &[Box<dyn PortControl>]) -> io::Result<()> {
+        if self.program.is_foreign() {
+            return Ok(());
+        }
+        self.stop(controls)
     }
 
     /// Leaves the choice to the link again.
@@ -109,26 +135,34 @@ impl KernelSteering {
         Ok(())
     }
 
-    fn write_rules(&mut self, params: &RssParams) {
+    fn set_rules(&mut self, params: &RssParams) {
+        let Some(program) = self.program.rules() else {
+            return;
+        };
+        let in_force = self.rules.as_ref();
+        if in_force.is_some_and(|(rss, attached)| rss == params && *attached == self.attached) {
+            return;
+        }
         let hasher = params.hasher();
         let table = params.table.iter().cycle();
         let mut queues = [0; STEERING_QUEUES];
         for (entry, pair) in queues.iter_mut().zip(table) {
             *entry = self.attached.queue_of(*pair);
         }
-        self.program.set_rules(&SteeringRules {
+        program.set_rules(&SteeringRules {
             hash_types: params.types.bits(),
             contributions: hasher.contributions(),
             queues,
             unclassified: self.attached.queue_of(params.unclassified_queue),
         });
+        self.rules = Some((params.clone(), self.attached.clone()));
     }
 }
 
 /// Tells the link, by any of its ports.
-fn set(controls: &[Box<dyn PortControl>], program: Option<&SteeringProgram>) -> io::Result<()> {
+fn set(controls: &[Box<dyn PortControl>], program: Option<BorrowedFd<'_>>) -> io::Result<()> {
     let control = controls.first().ok_or(io::ErrorKind::NotFound)?;
-    control.set_steering(program.map(AsFd::as_fd))
+    control.set_steering(program)
 }
 
 #[cfg(test)]

@@ -187,8 +187,10 @@ impl Steering {
 
     /// Attaches and detaches what is not yet as it should be.
     pub(super) fn apply(&mut self) -> std::io::Result<()> {
-        if !self.steers() {
-            self.stop_kernel();
+        if !self.steers()
+            && let Some(kernel) = &mut self.kernel.steering
+        {
+            tell_refusal(kernel.end_table(&self.controls));
         }
         let ports: Vec<_> = self.to_switch(self.pairs()).collect();
         for (pair, on) in ports {
@@ -199,31 +201,16 @@ impl Steering {
             }
         }
         let table = self.rss.as_ref().filter(|rss| rss.steers);
-        if let (Some(kernel), Some(table)) = (&mut self.kernel.steering, table)
-            && let Err(error) = kernel.steer_by(table, &self.controls)
-        {
-            // Workers do it all.
-            log::debug!("the kernel does not steer: {error}");
+        if let Some(kernel) = &mut self.kernel.steering {
+            tell_refusal(kernel.steer_by(table, &self.controls));
         }
         Ok(())
     }
 
-    /// The kernel goes by no table any more. If it refuses to hear that, the link is gone.
-    fn stop_kernel(&mut self) {
-        if let Some(kernel) = &mut self.kernel.steering
-            && let Err(error) = kernel.stop(&self.controls)
-        {
-            log::debug!("the kernel goes on to steer: {error}");
-        }
-    }
-
-    /// Lets the kernel drop what `filter` does not want. If it refuses to hear that, workers drop
-    /// it.
+    /// Lets the kernel drop what `filter` does not want.
     pub(super) fn filter_by(&mut self, filter: Option<&RxFilter>) {
-        if let Some(kernel) = &mut self.kernel.filter
-            && let Err(error) = kernel.filter_by(filter, &self.controls)
-        {
-            log::debug!("the kernel does not follow the filter: {error}");
+        if let Some(kernel) = &mut self.kernel.filter {
+            tell_refusal(kernel.filter_by(filter, &self.controls));
         }
     }
 
@@ -235,9 +222,20 @@ impl Steering {
 
     /// Hands the ports' handles on.
     pub(super) fn release(&mut self) -> (Vec<Box<dyn PortControl>>, KernelPrograms) {
-        self.stop_kernel();
-        self.filter_by(None);
+        if let Some(kernel) = &mut self.kernel.steering {
+            tell_refusal(kernel.stop(&self.controls));
+        }
+        if let Some(kernel) = &mut self.kernel.filter {
+            tell_refusal(kernel.stop(&self.controls));
+        }
         (mem::take(&mut self.controls), mem::take(&mut self.kernel))
+    }
+}
+
+/// Workers do it all for a link that goes by no program; one that refuses to go without is gone.
+fn tell_refusal(done: std::io::Result<()>) {
+    if let Err(error) = done {
+        log::debug!("the link does not change its programs: {error}");
     }
 }
 

@@ -1,12 +1,15 @@
 //! Programs and maps of the kernel's eBPF machine: `bpf(2)`.
 #![allow(unsafe_code)]
 
+use std::fs;
+use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use libc::{c_int, c_long, c_uint, c_void};
+use rustix::thread::CapabilitySet;
 
 use super::{Refused, check};
 use crate::ebpf::Insn;
@@ -89,6 +92,24 @@ pub(crate) fn load(program: &[Insn]) -> Result<OwnedFd, Refused> {
     })
 }
 
+/// Checks that the kernel takes a program of many computed addresses from this thread. Without this
+/// capability it looks at where each might lead a processor that runs ahead: at such a program for
+/// a quarter of a minute, and refuses it then.
+pub(crate) fn may_be_complex() -> Result<(), Refused> {
+    let refused = |errno: rustix::io::Errno| Refused {
+        request: "bpf(BPF_PROG_LOAD)",
+        source: errno.into(),
+    };
+    let own = rustix::thread::capabilities(None).map_err(refused)?;
+    // Kernels before 5.8 know but the latter.
+    let any = CapabilitySet::PERFMON | CapabilitySet::SYS_ADMIN;
+    if own.effective.intersects(any) {
+        Ok(())
+    } else {
+        Err(refused(rustix::io::Errno::PERM))
+    }
+}
+
 /// An array of one value, which is memory of this process as well.
 #[derive(Debug)]
 pub(crate) struct SharedArray {
@@ -113,6 +134,42 @@ impl SharedArray {
             max_entries: 1,
             map_flags: BPF_F_MMAPABLE,
         })?;
+        Self::map(fd, len)
+    }
+
+    /// The array behind a descriptor that another process made, if its value has so many words.
+    pub(crate) fn take(fd: OwnedFd, len: usize) -> Result<Self, Refused> {
+        let refused = |source| Refused {
+            request: "look at a map",
+            source,
+        };
+        // To ask by `bpf` would take a privilege in some kernels.
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()));
+        let info = info.map_err(refused)?;
+        let is = |(name, value): (&str, u64)| {
+            let values = info
+                .lines()
+                .filter_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            values
+                .map(str::trim)
+                .any(|found| found.parse() == Ok(value))
+        };
+        let expected = [
+            ("map_type", BPF_MAP_TYPE_ARRAY.into()),
+            ("value_size", (len * mem::size_of::<u32>()) as u64),
+            ("max_entries", 1),
+        ];
+        if !expected.into_iter().all(is) {
+            let other = "not an array with the rules of this program";
+            let source = io::Error::new(io::ErrorKind::InvalidInput, other);
+            return Err(refused(source));
+        }
+        Self::map(fd, len)
+    }
+
+    /// The array behind `fd`, in memory. The kernel refuses what is not as long.
+    fn map(fd: OwnedFd, len: usize) -> Result<Self, Refused> {
+        let bytes = len * mem::size_of::<u32>();
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
         let address = unsafe {

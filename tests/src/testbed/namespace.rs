@@ -7,6 +7,8 @@ use std::env;
 use std::fs::OpenOptions;
 use std::process::Command;
 
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+
 /// Set in the process that runs the body, to the name of the test.
 const INSIDE: &str = "TEST_INSIDE";
 
@@ -74,6 +76,20 @@ fn run_named(mut command: Command, test: &str, body: impl FnOnce(), hint: &str) 
         output.status
     );
     print!("{stdout}");
+}
+
+/// Keeps this thread, and those that it starts, from loading programs into the kernel, as if it had
+/// no right to it.
+pub fn without_bpf() {
+    let rules = [(libc::SYS_bpf, Vec::new())].into();
+    let (others, bpf) = (
+        SeccompAction::Allow,
+        SeccompAction::Errno(libc::EPERM as u32),
+    );
+    let arch = env::consts::ARCH.try_into().expect("seccompiler knows it");
+    let filter = SeccompFilter::new(rules, others, bpf, arch).expect("it is well formed");
+    let program: BpfProgram = filter.try_into().expect("it is short");
+    seccompiler::apply_filter(&program).expect("the kernel takes filters");
 }
 
 /// The harness' name of the test in which a closure is written: its path without the crate.

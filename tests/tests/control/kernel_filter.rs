@@ -1,5 +1,6 @@
 //! Frames that the kernel drops for the driver, where it may be told of that.
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -8,10 +9,12 @@ use super::*;
 use net_device::net_queue::{
     Caps, FrameBackend, Gather, LinkConfig, RecvError, Scatter, SendError,
 };
-use net_device::tap::{FilterProgram, TapOptions};
-use net_device::{NetConfig, NetDevice, Snapshottable};
+use net_device::tap::{FilterProgram, FilterRules, TapOptions, Verdict};
+use net_device::{LoadedProgram, NetConfig, NetDevice, NetDeviceBuilder, NewError, Snapshottable};
 use tests::guest::probe::Probe;
-use tests::testbed::{Interrupting, ip, isolated, isolated_as_root, pause, resume, without_ipv6};
+use tests::testbed::{
+    Interrupting, ip, isolated, isolated_as_root, pause, resume, without_bpf, without_ipv6,
+};
 
 /// Descriptors of each ring: room for all frames of a test.
 const SIZE: u16 = 2048;
@@ -78,11 +81,20 @@ fn config() -> NetConfig {
 
 /// A device over the tap of this name, and the counter of its reads.
 fn device(name: &str) -> (NetDevice, Arc<AtomicU64>) {
+    device_with(name, |builder| builder)
+}
+
+/// The same, built with the options that `options` chooses.
+fn device_with<'a>(
+    name: &str,
+    options: impl FnOnce(NetDeviceBuilder<'a>) -> NetDeviceBuilder<'a>,
+) -> (NetDevice, Arc<AtomicU64>) {
     let taps = TapOptions::new(name).up().open().expect("a namespace");
     ip(&format!("link set {name} txqueuelen 10000"));
     let reads = Arc::new(AtomicU64::new(0));
-    let counter = &reads;
-    let builder = NetDevice::builder(config()).decorate_backends(|_, inner| {
+    let counter = reads.clone();
+    let builder = options(NetDevice::builder(config()));
+    let builder = builder.decorate_backends(move |_, inner| {
         let reads = counter.clone();
         Box::new(Counted { inner, reads })
     });
@@ -92,8 +104,15 @@ fn device(name: &str) -> (NetDevice, Arc<AtomicU64>) {
 
 impl Lab {
     fn new(without: F) -> Self {
+        Self::with(without, |builder| builder)
+    }
+
+    fn with<'a>(
+        without: F,
+        options: impl FnOnce(NetDeviceBuilder<'a>) -> NetDeviceBuilder<'a>,
+    ) -> Self {
         without_ipv6();
-        let (device, reads) = device("flt0");
+        let (device, reads) = device_with("flt0", options);
         let mut lab = Self {
             rig: Rig::over(device),
             probe: Probe::on("flt0", 1514).expect("a bridge"),
@@ -356,5 +375,58 @@ fn without_a_right_to_the_kernels_filter_the_device_filters() {
         lab.sends_in_vain(&unwanted(), false);
         lab.sends(&wanted());
         assert_eq!(lab.rig.counter("rx_kernel_filtered"), 0);
+    });
+}
+
+#[test]
+fn a_filter_that_was_handed_in_needs_no_right() {
+    isolated_as_root(|| {
+        let Ok(program) = FilterProgram::load() else {
+            return;
+        };
+        without_bpf();
+        assert!(FilterProgram::load().is_err());
+        let program = LoadedProgram::WithRules(program);
+        let mut lab = Lab::with(F::empty(), |builder| builder.filter_program(program));
+        lab.sends_in_vain(&unwanted(), true);
+        lab.sends(&wanted());
+    });
+}
+
+#[test]
+fn a_foreign_filter_drops_as_it_is_and_the_device_does_the_rest() {
+    isolated_as_root(|| {
+        let Ok(mut theirs) = FilterProgram::load() else {
+            return;
+        };
+        theirs.set_rules(&FilterRules {
+            multicast: Verdict::Listed,
+            addresses: vec![GROUP_B],
+            ..FilterRules::default()
+        });
+        let program = theirs.as_fd().try_clone_to_owned().expect("a descriptor");
+        let program = LoadedProgram::Foreign(program);
+        let mut lab = Lab::with(F::empty(), |builder| builder.filter_program(program));
+        lab.sends_in_vain(&[numbered(OTHER, 1), numbered(GROUP_B, 2)], false);
+        lab.sends(&wanted());
+        // Whatever the driver says, their program keeps a group out.
+        let before = theirs.dropped().get();
+        assert_eq!(lab.rig.command(0, 0, &[1]), OK);
+        lab.send(&[numbered(GROUP_A, 1)]);
+        lab.sends(&[numbered(GROUP_B, 2), numbered(OTHER, 3)]);
+        assert!(theirs.dropped().get() > before);
+        assert_eq!(lab.rig.counter("rx_kernel_filtered"), 0);
+    });
+}
+
+#[test]
+fn a_descriptor_that_is_no_program_makes_no_device() {
+    isolated(|| {
+        let taps = TapOptions::new("flt0").up().open().expect("a namespace");
+        let file = std::fs::File::open("/dev/null").expect("it is there");
+        let builder = NetDevice::builder(config());
+        let builder = builder.filter_program(LoadedProgram::Foreign(file.into()));
+        let error = builder.build_on_taps(taps).expect_err("no program");
+        assert!(matches!(error, NewError::FilterProgram(_)), "{error:?}");
     });
 }

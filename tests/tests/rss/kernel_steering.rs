@@ -1,13 +1,16 @@
 //! Flows that the kernel puts into the queues of the driver's table, where it may be told of that.
 
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use super::*;
 use flows::flow;
-use net_device::NetDevice;
-use net_device::tap::{SteeringProgram, TapOptions};
+use net_device::tap::{
+    STEERING_INPUT, STEERING_QUEUES, SteeringProgram, SteeringRules, TapOptions,
+};
+use net_device::{LoadedProgram, NetDevice, NetDeviceBuilder};
 use tests::guest::probe::Probe;
-use tests::testbed::{Interrupting, ip, isolated_as_root, without_ipv6};
+use tests::testbed::{Interrupting, ip, isolated_as_root, without_bpf, without_ipv6};
 
 const TAP: &str = "rss0";
 const PAIRS: u16 = 4;
@@ -25,15 +28,24 @@ const WITHOUT: F = F::VIRTIO_NET_F_CTRL_VLAN;
 
 /// A device over a real tap, with a wire to it. The driver has no frames yet.
 fn over_tap(kernel: bool) -> (Rig, Probe) {
+    over_tap_with(kernel, |builder| builder)
+}
+
+/// The same, built with the options that `options` chooses.
+fn over_tap_with<'a>(
+    kernel: bool,
+    options: impl FnOnce(NetDeviceBuilder<'a>) -> NetDeviceBuilder<'a>,
+) -> (Rig, Probe) {
     without_ipv6();
-    let options = TapOptions::new(TAP).queues(usize::from(PAIRS)).up();
-    let taps = options.open().expect("a namespace of its own");
+    let taps = TapOptions::new(TAP).queues(usize::from(PAIRS)).up().open();
+    let taps = taps.expect("a namespace of its own");
     ip(&format!("link set {TAP} txqueuelen 10000"));
     let mut config = Rig::config(PAIRS);
     (config.rss, config.kernel_steering) = (true, kernel);
     config.control_limit = None;
     config.queue_size = SIZE;
-    let device = NetDevice::from_taps(config, taps).expect("they fit");
+    let device = options(NetDevice::builder(config)).build_on_taps(taps);
+    let device = device.expect("they fit");
     let mut rig = Rig::over(device);
     rig.negotiate(WITHOUT);
     rig.lay_out(SIZE);
@@ -228,5 +240,50 @@ fn a_change_of_the_kernels_table_loses_and_reorders_nothing_of_flows_that_stay_n
             (10..FLOWS).contains(&stayed),
             "some stay and some move: {stayed}"
         );
+    });
+}
+
+#[test]
+fn a_steering_program_that_was_handed_in_needs_no_right() {
+    isolated_as_root(|| {
+        let Ok(program) = SteeringProgram::load() else {
+            return;
+        };
+        without_bpf();
+        assert!(SteeringProgram::load().is_err());
+        let program = LoadedProgram::WithRules(program);
+        let (mut rig, probe) = over_tap_with(true, |builder| builder.steering_program(program));
+        let table = [3, 2, 1, 0];
+        set(&mut rig, &table);
+        spread(&mut rig, &probe, &table);
+        assert_eq!(rig.counter("rx_steered"), 0, "nothing is moved");
+    });
+}
+
+#[test]
+fn a_foreign_steering_program_chooses_as_it_does_and_the_device_moves_the_rest() {
+    isolated_as_root(|| {
+        let Ok(mut theirs) = SteeringProgram::load() else {
+            return;
+        };
+        theirs.set_rules(&SteeringRules {
+            hash_types: 0,
+            contributions: &[[[0; 16]; 2]; STEERING_INPUT],
+            queues: [2; STEERING_QUEUES],
+            unclassified: 2,
+        });
+        let program = theirs.as_fd().try_clone_to_owned().expect("a descriptor");
+        let program = LoadedProgram::Foreign(program);
+        let (mut rig, probe) = over_tap_with(true, |builder| builder.steering_program(program));
+        assert_eq!(rig.command(MQ, PAIRS_SET, &PAIRS.to_le_bytes()), OK);
+        post(&mut rig);
+        let frames: Vec<_> = (0..100).map(|number| frame(number, 0)).collect();
+        probe.send(&frames).expect("it is up");
+        let landed = take(&mut rig, frames.len());
+        assert!(landed.iter().all(|(.., pair)| *pair == 2), "{landed:?}");
+        let table = [0, 1, 2, 3];
+        set(&mut rig, &table);
+        spread(&mut rig, &probe, &table);
+        assert!(rig.counter("rx_steered") > 0);
     });
 }

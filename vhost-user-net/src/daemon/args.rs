@@ -18,6 +18,7 @@ use crate::daemon::listener::Access;
 use crate::daemon::log_format::LogFormat;
 use crate::daemon::log_text::chain;
 use crate::daemon::metrics_socket::MetricsAddress;
+use crate::daemon::programs::ProgramArgs;
 use crate::daemon::rate_limits::Limits;
 use crate::daemon::sandbox::{Sandbox, User};
 use crate::daemon::serve::LostPort;
@@ -377,6 +378,10 @@ pub struct ServeArgs {
     /// a:tx=1Gbit,rx-pps=20kpps
     #[arg(long, value_name = "NAME[:LIMITS]", help_heading = LIMITS)]
     pub group: Option<Membership>,
+
+    /// Programs in the kernel.
+    #[command(flatten)]
+    pub programs: ProgramArgs,
 
     /// Features not to offer.
     #[command(flatten)]

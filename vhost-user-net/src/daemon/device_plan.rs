@@ -176,6 +176,7 @@ impl DevicePlan<'_> {
         if self.reopens() {
             device = device.reopen_with(self.tap_again(pcap, broker.clone()));
         }
+        device = self.args.programs.hand_to(device)?;
         match &self.args.backend {
             Some(backend) => Ok(device.build_on_link(backend.open(&self.config)?)?),
             None => open(self.args, device),

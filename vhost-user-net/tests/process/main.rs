@@ -10,6 +10,7 @@ mod injected;
 mod isolation;
 mod killed;
 mod lost_port;
+mod programs;
 mod sandbox;
 mod service;
 mod stalls;
