@@ -36,7 +36,7 @@ usage: ./ci.sh VERB [ARGUMENT...]
   tsan [TEST...]   the same under ThreadSanitizer
   miri [TEST...]   unit tests of net-queue's unsafe modules, interpreted by Miri; TEST selects others by name; needs
                    nightly with miri and rust-src
-  deb              a package for Debian in target/debian, installed into a folder there and started; needs cargo-deb
+  deb              a package for Debian in target/debian, installed into a folder of its own and started
   deny [CHECK...]  dependencies: advisories, licences, sources (deny.toml); needs cargo-deny
   semver [REV]     public interfaces of the crates against a revision (default: the last tag); needs cargo-semver-checks
   targets          cargo check with the oldest Rust that is declared, and for the other targets of Linux, as far as they
@@ -273,11 +273,11 @@ sanitized() {
     host="$(rustc +nightly -vV | sed -n 's/^host: //p')"
     sysroot="$(rustc +nightly --print sysroot)"
     [ ! -d "$sysroot/lib/rustlib/src/rust/library" ] || standard=(-Zbuild-std)
-    # Real guests run a daemon, which is a program of its own; a sanitizer's calls pass no filter, and its memory is
-    # not what a device takes.
+    # Real guests and the package run a daemon, which is a program of its own; a sanitizer's calls pass no filter, and
+    # its memory is not what a device takes.
     for file in tests/tests/*; do
         file="$(basename "$file" .rs)"
-        [[ "$file" =~ ^(linux_guest|seccomp|idle)$ ]] || device+=(--test "$file")
+        [[ "$file" =~ ^(linux_guest|debian_package|seccomp|idle)$ ]] || device+=(--test "$file")
     done
     set -- --target "$host" --target-dir "target/$sanitizer" "${standard[@]}" -- "$@"
     step "$sanitizer: crates"
@@ -387,58 +387,12 @@ needs() {
     }
 }
 
-# A package for Debian, from its build to a daemon that serves from it.
+# The test of the same name, which does not take as much time to compress it.
 deb() {
-    local package root="$PWD/target/debian/root" files=target/package-files
-    needs cargo-deb
+    packages
     step "package for Debian"
-    cargo build -q --release -p vhost-user-net
-    rm -rf "$files" target/debian
-    cargo run -q -p vhost-user-net --example package_files -- "$files"
-    cargo deb -q --no-build -p vhost-user-net
-    package="$(echo target/debian/vhost-user-net_*.deb)"
-    step "installation of $package"
-    mkdir -p "$root/var/lib/dpkg/info" "$root/var/lib/dpkg/updates"
-    : >"$root/var/lib/dpkg/status"
-    # Into a folder of its own, where the libraries that it needs are not said to be.
-    PATH="$PATH:/usr/sbin:/sbin" dpkg --root="$root" --force-not-root,depends --log=/dev/null -i "$package" >/dev/null
-    check_installed "$root"
-}
-
-# Everything is where it belongs, and the daemon that was installed serves with the options of a file.
-check_installed() {
-    local root="$1" file folder process status
-    for file in bin/vhost-user-net lib/systemd/system/vhost-user-net@.service lib/systemd/system/vhost-user-net@.socket \
-        share/qemu/vhost-user/50-vhost-user-net.json share/man/man1/vhost-user-net.1.gz \
-        share/bash-completion/completions/vhost-user-net share/doc/vhost-user-net/copyright; do
-        [ -s "$root/usr/$file" ] || {
-            echo "ci.sh: the package has no /usr/$file" >&2
-            return 1
-        }
-    done
-    folder="$(mktemp -d)"
-    printf 'socket-path = "%s"\ntap = "vmtap0"\nmetrics = "unix:%s"\n' "$folder/net.sock" "$folder/metrics" >"$folder/net.toml"
-    env --default-signal unshare --user --map-root-user --net -- \
-        "$root/usr/bin/vhost-user-net" --config "$folder/net.toml" 2>"$folder/log" &
-    process=$!
-    for _ in $(seq 100); do
-        ! grep -q 'tap vmtap0' "$folder/log" || break
-        sleep 0.1
-    done
-    [ -S "$folder/net.sock" ] && [ -S "$folder/metrics" ] || {
-        cat "$folder/log" >&2
-        echo "ci.sh: the daemon of the package does not serve" >&2
-        return 1
-    }
-    kill "$process"
-    status=0
-    wait "$process" || status=$?
-    [ "$status" = 0 ] && [ ! -e "$folder/net.sock" ] || {
-        cat "$folder/log" >&2
-        echo "ci.sh: the daemon of the package ends with status $status" >&2
-        return 1
-    }
-    rm -r "$folder"
+    DEBIAN_PACKAGE_SMALL=1 cargo test -q -p tests --test debian_package
+    ls "${CARGO_TARGET_DIR:-target}"/debian/*.deb
 }
 
 deny() {
@@ -504,8 +458,8 @@ coverage() {
     for file in tests/tests/*.rs tests/tests/*/main.rs; do
         file="${file#tests/tests/}"
         file="${file%/main.rs}"
-        # Guests take long.
-        case "$file" in linux_guest.rs) ;; *) tests+=(--test "${file%.rs}") ;; esac
+        # Guests take long, and the package has a daemon of its own.
+        case "$file" in linux_guest.rs | debian_package.rs) ;; *) tests+=(--test "${file%.rs}") ;; esac
     done
     rm -rf "$profiles/raw"
     export RUSTFLAGS="-C instrument-coverage" LLVM_PROFILE_FILE="$profiles/raw/%p-%m.profraw" CARGO_TARGET_DIR="$profiles/build"

@@ -57,6 +57,18 @@ impl Daemon {
         Ok(Self { process })
     }
 
+    /// Waits until its log has a text.
+    ///
+    /// # Errors
+    /// When it ends or does not log it in time.
+    pub fn expect_log(&mut self, text: &str) -> Result<()> {
+        self.process
+            .read_until(&format!("{text:?} in its log"), LIMIT, |log| {
+                let logged = String::from_utf8_lossy(log).contains(text);
+                logged.then_some((0, ()))
+            })
+    }
+
     /// Fails if the daemon has ended or has panicked.
     ///
     /// # Errors
@@ -149,6 +161,14 @@ pub fn build(target: &Path) -> Result<PathBuf> {
             path.display()
         )));
     }
+    build_release(target)
+}
+
+/// Builds the daemon of this workspace as it is released, and gives its path.
+///
+/// # Errors
+/// When the build fails.
+pub fn build_release(target: &Path) -> Result<PathBuf> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
         .args([

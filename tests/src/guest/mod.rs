@@ -14,7 +14,8 @@
 //!   started by [`uml`] (user-mode Linux) or by [`qemu`] (without hardware virtualisation), which
 //!   can move it by [`qmp`] while it runs.
 //! - [`testpmd`] is a driver without a guest: a program of the host that sends every frame back,
-//!   looked at through [`probe`]; [`netboot`] is what firmware loads a file from.
+//!   looked at through [`probe`]; [`netboot`] is what firmware loads a file from, [`boot_program`]
+//!   one that says what of it has arrived.
 //! - [`Daemon`] is the device under test, [`host`] the programs at the other end of its tap, one of
 //!   them [`datagrams`], which is at both ends. Its counters are in [`metrics`].
 //! - [`Testbed`] is one daemon with one guest and an address at each end, and [`scenarios`] is what
@@ -24,6 +25,7 @@
 //! event (output, exit), and a deadline turns a hang into a failure that shows the end of the
 //! program's output.
 
+pub mod boot_program;
 pub mod cpio;
 pub mod daemon;
 pub mod datagrams;

@@ -11,6 +11,9 @@ use super::{Guest, Process, Result, packages, processors};
 /// Longest time that a boot may take; five to seven seconds are usual on an idle machine.
 const BOOT_LIMIT: Duration = Duration::from_secs(120);
 
+/// A network device has no program of its own for the firmware of the machine.
+const NO_ROM: &str = ",romfile=";
+
 /// Boots a guest with a network device behind each socket.
 ///
 /// # Errors
@@ -60,8 +63,18 @@ pub fn boot_legacy(kernel: &Kernel, image: &Path, sockets: &[&Path]) -> Result<G
 /// # Errors
 /// When it cannot be started.
 pub fn start_firmware(firmware: &Path, socket: &Path, mac: &str) -> Result<Process> {
-    let mut command = bare(&[socket], "", &format!(",mac={mac}"))?;
+    let mut command = bare(&[socket], "", &format!("{NO_ROM},mac={mac}"))?;
     Process::spawn(command.arg("-bios").arg(firmware))
+}
+
+/// Starts a machine without a system, whose network device with the address `mac` and further
+/// `options` brings a program of its own with it: iPXE, if not told otherwise.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn start_ipxe(socket: &Path, mac: &str, options: &str) -> Result<Process> {
+    let options = format!(",mac={mac},bootindex=0{options}");
+    Process::spawn(&mut bare(&[socket], "", &options)?)
 }
 
 /// A machine that can be moved to another one, and its sockets.
@@ -117,7 +130,7 @@ fn command(
     link: &str,
     options: &str,
 ) -> Result<Command> {
-    let mut command = bare(sockets, link, options)?;
+    let mut command = bare(sockets, link, &format!("{NO_ROM}{options}"))?;
     command
         .arg("-kernel")
         .arg(&kernel.image)
@@ -161,7 +174,7 @@ fn bare(sockets: &[&Path], link: &str, options: &str) -> Result<Command> {
             // No MSI-X: QEMU 7.2 crashes when it is combined with TCG and vhost-user.
             .arg("-device")
             .arg(format!(
-                "virtio-net-pci,netdev=net{number},vectors=0,romfile={options}"
+                "virtio-net-pci,netdev=net{number},vectors=0{options}"
             ));
     }
     Ok(command)

@@ -3,6 +3,7 @@
 mod bridge;
 mod coalesce;
 mod control;
+mod firmware;
 mod killed;
 mod legacy;
 mod lifecycle;
@@ -333,7 +334,17 @@ pub const SCENARIOS: &[Scenario] = &[
     own(
         "qemu firmware loads a file by DHCP and TFTP",
         Some(LegacyQemu),
-        legacy::firmware,
+        firmware::edk2,
+    ),
+    own(
+        "qemu ipxe loads a file by DHCP and TFTP",
+        None,
+        firmware::ipxe,
+    ),
+    own(
+        "qemu ipxe loads a file by DHCP and TFTP, legacy driver",
+        None,
+        firmware::legacy_ipxe,
     ),
     own(
         "qemu live migration between two daemons, split rings",
