@@ -157,7 +157,7 @@ impl AccessPlatform for Iommu {
     fn translate(&self, iova: u64, len: u64, _: Access) -> Result<(u64, u64), TranslateError> {
         let page = iova / PAGE;
         if iova >= END.into() || len == 0 {
-            return Err(TranslateError { iova });
+            return Err(TranslateError::NotMapped { iova });
         }
         let page = if page < 2 { page } else { page ^ 1 };
         Ok((page * PAGE + iova % PAGE, PAGE - iova % PAGE))

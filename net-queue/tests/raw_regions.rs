@@ -40,6 +40,7 @@ fn ranges_are_guest_memory_and_keep_their_owner() {
     let beyond = BadAddress {
         addr: 0x2000,
         len: 1,
+        awaited: None,
     };
     assert_eq!(ram.read(0x2000, &mut byte), Err(ReadError::Address(beyond)));
     assert!(weak.upgrade().is_some());

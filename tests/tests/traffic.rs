@@ -301,7 +301,7 @@ impl AccessPlatform for Reversed {
     fn translate(&self, iova: u64, len: u64, _: Access) -> Result<(u64, u64), TranslateError> {
         let (page, offset) = (iova >> 12, iova & 0xfff);
         if page < FIRST_MAPPED || page >= self.pages {
-            return Err(TranslateError { iova });
+            return Err(TranslateError::NotMapped { iova });
         }
         let gpa = self.base + ((self.pages - 1 - page) << 12) + offset;
         Ok((gpa, len.min(4096 - offset)))

@@ -44,6 +44,11 @@ impl HaltedQueues {
         self.queues.insert(index, HaltedQueue { config, started });
     }
 
+    /// Returns whether the queue stands still.
+    pub(super) fn has(&self, index: u16) -> bool {
+        self.queues.contains_key(&index)
+    }
+
     /// Takes a queue that is started if it is to stand still; returns whether it is.
     ///
     /// # Errors

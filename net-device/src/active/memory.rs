@@ -1,10 +1,12 @@
-//! An activated device under which guest memory changes.
+//! An activated device under which guest memory changes, or the mappings of an IOMMU.
 
 use net_queue::ring::UsedJournal;
 use net_queue::{Engine, GuestRam};
 
-use super::ActiveDevice;
-use crate::error::QueueError;
+use super::{ActiveDevice, Pair};
+use crate::error::{QueueError, chain};
+use crate::queue_role::QueueRole;
+use crate::worker::handle::WorkerHandle;
 use crate::worker::queue_pair::{RxQueue, TxQueue, WorkerQueue};
 
 impl ActiveDevice {
@@ -35,18 +37,23 @@ impl ActiveDevice {
             return Ok(());
         };
         let (rx, tx) = (worker.rx.take(), worker.tx.take());
-        if let Some(rx) = rx
-            && !self.keep_if_broken(&rx, true)
-        {
+        rx.map_or(Ok(()), |rx| self.rebind_rx(pair, rx))?;
+        tx.map_or(Ok(()), |tx| self.rebind_tx(pair, tx))
+    }
+
+    fn rebind_rx(&mut self, pair: u16, rx: RxQueue) -> Result<(), QueueError> {
+        if !self.keep_if_broken(&rx, true) {
             let (index, config) = (rx.index, rx.position());
             let engine = self.factory.rx(index, &config)?;
             let first = rx.interrupts_first();
             let queue = RxQueue::new(index, engine, rx.kick, config).interrupting(first);
             self.worker(pair, index)?.rx = Some(queue);
         }
-        if let Some(tx) = tx
-            && !self.keep_if_broken(&tx, true)
-        {
+        Ok(())
+    }
+
+    fn rebind_tx(&mut self, pair: u16, tx: TxQueue) -> Result<(), QueueError> {
+        if !self.keep_if_broken(&tx, true) {
             let (index, config) = (tx.index, tx.position());
             let engine = self.factory.tx(index, &config)?;
             let first = tx.interrupts_first();
@@ -62,13 +69,70 @@ impl ActiveDevice {
         };
         let queue = &mut handle.park()?.queue;
         let config = queue.position();
-        if queue.engine.fault().is_some() {
+        let engine = if queue.engine.fault().is_some() {
             self.halted.put(queue.index, config, true);
-            return Ok(());
+            None
+        } else {
+            Some(self.factory.ctrl(queue.index, &config))
+        };
+        match engine {
+            Some(Ok(engine)) => {
+                queue.engine = engine;
+                self.control = Some(handle);
+                Ok(())
+            }
+            other => {
+                let (_, home) = handle.into_work()?;
+                self.threads.keep_control(home);
+                other.map_or(Ok(()), |engine| engine.map(drop))
+            }
         }
-        queue.engine = self.factory.ctrl(queue.index, &config)?;
-        self.control = Some(handle);
-        Ok(())
+    }
+
+    /// Stops every worker for the sake of mappings that are gone, among `len` bytes at the driver's
+    /// address `addr`, and makes the rings there again. Nothing that was translated before is used
+    /// afterwards. A queue whose ring cannot be found any more stands still, and fails the device.
+    pub(crate) fn forget_mappings(&mut self, addr: u64, len: u64) {
+        // A worker that is lost uses nothing any more.
+        let _ = self.park();
+        for (index, config) in self.cursors() {
+            if config.overlaps(addr, len)
+                && !self.halted.has(index)
+                && let Err(error) = self.remake(index)
+            {
+                self.halted.put(index, config, true);
+                self.shared.fail(&format_args!(
+                    "queue {index}: its ring is not mapped any more: {}",
+                    chain(&error)
+                ));
+            }
+        }
+    }
+
+    /// Makes one queue again where it stands, or takes it away.
+    fn remake(&mut self, index: u16) -> Result<(), QueueError> {
+        match self.factory.role(index) {
+            Some(QueueRole::Rx(pair)) => match self.existing(pair)?.and_then(|it| it.rx.take()) {
+                Some(rx) => self.rebind_rx(pair, rx),
+                None => Ok(()),
+            },
+            Some(QueueRole::Tx(pair)) => match self.existing(pair)?.and_then(|it| it.tx.take()) {
+                Some(tx) => self.rebind_tx(pair, tx),
+                None => Ok(()),
+            },
+            Some(QueueRole::Ctrl) => self.rebind_control(),
+            None => Ok(()),
+        }
+    }
+
+    /// Has every worker that runs look at its rings once more.
+    pub(crate) fn wake(&self) {
+        for pair in &self.pairs {
+            if let Pair::Worker(handle) = pair {
+                handle.wake();
+            }
+        }
+        self.control.iter().for_each(WorkerHandle::wake);
     }
 
     /// Puts a queue whose ring is broken with those that stand still; returns whether it is one.

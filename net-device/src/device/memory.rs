@@ -35,6 +35,44 @@ impl NetDevice {
         self.replace_memory(Ok(memory))
     }
 
+    /// Lets go of mappings that are gone: to be called by the owner of an
+    /// [`AccessPlatform`](crate::AccessPlatform) for each range of the driver's addresses that it
+    /// does not translate any more, or to another place, before it tells the driver so. When this
+    /// returns no worker uses what was translated before; received frames that wait for buffers are
+    /// delivered as far as there are any, the rest is dropped (`rx_drop_stopped`).
+    ///
+    /// Rings in the range are looked up again and go on in their new place. A queue whose ring has
+    /// none stands still, and the device needs a reset; other queues go on.
+    ///
+    /// Workers stop for it, all of them and whatever the range is: an owner that knows that nothing
+    /// of a range was translated since the last call need not make this one.
+    ///
+    /// # Errors
+    /// The host cannot let the workers go on: they stand still, and the device needs a reset. No
+    /// mapping is used.
+    pub fn mappings_removed(&mut self, addr: u64, len: u64) -> Result<(), WorkerError> {
+        match &mut self.state {
+            State::Running(active) => {
+                active.forget_mappings(addr, len);
+                active.run_or_fail()
+            }
+            State::Paused(active, _) => {
+                active.forget_mappings(addr, len);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Has every queue look again at chains of which a translation was awaited: to be called by the
+    /// owner of an [`AccessPlatform`](crate::AccessPlatform) that said
+    /// [`Awaited`](net_queue::TranslateError::Awaited), once it knows more. Stops nobody.
+    pub fn mappings_added(&self) {
+        if let State::Running(active) = &self.state {
+            active.wake();
+        }
+    }
+
     fn replace_memory(
         &mut self,
         memory: Result<GuestRam, RamError>,

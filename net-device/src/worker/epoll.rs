@@ -10,8 +10,8 @@ use crate::worker::turn::{Event as WorkerEvent, Source};
 
 /// A set of descriptors to wait for.
 ///
-/// All but the owner's event are edge-triggered: an event says that something *became* so, and the
-/// worker remembers it. That spares one `read` per kick and one `epoll_ctl` per change of mind.
+/// All are edge-triggered: an event says that something *became* so, and the worker remembers it.
+/// That spares one `read` per kick and one `epoll_ctl` per change of mind.
 #[derive(Debug)]
 pub(crate) struct Poller {
     epoll: OwnedFd,
@@ -72,6 +72,7 @@ impl Poller {
     }
 
     /// Reports `fd` as long as it is readable.
+    #[cfg(test)]
     pub(crate) fn add_level(&self, fd: BorrowedFd<'_>, source: Source) -> io::Result<()> {
         self.ctl(ControlOptions::EPOLL_CTL_ADD, fd, source, Events::EPOLLIN)
     }

@@ -185,6 +185,11 @@ impl<W: Worker> LoopWorker<W> {
         Ok(())
     }
 
+    /// Has the worker look at its rings once more.
+    pub(crate) fn wake(&self) {
+        let _ = self.owner.write(1);
+    }
+
     /// Takes the work back. To be called once for each start.
     pub(crate) fn stop(&self) -> Result<Box<W>, WorkerLost> {
         let work = self.within(|state| {

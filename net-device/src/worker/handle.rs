@@ -55,6 +55,16 @@ impl<W: Worker> WorkerHandle<W> {
         Ok(self.parked.insert(work))
     }
 
+    /// Has a worker that runs look at its rings once more. One that is stopped does so anyway when
+    /// it goes on.
+    pub(crate) fn wake(&self) {
+        match &self.home {
+            _ if self.parked.is_some() => {}
+            Home::Thread(thread) => thread.wake(),
+            Home::EventLoop(place) => place.wake(),
+        }
+    }
+
     /// Calls `read` with the worker if it is stopped. One that runs is left alone.
     pub(crate) fn with_parked<T>(&mut self, read: impl FnOnce(&mut W) -> T) -> Option<T> {
         self.parked.as_deref_mut().map(read)

@@ -6,6 +6,7 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -79,7 +80,9 @@ pub(crate) struct WorkerThread<W: Worker> {
     name: String,
     inbox: Option<Sender<Job<W>>>,
     outbox: Receiver<Box<W>>,
+    /// Tells the worker that something is to be looked at: `stopping` first, then the rings.
     stop: EventFd,
+    stopping: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
     /// Call in which the worker that runs may wait against all rules.
     interrupt: Option<Arc<dyn Interrupt>>,
@@ -105,6 +108,8 @@ impl<W: Worker> WorkerThread<W> {
         let (done, outbox) = channel();
         let (started, ready) = channel();
         let (thread_name, setup) = (name.clone(), setup.clone());
+        let stopping = Arc::new(AtomicBool::new(false));
+        let to_stop = stopping.clone();
         let body = move || {
             let entered = setup.enter(&thread_name, kind);
             drop(setup);
@@ -114,7 +119,7 @@ impl<W: Worker> WorkerThread<W> {
             }
             while let Ok((mut work, poller)) = jobs.recv() {
                 let shared = work.shared().clone();
-                if catch_unwind(AssertUnwindSafe(|| run(&mut *work, &poller))).is_err() {
+                if catch_unwind(AssertUnwindSafe(|| run(&mut *work, &poller, &to_stop))).is_err() {
                     shared.worker_panicked(&thread_name);
                     return;
                 }
@@ -137,6 +142,7 @@ impl<W: Worker> WorkerThread<W> {
             inbox: Some(inbox),
             outbox,
             stop,
+            stopping,
             thread: Some(thread),
             interrupt: None,
         };
@@ -148,7 +154,7 @@ impl<W: Worker> WorkerThread<W> {
     pub(crate) fn prepare(&self, work: &W) -> Result<Poller, WorkerError> {
         let poller = Poller::new().map_err(WorkerError::Poll)?;
         poller
-            .add_level(crate::fd::of(&self.stop), Source::Owner)
+            .add_edge(crate::fd::of(&self.stop), Source::Owner)
             .map_err(WorkerError::Poll)?;
         work.sources(&mut |fd, source| poller.add_edge(fd, source))?;
         Ok(poller)
@@ -167,12 +173,23 @@ impl<W: Worker> WorkerThread<W> {
 
     /// Stops the run and takes the work back. To be called once for each start.
     pub(crate) fn stop(&mut self) -> Result<Box<W>, WorkerLost> {
-        // The event cannot overflow: it is read after each stop.
-        let _ = self.stop.write(1);
+        self.tell_to_stop();
         let work = self.take_back();
+        self.stopping.store(false, Ordering::Relaxed);
         let _ = self.stop.read();
         self.interrupt = None;
         work.ok_or_else(|| WorkerLost(self.name.clone()))
+    }
+
+    /// Has the worker that runs look at its rings once more.
+    pub(crate) fn wake(&self) {
+        // It has room for 2^64 of these.
+        let _ = self.stop.write(1);
+    }
+
+    fn tell_to_stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        let _ = self.stop.write(1);
     }
 
     /// Waits for the worker, which was told to stop; `None` if its thread is gone.
@@ -192,7 +209,7 @@ impl<W: Worker> WorkerThread<W> {
 impl<W: Worker> Drop for WorkerThread<W> {
     fn drop(&mut self) {
         // A thread that still runs sees the stop event; one that waits sees the inbox closed.
-        let _ = self.stop.write(1);
+        self.tell_to_stop();
         self.inbox = None;
         while self.take_back().is_some() {}
         if let Some(thread) = self.thread.take() {
@@ -201,8 +218,8 @@ impl<W: Worker> Drop for WorkerThread<W> {
     }
 }
 
-/// Runs `work` until its owner wants it back.
-fn run<W: Worker>(work: &mut W, poller: &Poller) {
+/// Runs `work` until its owner, who sets `stopping` then, wants it back.
+fn run<W: Worker>(work: &mut W, poller: &Poller, stopping: &AtomicBool) {
     work.begin();
     loop {
         let turn = work.turn();
@@ -218,7 +235,7 @@ fn run<W: Worker>(work: &mut W, poller: &Poller) {
         let mut stopped = false;
         let timeout = turn.timeout_ms(|| work.shared().now_ns());
         let waited = poller.wait_ms(timeout, |event| match event.source {
-            Source::Owner => stopped = true,
+            Source::Owner if stopping.load(Ordering::Acquire) => stopped = true,
             _ => work.on_event(event),
         });
         if let Err(error) = waited {

@@ -19,16 +19,31 @@ pub enum Access {
     Write,
 }
 
-/// An IOMMU's refusal: the range is not mapped for this access.
+/// Reason why an IOMMU gives no translation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("address {iova:#x} is not mapped for this access")]
-pub struct TranslateError {
-    /// The address that was asked for.
-    pub iova: u64,
+pub enum TranslateError {
+    /// The range is not mapped, or not for this access: the chain is dropped.
+    #[error("address {iova:#x} is not mapped for this access")]
+    NotMapped {
+        /// The address that was asked for.
+        iova: u64,
+    },
+    /// The translation is on its way: the chain stays in the ring, as if the driver had not made it
+    /// available yet. Whoever says this sees to it that the queue is run again, and that an answer
+    /// comes in the end.
+    #[error("the translation of address {iova:#x} is on its way")]
+    Awaited {
+        /// The address that was asked for.
+        iova: u64,
+    },
 }
 
 /// Translates device addresses to guest-physical ones, for a device behind a vIOMMU.
 /// VirtIO 1.4 §6 VIRTIO_F_ACCESS_PLATFORM (NET-FEAT-11).
+///
+/// Rings are translated when they are set up, buffers when their chain is taken. A translation is
+/// in use until the owner of the platform says that the mapping is gone, and has the device let go
+/// of it.
 pub trait AccessPlatform: Send + Sync {
     /// Translates the start of `len` bytes at `iova`.
     ///
@@ -36,7 +51,7 @@ pub trait AccessPlatform: Send + Sync {
     /// 1; what is beyond `len` is ignored). The device asks again for the rest.
     ///
     /// # Errors
-    /// The range is not mapped, or not for `access`.
+    /// The range is not mapped, or not for `access`; or nobody knows yet.
     fn translate(&self, iova: u64, len: u64, access: Access) -> Result<(u64, u64), TranslateError>;
 }
 
@@ -62,6 +77,19 @@ pub struct BadAddress {
     pub addr: u64,
     /// Length in bytes.
     pub len: u64,
+    /// Address in the range whose translation is on its way, if that is the reason.
+    pub awaited: Option<u64>,
+}
+
+impl BadAddress {
+    /// None of the `len` bytes at `addr` may be used.
+    fn new(addr: u64, len: u64) -> Self {
+        Self {
+            addr,
+            len,
+            awaited: None,
+        }
+    }
 }
 
 /// Reason why guest memory was not read.
@@ -290,10 +318,7 @@ impl GuestRam {
     /// The range is not wholly guest memory, or cannot be read; any part of `dst` may have been
     /// written.
     pub fn read(&self, addr: u64, dst: &mut [u8]) -> Result<(), ReadError> {
-        let len = u32::try_from(dst.len()).map_err(|_| BadAddress {
-            addr,
-            len: dst.len() as u64,
-        })?;
+        let len = u32::try_from(dst.len()).map_err(|_| BadAddress::new(addr, dst.len() as u64))?;
         let mut done = 0;
         self.resolve(addr, len, Access::Read, &mut |host, _| {
             done += copy_from(&[host.io()], 0, &mut dst[done..])?;
@@ -329,11 +354,17 @@ impl GuestRam {
         piece: &mut dyn FnMut(HostSlice, u64) -> Result<(), E>,
     ) -> Result<(), E> {
         let len = u64::from(len);
-        let want = BadAddress { addr, len };
+        let want = BadAddress::new(addr, len);
         let end = want.addr.checked_add(want.len).ok_or(want)?;
         let mut at = want.addr;
         while at < end {
-            let (gpa, contiguous) = self.translate(at, end - at, access).ok_or(want)?;
+            let (gpa, contiguous) = self.translate(at, end - at, access).map_err(|error| {
+                let awaited = match error {
+                    TranslateError::NotMapped { .. } => None,
+                    TranslateError::Awaited { iova } => Some(iova),
+                };
+                BadAddress { awaited, ..want }
+            })?;
             let region = self.find(gpa).ok_or(want)?;
             let host = region.from(gpa).ok_or(want)?;
             let count = contiguous.min(end - at).min(host.len() as u64);
@@ -344,37 +375,49 @@ impl GuestRam {
         Ok(())
     }
 
-    fn translate(&self, addr: u64, len: u64, access: Access) -> Option<(u64, u64)> {
+    fn translate(&self, addr: u64, len: u64, access: Access) -> Result<(u64, u64), TranslateError> {
         match &self.inner.platform {
-            None => Some((addr, len)),
-            Some(platform) => platform
-                .translate(addr, len, access)
-                .ok()
-                .filter(|(_, len)| *len > 0),
+            None => Ok((addr, len)),
+            Some(platform) => match platform.translate(addr, len, access)? {
+                (_, 0) => Err(TranslateError::NotMapped { iova: addr }),
+                there => Ok(there),
+            },
         }
     }
 
     /// `len` bytes at the driver's address `addr` that must be contiguous for host and guest: rings
-    /// and tables.
+    /// and tables. They may be translated piece by piece.
     pub(crate) fn contiguous(
         &self,
         addr: u64,
         len: usize,
         access: Access,
     ) -> Result<GuestSlice, BadAddress> {
-        let bad = BadAddress {
-            addr,
-            len: len as u64,
-        };
-        let mut found = None;
+        let bad = BadAddress::new(addr, len as u64);
+        let mut found: Option<GuestSlice> = None;
         let size = u32::try_from(len).map_err(|_| bad)?;
         self.resolve(addr, size, access, &mut |host, gpa| {
-            if found.replace(GuestSlice { host, gpa }).is_some() {
-                Err(bad)
-            } else {
-                Ok(())
-            }
+            let whole = match found {
+                None => GuestSlice { host, gpa },
+                Some(before) => self.joined(before, GuestSlice { host, gpa }).ok_or(bad)?,
+            };
+            found = Some(whole);
+            Ok(())
         })?;
         found.ok_or(bad)
+    }
+
+    /// Both pieces as one, if the second follows the first in one region.
+    fn joined(&self, first: GuestSlice, next: GuestSlice) -> Option<GuestSlice> {
+        let len = first.host.len();
+        if first.gpa.checked_add(len as u64)? != next.gpa {
+            return None;
+        }
+        let region = self.find(first.gpa)?.from(first.gpa)?;
+        let host = region.sub(0, len + next.host.len())?;
+        Some(GuestSlice {
+            host,
+            gpa: first.gpa,
+        })
     }
 }

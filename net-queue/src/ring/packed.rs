@@ -24,7 +24,7 @@ use crate::ring::position::Position;
 use crate::ring::ring_memory::{Area, DESC_SIZE, Desc};
 use crate::ring::sync::{Ordering, fence};
 use crate::ring::used_batch::{Batch, Element};
-use crate::ring::walk::Walk;
+use crate::ring::walk::{NoChain, Walk};
 use crate::ring::{
     BufferRules, Chain, Cursor, PoppedChain, Ring, RingConfig, RingError, UsedJournal,
 };
@@ -71,6 +71,8 @@ pub struct PackedRing {
     /// Slots that were published since it was decided.
     undecided: u32,
     fault: Option<QueueFault>,
+    /// Position of a chain that cannot be taken before a translation is there.
+    awaits: Option<Position>,
     journal: Option<Box<PackedJournal>>,
 }
 
@@ -105,6 +107,7 @@ impl PackedRing {
             defers: false,
             undecided: 0,
             fault: None,
+            awaits: None,
             journal: None,
         })
     }
@@ -166,21 +169,21 @@ impl PackedRing {
         &mut self,
         segments: &mut Vec<IoVec>,
         rules: BufferRules,
-    ) -> Result<Option<PoppedChain>, QueueFault> {
+    ) -> Result<Option<PoppedChain>, NoChain> {
         let desc = self.desc.desc_by_flags(self.next.slot)?.packed();
         if !self.next.is_available(desc.flags()) {
-            return self.none_available();
+            return Ok(self.none_available()?);
         }
         let most = self.size - self.outstanding;
         if most == 0 {
-            return Err(QueueFault::AvailIndex);
+            return Err(QueueFault::AvailIndex.into());
         }
         let mut walk = Walk::new(&mut self.resolver, segments, rules);
         walk.descriptors = 1;
-        let popped = if desc.flags() & (Desc::NEXT | Desc::INDIRECT) == 0 {
-            walk.id = desc.next();
-            let buffer = walk.buffer(desc);
-            walk.end(buffer)
+        walk.id = desc.next();
+        let plain = desc.flags() & (Desc::NEXT | Desc::INDIRECT) == 0;
+        let popped = if plain && walk.buffer(desc).is_ok() {
+            walk.usable()
         } else {
             let list = List {
                 desc: &self.desc,
@@ -189,7 +192,7 @@ impl PackedRing {
                 start: self.next,
                 most,
             };
-            list.walk(desc, walk)?
+            list.walk(desc, walk.again())?
         };
         let descriptors = popped.chain.descriptors();
         self.next = self.next.forward(descriptors, self.size);
@@ -199,7 +202,8 @@ impl PackedRing {
 
     /// No list is available, which counts only if all accesses to the ring have succeeded.
     #[cold]
-    fn none_available(&self) -> Result<Option<PoppedChain>, QueueFault> {
+    fn none_available(&mut self) -> Result<Option<PoppedChain>, QueueFault> {
+        self.awaits = None;
         if self.faulted() {
             Err(QueueFault::MemoryFault)
         } else {
@@ -207,9 +211,14 @@ impl PackedRing {
         }
     }
 
+    /// Deals with a ring that is broken, or whose next chain counts as not available yet.
     #[cold]
-    fn break_down(&mut self, fault: QueueFault) -> Option<PoppedChain> {
-        self.fault = Some(fault);
+    fn not_taken(&mut self, reason: NoChain) -> Option<PoppedChain> {
+        if let NoChain::Fault(fault) = reason {
+            self.fault = Some(fault);
+        } else if self.awaits.replace(self.next) != Some(self.next) {
+            self.resolver.begin_waiting();
+        }
         None
     }
 
@@ -300,10 +309,10 @@ impl List<'_> {
     /// A list whose content is of no use is read to its end all the same, since only its last
     /// descriptor has the id that the driver knows it by (VQ-PKD-07).
     #[inline(never)]
-    fn walk(&self, first: Desc, mut walk: Walk<'_>) -> Result<PoppedChain, QueueFault> {
+    fn walk(&self, first: Desc, mut walk: Walk<'_>) -> Result<PoppedChain, NoChain> {
         if self.indirect && first.has(Desc::INDIRECT) && !first.has(Desc::NEXT) {
             walk.id = first.next();
-            return Ok(walk_table(first, self.size, walk));
+            return walk_table(first, self.size, walk);
         }
         let (mut desc, mut at, mut content) = (first, self.start, Ok(()));
         loop {
@@ -315,19 +324,19 @@ impl List<'_> {
             }
             if !desc.has(Desc::NEXT) {
                 walk.id = desc.next();
-                return Ok(walk.end(content));
+                return walk.end(content);
             }
             if walk.descriptors == self.most {
-                return Err(walk.broken(QueueFault::DescriptorLoop));
+                return Err(walk.broken(QueueFault::DescriptorLoop).into());
             }
             walk.descriptors += 1;
             at = at.forward(1, self.size);
             desc = match self.desc.desc(at.slot) {
                 Ok(next) => next.packed(),
-                Err(none) => return Err(walk.broken(none.into())),
+                Err(none) => return Err(walk.broken(none.into()).into()),
             };
             if !at.is_available(desc.flags()) {
-                return Err(walk.broken(QueueFault::NotAvailable));
+                return Err(walk.broken(QueueFault::NotAvailable).into());
             }
         }
     }
@@ -335,7 +344,7 @@ impl List<'_> {
 
 /// Walks the table that `desc` refers to, in a ring of `size`: it is the whole list. Every entry
 /// counts, of its flags only WRITE does. VirtIO 1.4 §2.8.7.
-fn walk_table(desc: Desc, size: u16, mut walk: Walk<'_>) -> PoppedChain {
+fn walk_table(desc: Desc, size: u16, mut walk: Walk<'_>) -> Result<PoppedChain, NoChain> {
     let table = match walk.table(desc, size) {
         Ok(table) => table,
         Err(cause) => return walk.unusable(cause),
@@ -378,7 +387,7 @@ impl Ring for PackedRing {
         }
         match self.take(segments, rules) {
             Ok(popped) => popped,
-            Err(fault) => self.break_down(fault),
+            Err(reason) => self.not_taken(reason),
         }
     }
 
@@ -463,7 +472,8 @@ impl Ring for PackedRing {
         }
         // The driver must see the wish before this side looks once more (VQ-NTF-06).
         fence(Ordering::SeqCst);
-        self.next_is_available() != Ok(false) || self.faulted()
+        let awaits = self.awaits == Some(self.next);
+        (self.next_is_available() != Ok(false) && !awaits) || self.faulted()
     }
 
     fn disable_notification(&mut self) {

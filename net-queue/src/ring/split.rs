@@ -9,7 +9,7 @@ use crate::ring::journal::SplitJournal;
 use crate::ring::ring_memory::{Area, DESC_SIZE, Desc, NoDesc};
 use crate::ring::sync::{Ordering, fence};
 use crate::ring::used_batch::{Batch, Element};
-use crate::ring::walk::Walk;
+use crate::ring::walk::{NoChain, Walk};
 use crate::ring::{
     BufferRules, Chain, Cursor, PoppedChain, Ring, RingConfig, RingError, UsedJournal,
 };
@@ -49,6 +49,8 @@ pub struct SplitRing {
     /// Indices that were published since it was decided.
     undecided: u32,
     fault: Option<QueueFault>,
+    /// Index of a chain that cannot be taken before a translation is there.
+    awaits: Option<u16>,
     journal: Option<SplitJournal>,
 }
 
@@ -101,6 +103,7 @@ impl SplitRing {
             defers: false,
             undecided: 0,
             fault: None,
+            awaits: None,
             journal: None,
         })
     }
@@ -134,6 +137,8 @@ impl SplitRing {
             return Err(QueueFault::AvailIndex);
         }
         self.seen_avail = idx;
+        // All that was seen before has been taken.
+        self.awaits = None;
         Ok(idx != self.next_avail)
     }
 
@@ -143,7 +148,7 @@ impl SplitRing {
         &mut self,
         segments: &mut Vec<IoVec>,
         rules: BufferRules,
-    ) -> Result<Option<PoppedChain>, QueueFault> {
+    ) -> Result<Option<PoppedChain>, NoChain> {
         if self.seen_avail == self.next_avail && !self.refresh()? {
             return Ok(None);
         }
@@ -153,26 +158,36 @@ impl SplitRing {
         let mut walk = Walk::new(&mut self.resolver, segments, rules);
         walk.id = head;
         walk.descriptors = 1;
-        let popped = if desc.flags() & (Desc::NEXT | Desc::INDIRECT) == 0 {
-            let buffer = walk.buffer(desc);
-            walk.end(buffer)
+        let plain = desc.flags() & (Desc::NEXT | Desc::INDIRECT) == 0;
+        let popped = if plain && walk.buffer(desc).is_ok() {
+            walk.usable()
         } else {
             let table = Table {
                 desc: &self.desc,
                 size: self.size,
                 indirect: self.indirect,
             };
-            table.walk(desc, walk)?
+            table.walk(desc, walk.again())?
         };
         self.next_avail = self.next_avail.wrapping_add(1);
         Ok(Some(popped))
     }
 
-    /// Ends the use of the ring: there is nothing to be taken any more.
+    /// Deals with a ring of which nothing can be taken: it is broken for good, or its next chain
+    /// counts as not made available yet.
     #[cold]
-    fn break_down(&mut self, fault: QueueFault) -> Option<PoppedChain> {
-        self.fault = Some(fault);
-        self.seen_avail = self.next_avail;
+    fn not_taken(&mut self, reason: NoChain) -> Option<PoppedChain> {
+        match reason {
+            NoChain::Fault(fault) => {
+                self.fault = Some(fault);
+                self.seen_avail = self.next_avail;
+            }
+            NoChain::Awaited => {
+                if self.awaits.replace(self.next_avail) != Some(self.next_avail) {
+                    self.resolver.begin_waiting();
+                }
+            }
+        }
         None
     }
 
@@ -255,27 +270,27 @@ struct Table<'a> {
 impl Table<'_> {
     /// Walks the rest of a chain that begins with `desc`.
     #[inline(never)]
-    fn walk(&self, mut desc: Desc, mut walk: Walk<'_>) -> Result<PoppedChain, QueueFault> {
+    fn walk(&self, mut desc: Desc, mut walk: Walk<'_>) -> Result<PoppedChain, NoChain> {
         loop {
             if desc.has(Desc::INDIRECT) {
                 return if self.indirect && !desc.has(Desc::NEXT) {
                     walk_table(desc, self.size, walk)
                 } else {
-                    Ok(walk.unusable(DropCause::IndirectTable))
+                    walk.unusable(DropCause::IndirectTable)
                 };
             }
             let buffer = walk.buffer(desc);
             if buffer.is_err() || !desc.has(Desc::NEXT) {
-                return Ok(walk.end(buffer));
+                return walk.end(buffer);
             }
             // A chain cannot be longer than the table; one that is runs in a circle (VQ-SPL-10).
             if walk.descriptors == self.size {
-                return Err(walk.broken(QueueFault::DescriptorLoop));
+                return Err(walk.broken(QueueFault::DescriptorLoop).into());
             }
             walk.descriptors += 1;
             desc = match self.desc.desc(desc.next()) {
                 Ok(next) => next,
-                Err(none) => return Err(walk.broken(none.into())),
+                Err(none) => return Err(walk.broken(none.into()).into()),
             };
         }
     }
@@ -283,10 +298,10 @@ impl Table<'_> {
 
 /// Walks the table that `desc` refers to, in a ring of `size`: it ends the chain. WRITE on the
 /// descriptor itself means nothing. VirtIO 1.4 §2.7.5.3.
-fn walk_table(desc: Desc, size: u16, mut walk: Walk<'_>) -> Result<PoppedChain, QueueFault> {
+fn walk_table(desc: Desc, size: u16, mut walk: Walk<'_>) -> Result<PoppedChain, NoChain> {
     let table = match walk.table(desc, size) {
         Ok(table) => table,
-        Err(cause) => return Ok(walk.unusable(cause)),
+        Err(cause) => return walk.unusable(cause),
     };
     let mut index = 0;
     for _ in 0..table.entries() {
@@ -296,15 +311,15 @@ fn walk_table(desc: Desc, size: u16, mut walk: Walk<'_>) -> Result<PoppedChain, 
         };
         let entry = match entry {
             Ok(entry) => entry,
-            Err(cause) => return Ok(walk.unusable(cause)),
+            Err(cause) => return walk.unusable(cause),
         };
         let buffer = walk.buffer(entry);
         if buffer.is_err() || !entry.has(Desc::NEXT) {
-            return Ok(walk.end(buffer));
+            return walk.end(buffer);
         }
         index = entry.next();
     }
-    Err(walk.broken(QueueFault::DescriptorLoop))
+    Err(walk.broken(QueueFault::DescriptorLoop).into())
 }
 
 /// For a descriptor of the ring itself.
@@ -322,7 +337,7 @@ impl Ring for SplitRing {
     fn pop(&mut self, segments: &mut Vec<IoVec>, rules: BufferRules) -> Option<PoppedChain> {
         match self.take(segments, rules) {
             Ok(popped) => popped,
-            Err(fault) => self.break_down(fault),
+            Err(reason) => self.not_taken(reason),
         }
     }
 
@@ -404,7 +419,9 @@ impl Ring for SplitRing {
         }
         // The driver must see the wish before this side looks once more (VQ-NTF-06).
         fence(Ordering::SeqCst);
-        self.avail.load16(IDX, Ordering::Acquire) != Ok(self.next_avail) || self.faulted()
+        let idx = self.avail.load16(IDX, Ordering::Acquire);
+        let awaits = self.awaits == Some(self.next_avail);
+        (idx != Ok(self.next_avail) && !awaits) || self.faulted()
     }
 
     fn disable_notification(&mut self) {

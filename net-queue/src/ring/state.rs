@@ -85,6 +85,43 @@ pub struct RingConfig {
     pub cursor: Cursor,
 }
 
+impl RingConfig {
+    /// The ring's areas: the driver's address and the length in bytes of each, in the order of
+    /// [`RingAddrs`], and whether the device writes to it.
+    #[must_use]
+    pub fn areas(&self) -> [(u64, u64, bool); 3] {
+        let RingAddrs {
+            desc,
+            driver,
+            device,
+        } = self.addrs;
+        let size = u64::from(self.size);
+        let tail = if self.event_idx { 2 } else { 0 };
+        match self.layout {
+            Layout::Split => [
+                (desc, 16 * size, false),
+                (driver, 4 + 2 * size + tail, false),
+                (device, 4 + 8 * size + tail, true),
+            ],
+            Layout::Packed => [
+                (desc, 16 * size, true),
+                (driver, 4, false),
+                (device, 4, true),
+            ],
+        }
+    }
+
+    /// Returns whether a part of the ring lies among `len` bytes at the driver's address `addr`.
+    #[must_use]
+    pub fn overlaps(&self, addr: u64, len: u64) -> bool {
+        let end = u128::from(addr) + u128::from(len);
+        let overlaps = |(at, len, _): (u64, u64, bool)| {
+            u128::from(at) < end && u128::from(addr) < u128::from(at) + u128::from(len)
+        };
+        self.areas().into_iter().any(overlaps)
+    }
+}
+
 /// Cause for which a ring cannot be run (VQ-SPL-02).
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]

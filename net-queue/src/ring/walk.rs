@@ -7,6 +7,21 @@ use crate::memory::segment::{IoVec, MAX_SEGMENTS};
 use crate::ring::ring_memory::{DESC_SIZE, Desc, DescTable, NoDesc};
 use crate::ring::{BufferRules, Buffers, Chain, Direction, PoppedChain};
 
+/// Reason why no chain can be taken although one is there.
+#[derive(Debug)]
+pub(super) enum NoChain {
+    /// The ring is broken.
+    Fault(QueueFault),
+    /// The translation of one of its addresses is on its way.
+    Awaited,
+}
+
+impl<T: Into<QueueFault>> From<T> for NoChain {
+    fn from(fault: T) -> Self {
+        Self::Fault(fault.into())
+    }
+}
+
 /// A chain while it is walked.
 ///
 /// It moves by value, so that it stays in registers.
@@ -44,6 +59,18 @@ impl<'a> Walk<'a> {
             readable_end: start,
             readable_len: 0,
             writable_len: 0,
+        }
+    }
+
+    /// At the head again.
+    #[inline]
+    pub(super) fn again(self) -> Self {
+        self.segments.truncate(self.start);
+        Self {
+            readable_end: self.start,
+            readable_len: 0,
+            writable_len: 0,
+            ..self
         }
     }
 
@@ -107,7 +134,7 @@ impl<'a> Walk<'a> {
     /// A driver must not make a chain longer than the ring; but Linux builds tables of as many
     /// entries as a frame has fragments, whatever the ring's size. So the bound is what a system
     /// call takes, or the ring where that is more.
-    pub(super) fn table(&self, desc: Desc, size: u16) -> Result<DescTable, DropCause> {
+    pub(super) fn table(&mut self, desc: Desc, size: u16) -> Result<DescTable, DropCause> {
         let len = desc.len() as usize;
         let entries = len / DESC_SIZE;
         let most = usize::from(size).max(MAX_SEGMENTS);
@@ -118,29 +145,43 @@ impl<'a> Walk<'a> {
         Ok(DescTable::new(host))
     }
 
-    /// The chain, with its buffers or the cause for which they cannot be used.
+    /// The chain with its buffers.
     #[inline(always)]
-    pub(super) fn end(self, content: Result<(), DropCause>) -> PoppedChain {
-        match content {
-            Ok(()) => PoppedChain {
-                chain: Chain::new(self.id, self.descriptors, self.writable_len),
-                content: Ok(Buffers::new(
-                    self.readable_end - self.start,
-                    self.segments.len() - self.readable_end,
-                    self.readable_len,
-                )),
-            },
-            Err(cause) => self.unusable(cause),
+    pub(super) fn usable(self) -> PoppedChain {
+        PoppedChain {
+            chain: Chain::new(self.id, self.descriptors, self.writable_len),
+            content: Ok(Buffers::new(
+                self.readable_end - self.start,
+                self.segments.len() - self.readable_end,
+                self.readable_len,
+            )),
         }
     }
 
     /// The chain, with the cause for which it cannot be used: nobody knows its length then.
+    ///
+    /// # Errors
+    /// It may be usable once a translation is there.
     #[cold]
-    pub(super) fn unusable(self, cause: DropCause) -> PoppedChain {
+    pub(super) fn unusable(self, cause: DropCause) -> Result<PoppedChain, NoChain> {
         self.segments.truncate(self.start);
-        PoppedChain {
+        if self.resolver.take_awaited() {
+            return Err(NoChain::Awaited);
+        }
+        Ok(PoppedChain {
             chain: Chain::new(self.id, self.descriptors, u64::MAX),
             content: Err(cause),
+        })
+    }
+
+    /// The chain, with its buffers or the cause for which they cannot be used.
+    ///
+    /// # Errors
+    /// As for [`Walk::unusable`].
+    pub(super) fn end(self, content: Result<(), DropCause>) -> Result<PoppedChain, NoChain> {
+        match content {
+            Ok(()) => Ok(self.usable()),
+            Err(cause) => self.unusable(cause),
         }
     }
 

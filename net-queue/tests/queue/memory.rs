@@ -1,14 +1,14 @@
 //! Guest memory behind the rings: what is found, what is translated, who is told.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use net_queue::header::TxRules;
 use net_queue::ring::{AnyRing, RingConfig, RingError};
 use net_queue::testing::{GuestRing, Piece, Shape, TestMemory};
 use net_queue::{
-    Access, AccessPlatform, DropCause, GuestRam, RamError, RxEngine, TranslateError, TxConfig,
-    TxEngine,
+    Access, AccessPlatform, DropCause, Engine, GuestRam, RamError, RxEngine, Stop, TranslateError,
+    TxConfig, TxEngine,
 };
 use vm_memory::guest_memory::Result as GuestMemoryResult;
 use vm_memory::{
@@ -45,7 +45,7 @@ struct Iommu {
 
 impl AccessPlatform for Iommu {
     fn translate(&self, iova: u64, len: u64, access: Access) -> Result<(u64, u64), TranslateError> {
-        let refused = TranslateError { iova };
+        let refused = TranslateError::NotMapped { iova };
         let (page, writable) = *self.pages.get(&(iova / PAGE)).ok_or(refused)?;
         if access == Access::Write {
             self.writes.lock().expect("no panic before").push(iova);
@@ -85,6 +85,43 @@ fn iommu(memory: &TestMemory, step: u64) -> Iommu {
     iommu.map(IOVA, buffers + 64 * PAGE, 8, 3, true);
     iommu.step = step;
     iommu
+}
+
+/// An IOMMU that knows its answers later: each page is asked for first.
+struct Late {
+    iommu: Iommu,
+    known: Mutex<HashSet<u64>>,
+    asked: Mutex<Vec<u64>>,
+}
+
+impl Late {
+    /// Knows the pages of rings, and no other.
+    fn new(memory: &TestMemory, iommu: Iommu) -> Self {
+        let rings = memory.regions()[0].0 / PAGE;
+        Self {
+            iommu,
+            known: Mutex::new((rings..rings + 16).collect()),
+            asked: Mutex::default(),
+        }
+    }
+
+    /// Knows the page that was asked for last from now on.
+    fn answer(&self) {
+        let asked = self.asked.lock().expect("no panic before").pop();
+        let page = asked.expect("something was asked for");
+        self.known.lock().expect("no panic before").insert(page);
+    }
+}
+
+impl AccessPlatform for Late {
+    fn translate(&self, iova: u64, len: u64, access: Access) -> Result<(u64, u64), TranslateError> {
+        let page = iova / PAGE;
+        if self.known.lock().expect("no panic before").contains(&page) {
+            return self.iommu.translate(iova, len, access);
+        }
+        self.asked.lock().expect("no panic before").push(page);
+        Err(TranslateError::Awaited { iova })
+    }
 }
 
 /// The guest address of `offset` in the scattered pages.
@@ -146,6 +183,154 @@ fn receive_buffers_are_translated_for_writing() {
     });
 }
 
+/// A chain counts as not made available while a translation is awaited: nothing is dropped, nothing
+/// overtakes it, and no kick is waited for.
+#[test]
+fn transmit_chains_wait_in_the_ring_for_their_translations() {
+    every_layout(|layout| {
+        for (shape, pages) in [(Shape::Direct, 3), (Shape::Indirect, 4)] {
+            let mut rig = TxRig::new(ring(layout, 16));
+            let memory = rig.guest.memory().clone();
+            let late = Late::new(&memory, iommu(&memory, u64::MAX));
+            let platform = Arc::new(late);
+            let ram = memory.ram().with_access_platform(platform.clone());
+            let device = AnyRing::new(&ram, &rig.guest.config()).expect("its pages are known");
+            let config = TxConfig::new(TxRules::default());
+            rig.engine = TxEngine::new(device, config, rig.counters.clone());
+            let (first, second) = (packet(6000, 5), packet(100, 6));
+            let bytes = [&first[..], &second[..]].concat();
+            for (n, byte) in bytes.iter().enumerate() {
+                memory.write(scattered(&memory, 4000 + n as u64), &[*byte]);
+            }
+            let (len, rest) = (first.len() as u32, second.len() as u32);
+            let at = IOVA + 4000;
+            rig.guest.add_as(
+                shape,
+                &[
+                    Piece::readable(at, 100),
+                    Piece::readable(at + 100, len - 100),
+                ],
+            );
+            rig.guest.add(&[Piece::readable(at + u64::from(len), rest)]);
+            rig.guest.publish();
+            for _ in 0..pages {
+                assert!(rig.drain().is_empty());
+                let cursor = rig.engine.cursor();
+                assert!(!rig.engine.enable_notification(), "there is no work");
+                // A kick that was not asked for changes nothing.
+                assert!(rig.drain().is_empty());
+                assert_eq!(rig.engine.cursor(), cursor);
+                assert!(rig.guest.poll().is_none());
+                platform.answer();
+            }
+            assert_eq!(rig.drain(), [first, second], "{shape:?}");
+            assert_eq!(rig.counters.dropped(), 0);
+            assert!(!rig.engine.enable_notification(), "the ring is empty");
+            rig.guest.add(&[Piece::readable(at, rest)]);
+            rig.guest.publish();
+            assert!(rig.engine.enable_notification(), "there is a chain");
+        }
+    });
+}
+
+#[test]
+fn received_frames_wait_for_the_translations_of_their_buffers() {
+    every_layout(|layout| {
+        let memory = TestMemory::new();
+        let platform = Arc::new(Late::new(&memory, iommu(&memory, u64::MAX)));
+        let ram = memory.ram().with_access_platform(platform.clone());
+        let mut rig = RxRig::over(memory.clone(), ram, ring(layout, 16), MERGE);
+        for page in 0..3 {
+            let at = IOVA + page * PAGE;
+            rig.guest.add(&[Piece::writable(at, PAGE as u32)]);
+        }
+        rig.guest.publish();
+        rig.wire.inject(packet(9000, 6));
+        for _ in 0..3 {
+            assert!(matches!(rig.run().stop, Stop::Driver));
+            assert!(!rig.engine.enable_notification(), "there is no work");
+            assert!(rig.guest.poll().is_none());
+            platform.answer();
+        }
+        rig.drain();
+        let lens: Vec<_> = rig.guest.poll_all().iter().map(|used| used.len).collect();
+        assert_eq!(lens, [4096, 4096, 9012 - 8192]);
+        let byte = |n: u64| memory.read(scattered(&memory, 12 + n), 1)[0];
+        let received: Vec<_> = (0..9000).map(byte).collect();
+        assert_eq!(received, frame(9000, 6));
+        assert_eq!(rig.counters.dropped(), 0);
+    });
+}
+
+/// An IOMMU that knows nothing at all outside the rings, for ever.
+struct Endless {
+    rings: u64,
+    asked: Mutex<u64>,
+}
+
+impl AccessPlatform for Endless {
+    fn translate(&self, iova: u64, len: u64, _: Access) -> Result<(u64, u64), TranslateError> {
+        if (self.rings..self.rings + 16 * PAGE).contains(&iova) {
+            return Ok((iova, len));
+        }
+        let mut asked = self.asked.lock().expect("no panic before");
+        *asked += 1;
+        Err(TranslateError::Awaited {
+            iova: iova + *asked,
+        })
+    }
+}
+
+/// As a chain would do that has more pages than are remembered.
+#[test]
+fn a_chain_that_waits_for_ever_more_translations_is_dropped_in_the_end() {
+    every_layout(|layout| {
+        let mut rig = TxRig::new(ring(layout, 16));
+        let memory = rig.guest.memory().clone();
+        let platform = Arc::new(Endless {
+            rings: memory.regions()[0].0,
+            asked: Mutex::new(0),
+        });
+        let ram = memory.ram().with_access_platform(platform.clone());
+        let device = AnyRing::new(&ram, &rig.guest.config()).expect("its pages are known");
+        let config = TxConfig::new(TxRules::default());
+        rig.engine = TxEngine::new(device, config, rig.counters.clone());
+        rig.guest.add(&[Piece::readable(IOVA, 100)]);
+        rig.guest.publish();
+        let mut runs = 0;
+        while rig.guest.poll().is_none() {
+            assert!(rig.drain().is_empty());
+            runs += 1;
+        }
+        assert!((1000..10_000).contains(&runs), "{runs}");
+        assert_eq!(rig.dropped_for(DropCause::BadAddress), 1);
+    });
+}
+
+/// Pages that follow each other in memory are one piece, however they are translated.
+#[test]
+fn a_ring_may_be_mapped_page_by_page() {
+    every_layout(|layout| {
+        let memory = TestMemory::new();
+        let config = GuestRing::new(&memory, ring(layout, 1024)).config();
+        let mut platform = iommu(&memory, u64::MAX);
+        let rings = memory.regions()[0].0;
+        platform.map(rings, rings, 64, 1, true);
+        let made = |platform: Iommu| {
+            let ram = memory.ram().with_access_platform(Arc::new(platform));
+            AnyRing::new(&ram, &config)
+        };
+        let [(desc, len, _), ..] = config.areas();
+        assert!(len > PAGE && config.overlaps(desc + len - 1, 1));
+        assert!(!config.overlaps(desc.wrapping_sub(1), 1) && config.overlaps(0, u64::MAX));
+        assert!(made(platform).is_ok());
+        let mut apart = iommu(&memory, u64::MAX);
+        apart.map(rings, rings, 64, 1, true);
+        apart.map(desc / PAGE * PAGE + PAGE, rings + 60 * PAGE, 1, 1, true);
+        assert!(matches!(made(apart), Err(RingError::Address(_))));
+    });
+}
+
 /// An address that the IOMMU refuses costs the chain; one that lies beyond memory does whatever the
 /// IOMMU says.
 #[test]
@@ -193,11 +378,10 @@ fn rings_must_be_mapped_in_one_piece() {
             AnyRing::new(&ram, config)
         };
         assert!(made(iommu(&memory, u64::MAX), &config).is_ok());
-        // Answers that are too short, or no progress at all.
-        for step in [0, 1] {
-            let ring = made(iommu(&memory, step), &config);
-            assert!(matches!(ring, Err(RingError::Address(_))));
-        }
+        // Byte by byte, and no progress at all.
+        assert!(made(iommu(&memory, 1), &config).is_ok());
+        let ring = made(iommu(&memory, 0), &config);
+        assert!(matches!(ring, Err(RingError::Address(_))));
         let mut read_only = iommu(&memory, u64::MAX);
         let rings = memory.regions()[0].0;
         read_only.map(rings, rings, 16, 1, false);
