@@ -19,7 +19,7 @@ pub struct DeviceStats {
     /// Frames that the kernel dropped by the driver's filter, so that the device never had them.
     /// They are among those that the first receive queue filtered.
     pub kernel_filtered: u64,
-    /// Log lines that were withheld, see [`LogLimit`].
+    /// Log lines that were withheld, see [`LogLimit`](crate::log_limit::LogLimit).
     pub log_withheld: u64,
 }
 
