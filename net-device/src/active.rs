@@ -21,6 +21,7 @@ use crate::worker::event_loop::EventWorker;
 use crate::worker::handle::WorkerHandle;
 use crate::worker::queue_pair::{PairWorker, QueuePairResources, RxQueue, TxQueue};
 
+pub(crate) mod discard;
 mod halted;
 mod limits;
 mod memory;

@@ -6,6 +6,7 @@ use net_queue::ring::{Cursor, UsedJournal};
 use net_queue::{AccessPlatform, DirtySwitch, QueueCounters};
 
 use crate::active::ActiveDevice;
+use crate::active::discard::Discarded;
 use crate::clock::Clock;
 use crate::config::NetConfig;
 use crate::error::{ActivateError, StartQueueError, StopQueueError};
@@ -190,6 +191,21 @@ impl NetDevice {
     /// There is no such queue, or its worker is lost.
     pub fn stop_queue(&mut self, index: u16) -> Result<Option<Cursor>, StopQueueError> {
         self.take_queue_out(|active| active.remove(index))
+    }
+
+    /// Gives back unsent what the driver has posted in a transmit queue that was stopped, counts it
+    /// (`tx_drop_stopped`), and asks the driver for a kick at the next chain: for vhost-user, where
+    /// a front-end disables rings without stopping them.
+    ///
+    /// The caller interrupts the driver if that is due. `setup` is where the queue stood; where it
+    /// goes on from now is part of the result. No other call reaches into its ring.
+    ///
+    /// # Errors
+    /// It is not a transmit queue that was stopped and not started since, or its ring cannot be
+    /// used; a ring that turns out to be broken does not fail the device.
+    pub fn discard_posted(&mut self, setup: &QueueSetup) -> Result<Discarded, StartQueueError> {
+        let active = self.state.active::<StartQueueError>()?;
+        Ok(active.discard_posted(setup)?)
     }
 
     /// Resets one queue, as its driver asks the transport to. VirtIO 1.4 §2.6.1 (DEV-LIFE-11).

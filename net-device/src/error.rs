@@ -98,6 +98,12 @@ pub enum QueueError {
     /// The queue runs already.
     #[error("queue {0} runs already")]
     Running(u16),
+    /// The queue was not stopped.
+    #[error("queue {0} was not stopped")]
+    NotStopped(u16),
+    /// Its driver broke the ring.
+    #[error("the ring of queue {0} is broken")]
+    Broken(u16),
     /// The ring cannot be used.
     #[error("queue {index}")]
     Ring {

@@ -62,6 +62,7 @@ mod stats;
 pub mod transport;
 mod worker;
 
+pub use active::discard::Discarded;
 pub use clock::{Clock, MonotonicClock, Timer, now_ns};
 pub use config::{Carrier, Coalesce, GsoTrust, LimitScope, MacAddr, NetConfig, TapConfig};
 pub use device::{Announcer, NetDevice, NetDeviceBuilder};

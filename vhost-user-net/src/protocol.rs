@@ -22,6 +22,7 @@
 //! | [`session`] | the features that a front-end has negotiated, and how the device follows |
 //! | [`stall`] | rings that stand still for want of a notification |
 //! | [`vring`] | one ring: its parameters, and whether it runs |
+//! | `disabled_rings` | transmit rings that were disabled while they ran, and the kicks of their drivers |
 //! | [`memory_table`] | the files that hold guest memory, and their addresses |
 //! | [`dirty_log`] | the bitmap of written pages, for live migration |
 //! | [`device_state`] | bytes of a saved device, through a pipe or a file |
@@ -31,6 +32,7 @@
 pub mod connection;
 pub mod device_state;
 pub mod dirty_log;
+mod disabled_rings;
 pub mod inflight;
 pub mod interrupts;
 pub mod memory_table;

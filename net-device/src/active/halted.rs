@@ -49,6 +49,11 @@ impl HaltedQueues {
         self.queues.contains_key(&index)
     }
 
+    /// Returns whether a queue stands still, started or not.
+    pub(super) fn stands_still(&self, index: u16) -> bool {
+        self.all || self.has(index)
+    }
+
     /// Takes a queue that is started if it is to stand still; returns whether it is.
     ///
     /// # Errors

@@ -144,16 +144,8 @@ impl QueueFactory {
         } else {
             rules.completing()
         };
-        // Nothing is ever written to these chains, so no driver misses the length of one. On the
-        // other queues drivers read the length of each (a control queue's answers come one by one
-        // anyway).
-        let config = RingConfig {
-            used_elements: UsedElements::PerBatch,
-            ..*config
-        };
-        let ring = self.ring(index, &config)?;
         Ok(TxEngine::new(
-            ring,
+            self.tx_ring(index, config)?,
             TxConfig {
                 coalesce: self.negotiated.coalesce,
                 cut,
@@ -162,6 +154,33 @@ impl QueueFactory {
             },
             self.counters[usize::from(index)].clone(),
         ))
+    }
+
+    /// The engine of a transmit queue from which nothing is sent.
+    pub(crate) fn discarding_tx(
+        &self,
+        index: u16,
+        config: &RingConfig,
+    ) -> Result<TxEngine<AnyRing>, QueueError> {
+        let features = self.negotiated.features;
+        let config_of_engine = TxConfig {
+            size: features.hdr_size(),
+            ..TxConfig::new(TxRules::new(features.tx_offloads()))
+        };
+        let ring = self.tx_ring(index, config)?;
+        let counters = self.counters[usize::from(index)].clone();
+        Ok(TxEngine::new(ring, config_of_engine, counters))
+    }
+
+    fn tx_ring(&self, index: u16, config: &RingConfig) -> Result<AnyRing, QueueError> {
+        // Nothing is ever written to these chains, so no driver misses the length of one. On the
+        // other queues drivers read the length of each (a control queue's answers come one by one
+        // anyway).
+        let config = RingConfig {
+            used_elements: UsedElements::PerBatch,
+            ..*config
+        };
+        self.ring(index, &config)
     }
 
     /// The engine of the control queue.

@@ -1,5 +1,6 @@
 //! Activation, pause, reset, queues one by one, changing memory, and workers that fail.
 
+mod discard;
 mod memory;
 mod notification;
 mod ring_reset;

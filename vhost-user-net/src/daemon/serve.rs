@@ -416,15 +416,18 @@ fn exchange(
     loop {
         let deadline = connection.deadline();
         let look = session.has_running_rings().then_some(next_look);
-        let wake = deadline.into_iter().chain(look).min();
-        let (device, transfer) = session.device_and_transfer();
+        let more = session.has_more_to_discard().then(Instant::now);
+        let wake = deadline.into_iter().chain(look).chain(more).min();
+        let (device, [transfer, kicks]) = session.device_and_events();
         let own = [
             Some((config_event, Interest::Readable)),
             Some((connection.as_fd(), connection.interest())),
             transfer,
+            kicks,
         ];
         let timeout = wake.map(sys::ms_until);
-        let [changed, ready, transfers] = events.wait(own, timeout, device)?;
+        let [changed, ready, transfers, _] = events.wait(own, timeout, device)?;
+        session.discard_kicked();
         if transfers {
             session.advance_transfer();
         }

@@ -25,6 +25,7 @@ use vhost::vhost_user::message::{
 
 use crate::protocol::device_state::{Transfer, TransferError};
 use crate::protocol::dirty_log::DirtyBitmap;
+use crate::protocol::disabled_rings::DisabledRings;
 use crate::protocol::inflight::InflightRegion;
 use crate::protocol::interrupts::Interrupts;
 use crate::protocol::memory_table::{MAX_SLOTS, MapError, MemoryError, MemoryTable, check_sealed};
@@ -32,6 +33,7 @@ use crate::protocol::vring::{RingError, State, Vring};
 use crate::protocol::wire::{Answer, Request, RingFd, RingValue};
 
 mod channel;
+mod disabled;
 mod inflight;
 mod memory;
 mod rings;
@@ -184,6 +186,7 @@ pub struct Session<'a> {
     memory: MemoryTable,
     log: Option<DirtyBitmap>,
     rings: Vec<Vring>,
+    disabled: DisabledRings,
     /// Descriptor to signal that a ring is broken.
     errors: Vec<Option<File>>,
     /// For requests of the back-end.
@@ -225,6 +228,7 @@ impl<'a> Session<'a> {
             log: None,
             errors: rings.iter().map(|_| None).collect(),
             rings,
+            disabled: DisabledRings::default(),
             channel: None,
             activated: false,
             require_sealed: false,
@@ -417,6 +421,7 @@ impl Session<'_> {
         self.begin_anew();
         self.close_journals();
         self.transfer = None;
+        self.end_all_discarding();
         self.rings = Vring::all(self.device.queue_max_sizes());
         self.features = None;
     }

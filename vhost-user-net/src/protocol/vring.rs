@@ -78,7 +78,8 @@ pub enum State {
     Stopped,
     /// Started, but not allowed to run: disabled, or features or memory are not known. Nothing is
     /// touched: a front-end may give a ring's memory to somebody else once it is disabled, as
-    /// user-mode Linux does, so that frames in it cannot be discarded as the protocol has it.
+    /// user-mode Linux does. The one exception are transmit rings that were disabled while they
+    /// ran: what they have then, and at each later kick, is discarded.
     Held,
     /// The device works on it.
     Running,
@@ -238,6 +239,21 @@ impl Vring {
     /// SET_VRING_ENABLE. May come before anything else is known: QEMU never repeats it.
     pub fn set_enabled(&mut self, enabled: bool) {
         self.enabled = Some(enabled);
+    }
+
+    /// Returns whether the front-end has disabled it; it begins neither enabled nor disabled.
+    #[must_use]
+    pub fn is_disabled(&self) -> bool {
+        self.enabled == Some(false)
+    }
+
+    /// A descriptor of its own for the driver's kicks.
+    ///
+    /// # Errors
+    /// There is none, or no more may be open.
+    pub fn copy_of_kick(&self) -> io::Result<OwnedFd> {
+        let kick = self.kick.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        kick.try_clone()
     }
 
     /// GET_VRING_BASE: the ring needs a new kick descriptor to start again.

@@ -205,6 +205,12 @@ impl Guest {
         self.front_end.set_vring_enable(TX, true).unwrap();
     }
 
+    /// Disables the ring, and waits until that is done.
+    pub(crate) fn disable(&mut self) {
+        self.front_end.set_vring_enable(TX, false).unwrap();
+        assert_eq!(self.front_end.get_queue_num().unwrap(), 3);
+    }
+
     /// Passes a descriptor to be interrupted through.
     pub(crate) fn set_call(&mut self, call: &File) {
         let bytes = message(SET_VRING_CALL, &(TX as u64).to_ne_bytes());

@@ -4,6 +4,7 @@
 mod blocking_calls;
 mod daemon;
 mod device_state;
+mod disabled;
 mod fuse;
 mod guest;
 mod injected;

@@ -36,12 +36,16 @@ impl Session<'_> {
         tell: impl FnOnce(&mut Vring) -> Result<(), RingError>,
     ) -> Result<(), SessionError> {
         let index = self.index(ring)?;
+        self.end_discarding(index);
         tell(&mut self.rings[index]).map_err(|source| SessionError::Ring(ring, source))?;
         self.apply_target(index)
     }
 
     pub(super) fn set_enabled(&mut self, ring: u32, enabled: bool) -> Result<(), SessionError> {
         let index = self.index(ring)?;
+        if enabled {
+            self.end_discarding(index);
+        }
         self.rings[index].set_enabled(enabled);
         self.apply_target(index)
     }
@@ -52,6 +56,7 @@ impl Session<'_> {
         self.rings[index]
             .set_kick(fd)
             .map_err(|source| SessionError::Ring(ring, source))?;
+        self.end_discarding(index);
         self.halt(index, State::Held)?;
         self.apply_target(index)
     }
@@ -68,7 +73,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn interrupt(&self, index: usize) {
+    pub(super) fn interrupt(&self, index: usize) {
         if let Err(error) = self.interrupts.trigger_in_time(index) {
             net_device::log_limited!(
                 self.device.log_limit(),
@@ -92,6 +97,7 @@ impl Session<'_> {
         let index = self.index(ring)?;
         let (moved, log_changed) = self.rings[index].set_addrs(addrs);
         if moved {
+            self.end_discarding(index);
             self.halt(index, State::Held)?;
         }
         if log_changed && self.logging().is_some() {
@@ -103,6 +109,7 @@ impl Session<'_> {
     /// GET_VRING_BASE: whatever state the ring is in, it is stopped afterwards.
     pub(super) fn stop_ring(&mut self, ring: u32) -> Result<Answer, SessionError> {
         let index = self.index(ring)?;
+        self.end_discarding(index);
         self.halt(index, State::Stopped)?;
         // From now on the front-end knows it better.
         if let Some(journal) = self.journal(index) {
@@ -221,6 +228,9 @@ impl Session<'_> {
             if let Some(cursor) = self.device.stop_queue(index as u16)? {
                 let layout = self.layout();
                 self.rings[index].stopped_at(layout, &cursor);
+                if into == State::Held && self.rings[index].is_disabled() {
+                    self.begin_discarding(index, cursor);
+                }
             }
         }
         Ok(())

@@ -5,6 +5,7 @@
 
 mod blocking_calls;
 mod descriptors;
+mod disabled;
 mod group;
 mod inflight;
 mod legacy;

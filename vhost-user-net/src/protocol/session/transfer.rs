@@ -5,7 +5,7 @@
 
 use std::os::fd::OwnedFd;
 
-use net_device::{MigrateError, NetDevice, Snapshot, Snapshottable};
+use net_device::{MigrateError, Snapshot, Snapshottable};
 use vhost::vhost_user::message::{
     VhostTransferStateDirection, VhostTransferStatePhase, VhostUserTransferDeviceState,
 };
@@ -13,16 +13,8 @@ use vhost::vhost_user::message::{
 use super::{Session, SessionError};
 use crate::protocol::device_state::{Transfer, TransferError};
 use crate::protocol::vring::State;
-use crate::sys::Wanted;
 
 impl Session<'_> {
-    /// The device, for the time of a wait, and the descriptor by which its state goes on passing.
-    /// Once that is ready, [`Session::advance_transfer`] is to be called.
-    pub fn device_and_transfer(&mut self) -> (&mut NetDevice, Option<Wanted<'_>>) {
-        let transfer = self.transfer.as_ref().and_then(Transfer::wanted);
-        (self.device, transfer)
-    }
-
     /// Moves what can be moved of the device's state without a wait.
     pub fn advance_transfer(&mut self) {
         if let Some(transfer) = &mut self.transfer {
