@@ -1,6 +1,7 @@
 //! The device in a simulated world. Every interleaving comes from a seed and time is a value; after
 //! each step nothing may be lost, doubled, out of order or left standing.
 
+mod asked;
 mod bucket;
 mod config;
 mod control;

@@ -208,6 +208,21 @@ impl Plant {
         }
     }
 
+    /// A worker begins a turn, in which no interrupt arrives if it `is_mute`.
+    pub(crate) fn turn_begins(&mut self, is_mute: bool) {
+        self.is_mute = is_mute;
+        let queues = self.queues.iter_mut();
+        queues.for_each(DriverQueue::turn_begins);
+    }
+
+    /// The worker of `pair`, or that of the control queue, has ended its turn.
+    pub(crate) fn turn_ends(&mut self, pair: Option<usize>) {
+        self.is_mute = false;
+        let queues = self.queues.iter_mut();
+        let own = queues.filter(|queue| pair == Some(usize::from(queue.index / 2)));
+        own.for_each(DriverQueue::turn_ends);
+    }
+
     /// Whatever was on its way between driver and device is lost.
     pub(crate) fn forget_notifications(&mut self) {
         self.config_changed = false;
@@ -327,7 +342,12 @@ impl Plant {
         }
         if let (InterruptSource::Queue(index), false) = (source, lost) {
             match (self.queues.get_mut(usize::from(index)), &mut self.control) {
-                (Some(queue), _) => queue.interrupted = true,
+                (Some(queue), _) => {
+                    let asked = queue.is_interrupted();
+                    if !self.failing {
+                        self.check(asked);
+                    }
+                }
                 (None, Some(control)) => control.interrupted = true,
                 (None, None) => {}
             }

@@ -4,6 +4,7 @@
 //! looks at the ring only when it was interrupted. So a notification that is owed and does not come
 //! stops the queue, which is found when the world comes to rest.
 
+mod interrupts;
 mod posting;
 
 pub(crate) use posting::break_ring;
@@ -13,6 +14,7 @@ use net_device::{Cursor, Layout};
 use net_queue::header::HDR_LEN;
 use net_queue::testing::{GuestRing, Interrupts, Random, TestMemory, Used};
 
+use crate::asked::Asked;
 use crate::frames;
 use crate::passage::{Outgoing, SharedIncoming, incoming};
 use crate::profile::Kinds;
@@ -58,6 +60,15 @@ pub(crate) struct DriverQueue {
     /// units (chains of a split ring, slots of a packed one).
     asleep: Option<u16>,
     pub(crate) interrupted: bool,
+    asked: Asked,
+    /// Turns that workers have begun.
+    turn: u64,
+    /// The device may interrupt without being asked: its owner has just stopped or moved it.
+    excused: bool,
+    /// Interrupts may wait, and come when the driver has looked by itself.
+    moderated: bool,
+    /// Chains that came back since the ring was laid out.
+    seen: u16,
     /// A kick that the VMM has not heard of.
     pub(crate) kicked: bool,
     /// Frames that the driver posted.
@@ -96,6 +107,11 @@ impl DriverQueue {
             flights: vec![None; usize::from(size)],
             asleep: None,
             interrupted: false,
+            asked: Asked::first(0),
+            turn: 0,
+            excused: true,
+            moderated: false,
+            seen: 0,
             kicked: false,
             outgoing: Outgoing::new(),
             incoming: SharedIncoming::default(),
@@ -120,6 +136,7 @@ impl DriverQueue {
     /// The device has stood still for a moment. What waits behind frames that leave as one goes
     /// back to the ring then, and is taken once more.
     pub(crate) fn paused(&mut self) {
+        self.excused = true;
         self.vague += self.waiting_useless();
         if self.kinds.groups {
             self.outgoing.paused();
@@ -146,6 +163,7 @@ impl DriverQueue {
         }
         self.ring = GuestRing::new(memory, config);
         (self.asleep, self.is_broken) = (None, false);
+        (self.asked, self.seen) = (Asked::first(self.turn), 0);
         self.partial = None;
         incoming(&self.incoming).ring_ends();
         self.outgoing.clear();
@@ -174,6 +192,7 @@ impl DriverQueue {
     }
 
     fn used(&mut self, used: &Used) -> Result<u16, String> {
+        self.seen = self.seen.wrapping_add(1);
         let flight = self.flights[usize::from(used.id)].take();
         let Flight {
             place,
@@ -254,7 +273,7 @@ impl DriverQueue {
         if std::mem::take(&mut self.interrupted) {
             self.asleep = None;
             if random.below(2) == 0 {
-                self.ring.ask(Interrupts::Never);
+                self.ask(Interrupts::Never);
             }
         }
     }
@@ -267,7 +286,7 @@ impl DriverQueue {
         } else {
             1
         };
-        self.ring.ask(if units == 1 {
+        self.ask(if units == 1 {
             Interrupts::Always
         } else {
             Interrupts::After(units)
@@ -291,7 +310,7 @@ impl DriverQueue {
         }
         while self.poll(usize::MAX)? > 0 {}
         // From here on nothing may be left to wait for.
-        self.ring.ask(Interrupts::Always);
+        self.ask(Interrupts::Always);
         if self.poll(usize::MAX)? == 0 {
             self.asleep = Some(1);
         }

@@ -309,11 +309,11 @@ impl Vmm {
         };
         let mutes = lock(&self.plant).fault == Some(Fault::SilentRestore) && worker.is_new();
         let restored = lock(&self.plant).restored;
-        lock(&self.plant).is_mute = mutes && restored;
+        lock(&self.plant).turn_begins(mutes && restored);
         let turn = worker.turn(late, |source| self.level(pair, source));
         let forgets = lock(&self.plant).fault == Some(Fault::LostTurn);
         worker.again &= !forgets;
-        lock(&self.plant).is_mute = false;
+        lock(&self.plant).turn_ends(pair);
         lock(&self.plant).say(|| format!("  {} {turn:?}", worker.worker.name()));
         if turn.sources_changed {
             let again = lock(&self.plant).random.below(2) == 0;

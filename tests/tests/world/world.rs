@@ -37,7 +37,7 @@ impl World {
     /// The world of `seed`.
     pub(crate) fn new(seed: u64, trace: bool, fault: Option<Fault>) -> Self {
         let mut random = Random::new(seed);
-        let profile = Profile::new(&mut random);
+        let profile = Profile::new(seed, &mut random);
         let (file, memory) = guest_memory();
         let written = Arc::new(DirtyRanges::default());
         let memory = if profile.watched {
@@ -63,8 +63,9 @@ impl World {
             partial: features.contains(Features::VIRTIO_NET_F_CSUM),
             ..profile.kinds
         };
-        let queue = |index| DriverQueue::new(&memory, index, config, mergeable, kinds);
         let commands = Commands::of(features, pairs);
+        let queue = |index| DriverQueue::new(&memory, index, config, mergeable, kinds);
+        let queue = |index| queue(index).moderated(commands.coalescing);
         let control = || ControlQueue::new(&memory, config, commands);
         {
             let mut plant = lock(&plant);
