@@ -26,6 +26,7 @@
 //! | [`memory_table`] | the files that hold guest memory, and their addresses |
 //! | [`dirty_log`] | the bitmap of written pages, for live migration |
 //! | [`device_state`] | bytes of a saved device, through a pipe or a file |
+//! | [`iotlb`] | where the driver's addresses lead, as the front-end tells |
 //! | [`inflight`] | positions of rings in memory that outlives this process |
 //! | [`interrupts`] | event descriptors from the device's workers to the front-end |
 
@@ -35,6 +36,7 @@ pub mod dirty_log;
 mod disabled_rings;
 pub mod inflight;
 pub mod interrupts;
+pub mod iotlb;
 pub mod memory_table;
 mod message_reader;
 pub mod receiver;

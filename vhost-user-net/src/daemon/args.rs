@@ -296,6 +296,11 @@ pub struct ServeArgs {
     #[arg(long)]
     pub require_sealed: bool,
 
+    /// Offer to work behind an IOMMU of the front-end's (VIRTIO_F_ACCESS_PLATFORM), which says by
+    /// messages where the driver's addresses lead
+    #[arg(long)]
+    pub iommu: bool,
+
     /// Microseconds to look for more frames before sleeping, up to 1000: spends a CPU's time on a
     /// shorter latency
     #[arg(long, value_name = "N", default_value_t = 0)]

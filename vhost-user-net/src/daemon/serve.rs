@@ -168,6 +168,7 @@ pub struct Server<'a> {
     log: Arc<LogLimit>,
     front_ends: Arc<FrontEnds>,
     require_sealed: bool,
+    iommu: bool,
     /// Connects instead of this process, for the device of this number.
     broker: Option<(Arc<Broker>, u16)>,
 }
@@ -189,7 +190,16 @@ impl<'a> Server<'a> {
             lost_port: LostPort::default(),
             broker: None,
             require_sealed: false,
+            iommu: false,
         }
+    }
+
+    /// The same daemon, which offers to have addresses translated by the front-end's IOMMU, if
+    /// `on`.
+    #[must_use]
+    pub fn offering_iommu(mut self, on: bool) -> Self {
+        self.iommu = on;
+        self
     }
 
     /// The same daemon, which refuses guest memory that can shrink if it is so `required`.
@@ -347,7 +357,8 @@ impl<'a> Server<'a> {
         let begun = self.receiving.begin(socket, &mut receiver).and_then(|it| {
             let sockets = it.has_name();
             let session = Session::with_call_sockets(self.device, sockets)?;
-            Ok((it, session.requiring_sealed(self.require_sealed)))
+            let session = session.requiring_sealed(self.require_sealed);
+            Ok((it, session.offering_iommu(self.iommu)?))
         });
         let end = match begun {
             // The device lets go of the front-end's memory before the connection is shut.
@@ -417,21 +428,28 @@ fn exchange(
         let deadline = connection.deadline();
         let look = session.has_running_rings().then_some(next_look);
         let more = session.has_more_to_discard().then(Instant::now);
-        let wake = deadline.into_iter().chain(look).chain(more).min();
+        let (iotlb, due) = session.translations_wanted();
+        let wake = [deadline, look, more, due].into_iter().flatten().min();
         let (device, [transfer, kicks]) = session.device_and_events();
         let own = [
             Some((config_event, Interest::Readable)),
             Some((connection.as_fd(), connection.interest())),
             transfer,
             kicks,
+            iotlb.as_ref().map(|it| it.wanted()),
         ];
         let timeout = wake.map(sys::ms_until);
-        let [changed, ready, transfers, _] = events.wait(own, timeout, device)?;
+        let [changed, ready, transfers, _, asked] = events.wait(own, timeout, device)?;
         session.discard_kicked();
         if transfers {
             session.advance_transfer();
         }
         let now = Instant::now();
+        if (asked || due.is_some_and(|due| now >= due))
+            && let Err(error) = session.advance_translations(now)
+        {
+            return Ok(ended(&log, name, &error));
+        }
         if now >= next_look {
             next_look = now + stall::INTERVAL;
             if let Err(error) = session.watch_rings(name, now, &mut watches, gauges) {

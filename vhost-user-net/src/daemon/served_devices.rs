@@ -69,6 +69,7 @@ pub fn run(plans: &[DevicePlan<'_>]) -> Result<(), Box<dyn Error>> {
             confined: Confined::default(),
             lost_port: plan.lost_port(),
             require_sealed: plan.args.require_sealed,
+            iommu: plan.args.iommu,
             front_ends: Arc::default(),
             metrics: None,
         });
@@ -207,6 +208,7 @@ struct ServedDevice {
     confined: Confined,
     lost_port: LostPort,
     require_sealed: bool,
+    iommu: bool,
     front_ends: Arc<FrontEnds>,
     /// Of all devices.
     metrics: Option<MetricsSocket>,
@@ -222,6 +224,7 @@ impl ServedDevice {
             .with_metrics(self.metrics)
             .counting(self.front_ends)
             .requiring_sealed(self.require_sealed)
+            .offering_iommu(self.iommu)
             .on_lost_port(self.lost_port);
         let broker = self.confined.broker.clone();
         server = server.with_broker(broker.map(|broker| (broker, self.number)));

@@ -14,6 +14,7 @@ use vhost::vhost_user::message::VhostUserMemoryRegion;
 use vm_memory::mmap::MmapRegionError;
 use vm_memory::{FileOffset, GuestRegionCollectionError, MmapRegion};
 
+use crate::protocol::iotlb::{Iotlb, Known};
 use crate::sys::foreign::is_memory_file;
 use crate::sys::mapping::{FileMapping, MappedMemory, Misfit, exclude_from_core_dumps};
 
@@ -200,6 +201,8 @@ impl Region {
 pub struct MemoryTable {
     /// Sorted by guest-physical address, without overlap.
     regions: Vec<Region>,
+    /// Translations of the driver's addresses, where rings lie at such as well.
+    iotlb: Option<Arc<Iotlb>>,
 }
 
 impl MemoryTable {
@@ -213,7 +216,20 @@ impl MemoryTable {
             table.check_room(&asked)?;
             table.regions.push(Region::map(&asked, fd)?);
         }
-        Self::sorted(table.regions)
+        Self::sorted(table.regions, None)
+    }
+
+    /// The same table, for a driver whose addresses `iotlb` translates, if any does.
+    #[must_use]
+    pub fn behind(mut self, iotlb: Option<Arc<Iotlb>>) -> Self {
+        self.iotlb = iotlb;
+        self
+    }
+
+    /// Returns whether the driver's addresses are translated.
+    #[must_use]
+    pub fn is_behind_iotlb(&self) -> bool {
+        self.iotlb.is_some()
     }
 
     /// Checks that one more region is within [`MAX_MEMORY`].
@@ -246,7 +262,7 @@ impl MemoryTable {
         self.check_room(asked)?;
         let mut regions = self.regions.clone();
         regions.push(Region::map(asked, fd)?);
-        Self::sorted(regions)
+        Self::sorted(regions, self.iotlb.clone())
     }
 
     /// The table without one of its regions.
@@ -259,7 +275,8 @@ impl MemoryTable {
         if regions.len() == self.regions.len() {
             return Err(MemoryError::Unknown(asked.guest_phys_addr));
         }
-        Ok(Self { regions })
+        let iotlb = self.iotlb.clone();
+        Ok(Self { regions, iotlb })
     }
 
     /// Returns whether the table is empty.
@@ -268,9 +285,9 @@ impl MemoryTable {
         self.regions.is_empty()
     }
 
-    fn sorted(mut regions: Vec<Region>) -> Result<Self, MemoryError> {
+    fn sorted(mut regions: Vec<Region>, iotlb: Option<Arc<Iotlb>>) -> Result<Self, MemoryError> {
         regions.sort_by_key(|region| region.gpa);
-        let table = Self { regions };
+        let table = Self { regions, iotlb };
         table.guest_memory().map(|_| table)
     }
 
@@ -298,20 +315,35 @@ impl MemoryTable {
         last.map_or(0, |region| region.gpa.saturating_add(region.size))
     }
 
-    /// The guest-physical address of what the front-end has at `user_addr`.
+    /// The guest-physical address of the `len` bytes that the front-end has at `user_addr`, if they
+    /// lie in one region.
     #[must_use]
-    pub fn translate(&self, user_addr: u64) -> Option<u64> {
+    pub fn guest_addr(&self, user_addr: u64, len: u64) -> Option<u64> {
         self.regions.iter().find_map(|region| {
             let offset = user_addr.checked_sub(region.user_addr)?;
-            (offset < region.size).then(|| region.gpa + offset)
+            let rest = region.size.checked_sub(offset)?;
+            (rest > 0 && len <= rest).then(|| region.gpa + offset)
         })
     }
 
-    /// Copies what lies at guest-physical address `gpa` to `bytes`; `None` when that is not guest
-    /// memory, or not any more.
+    /// The driver's address of what the front-end says about a ring: one of its own addresses, or
+    /// the driver's where those are translated.
     #[must_use]
-    pub fn read(&self, gpa: u64, bytes: &mut [u8]) -> Option<()> {
-        let memory = GuestRam::new(self.guest_memory().ok()??).ok()?;
-        memory.read(gpa, bytes).ok()
+    pub fn translate(&self, said: u64) -> Option<u64> {
+        match &self.iotlb {
+            None => self.guest_addr(said, 1),
+            Some(_) => Some(said),
+        }
+    }
+
+    /// Copies what lies at the driver's address `addr` to `bytes`; `None` when that is not guest
+    /// memory, or not any more, or the translation is not known.
+    #[must_use]
+    pub fn read(&self, addr: u64, bytes: &mut [u8]) -> Option<()> {
+        let mut memory = GuestRam::new(self.guest_memory().ok()??).ok()?;
+        if let Some(iotlb) = &self.iotlb {
+            memory = memory.with_access_platform(Arc::new(Known(Arc::clone(iotlb))));
+        }
+        memory.read(addr, bytes).ok()
     }
 }

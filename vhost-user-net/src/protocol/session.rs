@@ -14,27 +14,27 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use net_device::config::MIN_MTU;
 use net_device::{
     ActivateError, Activation, FeatureError, Features, Layout, MemoryChangeError, MigrateError,
     NetDevice, ResumeError, StartQueueError, StopQueueError, VirtioDevice,
 };
-use vhost::vhost_user::message::{
-    VhostUserConfig, VhostUserProtocolFeatures, VhostUserVirtioFeatures,
-};
+use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
 
 use crate::protocol::device_state::{Transfer, TransferError};
 use crate::protocol::dirty_log::DirtyBitmap;
 use crate::protocol::disabled_rings::DisabledRings;
 use crate::protocol::inflight::InflightRegion;
 use crate::protocol::interrupts::Interrupts;
+use crate::protocol::iotlb::{ACCESS_PLATFORM, Iotlb};
 use crate::protocol::memory_table::{MAX_SLOTS, MapError, MemoryError, MemoryTable, check_sealed};
 use crate::protocol::vring::{RingError, State, Vring};
 use crate::protocol::wire::{Answer, Request, RingFd, RingValue};
 
 mod channel;
+mod config;
 mod disabled;
 mod inflight;
+mod iommu;
 mod memory;
 mod rings;
 #[cfg(test)]
@@ -145,6 +145,9 @@ pub enum SessionError {
     /// Rings would go on without their positions being kept.
     #[error("the in-flight region cannot change while a ring runs")]
     InflightInUse,
+    /// A message about translations that cannot be right.
+    #[error("{0}")]
+    Iotlb(&'static str),
     /// The device's state cannot be transferred as asked.
     #[error("the device's state cannot be transferred")]
     Transfer(#[from] TransferError),
@@ -200,6 +203,10 @@ pub struct Session<'a> {
     restored: bool,
     /// Memory in which positions of rings outlive this process.
     inflight: Option<InflightRegion>,
+    /// Translations of the driver's addresses, where they are offered.
+    iotlb: Option<Arc<Iotlb>>,
+    /// A question about one waits until the front-end reads.
+    unsent: bool,
     /// Descriptor for the next answer.
     reply_fd: Option<OwnedFd>,
 }
@@ -235,6 +242,8 @@ impl<'a> Session<'a> {
             transfer: None,
             restored: false,
             inflight: None,
+            iotlb: None,
+            unsent: false,
             reply_fd: None,
             device,
         })
@@ -273,7 +282,8 @@ impl<'a> Session<'a> {
     #[must_use]
     pub fn offered_features(&self) -> u64 {
         // The protocol has no place for those above 63.
-        self.device.features() as u64 | TRANSPORT_FEATURES.bits()
+        let iommu = self.iotlb.as_ref().map_or(0, |_| ACCESS_PLATFORM);
+        self.device.features() as u64 | TRANSPORT_FEATURES.bits() | iommu
     }
 
     /// Returns whether a request that is refused may be answered with the refusal.
@@ -319,9 +329,9 @@ impl<'a> Session<'a> {
             Request::ResetDevice => self.reset(),
             Request::SetFeatures(features) => self.set_features(features)?,
             Request::SetProtocolFeatures(features) => self.set_protocol_features(features)?,
-            Request::SetMemTable(regions) => self.set_memory(MemoryTable::new(regions)?)?,
-            Request::AddMemReg(region, fd) => self.set_memory(self.memory.with(&region, fd)?)?,
-            Request::RemMemReg(region) => self.set_memory(self.memory.without(&region)?)?,
+            Request::SetMemTable(regions) => self.change_memory(MemoryTable::new(regions)?)?,
+            Request::AddMemReg(region, fd) => self.change_memory(self.memory.with(&region, fd)?)?,
+            Request::RemMemReg(region) => self.change_memory(self.memory.without(&region)?)?,
             Request::SetVringNum(RingValue { ring, value }) => {
                 self.update_ring(ring, |it| it.set_size(value))?
             }
@@ -343,6 +353,7 @@ impl<'a> Session<'a> {
             }
             Request::GetInflightFd(rings, size) => return self.make_inflight(rings, size),
             Request::SetInflightFd(area, fd) => self.set_inflight(&area, fd)?,
+            Request::Iotlb(message) => self.translate(message)?,
             Request::CheckDeviceState => {
                 self.end_transfer()?;
                 return Ok(Answer::Number(0));
@@ -375,7 +386,7 @@ impl<'a> Session<'a> {
 /// A front-end that serves the control queue itself accepts features that need one, but not the
 /// queue: they are its own affair then, and the device does without.
 fn device_features(features: u64) -> Features {
-    let features = features & !TRANSPORT_FEATURES.bits();
+    let features = features & !(TRANSPORT_FEATURES.bits() | ACCESS_PLATFORM);
     Features::from_bits_truncate(features.into()).closure()
 }
 
@@ -401,7 +412,10 @@ impl Session<'_> {
             return Err(SessionError::NotOffered("features", extra));
         }
         let logged = self.logging().is_some();
-        if self.features.map(device_features) != Some(device_features(features)) {
+        let translated = features & ACCESS_PLATFORM != 0;
+        if self.features.map(device_features) != Some(device_features(features))
+            || translated != self.iommu().is_some()
+        {
             if self.rings.iter().any(|ring| ring.state() == State::Running) {
                 return Err(SessionError::FeaturesInUse);
             }
@@ -409,6 +423,7 @@ impl Session<'_> {
             self.device.ack_features(device_features(features).bits())?;
         }
         self.features = Some(features);
+        self.follow_iommu(translated);
         if logged != self.logging().is_some() {
             self.renew_memory()?;
         }
@@ -424,6 +439,7 @@ impl Session<'_> {
         self.end_all_discarding();
         self.rings = Vring::all(self.device.queue_max_sizes());
         self.features = None;
+        self.follow_iommu(false);
     }
 
     fn deactivate(&mut self) {
@@ -465,27 +481,6 @@ impl Session<'_> {
             self.activated = true;
         }
         Ok(())
-    }
-
-    /// NET_SET_MTU: what the front-end tells the driver, which it may have from elsewhere than from
-    /// the device.
-    fn set_mtu(&mut self, asked: u64) -> Result<(), SessionError> {
-        let mtu = u16::try_from(asked).ok().filter(|mtu| *mtu >= MIN_MTU);
-        let mtu = mtu.ok_or(SessionError::Mtu(asked))?;
-        if self.device.driver_mtu() != Some(mtu) {
-            if self.rings.iter().any(|ring| ring.state() == State::Running) {
-                return Err(SessionError::Mtu(asked));
-            }
-            self.deactivate();
-            self.device.set_driver_mtu(Some(mtu));
-        }
-        self.apply_targets()
-    }
-
-    fn read_config(&self, config: &VhostUserConfig) -> Answer {
-        let mut data = vec![0; config.size as usize];
-        self.device.read_config(u64::from(config.offset), &mut data);
-        Answer::Config(config.offset, data)
     }
 }
 

@@ -431,10 +431,12 @@ impl Vring {
         }
     }
 
-    /// The used ring, if its writes are to be marked at another address than its own.
+    /// The used ring, if its writes are to be marked at another address than its own. Where
+    /// addresses are translated, the address that is said for it is the driver's, too, and its own
+    /// place in guest memory the one to be marked.
     #[must_use]
     pub fn used_ring(&self, layout: Layout, memory: &MemoryTable) -> Option<UsedRing> {
-        let log_addr = self.used_log?;
+        let log_addr = self.used_log.filter(|_| !memory.is_behind_iotlb())?;
         let gpa = memory.translate(self.addrs?.device)?;
         let len = match layout {
             Layout::Split => 6 + 8 * u64::from(self.size?),

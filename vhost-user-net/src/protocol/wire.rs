@@ -20,10 +20,14 @@ use vm_memory::ByteValued;
 use crate::sys::MAX_FDS;
 
 mod answer;
+mod iotlb;
+mod ring;
 #[cfg(test)]
 mod tests;
 
 pub use answer::Answer;
+pub use iotlb::{IotlbMessage, iotlb_miss};
+pub use ring::{InflightArea, RingFd, RingValue};
 
 /// Longest payload that is accepted, in bytes.
 pub const MAX_PAYLOAD: usize = 0x1000;
@@ -204,37 +208,8 @@ pub enum Request {
     GetInflightFd(u16, u16),
     /// The in-flight region of this back-end or of one before it.
     SetInflightFd(InflightArea, OwnedFd),
-}
-
-/// Place of the in-flight region in its file, and the rings that it is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InflightArea {
-    /// Its length in bytes.
-    pub size: u64,
-    /// Offset in the file.
-    pub offset: u64,
-    /// Number of rings.
-    pub queues: u16,
-    /// Descriptors of each ring at most.
-    pub queue_size: u16,
-}
-
-/// A number for one ring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RingValue {
-    /// Index of the ring.
-    pub ring: u32,
-    /// The number.
-    pub value: u32,
-}
-
-/// A descriptor for one ring.
-#[derive(Debug)]
-pub struct RingFd {
-    /// Index of the ring.
-    pub ring: u32,
-    /// The descriptor, if one came.
-    pub fd: Option<OwnedFd>,
+    /// Addresses of the driver, and where they lead.
+    Iotlb(IotlbMessage),
 }
 
 impl Request {
@@ -299,6 +274,7 @@ impl Request {
             FrontendReq::GET_INFLIGHT_FD => body.get_inflight()?,
             FrontendReq::SET_INFLIGHT_FD => body.set_inflight()?,
             FrontendReq::CHECK_DEVICE_STATE => body.bare(Self::CheckDeviceState)?,
+            FrontendReq::IOTLB_MSG => Self::Iotlb(body.iotlb()?),
             _ => return Err(ParseError::Unsupported(code)),
         })
     }
@@ -373,6 +349,16 @@ impl<'a> Body<'a> {
     fn without_fds<T: ByteValued + Default>(&self) -> Result<T, ParseError> {
         self.fd_count(0)?;
         self.exactly()
+    }
+
+    fn iotlb(&self) -> Result<IotlbMessage, ParseError> {
+        self.fd_count(0)?;
+        let message = IotlbMessage::parse(self.payload);
+        let message = message.ok_or_else(|| self.length_error(IotlbMessage::WANT))?;
+        message.map_err(|what| ParseError::Field {
+            request: self.request,
+            what,
+        })
     }
 
     fn number(&self) -> Result<u64, ParseError> {

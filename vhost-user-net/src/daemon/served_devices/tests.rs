@@ -30,6 +30,7 @@ fn device(source: Source) -> ServedDevice {
         source,
         control: None,
         require_sealed: false,
+        iommu: false,
         number: 0,
         confined: Confined::default(),
         front_ends: Arc::default(),

@@ -31,6 +31,7 @@ impl Session<'_> {
             while let Ok(1..) = (&channel).read(&mut [0; 4096]) {}
         }
         self.channel = Some(channel);
+        self.iotlb.iter().for_each(|iotlb| iotlb.set_asks(true));
         Ok(())
     }
 
@@ -57,24 +58,29 @@ impl Session<'_> {
             return Ok(());
         }
         let message = wire::backend_request(BackendReq::CONFIG_CHANGE_MSG);
-        let sent = self
-            .channel
-            .as_ref()
-            .map(|channel| foreign::send_at_once(channel.as_fd(), &message));
-        match sent {
-            // A part of a request would be the begin of all that follow.
-            Some(Ok(count)) if count < message.len() => self.channel = None,
-            // A front-end that does not read has earlier ones of these waiting.
-            Some(Err(error)) if error.kind() != io::ErrorKind::WouldBlock => {
-                net_device::log_limited!(
-                    self.device.log_limit(),
-                    Info,
-                    "the front-end takes no requests any more: {error}"
-                );
-                self.channel = None;
-            }
-            _ => {}
-        }
+        // A front-end that does not read has earlier ones of these waiting.
+        self.send(&message);
         Ok(())
+    }
+
+    /// Sends a request to the front-end; false when that takes none now, or none any more.
+    pub(super) fn send(&mut self, message: &[u8]) -> bool {
+        let Some(channel) = &self.channel else {
+            return false;
+        };
+        match foreign::send_at_once(channel.as_fd(), message) {
+            Ok(count) if count == message.len() => return true,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+            // A part of a request would be the begin of all that follow.
+            Ok(_) => {}
+            Err(error) => net_device::log_limited!(
+                self.device.log_limit(),
+                Info,
+                "the front-end takes no requests any more: {error}"
+            ),
+        }
+        self.channel = None;
+        self.iotlb.iter().for_each(|iotlb| iotlb.set_asks(false));
+        false
     }
 }

@@ -37,7 +37,7 @@ impl Session<'_> {
         let Some(memory) = table.guest_memory()? else {
             return Ok(None);
         };
-        let ram = GuestRam::new(memory)?;
+        let ram = self.behind_iommu(GuestRam::new(memory)?);
         let Some(bitmap) = self.logging() else {
             return Ok(Some(ram));
         };
@@ -80,7 +80,7 @@ impl Session<'_> {
             let addrs = ring
                 .guest_addrs(&table)
                 .map_err(|_| SessionError::MemoryInUse)?;
-            if ring.guest_addrs(&self.memory).ok() != Some(addrs) {
+            if self.iommu().is_some() || ring.guest_addrs(&self.memory).ok() != Some(addrs) {
                 moved.push(index);
             }
         }

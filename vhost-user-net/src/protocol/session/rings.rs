@@ -180,6 +180,10 @@ impl Session<'_> {
 
     /// A ring that cannot be started stays stopped until it gets a new kick descriptor.
     fn start(&mut self, index: usize) -> Result<(), SessionError> {
+        if !self.is_translated(index) {
+            self.rings[index].entered(State::Held);
+            return Ok(());
+        }
         let started = self.set_up(index).and_then(|setup| {
             let cursor = setup.cursor;
             let journal = self.journal(index);

@@ -8,6 +8,7 @@ mod descriptors;
 mod disabled;
 mod group;
 mod inflight;
+mod iommu;
 mod legacy;
 mod memory;
 mod migration;
@@ -26,7 +27,7 @@ use net_device::net_queue::Offloads;
 use net_device::{NetConfig, NetDeviceBuilder, Port, PortControl};
 use net_queue::testing::{ScriptedBackend, Wire};
 use vhost::vhost_user::message::{
-    VhostUserConfigFlags, VhostUserLog, VhostUserMemoryRegion, VhostUserVringAddr,
+    VhostUserConfig, VhostUserConfigFlags, VhostUserLog, VhostUserMemoryRegion, VhostUserVringAddr,
 };
 use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryMmap};
 

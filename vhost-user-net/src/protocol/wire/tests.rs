@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use vhost::vhost_user::message::VhostUserConfigFlags;
 
 use super::*;
+use crate::protocol::iotlb::Permissions;
 
 fn fds(count: usize) -> Vec<OwnedFd> {
     (0..count)
@@ -15,6 +16,50 @@ fn fds(count: usize) -> Vec<OwnedFd> {
 
 fn parse(request: FrontendReq, payload: &[u8], count: usize) -> Result<Request, ParseError> {
     Request::parse(request.into(), payload, fds(count))
+}
+
+/// A message about translations: its kind, and permissions.
+fn iotlb(kind: u8, permissions: u8) -> Vec<u8> {
+    let mut payload: Vec<u8> = [0x1000_u64, 0x2000, 0x7000_0000, 0]
+        .iter()
+        .flat_map(|word| word.to_ne_bytes())
+        .collect();
+    (payload[24], payload[25]) = (permissions, kind);
+    payload
+}
+
+#[test]
+fn messages_about_translations_are_updates_and_invalidations() {
+    let parsed = |payload: &[u8]| match parse(FrontendReq::IOTLB_MSG, payload, 0) {
+        Ok(Request::Iotlb(message)) => Ok(message),
+        Ok(_) => panic!("another request"),
+        Err(error) => Err(error),
+    };
+    let update = IotlbMessage::Update {
+        iova: 0x1000,
+        size: 0x2000,
+        user_addr: 0x7000_0000,
+        permissions: Permissions::new(3).unwrap(),
+    };
+    assert_eq!(parsed(&iotlb(2, 3)), Ok(update));
+    assert_eq!(parsed(&iotlb(2, 3)[..26]), Ok(update), "without padding");
+    let invalidate = IotlbMessage::Invalidate {
+        iova: 0x1000,
+        size: 0x2000,
+    };
+    assert_eq!(parsed(&iotlb(3, 0)), Ok(invalidate));
+    for (kind, permissions) in [(2, 4), (0, 1), (1, 1), (4, 1), (5, 0), (255, 0)] {
+        assert!(matches!(
+            parsed(&iotlb(kind, permissions)),
+            Err(ParseError::Field { .. })
+        ));
+    }
+    for len in [0, 25, 27, 31] {
+        assert!(matches!(
+            parsed(&iotlb(2, 3)[..len]),
+            Err(ParseError::Length { .. })
+        ));
+    }
 }
 
 /// Each supported request with a payload and a number of descriptors that it accepts.
@@ -34,6 +79,7 @@ fn accepted() -> Vec<(FrontendReq, Vec<u8>, usize)> {
         (R::SET_FEATURES, number.clone(), 0),
         (R::NET_SET_MTU, number.clone(), 0),
         (R::SEND_RARP, vec![2, 0, 0, 0, 0, 9, 0, 0], 0),
+        (R::IOTLB_MSG, iotlb(2, 3), 0),
         (R::GET_PROTOCOL_FEATURES, vec![], 0),
         (R::SET_PROTOCOL_FEATURES, number.clone(), 0),
         (R::SET_OWNER, vec![], 0),
