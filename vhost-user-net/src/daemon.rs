@@ -22,6 +22,7 @@
 //! | `programs` | programs of the kernel's that it is handed |
 //! | `notify` | the service manager's socket |
 //! | `requests` | one request of a front-end, and its answer |
+//! | `upkeep` | what a session needs between two requests |
 //! | `receiver_process` | the process that receives a front-end's messages |
 //! | [`serve`] | where the front-ends of a device come from, and the conversations with them |
 //! | [`served_devices`] | the devices of the process, each with its thread |
@@ -53,3 +54,4 @@ pub(crate) mod requests;
 pub mod sandbox;
 pub mod serve;
 pub mod served_devices;
+mod upkeep;

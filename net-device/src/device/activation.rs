@@ -113,11 +113,7 @@ impl NetDevice {
         let next = match (&started, saved) {
             (Ok(()), None) => State::Running(Box::new(active)),
             (Ok(()), Some(saved)) => {
-                let driver = match saved.suspended {
-                    true => StoppedBy::DRIVER,
-                    false => StoppedBy::empty(),
-                };
-                State::Paused(Box::new(active), StoppedBy::VMM | driver)
+                State::Paused(Box::new(active), StoppedBy::restored(saved.suspended))
             }
             (Err(_), saved) => match (active.into_resources(), saved) {
                 (Ok(detached), None) => {

@@ -198,14 +198,16 @@ impl<'a> NetDeviceBuilder<'a> {
     /// # use net_device::tap::FilterProgram;
     /// # use net_device::{LoadedProgram, NetConfig, NetDevice, TapConfig};
     /// # use std::os::fd::OwnedFd;
-    /// # fn received() -> (OwnedFd, OwnedFd) { unimplemented!() }
     /// // Whoever may load it has sent the descriptors of `FilterProgram::load`.
-    /// let (program, rules): (OwnedFd, OwnedFd) = received();
-    /// let program = FilterProgram::from_fds(program, rules)?;
-    /// let device = NetDevice::builder(NetConfig::default())
-    ///     .filter_program(LoadedProgram::WithRules(program))
-    ///     .build_on_tap(&TapConfig::default())?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// fn device(
+    ///     program: OwnedFd,
+    ///     rules: OwnedFd,
+    /// ) -> Result<NetDevice, Box<dyn std::error::Error>> {
+    ///     let program = FilterProgram::from_fds(program, rules)?;
+    ///     Ok(NetDevice::builder(NetConfig::default())
+    ///         .filter_program(LoadedProgram::WithRules(program))
+    ///         .build_on_tap(&TapConfig::default())?)
+    /// }
     /// ```
     pub fn filter_program(mut self, program: LoadedProgram<FilterProgram>) -> Self {
         self.programs.filter = Some(program);

@@ -21,6 +21,15 @@ bitflags! {
     }
 }
 
+impl StoppedBy {
+    /// Those of a device that was restored, `suspended` by its driver or not.
+    pub(super) fn restored(suspended: bool) -> Self {
+        let mut whom = Self::VMM;
+        whom.set(Self::DRIVER, suspended);
+        whom
+    }
+}
+
 /// A state and its belongings; see [`Lifecycle`] for the meaning of each.
 pub(super) enum State {
     Inactive(DetachedResources),

@@ -7,6 +7,20 @@ const STACK_LEN: usize = 512;
 const MAP: u64 = 0x2_0000_0000;
 const FRAME: u64 = 0x3_0000_0000;
 
+/// Numbers without a short period, by which tests make frames and rules.
+pub(crate) struct Noise(pub(crate) u64);
+
+impl Noise {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(0xda94_2042_e4dd_58b5);
+        (self.0 >> 33) as usize % limit
+    }
+
+    pub(crate) fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[self.below(all.len())]
+    }
+}
+
 /// A frame as the kernel has it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Skb<'a> {

@@ -3,23 +3,11 @@
 use super::layout::{self, DROPPED};
 use super::program::program;
 use super::*;
-use crate::ebpf::machine::{self, Skb};
+use crate::ebpf::machine::{self, Noise, Skb};
 
 const BROADCAST: [u8; 6] = [0xff; 6];
 
-/// Numbers without a short period.
-struct Noise(u64);
-
 impl Noise {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_mul(0xda94_2042_e4dd_58b5);
-        (self.0 >> 33) as usize % limit
-    }
-
-    fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len())]
-    }
-
     /// One of a few addresses that look like each other, of all kinds.
     fn mac(&mut self) -> [u8; 6] {
         let mut mac = self.one_of(&[[2, 0, 0, 0, 0, 0], [0xff; 6], [3, 0, 0, 0, 0, 0], [0xfe; 6]]);

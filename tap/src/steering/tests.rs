@@ -2,7 +2,7 @@
 
 use super::layout::{self, INPUT, QUEUES};
 use super::program::program;
-use crate::ebpf::machine::{self, Skb};
+use crate::ebpf::machine::{self, Noise, Skb};
 
 const KEY: [u8; 40] = [
     0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67, 0x25, 0x3d, 0x43, 0xa3, 0x8f, 0xb0,
@@ -74,20 +74,6 @@ fn reference(types: u32, frame: &[u8]) -> u32 {
         _ => &[],
     };
     toeplitz(&[addresses, ports].concat()) % QUEUES as u32
-}
-
-/// Numbers without a short period.
-struct Noise(u64);
-
-impl Noise {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_mul(0xda94_2042_e4dd_58b5);
-        (self.0 >> 33) as usize % limit
-    }
-
-    fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len())]
-    }
 }
 
 /// A frame that is mostly as it should be.

@@ -27,10 +27,10 @@ use crate::daemon::metrics::FrontEnds;
 use crate::daemon::metrics_socket::MetricsSocket;
 use crate::daemon::receiver_process::ReceiverProcess;
 use crate::daemon::requests::{Broken, step};
+use crate::daemon::upkeep::{Upkeep, Woken};
 use crate::protocol::connection::{Connection, ConnectionError};
 use crate::protocol::receiver::ReceiverParent;
 use crate::protocol::session::Session;
-use crate::protocol::stall::{self, RingWatch};
 use crate::sys::{self, Interest, SocketKind, Termination};
 
 #[cfg(test)]
@@ -421,15 +421,12 @@ fn exchange(
     let interrupts = Arc::clone(session.interrupts());
     let config_event = interrupts.config_event().as_fd();
     let mut refusals = 0;
-    let gauges = front_ends.for_rings(session.device().queue_max_sizes().len());
-    let mut watches: Vec<_> = gauges.iter().map(|_| RingWatch::default()).collect();
-    let mut next_look = Instant::now() + stall::INTERVAL;
+    let mut upkeep = Upkeep::new(front_ends, session.device().queue_max_sizes().len());
     loop {
         let deadline = connection.deadline();
-        let look = session.has_running_rings().then_some(next_look);
-        let more = session.has_more_to_discard().then(Instant::now);
         let (iotlb, due) = session.translations_wanted();
-        let wake = [deadline, look, more, due].into_iter().flatten().min();
+        let wake = [deadline, due, upkeep.deadline(session)];
+        let wake = wake.into_iter().flatten().min();
         let (device, [transfer, kicks]) = session.device_and_events();
         let own = [
             Some((config_event, Interest::Readable)),
@@ -439,24 +436,14 @@ fn exchange(
             iotlb.as_ref().map(|it| it.wanted()),
         ];
         let timeout = wake.map(sys::ms_until);
-        let [changed, ready, transfers, _, asked] = events.wait(own, timeout, device)?;
-        session.discard_kicked();
-        if transfers {
-            session.advance_transfer();
-        }
+        let [changed, ready, transfer, _, asked] = events.wait(own, timeout, device)?;
         let now = Instant::now();
-        if (asked || due.is_some_and(|due| now >= due))
-            && let Err(error) = session.advance_translations(now)
-        {
-            return Ok(ended(&log, name, &error));
-        }
-        if now >= next_look {
-            next_look = now + stall::INTERVAL;
-            if let Err(error) = session.watch_rings(name, now, &mut watches, gauges) {
-                return Ok(ended(&log, name, &error));
-            }
-        }
-        if changed && let Err(error) = session.config_changed() {
+        let woken = Woken {
+            config: changed,
+            transfer,
+            translations: asked || due.is_some_and(|due| now >= due),
+        };
+        if let Err(error) = upkeep.attend(session, name, now, woken) {
             return Ok(ended(&log, name, &error));
         }
         if changed && lost_port == LostPort::Exit && session.device().is_port_lost() {

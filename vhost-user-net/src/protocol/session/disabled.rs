@@ -8,7 +8,7 @@
 
 use net_device::{Cursor, NetDevice, log_limited};
 
-use super::{Session, SessionError};
+use super::Session;
 use crate::protocol::device_state::Transfer;
 use crate::protocol::disabled_rings::DisabledRings;
 use crate::sys::Wanted;
@@ -70,22 +70,12 @@ impl Session<'_> {
         let Some(ring) = self.disabled.rings.get(&index) else {
             return;
         };
-        let recovered = Some(ring.cursor);
-        let (layout, in_order) = (self.layout(), self.is_in_order());
-        let (ring, log) = (&self.rings[index], self.device.log_limit());
-        let setup = ring.setup(
-            index as u16,
-            layout,
-            in_order,
-            &self.memory,
-            recovered,
-            &log,
-        );
-        let done = setup
-            .map_err(|source| SessionError::Ring(index as u32, source))
+        let done = self
+            .ring_setup(index, Some(ring.cursor))
             .and_then(|setup| Ok(self.device.discard_posted(&setup)?));
         match done {
             Ok(done) => {
+                let layout = self.layout();
                 self.rings[index].stopped_at(layout, &done.cursor);
                 if let Some(ring) = self.disabled.rings.get_mut(&index) {
                     ring.cursor = done.cursor;

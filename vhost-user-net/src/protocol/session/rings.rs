@@ -160,20 +160,27 @@ impl Session<'_> {
     /// All that the device needs to run a ring; the device is activated with the first one.
     fn set_up(&mut self, index: usize) -> Result<QueueSetup, SessionError> {
         self.activate()?;
-        let (layout, in_order) = (self.layout(), self.is_in_order());
         let journal = self.journal(index);
         let recovered = journal
             .as_ref()
             .map(|it| self.recover(index, it))
             .transpose()?;
-        let (ring, log) = (&self.rings[index], self.device.log_limit());
-        let setup = ring.setup(
+        self.ring_setup(index, recovered.flatten())
+    }
+
+    /// The set-up of a ring for the device: it goes on where its base says or at `recovered`.
+    pub(super) fn ring_setup(
+        &self,
+        index: usize,
+        recovered: Option<Cursor>,
+    ) -> Result<QueueSetup, SessionError> {
+        let setup = self.rings[index].setup(
             index as u16,
-            layout,
-            in_order,
+            self.layout(),
+            self.is_in_order(),
             &self.memory,
-            recovered.flatten(),
-            &log,
+            recovered,
+            &self.device.log_limit(),
         );
         setup.map_err(|source| SessionError::Ring(index as u32, source))
     }

@@ -27,6 +27,13 @@ fn discarded(session: &mut Session<'_>) -> u64 {
     count
 }
 
+/// Has a frame sent, and disables its ring.
+fn send_and_disable(session: &mut Session<'_>, front_end: &mut FrontEnd) {
+    front_end.send();
+    front_end.wait();
+    disable(session);
+}
+
 fn disable(session: &mut Session<'_>) {
     all(session, [Request::SetVringEnable(TX, false)]);
     assert_eq!(session.rings[TX as usize].state(), State::Held);
@@ -121,9 +128,7 @@ fn a_disabled_ring_is_not_looked_at_without_a_kick() {
     let (mut device, _wires) = device(1);
     let mut front_end = FrontEnd::new();
     let mut session = running(&mut device, &front_end);
-    front_end.send();
-    front_end.wait();
-    disable(&mut session);
+    send_and_disable(&mut session, &mut front_end);
     front_end.post();
     session.discard_kicked();
     all(&mut session, [front_end.memory_table()]);
@@ -137,9 +142,7 @@ fn a_kick_for_a_disabled_ring_that_makes_no_sense_fails_nothing() {
     let (mut device, _wires) = device(1);
     let mut front_end = FrontEnd::new();
     let mut session = running(&mut device, &front_end);
-    front_end.send();
-    front_end.wait();
-    disable(&mut session);
+    send_and_disable(&mut session, &mut front_end);
     let at = GuestAddress(FrontEnd::ring(TX));
     let others = vec![0xff; 0x3000];
     front_end.memory.write_slice(&others, at).unwrap();
