@@ -49,26 +49,56 @@ usage: ./ci.sh VERB [ARGUMENT...]
 TEXT
 }
 
-# Names the packages that bring programs which are not there.
+# has NAME [VERSION]: the program is there, and not older.
+has() {
+    local path version
+    path="$(PATH="$PATH:/usr/sbin:/sbin" command -v "$1")" || return 1
+    [ -n "${2:-}" ] || return 0
+    version="$("$path" --version | grep -oE -m1 '[0-9]+(\.[0-9]+)+' | head -n 1)"
+    [ "$(printf '%s\n' "$2" "$version" | sort -V | head -n 1)" = "$2" ]
+}
+
+# The packages that bring programs which are not there or too old: on each line the least version or '-', and the names.
 missing_packages() {
-    local program package
-    while read -r program package; do
-        case "$program" in '' | '#'*) continue ;; esac
-        PATH="$PATH:/usr/sbin:/sbin" command -v "$program" >/dev/null || echo "$package"
+    local word names program least
+    while read -r word names; do
+        case "$word" in '' | '#'*) continue ;; esac
+        program="${word%%>=*}"
+        least="${word#"$program"}"
+        least="${least#>=}"
+        has "$program" "$least" || echo "${least:--} $names"
     done <tests/guest/packages.txt
 }
 
+# newest NAME VERSION: the package as apt is to install it, from Debian's backports if the release has an older one.
+newest() {
+    local offered release
+    offered="$(apt-cache policy "$1" | awk '/Candidate:/ { sub(/^[0-9]+:/, "", $2); print $2 }')"
+    if dpkg --compare-versions "$offered" ge "$2"; then
+        echo "$1"
+        return
+    fi
+    release="$(. /etc/os-release && echo "$VERSION_CODENAME-backports")"
+    echo "deb http://deb.debian.org/debian $release main" >/etc/apt/sources.list.d/"$release".list
+    apt-get update -qq
+    echo "$1/$release"
+}
+
 packages() {
-    local missing
-    missing="$(missing_packages | tr '\n' ' ')"
+    local missing least names chosen=()
+    missing="$(missing_packages)"
     [ -n "$missing" ] || return 0
     if [ "$(id -u)" != 0 ]; then
-        echo "ci.sh: packages are missing, install them: sudo apt-get install -y --no-install-recommends $missing" >&2
+        echo "ci.sh: packages are missing or too old, install them (at least the version, if one is given): $missing" >&2
         exit 1
     fi
     apt-get update -qq
-    # shellcheck disable=SC2086 # one word for each package
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+    while read -r least names; do
+        [ "$least" = - ] || names="$(newest "$names" "$least")"
+        # shellcheck disable=SC2206 # one word for each package
+        chosen+=($names)
+    done <<<"$missing"
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${chosen[@]}" >/dev/null
 }
 
 step() { echo "== $*" >&2; }

@@ -58,6 +58,22 @@ pub fn set_up() -> Result<()> {
     processors::share_out()
 }
 
+/// Takes away what a check that failed has left behind, so that the next one does not fail for it:
+/// every interface but the loopback one.
+///
+/// # Errors
+/// When `ip` fails.
+pub fn clear() -> Result<()> {
+    let links = host::run("ip -brief link")?;
+    // A name may say what it is paired with: `veth0@veth1`.
+    let names = links.lines().filter_map(|it| it.split([' ', '@']).next());
+    for name in names.filter(|it| *it != "lo") {
+        // One that went with the other of its pair is gone already.
+        let _gone = host::run(&format!("ip link del {name}"));
+    }
+    Ok(())
+}
+
 fn is_root() -> Result<bool> {
     let status =
         fs::read_to_string("/proc/self/status").map_err(Error::io("reading /proc/self/status"))?;

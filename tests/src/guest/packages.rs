@@ -2,10 +2,12 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use super::{Error, Result};
 
-/// A program and the packages that bring it on each line. Each is looked up in [`SEARCH`].
+/// A program, `>=` and its least version if one counts, and the packages that bring it on each
+/// line. Each is looked up in [`SEARCH`].
 const PROGRAMS: &str = include_str!("../../guest/packages.txt");
 
 const SEARCH: &[&str] = &["/usr/bin", "/usr/sbin", "/bin", "/sbin"];
@@ -18,24 +20,50 @@ pub fn program(name: &str) -> Result<String> {
     find(name).ok_or_else(|| Error::Missing(format!("{name} is not installed")))
 }
 
-/// Checks that every package is there.
+/// Checks that every package is there, and new enough.
 ///
 /// # Errors
-/// [`Error::Missing`] with the command that installs what is not.
+/// [`Error::Missing`] with what is not.
 pub fn check() -> Result<()> {
     let lines = PROGRAMS.lines().filter(|line| !line.starts_with('#'));
     let missing: Vec<_> = lines
         .filter_map(|line| line.split_once(' '))
-        .filter(|(program, _)| find(program).is_none())
-        .map(|(_, package)| package)
+        .filter(|(program, _)| !is_there(program))
+        .map(|(program, packages)| format!("{packages} (for {program})"))
         .collect();
     if missing.is_empty() {
         return Ok(());
     }
     Err(Error::Missing(format!(
-        "missing packages: apt-get install -y --no-install-recommends {}",
-        missing.join(" ")
+        "packages are missing or too old: {}",
+        missing.join(", ")
     )))
+}
+
+/// The program of a line is there, and as new as it says.
+fn is_there(program: &str) -> bool {
+    let (name, least) = program.split_once(">=").unwrap_or((program, ""));
+    find(name).is_some_and(|path| least.is_empty() || version(&path) >= numbers(least))
+}
+
+/// Version that the program at `path` tells first; empty if it tells none.
+fn version(path: &str) -> Vec<u32> {
+    let output = Command::new(path).arg("--version").output();
+    let text = output.map(|it| String::from_utf8_lossy(&it.stdout).into_owned());
+    text.unwrap_or_default()
+        .split_whitespace()
+        .map(numbers)
+        .find(|it| it.len() > 1)
+        .unwrap_or_default()
+}
+
+/// Numbers between the points of a version; empty if there is something else in it.
+fn numbers(version: &str) -> Vec<u32> {
+    version
+        .split('.')
+        .map(str::parse)
+        .collect::<std::result::Result<_, _>>()
+        .unwrap_or_default()
 }
 
 fn find(name: &str) -> Option<String> {

@@ -27,8 +27,8 @@ pub fn boot(kernel: &Kernel, image: &Path, sockets: &[&Path]) -> Result<Guest> {
 pub enum FrontEnd {
     /// It listens, and the daemon connects.
     Listens,
-    /// It connects, a second after the connection or the last attempt has failed.
-    ConnectsEachSecond,
+    /// It connects, a tenth of a second after the connection or the last attempt has failed.
+    Connects,
 }
 
 impl FrontEnd {
@@ -39,7 +39,7 @@ impl FrontEnd {
     pub(super) fn boot(self, kernel: &Kernel, image: &Path, socket: &Path) -> Result<Guest> {
         let link = match self {
             Self::Listens => ",server=on",
-            Self::ConnectsEachSecond => ",reconnect=1",
+            Self::Connects => ",reconnect-ms=100",
         };
         Guest::boot(
             &mut command(kernel, image, &[socket], link, "")?,

@@ -1,7 +1,7 @@
 //! A daemon that is killed again and again while a stream goes through its guest, and the daemons
 //! that take its place.
 //!
-//! The tap is persistent, as one is that a supervisor makes, and keeps its address. QEMU 7.2 hands
+//! The tap is persistent, as one is that a supervisor makes, and keeps its address. QEMU hands
 //! in no in-flight region for a network device: rings go on at their used index, TCP repairs the
 //! frames of the last batch.
 
@@ -26,9 +26,9 @@ pub(super) fn connecting(assets: &Assets) -> Result<String> {
     under_load(assets, FrontEnd::Listens)
 }
 
-/// QEMU connects to the daemon, and looks for it once a second.
+/// QEMU connects to the daemon, and looks for it ten times a second.
 pub(super) fn listening(assets: &Assets) -> Result<String> {
-    under_load(assets, FrontEnd::ConnectsEachSecond)
+    under_load(assets, FrontEnd::Connects)
 }
 
 fn under_load(assets: &Assets, front_end: FrontEnd) -> Result<String> {
@@ -107,8 +107,9 @@ impl Pair {
 
     fn explain(&self, error: &Error) -> Error {
         Error::Unexpected(format!(
-            "{}\nthe daemon's log ends:\n{}",
+            "{}\nthe guest's console ends:\n{}\nthe daemon's log ends:\n{}",
             error.describe(),
+            self.guest.console(),
             self.daemon.log()
         ))
     }
@@ -125,7 +126,7 @@ fn serve(front_end: FrontEnd, socket: &Path) -> Result<Daemon> {
     let options = ["--tap", TAP, "--mac", MAC].map(str::to_owned);
     match front_end {
         FrontEnd::Listens => Daemon::connect(socket, &options),
-        FrontEnd::ConnectsEachSecond => Daemon::serve(socket, &options),
+        FrontEnd::Connects => Daemon::serve(socket, &options),
     }
 }
 
