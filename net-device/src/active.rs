@@ -329,16 +329,6 @@ impl ActiveDevice {
         result
     }
 
-    /// Interrupts the driver for all that waits to be told of, due or not; to be called while every
-    /// worker is stopped.
-    pub(crate) fn notify_early(&mut self) {
-        for pair in &mut self.pairs {
-            if let Pair::Worker(handle) = pair {
-                handle.with_parked(PairWorker::notify_early);
-            }
-        }
-    }
-
     /// Goes on, as if every queue had been kicked, and interrupts every queue once.
     pub(crate) fn resume(&mut self) -> Result<(), WorkerError> {
         for pair in &mut self.pairs {

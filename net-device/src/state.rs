@@ -9,6 +9,7 @@ use crate::config::MacAddr;
 use crate::error::ActivateError;
 use crate::features::Features;
 use crate::shared::coalescing::CoalescingState;
+use crate::shared::config_space::LinkStatus;
 use crate::shared::rss::RssParams;
 use crate::shared::rx_filter::FilterTables;
 use crate::transport::QueueSetup;
@@ -25,8 +26,8 @@ pub(crate) struct DeviceState {
     pub(crate) generation: u32,
     pub(crate) activated: bool,
     pub(crate) needs_reset: bool,
-    /// The driver had suspended the device.
-    pub(crate) suspended: bool,
+    /// The driver had suspended the device, and was shown this.
+    pub(crate) suspended: Option<LinkStatus>,
     /// Offloads that the driver set by commands.
     pub(crate) offloads: Offloads,
     pub(crate) tables: FilterTables,

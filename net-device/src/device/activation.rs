@@ -112,9 +112,10 @@ impl NetDevice {
             });
         let next = match (&started, saved) {
             (Ok(()), None) => State::Running(Box::new(active)),
-            (Ok(()), Some(saved)) => {
-                State::Paused(Box::new(active), StoppedBy::restored(saved.suspended))
-            }
+            (Ok(()), Some(saved)) => State::Paused(
+                Box::new(active),
+                StoppedBy::restored(saved.suspended.is_some()),
+            ),
             (Err(_), saved) => match (active.into_resources(), saved) {
                 (Ok(detached), None) => {
                     self.state = State::Inactive(detached);

@@ -41,7 +41,8 @@ impl NetDevice {
                 let shared = active.shared().clone();
                 let policy = shared.policy();
                 saved.activated = true;
-                saved.suspended = whom.contains(StoppedBy::DRIVER);
+                let suspended = whom.contains(StoppedBy::DRIVER);
+                saved.suspended = suspended.then(|| self.space.shown_status());
                 saved.offloads = policy.offloads;
                 saved.tables = policy
                     .filter
@@ -87,8 +88,8 @@ impl NetDevice {
         self.acked = saved.acked;
         self.space
             .restore(saved.mac, saved.announce, saved.generation);
-        if saved.suspended {
-            self.space.freeze();
+        if let Some(status) = saved.suspended {
+            self.space.freeze_with(status);
         }
         self.status.restore(saved.needs_reset);
         match self.state.take(&self.config.id) {

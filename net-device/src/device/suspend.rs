@@ -33,9 +33,6 @@ impl NetDevice {
             }
         }
         if self.stop_workers(StoppedBy::DRIVER, Transition::Suspend)? {
-            if let State::Paused(active, _) = &mut self.state {
-                active.notify_early();
-            }
             self.space.freeze();
             self.status.events().emit(&DeviceEvent::Suspended);
         }
@@ -68,7 +65,7 @@ impl NetDevice {
     pub fn is_suspended(&self) -> bool {
         match &self.state {
             State::Paused(_, whom) => whom.contains(StoppedBy::DRIVER),
-            State::Restored(_, saved) => saved.suspended,
+            State::Restored(_, saved) => saved.suspended.is_some(),
             State::Inactive(_) | State::Running(_) | State::Failed(_) => false,
         }
     }

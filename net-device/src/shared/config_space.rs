@@ -14,6 +14,9 @@ mod tests;
 /// Bytes of the space; behind them everything reads zero (NET-CFG-16).
 pub(crate) const CONFIG_LEN: usize = 28;
 
+/// Place of the status field.
+const STATUS: usize = 6;
+
 /// The code for full duplex (VirtIO 1.4 §5.1.4; the field's text, not §5.1.4.1, see N-1).
 const DUPLEX_FULL: u8 = 1;
 
@@ -205,6 +208,20 @@ impl ConfigSpace {
         fields.frozen = Some(self.shown(&fields));
     }
 
+    /// As [`ConfigSpace::freeze`], for a driver that has seen `status` where it suspended the
+    /// device: what has changed in between is shown to it by the thaw.
+    pub(crate) fn freeze_with(&self, status: LinkStatus) {
+        let mut fields = self.lock();
+        let seen = Fields { status, ..*fields };
+        fields.frozen = Some(self.layout(&seen));
+    }
+
+    /// The status field as the driver reads it now.
+    pub(crate) fn shown_status(&self) -> LinkStatus {
+        let bytes = self.to_bytes();
+        LinkStatus::from_bits_truncate(u16::from_le_bytes([bytes[STATUS], bytes[STATUS + 1]]))
+    }
+
     /// Shows what has changed meanwhile. Returns whether the driver is owed an interrupt
     /// (DEV-LIFE-21).
     pub(crate) fn thaw(&self) -> bool {
@@ -267,7 +284,7 @@ impl ConfigSpace {
         let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
         put(0, &fields.mac.unwrap_or_default().bytes());
         if self.offered.contains(Features::VIRTIO_NET_F_STATUS) {
-            put(6, &fields.status.bits().to_le_bytes());
+            put(STATUS, &fields.status.bits().to_le_bytes());
         }
         if self.offered.intersects(MULTI_QUEUE) {
             put(8, &self.max_pairs.to_le_bytes());

@@ -21,6 +21,7 @@ use crate::config::{MAX_ID_LEN, MacAddr, NetConfig};
 use crate::error::RestoreError;
 use crate::features::Features;
 use crate::shared::coalescing::CoalescingState;
+use crate::shared::config_space::LinkStatus;
 use crate::shared::rss::RssParams;
 use crate::shared::rx_filter::{FilterTables, MAC_TABLE_MAX, MacList, RxModes};
 
@@ -56,6 +57,8 @@ impl DeviceState {
             features_acked,
             config: ConfigState {
                 mac: self.mac.map(MacAddr::bytes).unwrap_or_default(),
+                // Of a device that goes on the link is that of its new place.
+                status: self.suspended.unwrap_or_default().bits(),
                 max_virtqueue_pairs: config.queue_pairs,
                 mtu: config.mtu.unwrap_or_default(),
                 speed: config.speed_mbps.unwrap_or_default(),
@@ -91,7 +94,7 @@ impl DeviceState {
             features_offered_high,
             features_acked_high,
             stopped_queues: self.stopped_queues().into(),
-            suspended: self.suspended,
+            suspended: self.suspended.is_some(),
         }
     }
 
@@ -138,6 +141,7 @@ impl DeviceState {
         require(!state.announce_pending || announces, "announce_pending")?;
         let suspends = acked.contains(Features::VIRTIO_F_SUSPEND) && state.activated;
         require(!state.suspended || suspends, "suspended")?;
+        let status = LinkStatus::from_bits_truncate(state.config.status);
         Ok(Self {
             acked,
             mac,
@@ -145,7 +149,7 @@ impl DeviceState {
             generation: state.config.generation,
             activated: state.activated,
             needs_reset: state.needs_reset,
-            suspended: state.suspended,
+            suspended: state.suspended.then_some(status),
             offloads,
             tables: filter_tables(&state.control, acked)?,
             coalescing: coalescing(state, config, acked)?,

@@ -93,20 +93,6 @@ impl PairWorker {
         self.tx.iter_mut().for_each(|tx| tx.interrupt_first = true);
     }
 
-    /// Interrupts the driver for what waits to be told of, due or not.
-    pub(crate) fn notify_early(&mut self) {
-        if let Some(rx) = &mut self.rx
-            && rx.notify_early()
-        {
-            self.shared.trigger(InterruptSource::Queue(rx.index));
-        }
-        if let Some(tx) = &mut self.tx
-            && tx.notify_early()
-        {
-            self.shared.trigger(InterruptSource::Queue(tx.index));
-        }
-    }
-
     /// Drops the frames that came while its receive queue was reset; to be called before that runs.
     pub(crate) fn discard_stale(&mut self) {
         if let Some(rx) = &mut self.rx {
@@ -240,7 +226,8 @@ impl PairWorker {
         self.shared.port_died(usize::from(self.pair), error);
     }
 
-    /// Leaves rings whose cursors tell all, see [`RxEngine::drain`] and [`TxEngine::drain`].
+    /// Leaves rings whose cursors tell all, see [`RxEngine::drain`] and [`TxEngine::drain`], and a
+    /// driver that was told of all that was done, due or not (DEV-LIFE-18).
     fn drain(&mut self) {
         if let Some(rx) = self.rx.as_mut() {
             let inside = self.shared.epoch(self.pair).map(ReaderEpoch::enter);

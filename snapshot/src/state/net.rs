@@ -61,7 +61,8 @@ pub struct NetState {
 pub struct ConfigState {
     /// MAC address, as the driver last set it.
     pub mac: [u8; 6],
-    /// Status bits: 1 link up, 2 announce.
+    /// Status bits that are shown to a driver which has suspended the device: 1 link up, 2
+    /// announce. For any other the link is that of the place where it goes on.
     pub status: u16,
     /// Queue pairs that exist.
     pub max_virtqueue_pairs: u16,

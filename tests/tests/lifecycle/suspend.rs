@@ -215,6 +215,34 @@ fn a_suspended_device_moves_and_waits_there_for_its_driver() {
 }
 
 #[test]
+fn the_configuration_stays_where_a_suspended_device_moves_dev_life_19_21() {
+    for up in [false, true] {
+        let mut rig = running(F::empty());
+        rig.device.set_link(up);
+        suspend(&mut rig);
+        let shown = rig.read::<28>(0);
+        rig.device.set_link(!up);
+        rig.device.announce();
+        for _ in 0..2 {
+            pause(&mut rig);
+            let snapshot = rig.device.snapshot().expect("it is paused");
+            let mut next = Rig::new(suspendable());
+            next.device.set_link(!up);
+            next.device.restore(snapshot).expect("it is alike");
+            rig = rig.move_to(next);
+            assert_eq!(rig.read::<28>(0), shown);
+            rig.activate();
+            resume(&mut rig);
+            assert_eq!((rig.read::<28>(0), rig.irq.all()), (shown, 0));
+        }
+        unsuspend(&mut rig);
+        rig.irq.wait_config(1);
+        let link = if up { 0 } else { LINK_UP };
+        assert_eq!(rig.status(), link | ANNOUNCE);
+    }
+}
+
+#[test]
 fn a_reset_ends_a_suspension_dev_life_24() {
     let mut rig = running(F::empty());
     suspend(&mut rig);

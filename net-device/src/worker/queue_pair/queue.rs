@@ -166,11 +166,6 @@ impl<E: Engine> WorkerQueue<E> {
         interrupt
     }
 
-    /// Returns whether to interrupt the driver for what has waited until now, due or not.
-    pub(super) fn notify_early(&mut self) -> bool {
-        self.moderation.deadline().is_some() && self.notify()
-    }
-
     /// Time at which [`Self::notify_if_due`] has to be asked, if anything waits.
     #[inline]
     pub(super) fn notification_deadline(&self) -> Option<u64> {
