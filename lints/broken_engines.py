@@ -107,6 +107,24 @@ ENGINES = [
         "add(&self.drops[cause.index()], count);",
         "add(&self.drops[cause.index()], count.min(self.drops[cause.index()].load(Relaxed) % 2));",
     ),
+    (
+        "a suspended device goes on when its VMM resumes it",
+        "net-device/src/device/pause.rs",
+        "\n            && others.is_empty()\n",
+        "\n",
+    ),
+    (
+        "a suspended device shows what has changed",
+        "net-device/src/shared/config_space.rs",
+        "fields.frozen.unwrap_or_else(|| self.layout(fields))",
+        "fields.frozen.filter(|_| fields.owed).unwrap_or_else(|| self.layout(fields))",
+    ),
+    (
+        "a driver that suspends the device is not told of what was done",
+        "net-device/src/worker/queue_pair.rs",
+        "let interrupt = rx.engine.drain(limiter, filter, self.shared.now_ns()) | rx.notify();",
+        "let interrupt = rx.engine.drain(limiter, filter, self.shared.now_ns());",
+    ),
 ]
 
 

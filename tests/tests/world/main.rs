@@ -18,6 +18,7 @@ mod queue;
 mod rest;
 mod seen;
 mod steering;
+mod suspension;
 mod vmm;
 mod watch;
 mod world;

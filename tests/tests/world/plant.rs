@@ -23,6 +23,7 @@ use crate::frames;
 use crate::network::{Arrival, Network};
 use crate::passage::{Incoming, incoming};
 use crate::queue::DriverQueue;
+use crate::suspension::StoppedBy;
 
 /// Driver and networks around the device.
 #[derive(Debug)]
@@ -50,6 +51,8 @@ pub(crate) struct Plant {
     pub(crate) failing: bool,
     /// Ring that the driver broke, until it is laid out anew.
     pub(crate) broken: Option<usize>,
+    /// Sides that have stopped the device.
+    pub(crate) stopped_by: StoppedBy,
     /// Queues that the driver has reset.
     pub(crate) reset: BTreeSet<u16>,
     /// The driver was interrupted for the configuration, and has not looked.
@@ -83,6 +86,7 @@ impl Plant {
             now: 0,
             failing: false,
             broken: None,
+            stopped_by: StoppedBy::default(),
             reset: BTreeSet::new(),
             config_changed: false,
             restored: false,
@@ -274,6 +278,7 @@ impl Plant {
             self.say(|| format!("  network {pair} hears where the guest is"));
             return Ok(());
         }
+        self.check(self.stopped_by.may("send"));
         if frame.frames() > 1 && refuses {
             self.say(|| format!("  network {pair} refuses frames as one"));
             return Err(SendError::Refused);
@@ -313,6 +318,7 @@ impl Plant {
         let loses = !self.calm && self.random.below(64) == 0;
         let arrived = self.networks[pair].arriving.pop_front();
         let Arrival { numbers, len } = arrived.ok_or(RecvError::WouldBlock)?;
+        self.check(self.stopped_by.may_receive());
         self.say(|| format!("  network {pair}: {numbers:?} received, lost: {loses}"));
         if loses {
             self.networks[pair].lost += 1;
@@ -332,6 +338,7 @@ impl Plant {
 
     fn interrupt(&mut self, source: InterruptSource) {
         self.say(|| format!("  interrupt {source:?}"));
+        self.check(self.stopped_by.may_interrupt(source));
         let lost = self.happens(Fault::LostInterrupt) || self.is_mute;
         match source {
             InterruptSource::Config => self.config_changed |= !lost,

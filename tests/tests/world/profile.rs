@@ -65,7 +65,7 @@ impl FrameLimit {
 }
 
 /// Features whose absence makes another driver.
-const CHOICES: [Features; 18] = [
+const CHOICES: [Features; 19] = [
     F::VIRTIO_F_EVENT_IDX,
     F::VIRTIO_F_RING_PACKED,
     F::VIRTIO_F_IN_ORDER,
@@ -76,6 +76,7 @@ const CHOICES: [Features; 18] = [
     F::VIRTIO_NET_F_NOTF_COAL,
     F::VIRTIO_NET_F_VQ_NOTF_COAL,
     F::VIRTIO_F_RING_RESET,
+    F::VIRTIO_F_SUSPEND,
     F::VIRTIO_NET_F_GUEST_ANNOUNCE,
     F::VIRTIO_NET_F_STATUS,
     F::VIRTIO_NET_F_CSUM,
@@ -133,7 +134,7 @@ impl Profile {
         NetConfig {
             rx_limit: self.rx_limit.and_then(FrameLimit::config),
             tx_limit: self.tx_limit.and_then(FrameLimit::config),
-            transport_features: F::VIRTIO_F_RING_RESET,
+            transport_features: F::VIRTIO_F_RING_RESET | F::VIRTIO_F_SUSPEND,
             ..config.expect("it is a usable configuration")
         }
     }

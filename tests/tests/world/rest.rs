@@ -48,9 +48,14 @@ impl World {
 
     /// Starts whatever stands still.
     fn go_on(&mut self) -> Result<(), String> {
+        let suspension_first = self.below(2) == 0;
+        if suspension_first {
+            self.unsuspend()?;
+        }
         if self.vmm.device.lifecycle() == Lifecycle::Paused {
             self.say_and("resume", Vmm::resume)?;
         }
+        self.unsuspend()?;
         while let Some(index) = self.vmm.stopped.keys().next().copied() {
             self.say(|| format!("queue {index} starts"));
             self.vmm.start_queue(index, false)?;

@@ -10,8 +10,8 @@ use net_device::net_queue::GuestRam;
 use net_device::net_queue::ring::RingConfig;
 use net_device::port::Link;
 use net_device::{
-    Activation, Clock, Cursor, Features, Layout, NetDevice, QueueSetup, Source, VirtioDevice,
-    WaitsFor,
+    Activation, Clock, Cursor, Features, Layout, Lifecycle, NetDevice, QueueSetup, Source,
+    VirtioDevice, WaitsFor,
 };
 use net_queue::testing::{DirtyRanges, TestMemory};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
@@ -313,7 +313,12 @@ impl Vmm {
         let turn = worker.turn(late, |source| self.level(pair, source));
         let forgets = lock(&self.plant).fault == Some(Fault::LostTurn);
         worker.again &= !forgets;
-        lock(&self.plant).turn_ends(pair);
+        // Of one that stands still everything is still to come.
+        if self.device.lifecycle() == Lifecycle::Running {
+            lock(&self.plant).turn_ends(pair);
+        } else {
+            lock(&self.plant).turn_ends(None);
+        }
         lock(&self.plant).say(|| format!("  {} {turn:?}", worker.worker.name()));
         if turn.sources_changed {
             let again = lock(&self.plant).random.below(2) == 0;

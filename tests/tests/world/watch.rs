@@ -23,6 +23,8 @@ impl DirtyLog for Watch {
             // Somebody acts already, and has the device write.
             Err(TryLockError::WouldBlock) => return self.marked.mark(gpa, len),
         };
+        let writes = plant.stopped_by.may("write");
+        plant.check(writes);
         if !plant.happens(Fault::LostMark) {
             self.marked.mark(gpa, len);
         }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use net_device::{Clock, Features, Lifecycle, VirtioDevice};
-use net_queue::testing::{DirtyRanges, Random};
+use net_queue::testing::{DirtyRanges, Random, TestMemory};
 
 use crate::bucket::Bucket;
 use crate::control::{Commands, ControlQueue};
@@ -17,17 +17,20 @@ use crate::plant::{Plant, SharedPlant, lock};
 use crate::profile::{Kinds, Profile};
 use crate::queue::DriverQueue;
 use crate::seen::Seen;
+use crate::suspension::Frozen;
 use crate::vmm::{Vmm, guest_memory, ring_config};
 
 /// One world.
 pub(crate) struct World {
     pub(crate) vmm: Vmm,
     pub(crate) plant: SharedPlant,
-    memory: net_queue::testing::TestMemory,
+    memory: TestMemory,
     /// A copy of guest memory that follows the marks, where there are any.
     ledger: Option<Ledger>,
     /// The configuration as the driver knows it.
     pub(crate) seen: Seen,
+    /// The configuration that a driver sees which has suspended the device.
+    pub(crate) frozen: Option<Frozen>,
     mood: Mood,
     /// Restorations so far.
     pub(crate) cuts: u64,
@@ -54,34 +57,8 @@ impl World {
         let mut vmm = Vmm::new(&plant, &profile, file);
         vmm.negotiate();
         let features = vmm.features();
-        let several = Features::VIRTIO_NET_F_MQ | Features::VIRTIO_NET_F_RSS;
-        let several = features.intersects(several);
-        let pairs = if several { profile.pairs } else { 1 };
-        let mergeable = features.contains(Features::VIRTIO_NET_F_MRG_RXBUF);
-        let config = ring_config(features, profile.size);
-        let kinds = Kinds {
-            partial: features.contains(Features::VIRTIO_NET_F_CSUM),
-            ..profile.kinds
-        };
-        let commands = Commands::of(features, pairs);
-        let queue = |index| DriverQueue::new(&memory, index, config, mergeable, kinds);
-        let queue = |index| queue(index).moderated(commands.coalescing);
-        let control = || ControlQueue::new(&memory, config, commands);
-        {
-            let mut plant = lock(&plant);
-            plant.queues = (0..2 * pairs).map(queue).collect();
-            if commands.steers {
-                plant.deliver_together();
-            }
-            let commanded = features.contains(Features::VIRTIO_NET_F_CTRL_VQ);
-            plant.control = commanded.then(control);
-            // Frames of a group have taken their tokens before they leave.
-            let alone = profile.pairs == 1 && !profile.kinds.groups;
-            let alone = profile.tx_limit.filter(|_| alone);
-            let bucket = alone.map(|limit| Bucket::new(limit.size, limit.period_ms * 1_000_000));
-            plant.tx_limit = bucket;
-            plant.say(|| format!("seed {seed}: {profile:?}, {features:?}"));
-        }
+        lock(&plant).say(|| format!("seed {seed}: {profile:?}, {features:?}"));
+        make_driver(&plant, &memory, &profile, features);
         let mut world = Self {
             ledger: profile
                 .watched
@@ -90,6 +67,7 @@ impl World {
             plant,
             memory,
             seen: Seen::default(),
+            frozen: None,
             mood: Mood::default(),
             cuts: 0,
         };
@@ -99,7 +77,7 @@ impl World {
         world
     }
 
-    fn below(&self, end: u64) -> u64 {
+    pub(crate) fn below(&self, end: u64) -> u64 {
         lock(&self.plant).random.below(end)
     }
 
@@ -169,6 +147,7 @@ impl World {
         if let Some(what) = lock(&self.plant).violation.take() {
             return Err(what);
         }
+        self.check_frozen()?;
         if self.vmm.device.needs_reset() && !lock(&self.plant).failing {
             let why = self.vmm.device.handle().failure();
             return Err(format!("the device failed: {}", why.unwrap_or_default()));
@@ -179,6 +158,11 @@ impl World {
     fn step_driver(&mut self) {
         if self.below(4) == 0 {
             self.look_at_config();
+        }
+        let often = if self.frozen.is_some() { 16 } else { 128 };
+        if self.below(often) == 0 {
+            let done = self.suspend_or_go_on();
+            self.check(done);
         }
         let mut plant = lock(&self.plant);
         let count = plant.rings() as u64;
@@ -199,6 +183,12 @@ impl World {
             let at = able[self.below(able.len() as u64) as usize];
             self.say(|| format!("worker {at}"));
             self.vmm.turn(at);
+            // An interrupt that waits has to come then.
+            let waits = lock(&self.plant).queues.iter().any(DriverQueue::is_owed);
+            if waits && self.below(32) == 0 {
+                let done = self.suspend_or_go_on();
+                self.check(done);
+            }
         }
     }
 
@@ -336,6 +326,7 @@ impl World {
         // The other device marks what it writes.
         let ledger = self.ledger.iter_mut();
         ledger.filter(|_| !marks).for_each(Ledger::is_stale);
+        self.moves_frozen()?;
         if self.below(2) == 0 {
             self.quiesce();
         }
@@ -387,6 +378,7 @@ impl World {
 
     pub(crate) fn reset(&mut self) -> Result<(), String> {
         self.say(|| "the driver resets the device".to_owned());
+        self.frozen = None;
         self.vmm.reset();
         lock(&self.plant).failing = false;
         let count = lock(&self.plant).rings() as u16;
@@ -399,4 +391,33 @@ impl World {
         self.look_at_first();
         done
     }
+}
+
+/// The rings of a driver that accepts `features`, and the limit that its frames pass.
+fn make_driver(plant: &SharedPlant, memory: &TestMemory, profile: &Profile, features: Features) {
+    let several = Features::VIRTIO_NET_F_MQ | Features::VIRTIO_NET_F_RSS;
+    let several = features.intersects(several);
+    let pairs = if several { profile.pairs } else { 1 };
+    let mergeable = features.contains(Features::VIRTIO_NET_F_MRG_RXBUF);
+    let config = ring_config(features, profile.size);
+    let kinds = Kinds {
+        partial: features.contains(Features::VIRTIO_NET_F_CSUM),
+        ..profile.kinds
+    };
+    let commands = Commands::of(features, pairs);
+    let queue = |index| DriverQueue::new(memory, index, config, mergeable, kinds);
+    let queue = |index| queue(index).moderated(commands.coalescing);
+    let control = || ControlQueue::new(memory, config, commands);
+    let mut plant = lock(plant);
+    plant.queues = (0..2 * pairs).map(queue).collect();
+    if commands.steers {
+        plant.deliver_together();
+    }
+    let commanded = features.contains(Features::VIRTIO_NET_F_CTRL_VQ);
+    plant.control = commanded.then(control);
+    // Frames of a group have taken their tokens before they leave.
+    let alone = profile.pairs == 1 && !profile.kinds.groups;
+    let alone = profile.tx_limit.filter(|_| alone);
+    let bucket = alone.map(|limit| Bucket::new(limit.size, limit.period_ms * 1_000_000));
+    plant.tx_limit = bucket;
 }

@@ -69,6 +69,25 @@ impl DriverQueue {
         Ok(())
     }
 
+    /// The driver has suspended the device.
+    ///
+    /// # Errors
+    /// It waits for an interrupt for what was used until then.
+    pub(crate) fn is_told(&self) -> Result<(), String> {
+        let Some(units) = self.asleep else {
+            return Ok(());
+        };
+        let packed = self.ring.config().layout == Layout::Packed;
+        let told = self.excused || self.interrupted || self.is_broken || packed && units > 1;
+        if told || self.unseen() < units {
+            return Ok(());
+        }
+        Err(format!(
+            "queue {} is suspended, and its driver was not interrupted for what was used",
+            self.index
+        ))
+    }
+
     /// Units that were used and that a driver has not seen which has looked at all before; of a
     /// packed ring, where nothing counts them, none or enough.
     fn unseen(&self) -> u16 {

@@ -7,6 +7,8 @@ use tests::testbed::chain;
 use super::Vmm;
 use crate::fault::Fault;
 use crate::plant::lock;
+use crate::queue::DriverQueue;
+use crate::suspension::StoppedBy;
 
 impl Vmm {
     /// Shows the driver a link that is up or down.
@@ -34,12 +36,41 @@ impl Vmm {
 
     pub(crate) fn pause(&mut self) -> Result<(), String> {
         self.device.pause().map_err(|error| chain(&error))?;
+        lock(&self.plant).stopped_by.vmm = true;
         self.hear_owner();
         Ok(())
     }
 
     pub(crate) fn resume(&mut self) -> Result<(), String> {
+        lock(&self.plant).stopped_by.vmm = false;
         self.device.resume().map_err(|error| chain(&error))?;
+        self.hear_owner();
+        Ok(())
+    }
+
+    /// The driver suspends the device, as its transport lets it. By then it has been told of all
+    /// that was done.
+    pub(crate) fn suspend(&mut self) -> Result<(), String> {
+        let before = std::mem::take(&mut lock(&self.plant).stopped_by);
+        self.device.suspend().map_err(|error| chain(&error))?;
+        let mut plant = lock(&self.plant);
+        plant.stopped_by = StoppedBy {
+            driver: true,
+            ..before
+        };
+        if !plant.failing {
+            let mut queues = plant.queues.iter();
+            queues.try_for_each(DriverQueue::is_told)?;
+        }
+        drop(plant);
+        self.hear_owner();
+        Ok(())
+    }
+
+    /// The driver lets the device go on that it has suspended.
+    pub(crate) fn unsuspend(&mut self) -> Result<(), String> {
+        lock(&self.plant).stopped_by.driver = false;
+        self.device.unsuspend().map_err(|error| chain(&error))?;
         self.hear_owner();
         Ok(())
     }
@@ -93,14 +124,16 @@ impl Vmm {
         lock(&self.plant).unsteady = !self.stopped.is_empty();
         lock(&self.plant).reset.remove(&index);
         let setup = self.setup(index, if anew { Cursor::default() } else { cursor });
-        self.device
-            .start_queue(setup)
-            .map_err(|error| chain(&error))?;
+        lock(&self.plant).stopped_by.discards = true;
+        let started = self.device.start_queue(setup);
+        lock(&self.plant).stopped_by.discards = false;
+        started.map_err(|error| chain(&error))?;
         self.meet_workers();
         Ok(())
     }
 
     pub(crate) fn reset(&mut self) {
+        lock(&self.plant).stopped_by = StoppedBy::default();
         self.device.reset();
         self.workers.clear();
         self.stopped.clear();
