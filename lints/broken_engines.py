@@ -20,14 +20,14 @@ ENGINES = [
     (
         "split ring: no second look at the ring before sleep",
         "net-queue/src/ring/split.rs",
-        "self.avail.load16(IDX, Ordering::Acquire) != Ok(self.next_avail) || self.faulted()",
-        "self.faulted()",
+        "(idx != Ok(self.next_avail) && !awaits) || self.faulted()",
+        "(idx.is_err() && !awaits) || self.faulted()",
     ),
     (
         "packed ring: no second look at the ring before sleep",
         "net-queue/src/ring/packed.rs",
-        "self.next_is_available() != Ok(false) || self.faulted()",
-        "self.faulted()",
+        "(self.next_is_available() != Ok(false) && !awaits) || self.faulted()",
+        "(self.next_is_available().is_err() && !awaits) || self.faulted()",
     ),
     (
         "split ring: event index one off",
@@ -100,6 +100,18 @@ ENGINES = [
         "net-queue/src/ring/packed.rs",
         "DISABLE => false,",
         "DISABLE => added > 1,",
+    ),
+    (
+        "packed ring: interrupts wherever the event offset is",
+        "net-queue/src/ring/packed.rs",
+        "event_index::asks_for_slot(event, self.used, added, self.size)",
+        "event == event || event_index::asks_for_slot(event, self.used, added, self.size)",
+    ),
+    (
+        "the control queue interrupts unasked",
+        "net-queue/src/engine/ctrl/engine.rs",
+        "let interrupt = self.ring.publish();",
+        "let interrupt = self.ring.is_undecided() | self.ring.publish() | (frames > 0);",
     ),
     (
         "drops are counted once for a batch",

@@ -5,6 +5,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
+import broken_engines
 import conformance
 import file_cycles
 import log_lines
@@ -199,6 +200,15 @@ class LogLines(unittest.TestCase):
         section = "| line | meaning |\n|---|---|\n| `two …` | x |\n"
         text = f"| `one` | elsewhere |\n## Runbook\n{section}## Next\n| `three` | x |\n"
         self.assertEqual(log_lines.documented(text), {"two …"})
+
+
+class BrokenEngines(unittest.TestCase):
+    def test_each_breaks_a_line_that_is_there_once(self):
+        root = Path(__file__).parent.parent
+        for description, path, before, after in broken_engines.ENGINES:
+            with self.subTest(description):
+                self.assertEqual((root / path).read_text().count(before), 1)
+                self.assertNotEqual(before, after)
 
 
 if __name__ == "__main__":

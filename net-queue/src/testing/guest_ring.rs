@@ -214,6 +214,38 @@ impl GuestRing {
         !self.batch.is_empty() || peeked.is_some()
     }
 
+    /// Units that were used and not taken: chains of a split ring, slots of a packed one, as
+    /// [`Interrupts::After`] counts them.
+    #[must_use]
+    pub fn unseen(&self) -> u16 {
+        match &self.side {
+            Side::Split(side) => side.unseen(&self.memory),
+            Side::Packed(side) => self.unseen_slots(side),
+        }
+    }
+
+    fn unseen_slots(&self, side: &PackedSide) -> u16 {
+        let (mut slots, mut chains) = (0, 0);
+        while chains < self.order.len()
+            && let Some((id, _)) = side.peek_ahead(&self.memory, slots)
+        {
+            let Some(place) = self.order.iter().position(|waiting| *waiting == id) else {
+                break;
+            };
+            // With `IN_ORDER` one stands for all before it, too.
+            let first = if self.config.in_order { chains } else { place };
+            if place < first {
+                break;
+            }
+            for id in self.order.range(first..=place) {
+                let flight = self.flights[usize::from(*id)].as_ref();
+                slots += flight.map_or(0, |flight| flight.slots.len());
+                chains += 1;
+            }
+        }
+        slots as u16
+    }
+
     /// Takes the next used chain, and with `IN_ORDER` the rest of its batch one by one.
     ///
     /// # Panics

@@ -210,9 +210,15 @@ impl PackedSide {
     }
 
     pub(super) fn peek(&self, memory: &TestMemory) -> Option<(u16, u32)> {
-        let at = self.fields.desc(self.used.slot);
+        self.peek_ahead(memory, 0)
+    }
+
+    /// Returns what was used, if it was, so many slots ahead.
+    pub(super) fn peek_ahead(&self, memory: &TestMemory, slots: usize) -> Option<(u16, u32)> {
+        let used = self.used.ahead(slots, self.size);
+        let at = self.fields.desc(used.slot);
         let flags = memory.load::<u16>(at + 14);
-        let bits = if self.used.wrap { AVAIL | USED } else { 0 };
+        let bits = if used.wrap { AVAIL | USED } else { 0 };
         if flags & (AVAIL | USED) != bits || self.free == usize::from(self.size) {
             return None;
         }

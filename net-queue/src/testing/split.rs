@@ -167,6 +167,12 @@ impl SplitSide {
         Some((id, memory.load::<u32>(at + 4)))
     }
 
+    /// Chains that were used and not taken.
+    pub(super) fn unseen(&self, memory: &TestMemory) -> u16 {
+        let used = memory.load::<u16>(self.fields.used_idx());
+        used.wrapping_sub(self.seen_used)
+    }
+
     pub(super) fn advance(&mut self, chains: usize, _slots: usize) {
         self.seen_used = self.seen_used.wrapping_add(chains as u16);
     }

@@ -56,6 +56,32 @@ fn received_chains_have_an_element_each() {
     });
 }
 
+/// A driver counts what it has not taken as it counts what it waits for.
+#[test]
+fn what_was_used_and_not_taken_is_counted_by_chains_or_slots() {
+    every_layout(|layout| {
+        for config in [ring(layout, 64), config(layout, 64), batching(layout, 64)] {
+            let mut guest = GuestRing::new(&TestMemory::new(), config);
+            let mut device = guest.device();
+            let buffers = [guest.memory().room(40), guest.memory().room(60)];
+            for count in [1, 2, 2, 1] {
+                guest.add(&buffers[..count]);
+            }
+            guest.publish();
+            assert_eq!(guest.unseen(), 0);
+            for len in [40, 100, 100] {
+                let (chain, _) = take(&mut device).expect("a chain");
+                device.push_used(chain, len);
+            }
+            device.publish();
+            let packed = layout == Layout::Packed;
+            assert_eq!(guest.unseen(), if packed { 5 } else { 3 });
+            assert_eq!(guest.poll_all().len(), 3);
+            assert_eq!(guest.unseen(), 0);
+        }
+    });
+}
+
 /// Chains that a batch skips count as filled: a chain that is not ends its element.
 #[test]
 fn batches_skip_full_chains_only() {

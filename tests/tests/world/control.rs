@@ -6,6 +6,7 @@ use net_device::net_queue::ring::RingConfig;
 use net_device::{Cursor, Features};
 use net_queue::testing::{GuestRing, Interrupts, Piece, Random, TestMemory, command_bytes};
 
+use crate::listener::Listener;
 use crate::queue::break_ring;
 use crate::steering::{self, Steering};
 
@@ -19,6 +20,8 @@ const NONE: u8 = 0xee;
 struct Posted {
     /// Address of the byte that answers.
     answer: u64,
+    /// Ring slots that it takes.
+    slots: u16,
     /// Steering that is in force once it is done.
     steering: Steering,
     /// It says that the driver has announced itself.
@@ -53,7 +56,7 @@ impl Commands {
 #[derive(Debug)]
 pub(crate) struct ControlQueue {
     pub(crate) ring: GuestRing,
-    pub(crate) interrupted: bool,
+    pub(crate) listener: Listener,
     pub(crate) kicked: bool,
     commands: Commands,
     /// Steering in force, unless a command is on its way.
@@ -62,7 +65,6 @@ pub(crate) struct ControlQueue {
     pub(crate) given: u64,
     place: u64,
     posted: Option<Posted>,
-    asleep: bool,
     /// The driver has broken the ring, and leaves it alone until it is laid out anew.
     pub(crate) is_broken: bool,
     /// The driver was asked to announce itself, and has not said yet that it did.
@@ -74,17 +76,21 @@ pub(crate) struct ControlQueue {
 }
 
 impl ControlQueue {
-    pub(crate) fn new(memory: &TestMemory, config: RingConfig, commands: Commands) -> Self {
+    pub(crate) fn new(
+        memory: &TestMemory,
+        index: u16,
+        config: RingConfig,
+        commands: Commands,
+    ) -> Self {
         Self {
             ring: GuestRing::new(memory, config),
-            interrupted: false,
+            listener: Listener::new(index, false),
             kicked: false,
             commands,
             steering: Steering::default(),
             given: 0,
             place: memory.alloc_ring(MEMORY, 64),
             posted: None,
-            asleep: false,
             is_broken: false,
             announces: false,
             announced: false,
@@ -99,7 +105,8 @@ impl ControlQueue {
             ..self.ring.config()
         };
         self.ring = GuestRing::new(memory, config);
-        (self.posted, self.asleep, self.is_broken) = (None, false, false);
+        (self.posted, self.is_broken) = (None, false);
+        self.listener.begin_again();
         // It may have been lost that it announced itself.
         self.announced = true;
     }
@@ -126,7 +133,15 @@ impl ControlQueue {
     /// One step of the driver; `unsteady` says that queues are stopped.
     pub(crate) fn step(&mut self, random: &mut Random, unsteady: bool) -> Result<(), String> {
         if self.posted.is_some() || self.is_broken {
-            return self.wait().map(|_| ());
+            // Some look for the answer for a while, and want no interrupt for it.
+            let looks = random.below(2) == 0 && self.listener.asleep.is_none();
+            return match self.posted {
+                Some(_) if looks && !self.is_broken => self.look().map(|_| ()),
+                _ => self.wait().map(|_| ()),
+            };
+        }
+        if random.below(2) == 0 {
+            self.listener.ask(&mut self.ring, Interrupts::Never);
         }
         self.give(random, unsteady);
         Ok(())
@@ -165,6 +180,7 @@ impl ControlQueue {
         self.given += 1;
         self.posted = Some(Posted {
             answer,
+            slots: pieces.len() as u16,
             steering: Steering::after(&command, self.steering),
             acknowledges: matches!(command, Command::AckAnnounce),
             may_fail: unsteady,
@@ -211,17 +227,40 @@ impl ControlQueue {
 
     /// Waits for the answer as a strict driver; returns whether it did anything.
     pub(crate) fn wait(&mut self) -> Result<bool, String> {
-        if std::mem::take(&mut self.interrupted) {
-            self.asleep = false;
+        if std::mem::take(&mut self.listener.interrupted) {
+            self.listener.asleep = None;
         }
-        if self.posted.is_none() || self.asleep || self.is_broken {
+        if self.posted.is_none() || self.listener.asleep.is_some() || self.is_broken {
             return Ok(false);
         }
         if !self.look()? {
-            self.ring.ask(Interrupts::Always);
-            self.asleep = !self.look()?;
+            self.listener.ask(&mut self.ring, Interrupts::Always);
+            self.listener.asleep = (!self.look()?).then_some(1);
         }
         Ok(true)
+    }
+
+    /// A worker begins a turn.
+    pub(crate) fn turn_begins(&mut self) {
+        self.listener.turn_begins(&self.ring);
+    }
+
+    /// An interrupt arrives.
+    ///
+    /// # Errors
+    /// The driver did not ask for it.
+    pub(crate) fn is_interrupted(&mut self) -> Result<(), String> {
+        let asked = self.listener.is_interrupted(&self.ring);
+        if self.is_broken { Ok(()) } else { asked }
+    }
+
+    /// The driver has suspended the device.
+    ///
+    /// # Errors
+    /// It waits for an interrupt.
+    pub(crate) fn is_told(&self) -> Result<(), String> {
+        let told = self.listener.is_told(&self.ring);
+        if self.is_broken { Ok(()) } else { told }
     }
 
     /// Takes the answer, if it is there.
@@ -230,6 +269,7 @@ impl ControlQueue {
             return Ok(false);
         };
         let posted = self.posted.take().ok_or("an answer to no command")?;
+        self.listener.takes(&self.ring, posted.slots);
         self.announced |= posted.acknowledges;
         let answer: u8 = self.ring.memory().load(posted.answer);
         match answer {

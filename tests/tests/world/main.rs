@@ -1,7 +1,6 @@
 //! The device in a simulated world. Every interleaving comes from a seed and time is a value; after
 //! each step nothing may be lost, doubled, out of order or left standing.
 
-mod asked;
 mod bucket;
 mod config;
 mod control;
@@ -9,6 +8,7 @@ mod event_loop;
 mod fault;
 mod frames;
 mod ledger;
+mod listener;
 mod mood;
 mod network;
 mod passage;

@@ -217,24 +217,44 @@ impl Plant {
         self.is_mute = is_mute;
         let queues = self.queues.iter_mut();
         queues.for_each(DriverQueue::turn_begins);
+        self.control.iter_mut().for_each(ControlQueue::turn_begins);
     }
 
     /// The worker of `pair`, or that of the control queue, has ended its turn.
     pub(crate) fn turn_ends(&mut self, pair: Option<usize>) {
-        self.is_mute = false;
         let queues = self.queues.iter_mut();
         let own = queues.filter(|queue| pair == Some(usize::from(queue.index / 2)));
-        own.for_each(DriverQueue::turn_ends);
+        own.for_each(|queue| queue.listener.turn_ends());
+        let control = self.control.iter_mut().filter(|_| pair.is_none());
+        control.for_each(|control| control.listener.turn_ends());
+    }
+
+    /// The owner of the device has acted: it may have stood still for a moment.
+    pub(crate) fn owner_acts(&mut self) {
+        let queues = self.queues.iter_mut();
+        queues.for_each(DriverQueue::paused);
+        let control = self.control.iter_mut();
+        control.for_each(|control| control.listener.owner_acts());
+    }
+
+    /// Looks whether all drivers of a device that is suspended were told of what was done.
+    ///
+    /// # Errors
+    /// One was not.
+    pub(crate) fn are_told(&self) -> Result<(), String> {
+        let mut queues = self.queues.iter();
+        queues.try_for_each(DriverQueue::is_told)?;
+        self.control.iter().try_for_each(ControlQueue::is_told)
     }
 
     /// Whatever was on its way between driver and device is lost.
     pub(crate) fn forget_notifications(&mut self) {
         self.config_changed = false;
         for queue in &mut self.queues {
-            (queue.kicked, queue.interrupted) = (false, false);
+            (queue.kicked, queue.listener.interrupted) = (false, false);
         }
         if let Some(control) = &mut self.control {
-            (control.kicked, control.interrupted) = (false, false);
+            (control.kicked, control.listener.interrupted) = (false, false);
         }
     }
 
@@ -348,15 +368,13 @@ impl Plant {
             InterruptSource::Queue(_) => {}
         }
         if let (InterruptSource::Queue(index), false) = (source, lost) {
-            match (self.queues.get_mut(usize::from(index)), &mut self.control) {
-                (Some(queue), _) => {
-                    let asked = queue.is_interrupted();
-                    if !self.failing {
-                        self.check(asked);
-                    }
-                }
-                (None, Some(control)) => control.interrupted = true,
-                (None, None) => {}
+            let asked = match (self.queues.get_mut(usize::from(index)), &mut self.control) {
+                (Some(queue), _) => queue.is_interrupted(),
+                (None, Some(control)) => control.is_interrupted(),
+                (None, None) => Ok(()),
+            };
+            if !self.failing {
+                self.check(asked);
             }
         }
         self.meanwhile(8);

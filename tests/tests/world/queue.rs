@@ -4,18 +4,17 @@
 //! looks at the ring only when it was interrupted. So a notification that is owed and does not come
 //! stops the queue, which is found when the world comes to rest.
 
-mod interrupts;
 mod posting;
 
 pub(crate) use posting::break_ring;
 
+use net_device::Cursor;
 use net_device::net_queue::ring::RingConfig;
-use net_device::{Cursor, Layout};
 use net_queue::header::HDR_LEN;
 use net_queue::testing::{GuestRing, Interrupts, Random, TestMemory, Used};
 
-use crate::asked::Asked;
 use crate::frames;
+use crate::listener::Listener;
 use crate::passage::{Outgoing, SharedIncoming, incoming};
 use crate::profile::Kinds;
 
@@ -56,19 +55,7 @@ pub(crate) struct DriverQueue {
     mergeable: bool,
     places: Vec<u64>,
     flights: Vec<Option<Flight>>,
-    /// The driver looks at the ring only when it was interrupted, and wants to be after this many
-    /// units (chains of a split ring, slots of a packed one).
-    asleep: Option<u16>,
-    pub(crate) interrupted: bool,
-    asked: Asked,
-    /// Turns that workers have begun.
-    turn: u64,
-    /// The device may interrupt without being asked: its owner has just stopped or moved it.
-    excused: bool,
-    /// Interrupts may wait, and come when the driver has looked by itself.
-    moderated: bool,
-    /// Chains that came back since the ring was laid out.
-    seen: u16,
+    pub(crate) listener: Listener,
     /// A kick that the VMM has not heard of.
     pub(crate) kicked: bool,
     /// Frames that the driver posted.
@@ -94,6 +81,7 @@ impl DriverQueue {
         memory: &TestMemory,
         index: u16,
         config: RingConfig,
+        moderated: bool,
         mergeable: bool,
         kinds: Kinds,
     ) -> Self {
@@ -105,13 +93,7 @@ impl DriverQueue {
             mergeable,
             places: places.collect(),
             flights: vec![None; usize::from(size)],
-            asleep: None,
-            interrupted: false,
-            asked: Asked::first(0),
-            turn: 0,
-            excused: true,
-            moderated: false,
-            seen: 0,
+            listener: Listener::new(index, moderated),
             kicked: false,
             outgoing: Outgoing::new(),
             incoming: SharedIncoming::default(),
@@ -136,7 +118,7 @@ impl DriverQueue {
     /// The device has stood still for a moment. What waits behind frames that leave as one goes
     /// back to the ring then, and is taken once more.
     pub(crate) fn paused(&mut self) {
-        self.excused = true;
+        self.listener.owner_acts();
         self.vague += self.waiting_useless();
         if self.kinds.groups {
             self.outgoing.paused();
@@ -162,8 +144,8 @@ impl DriverQueue {
             self.places.extend(flight.take().map(|flight| flight.place));
         }
         self.ring = GuestRing::new(memory, config);
-        (self.asleep, self.is_broken) = (None, false);
-        (self.asked, self.seen) = (Asked::first(self.turn), 0);
+        self.is_broken = false;
+        self.listener.begin_again();
         self.partial = None;
         incoming(&self.incoming).ring_ends();
         self.outgoing.clear();
@@ -191,8 +173,7 @@ impl DriverQueue {
         Ok(count)
     }
 
-    fn used(&mut self, used: &Used) -> Result<u16, String> {
-        self.seen = self.seen.wrapping_add(1);
+    fn used(&mut self, used: &Used) -> Result<(), String> {
         let flight = self.flights[usize::from(used.id)].take();
         let Flight {
             place,
@@ -200,20 +181,20 @@ impl DriverQueue {
             content,
         } = flight.ok_or("a chain came back twice")?;
         self.places.push(place);
+        self.listener.takes(&self.ring, slots);
         match content {
             Content::Frame(_) | Content::Useless if used.len != 0 => {
                 Err(format!("queue {} wrote into a frame to send", self.index))
             }
             Content::Frame(number) => {
                 let done = self.outgoing.used(number);
-                done.map_err(|what| format!("queue {}: {what}", self.index))?;
-                Ok(slots)
+                done.map_err(|what| format!("queue {}: {what}", self.index))
             }
             Content::Useless => {
                 self.useless += 1;
-                Ok(slots)
+                Ok(())
             }
-            Content::Room => self.received(used).map(|()| slots),
+            Content::Room => self.received(used),
         }
     }
 
@@ -254,7 +235,7 @@ impl DriverQueue {
             return Ok(());
         }
         self.wake_up(random);
-        if self.asleep.is_none() && random.below(2) == 0 {
+        if self.listener.asleep.is_none() && random.below(2) == 0 {
             let most = 1 + random.below(8) as usize;
             if self.poll(most)? < most {
                 self.go_to_sleep(random)?;
@@ -270,10 +251,10 @@ impl DriverQueue {
     }
 
     fn wake_up(&mut self, random: &mut Random) {
-        if std::mem::take(&mut self.interrupted) {
-            self.asleep = None;
+        if std::mem::take(&mut self.listener.interrupted) {
+            self.listener.asleep = None;
             if random.below(2) == 0 {
-                self.ask(Interrupts::Never);
+                self.listener.ask(&mut self.ring, Interrupts::Never);
             }
         }
     }
@@ -286,13 +267,16 @@ impl DriverQueue {
         } else {
             1
         };
-        self.ask(if units == 1 {
-            Interrupts::Always
-        } else {
-            Interrupts::After(units)
-        });
+        self.listener.ask(
+            &mut self.ring,
+            if units == 1 {
+                Interrupts::Always
+            } else {
+                Interrupts::After(units)
+            },
+        );
         if self.poll(usize::MAX)? == 0 {
-            self.asleep = Some(units);
+            self.listener.asleep = Some(units);
         }
         Ok(())
     }
@@ -303,23 +287,46 @@ impl DriverQueue {
         if self.is_broken {
             return Ok(false);
         }
-        let woken = self.interrupted;
+        let woken = self.listener.interrupted;
         self.wake_up(random);
-        if self.asleep.is_some() {
+        if self.listener.asleep.is_some() {
             return Ok(woken);
         }
         while self.poll(usize::MAX)? > 0 {}
         // From here on nothing may be left to wait for.
-        self.ask(Interrupts::Always);
+        self.listener.ask(&mut self.ring, Interrupts::Always);
         if self.poll(usize::MAX)? == 0 {
-            self.asleep = Some(1);
+            self.listener.asleep = Some(1);
         }
         Ok(true)
     }
 
+    /// A worker begins a turn.
+    pub(crate) fn turn_begins(&mut self) {
+        self.listener.turn_begins(&self.ring);
+    }
+
+    /// An interrupt arrives.
+    ///
+    /// # Errors
+    /// The driver did not ask for it.
+    pub(crate) fn is_interrupted(&mut self) -> Result<(), String> {
+        let asked = self.listener.is_interrupted(&self.ring);
+        if self.is_broken { Ok(()) } else { asked }
+    }
+
+    /// The driver has suspended the device.
+    ///
+    /// # Errors
+    /// It waits for an interrupt.
+    pub(crate) fn is_told(&self) -> Result<(), String> {
+        let told = self.listener.is_told(&self.ring);
+        if self.is_broken { Ok(()) } else { told }
+    }
+
     /// Returns whether it waits for an interrupt that may not come much later.
     pub(crate) fn is_owed(&self) -> bool {
-        self.asleep == Some(1) && !self.interrupted && !self.is_broken && self.ring.has_used()
+        !self.is_broken && self.listener.is_owed(&self.ring)
     }
 
     /// Takes what was used while the driver slept.
@@ -327,17 +334,14 @@ impl DriverQueue {
     /// # Errors
     /// It should have been interrupted for that.
     pub(crate) fn owed(&mut self) -> Result<(), String> {
-        let (Some(units), false) = (self.asleep, self.interrupted || self.is_broken) else {
+        let sleeps = !self.is_broken && !self.listener.interrupted;
+        let Some(units) = self.listener.asleep.filter(|_| sleeps) else {
             return Ok(());
         };
-        let mut unseen = 0;
-        while let Some(used) = self.ring.poll() {
-            let slots = self.used(&used)?;
-            let packed = self.ring.config().layout == Layout::Packed;
-            unseen += if packed { slots } else { 1 };
-        }
-        self.asleep = None;
-        if unseen < units {
+        let (unseen, owed) = (self.ring.unseen(), self.is_owed());
+        self.poll(usize::MAX)?;
+        self.listener.asleep = None;
+        if !owed {
             return Ok(());
         }
         Err(format!(

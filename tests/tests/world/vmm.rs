@@ -23,7 +23,6 @@ use crate::event_loop::{Level, Registration};
 use crate::fault::Fault;
 use crate::plant::{Interrupts, SharedPlant, lock, port};
 use crate::profile::Profile;
-use crate::queue::DriverQueue;
 use crate::watch::Watch;
 
 /// A kick's descriptor in the VMM, and whether it is readable: workers never read it.
@@ -219,9 +218,7 @@ impl Vmm {
         for worker in &mut self.workers {
             worker.happened(Source::Owner);
         }
-        let mut plant = lock(&self.plant);
-        let queues = plant.queues.iter_mut();
-        queues.for_each(DriverQueue::paused);
+        lock(&self.plant).owner_acts();
     }
 
     fn level(&self, pair: Option<usize>, source: Source) -> Level {
@@ -313,11 +310,10 @@ impl Vmm {
         let turn = worker.turn(late, |source| self.level(pair, source));
         let forgets = lock(&self.plant).fault == Some(Fault::LostTurn);
         worker.again &= !forgets;
+        lock(&self.plant).is_mute = false;
         // Of one that stands still everything is still to come.
         if self.device.lifecycle() == Lifecycle::Running {
             lock(&self.plant).turn_ends(pair);
-        } else {
-            lock(&self.plant).turn_ends(None);
         }
         lock(&self.plant).say(|| format!("  {} {turn:?}", worker.worker.name()));
         if turn.sources_changed {

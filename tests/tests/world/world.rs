@@ -405,9 +405,9 @@ fn make_driver(plant: &SharedPlant, memory: &TestMemory, profile: &Profile, feat
         ..profile.kinds
     };
     let commands = Commands::of(features, pairs);
-    let queue = |index| DriverQueue::new(memory, index, config, mergeable, kinds);
-    let queue = |index| queue(index).moderated(commands.coalescing);
-    let control = || ControlQueue::new(memory, config, commands);
+    let moderated = commands.coalescing;
+    let queue = |index| DriverQueue::new(memory, index, config, moderated, mergeable, kinds);
+    let control = || ControlQueue::new(memory, 2 * pairs, config, commands);
     let mut plant = lock(plant);
     plant.queues = (0..2 * pairs).map(queue).collect();
     if commands.steers {

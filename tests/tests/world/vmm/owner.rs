@@ -7,7 +7,6 @@ use tests::testbed::chain;
 use super::Vmm;
 use crate::fault::Fault;
 use crate::plant::lock;
-use crate::queue::DriverQueue;
 use crate::suspension::StoppedBy;
 
 impl Vmm {
@@ -59,8 +58,7 @@ impl Vmm {
             ..before
         };
         if !plant.failing {
-            let mut queues = plant.queues.iter();
-            queues.try_for_each(DriverQueue::is_told)?;
+            plant.are_told()?;
         }
         drop(plant);
         self.hear_owner();
