@@ -6,6 +6,7 @@
 //!   thread         - a thread of the device
 //!   queue_pair, control_queue    the two kinds of workers
 //!   turn         what a worker does, and says that it waits for
+//!   idle         what it does before it waits
 //!   epoll        waiting
 //! ```
 
@@ -13,6 +14,7 @@ pub(crate) mod control_queue;
 pub(crate) mod epoll;
 pub(crate) mod event_loop;
 pub(crate) mod handle;
+pub(crate) mod idle;
 mod patience;
 pub(crate) mod queue_pair;
 pub(crate) mod thread;

@@ -8,8 +8,8 @@ use super::{ActiveDevice, Pair};
 use crate::error::{QueueError, SpawnError, WorkerLost};
 use crate::features::Features;
 use crate::rate_limit::LimitTimer;
-use crate::worker::epoll::BusyPoll;
-use crate::worker::handle::WorkerHandle;
+use crate::worker::handle::{Home, WorkerHandle};
+use crate::worker::idle::Idle;
 use crate::worker::queue_pair::{PairSteering, PairWorker};
 
 impl ActiveDevice {
@@ -27,9 +27,10 @@ impl ActiveDevice {
             let steering = steering.map_err(|source| QueueError::Spawn { index, source })?;
             let name = Pair::Lost(WorkerLost(format!("{}_qp{pair}", self.shared.id)));
             if let Pair::Idle(resources) = std::mem::replace(&mut self.pairs[at], name) {
-                let busy_poll = BusyPoll::new(self.factory.negotiated.poll_us);
+                let has_thread = matches!(home, Home::Thread(_));
+                let idle = Idle::new(self.factory.negotiated.poll_us, has_thread);
                 let shared = self.shared.clone();
-                let worker = PairWorker::new(pair, shared, *resources, busy_poll, timer, steering);
+                let worker = PairWorker::new(pair, shared, *resources, idle, timer, steering);
                 self.pairs[at] = Pair::Worker(WorkerHandle::new(home, worker));
             }
         }

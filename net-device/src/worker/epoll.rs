@@ -17,39 +17,6 @@ pub(crate) struct Poller {
     epoll: OwnedFd,
 }
 
-/// Time that a worker that has run out of work looks for more before it sleeps. Once that is over,
-/// only frames start it again: an event that brings none does not.
-#[derive(Debug)]
-pub(crate) struct BusyPoll {
-    limit_ns: u64,
-    /// When it is to sleep, if no frame passed since it was set.
-    until: Option<u64>,
-}
-
-impl BusyPoll {
-    pub(crate) fn new(limit_us: u16) -> Self {
-        Self {
-            limit_ns: u64::from(limit_us) * 1000,
-            until: None,
-        }
-    }
-
-    /// Frames passed, so more may follow.
-    pub(crate) fn reset(&mut self) {
-        self.until = None;
-    }
-
-    /// Decides to look for events instead of sleeping until there is one; `now` is asked only where
-    /// it matters.
-    pub(crate) fn looks(&mut self, now: impl FnOnce() -> u64) -> bool {
-        if self.limit_ns == 0 {
-            return false;
-        }
-        let now = now();
-        now < *self.until.get_or_insert(now.saturating_add(self.limit_ns))
-    }
-}
-
 const EDGE_IN: Events = Events::EPOLLIN.union(Events::EPOLLET);
 const EDGE_BOTH: Events = EDGE_IN.union(Events::EPOLLOUT);
 
@@ -110,6 +77,3 @@ impl Poller {
         Ok(())
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -13,7 +13,7 @@ use crate::shared::queue_states::WaitsFor;
 use crate::shared::reader_epoch::ReaderEpoch;
 use crate::shared::rx_policy::PolicyReader;
 use crate::transport::InterruptSource;
-use crate::worker::epoll::BusyPoll;
+use crate::worker::idle::Idle;
 use crate::worker::patience::Patience;
 use crate::worker::turn::{AddSource, Event, Source, Turn, Worker};
 
@@ -36,7 +36,7 @@ pub(crate) struct PairWorker {
     pub(crate) rx: Option<RxQueue>,
     pub(crate) tx: Option<TxQueue>,
     policy: PolicyReader,
-    busy_poll: BusyPoll,
+    idle: Idle,
     /// It looks for events instead of sleeping.
     looks: bool,
     /// A frame waits for the backend to become writable.
@@ -58,7 +58,7 @@ impl PairWorker {
         pair: u16,
         shared: Arc<Shared>,
         resources: QueuePairResources,
-        busy_poll: BusyPoll,
+        idle: Idle,
         coalescing_timer: Option<Arc<LimitTimer>>,
         steering: Option<PairSteering>,
     ) -> Self {
@@ -72,7 +72,7 @@ impl PairWorker {
             policy,
             looks: false,
             rearm_backend: false,
-            busy_poll,
+            idle,
             backend_dead: false,
             link_up: true,
             patience: Patience::default(),
@@ -133,9 +133,7 @@ impl PairWorker {
         } else {
             tx.engine.discard(DropCause::LinkDown, BUDGET)
         };
-        if done.frames > 0 {
-            self.busy_poll.reset();
-        }
+        self.idle.sent(done.frames);
         if tx.interrupts(&done, || self.shared.now_ns()) {
             self.shared.trigger(InterruptSource::Queue(tx.index));
         }
@@ -328,7 +326,7 @@ impl Worker for PairWorker {
         if TxQueue::is_ready(&self.tx) {
             self.step_tx();
         }
-        self.looks = self.is_ready() || self.busy_poll.looks(|| self.shared.now_ns());
+        self.looks = self.is_ready() || self.idle.looks(|| self.shared.now_ns());
         self.notify_if_due();
         let sleeps = !self.looks && self.prepare_sleep();
         if sleeps {

@@ -130,9 +130,7 @@ impl PairWorker {
         let shared = &self.shared;
         self.patience
             .update(rx.engine.missing(), done.frames > 0, || shared.now_ns());
-        if done.frames > 0 {
-            self.busy_poll.reset();
-        }
+        self.idle.received(done.frames);
         if rx.interrupts(&done, || shared.now_ns()) {
             shared.trigger(InterruptSource::Queue(rx.index));
         }
