@@ -48,7 +48,7 @@ pub fn to_host(guest: &mut Guest, flows: u16, options: &str) -> Result<Outcome> 
 
 /// A receiver on the host that listens.
 fn receive(flows: u16) -> Result<Process> {
-    let program = packages::datagrams()?;
+    let program = packages::own("datagrams")?;
     let command = format!("{} receive {PORT} --flows {flows}", program.display());
     let mut receiver = host::start(&command)?;
     receiver.read_until("listening", LIMIT, |output| {

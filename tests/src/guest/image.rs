@@ -13,6 +13,8 @@ const INIT: &str = include_str!("../../guest/init");
 
 /// Programs that busybox does not have in full.
 const TOOLS: &[&str] = &["ethtool", "iperf3"];
+/// Programs of this package.
+const OWN_TOOLS: &[&str] = &["datagrams", "xdp"];
 
 /// Modules in the order in which they can be loaded: IPv6 and VLAN first, then the bus, the driver
 /// last.
@@ -49,8 +51,9 @@ pub fn build(kernel: &Kernel, bus: Bus) -> Result<Vec<u8>> {
     for tool in TOOLS {
         install(&mut archive, &packages::program(tool)?, tool)?;
     }
-    let datagrams = packages::datagrams()?;
-    install(&mut archive, &datagrams.to_string_lossy(), "datagrams")?;
+    for tool in OWN_TOOLS {
+        install(&mut archive, &packages::own(tool)?.to_string_lossy(), tool)?;
+    }
     add_modules(&mut archive, kernel, bus)?;
     Ok(archive.finish())
 }

@@ -73,14 +73,13 @@ fn find(name: &str) -> Option<String> {
         .find(|path| Path::new(path).exists())
 }
 
-/// Path of the program `datagrams`, which cargo builds beside the tests and benchmarks of this
-/// package.
+/// Path of a program of this package, which cargo builds beside its tests and benchmarks.
 ///
 /// # Errors
 /// When this program's own path is unknown.
-pub fn datagrams() -> Result<PathBuf> {
+pub fn own(name: &str) -> Result<PathBuf> {
     let program = env::current_exe().map_err(Error::io("finding this program"))?;
     // This program is in `PROFILE/deps`.
     let profile = program.ancestors().nth(2).unwrap_or(&program);
-    Ok(profile.join("datagrams"))
+    Ok(profile.join(name))
 }

@@ -19,6 +19,7 @@ mod testpmd;
 mod traffic;
 mod transfer;
 mod wire;
+mod xdp;
 
 use super::metrics::ADDRESS;
 use super::{Assets, Guest, Machine, Result, Setup, Testbed};
@@ -211,6 +212,12 @@ pub const SCENARIOS: &[Scenario] = &[
         UserMode,
         STEERED,
         steering::change_under_load,
+    ),
+    bed(
+        "uml program of the guest at its interface",
+        UserMode,
+        &["--metrics", ADDRESS],
+        xdp::receives,
     ),
     bed(
         "uml interrupt moderation",
