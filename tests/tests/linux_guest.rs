@@ -37,7 +37,7 @@ fn main() -> ExitCode {
 /// Prepares what needs the network or the compiler, then goes inside.
 fn enter(scenarios: &[&Scenario], assets: &Assets, target: &std::path::Path) -> Result<ExitCode> {
     packages::check()?;
-    for machine in [Machine::UserMode, Machine::Qemu, Machine::LegacyQemu] {
+    for machine in Machine::ALL {
         if scenarios
             .iter()
             .any(|scenario| scenario.machine == Some(machine))

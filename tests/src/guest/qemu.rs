@@ -57,6 +57,25 @@ pub fn boot_legacy(kernel: &Kernel, image: &Path, sockets: &[&Path]) -> Result<G
     Guest::boot(&mut command, BOOT_LIMIT)
 }
 
+/// The same with devices whose addresses an IOMMU translates, one that forgets a mapping as soon as
+/// the guest does.
+///
+/// # Errors
+/// When the guest does not come up.
+pub fn boot_behind_iommu(kernel: &Kernel, image: &Path, sockets: &[&Path]) -> Result<Guest> {
+    // It has to be there before the devices that it serves.
+    let mut machine = machine()?;
+    machine.args(["-device", "intel-iommu,device-iotlb=on"]);
+    add_devices(
+        &mut machine,
+        sockets,
+        "",
+        &format!("{NO_ROM},disable-legacy=on,iommu_platform=on,ats=on"),
+    );
+    load(&mut machine, kernel, image, "intel_iommu=on iommu.strict=1");
+    Guest::boot(&mut machine, BOOT_LIMIT)
+}
+
 /// Starts a machine without a system, whose `firmware` finds a transitional device with the address
 /// `mac` behind the socket, and nothing else to start from.
 ///
@@ -131,17 +150,30 @@ fn command(
     options: &str,
 ) -> Result<Command> {
     let mut command = bare(sockets, link, &format!("{NO_ROM}{options}"))?;
-    command
+    load(&mut command, kernel, image, "");
+    Ok(command)
+}
+
+/// Gives the machine a kernel to run, with further words for it.
+fn load(machine: &mut Command, kernel: &Kernel, image: &Path, words: &str) {
+    machine
         .arg("-kernel")
         .arg(&kernel.image)
         .arg("-initrd")
         .arg(image)
-        .args(["-append", "console=ttyS0 quiet panic=-1"]);
-    Ok(command)
+        .arg("-append")
+        .arg(format!("console=ttyS0 quiet panic=-1 {words}"));
 }
 
 /// A machine with its devices and nothing to run.
 fn bare(sockets: &[&Path], link: &str, options: &str) -> Result<Command> {
+    let mut machine = machine()?;
+    add_devices(&mut machine, sockets, link, options);
+    Ok(machine)
+}
+
+/// A machine without devices.
+fn machine() -> Result<Command> {
     let mut command = processors::guest_command(packages::program("qemu-system-x86_64")?);
     command
         .args([
@@ -159,6 +191,11 @@ fn bare(sockets: &[&Path], link: &str, options: &str) -> Result<Command> {
             "-object",
             "memory-backend-memfd,id=memory,size=256M,share=on",
         ]);
+    Ok(command)
+}
+
+/// Adds a network device behind each socket.
+fn add_devices(command: &mut Command, sockets: &[&Path], link: &str, options: &str) {
     if sockets.is_empty() {
         command.args(["-nic", "none"]);
     }
@@ -177,5 +214,4 @@ fn bare(sockets: &[&Path], link: &str, options: &str) -> Result<Command> {
                 "virtio-net-pci,netdev=net{number},vectors=0{options}"
             ));
     }
-    Ok(command)
 }

@@ -56,20 +56,30 @@ pub enum Machine {
     Qemu,
     /// The same with a device that has the legacy interface alone.
     LegacyQemu,
+    /// The same with a device behind an IOMMU.
+    IommuQemu,
 }
 
 impl Machine {
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self::UserMode,
+        Self::Qemu,
+        Self::LegacyQemu,
+        Self::IommuQemu,
+    ];
+
     const fn bus(self) -> Bus {
         match self {
             Self::UserMode => Bus::VhostUser,
-            Self::Qemu | Self::LegacyQemu => Bus::Pci,
+            Self::Qemu | Self::LegacyQemu | Self::IommuQemu => Bus::Pci,
         }
     }
 
     const fn image_name(self) -> &'static str {
         match self {
             Self::UserMode => "user-mode.cpio",
-            Self::Qemu | Self::LegacyQemu => "qemu.cpio",
+            Self::Qemu | Self::LegacyQemu | Self::IommuQemu => "qemu.cpio",
         }
     }
 }
@@ -114,6 +124,7 @@ impl Assets {
             Machine::UserMode => uml::boot(&kernel, &image, sockets, folder),
             Machine::Qemu => qemu::boot(&kernel, &image, sockets),
             Machine::LegacyQemu => qemu::boot_legacy(&kernel, &image, sockets),
+            Machine::IommuQemu => qemu::boot_behind_iommu(&kernel, &image, sockets),
         }
     }
 
@@ -155,7 +166,7 @@ impl Assets {
     fn kernel(&self, machine: Machine) -> Result<Kernel> {
         match machine {
             Machine::UserMode => Kernel::user_mode(),
-            Machine::Qemu | Machine::LegacyQemu => Kernel::cloud(&self.cache),
+            Machine::Qemu | Machine::LegacyQemu | Machine::IommuQemu => Kernel::cloud(&self.cache),
         }
     }
 

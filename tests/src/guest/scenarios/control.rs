@@ -11,6 +11,7 @@ pub(super) type Feature = (usize, &'static str);
 pub(super) const MRG_RXBUF: Feature = (15, "MRG_RXBUF");
 const MTU: Feature = (3, "MTU");
 const MQ: Feature = (22, "MQ");
+pub(super) const ACCESS_PLATFORM: Feature = (33, "ACCESS_PLATFORM");
 pub(super) const RING_PACKED: Feature = (34, "RING_PACKED");
 
 /// Features that Linux 6.1 takes from a device that offers everything.

@@ -4,6 +4,7 @@ mod bridge;
 mod coalesce;
 mod control;
 mod firmware;
+mod iommu;
 mod killed;
 mod legacy;
 mod lifecycle;
@@ -23,7 +24,7 @@ mod xdp;
 
 use super::metrics::ADDRESS;
 use super::{Assets, Guest, Machine, Result, Setup, Testbed};
-use Machine::{LegacyQemu, Qemu, UserMode};
+use Machine::{IommuQemu, LegacyQemu, Qemu, UserMode};
 
 /// A named check.
 #[derive(Debug, Clone, Copy)]
@@ -352,6 +353,12 @@ pub const SCENARIOS: &[Scenario] = &[
         "qemu ipxe loads a file by DHCP and TFTP, legacy driver",
         None,
         firmware::legacy_ipxe,
+    ),
+    bed(
+        "qemu device behind an iommu",
+        IommuQemu,
+        &["--iommu"],
+        iommu::traffic_both_ways,
     ),
     own(
         "qemu live migration between two daemons, split rings",
