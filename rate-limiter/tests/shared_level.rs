@@ -349,3 +349,20 @@ fn nobody_waits_longer_than_a_burst_for_use_that_is_not_reported() {
     let looks = [2001, 3001, 4001, 5001, 6001, 7001, 8001, 9001, 10_001];
     assert_eq!(deadlines, looks, "an eighth of the burst apart");
 }
+
+#[test]
+fn a_place_pays_for_what_its_member_forces_and_does_not_lapse() {
+    for forced in [1, 500, 1999, 2000, 3000] {
+        let (group, mut queues) = shared(8000, 2);
+        use_up(&mut queues[1], 9000);
+        // It waits for a quantum of 2000 bytes, of which it uses a part early.
+        let waits = queues[0].take(0, 1, 1).expect_err("there is a debt");
+        assert_eq!(waits.ns(), 3000 * US);
+        queues[0].force(0, forced, 1);
+        let again = queues[0].take(0, 1, 1).expect_err("it is not paid yet");
+        let due = if forced < 2000 { 3000 } else { forced + 3000 };
+        assert_eq!(again.ns(), due * US, "{forced} bytes");
+        queues[0].idle(0);
+        assert_eq!(level(&group, 0), -1000 - forced as i64, "{forced} bytes");
+    }
+}

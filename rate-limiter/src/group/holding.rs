@@ -87,11 +87,24 @@ impl Holding {
     /// Makes the allowance cover `cost` in any case.
     pub(super) fn force(&mut self, meter: &Meter, now: u64, cost: u64) -> Result<(), Stale> {
         self.take_one_time(meter, cost);
+        self.take_pending(meter, cost);
         if !self.covers(cost) {
             let reservation = self.reserve_all_of(meter, now, cost, Demand::just)?;
             self.allowance += meter.timeline().parts_in(reservation.ns);
         }
         Ok(())
+    }
+
+    /// Adds what `cost` lacks from the front of what is pending: another reservation, behind it,
+    /// would make it lapse when it is given back.
+    fn take_pending(&mut self, meter: &Meter, cost: u64) {
+        let timeline = meter.timeline();
+        let missing = timeline.ns(timeline.parts(cost).saturating_sub(self.allowance));
+        if let Some(pending) = self.pending.take() {
+            let (taken, rest) = pending.split(missing);
+            self.allowance += timeline.parts_in(taken);
+            self.pending = rest;
+        }
     }
 
     /// Makes one reservation for all of `cost`. What is in hand but does not pay it goes back, so

@@ -70,6 +70,19 @@ pub(super) struct Reservation {
     used: u64,
 }
 
+impl Reservation {
+    /// Takes up to `ns` from its front: how many, and what is left.
+    pub(super) fn split(self, ns: u64) -> (u64, Option<Self>) {
+        let taken = ns.min(self.ns);
+        let rest = Self {
+            start: self.start.saturating_add(taken),
+            ns: self.ns - taken,
+            ..self
+        };
+        (taken, (rest.ns > 0).then_some(rest))
+    }
+}
+
 /// Amounts to reserve, in ns.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Demand {
