@@ -78,6 +78,24 @@ ENGINES = [
         "(self.level + 2 * i128::from(self.period) < need).then(",
     ),
     (
+        "a receive limit counts every other frame of a run",
+        "net-queue/src/engine/rx/mod.rs",
+        "if let Err(deadline) = self.limit.take(self.now, frame) {",
+        "if frames % 2 == 0 && let Err(deadline) = self.limit.take(self.now, frame) {",
+    ),
+    (
+        "a shared limit gets more back than was taken",
+        "rate-limiter/src/group/meter.rs",
+        "change(&self.tat, |tat| tat.saturating_sub(ns))",
+        "change(&self.tat, |tat| tat.saturating_sub(ns + ns / 4))",
+    ),
+    (
+        "a queue waits for a shared limit for too long",
+        "rate-limiter/src/group/meter.rs",
+        "if now < reservation.due {\n            return Ok(Some(open));",
+        "if now < reservation.due {\n            return Ok(Some(open + 10 * (open - now)));",
+    ),
+    (
         "a worker without a table looks for what it cannot distribute",
         "net-device/src/worker/queue_pair/receive.rs",
         "steering.finish(false);\n                None",

@@ -218,32 +218,44 @@ impl GuestRing {
     /// [`Interrupts::After`] counts them.
     #[must_use]
     pub fn unseen(&self) -> u16 {
-        match &self.side {
-            Side::Split(side) => side.unseen(&self.memory),
-            Side::Packed(side) => self.unseen_slots(side),
-        }
+        let Side::Packed(_) = self.side else {
+            return self.unseen_chains().len() as u16;
+        };
+        let chains = self.unseen_chains().into_iter();
+        chains.map(|(id, _)| self.slots_of(id) as u16).sum()
     }
 
-    fn unseen_slots(&self, side: &PackedSide) -> u16 {
-        let (mut slots, mut chains) = (0, 0);
-        while chains < self.order.len()
-            && let Some((id, _)) = side.peek_ahead(&self.memory, slots)
-        {
+    /// Chains that were used and not taken, and how much was written to each, but to those for
+    /// which the element of a later one stands.
+    #[must_use]
+    pub fn unseen_chains(&self) -> Vec<(u16, Option<u32>)> {
+        let (mut chains, mut slots) = (Vec::new(), 0);
+        while let Some((id, len)) = each!(&self.side, side => {
+            side.peek_ahead(&self.memory, chains.len(), slots)
+        }) {
             let Some(place) = self.order.iter().position(|waiting| *waiting == id) else {
                 break;
             };
             // With `IN_ORDER` one stands for all before it, too.
-            let first = if self.config.in_order { chains } else { place };
-            if place < first {
+            let first = if self.config.in_order {
+                chains.len()
+            } else {
+                place
+            };
+            if place < first || chains.len() == self.order.len() {
                 break;
             }
-            for id in self.order.range(first..=place) {
-                let flight = self.flights[usize::from(*id)].as_ref();
-                slots += flight.map_or(0, |flight| flight.slots.len());
-                chains += 1;
+            for skipped in self.order.range(first..=place) {
+                slots += self.slots_of(*skipped);
+                chains.push((*skipped, (*skipped == id).then_some(len)));
             }
         }
-        slots as u16
+        chains
+    }
+
+    fn slots_of(&self, id: u16) -> usize {
+        let flight = self.flights.get(usize::from(id)).and_then(Option::as_ref);
+        flight.map_or(0, |flight| flight.slots.len())
     }
 
     /// Takes the next used chain, and with `IN_ORDER` the rest of its batch one by one.

@@ -210,11 +210,16 @@ impl PackedSide {
     }
 
     pub(super) fn peek(&self, memory: &TestMemory) -> Option<(u16, u32)> {
-        self.peek_ahead(memory, 0)
+        self.peek_ahead(memory, 0, 0)
     }
 
     /// Returns what was used, if it was, so many slots ahead.
-    pub(super) fn peek_ahead(&self, memory: &TestMemory, slots: usize) -> Option<(u16, u32)> {
+    pub(super) fn peek_ahead(
+        &self,
+        memory: &TestMemory,
+        _chains: usize,
+        slots: usize,
+    ) -> Option<(u16, u32)> {
         let used = self.used.ahead(slots, self.size);
         let at = self.fields.desc(used.slot);
         let flags = memory.load::<u16>(at + 14);

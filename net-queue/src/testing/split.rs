@@ -158,19 +158,24 @@ impl SplitSide {
     }
 
     pub(super) fn peek(&self, memory: &TestMemory) -> Option<(u16, u32)> {
-        if memory.load::<u16>(self.fields.used_idx()) == self.seen_used {
+        self.peek_ahead(memory, 0, 0)
+    }
+
+    /// Returns what was used, if it was, so many chains ahead.
+    pub(super) fn peek_ahead(
+        &self,
+        memory: &TestMemory,
+        chains: usize,
+        _slots: usize,
+    ) -> Option<(u16, u32)> {
+        let ahead = self.seen_used.wrapping_add(chains as u16);
+        if memory.load::<u16>(self.fields.used_idx()) == ahead {
             return None;
         }
-        let at = self.fields.used_element(self.seen_used);
+        let at = self.fields.used_element(ahead);
         let id = memory.load::<u32>(at);
         let id = u16::try_from(id).expect("the device names a descriptor");
         Some((id, memory.load::<u32>(at + 4)))
-    }
-
-    /// Chains that were used and not taken.
-    pub(super) fn unseen(&self, memory: &TestMemory) -> u16 {
-        let used = memory.load::<u16>(self.fields.used_idx());
-        used.wrapping_sub(self.seen_used)
     }
 
     pub(super) fn advance(&mut self, chains: usize, _slots: usize) {

@@ -8,6 +8,7 @@ mod event_loop;
 mod fault;
 mod frames;
 mod ledger;
+mod limits;
 mod listener;
 mod mood;
 mod network;

@@ -16,10 +16,10 @@ use net_queue::testing::packets::Sums;
 use net_queue::testing::{GuestRing, Random};
 use tests::testbed::all_caps;
 
-use crate::bucket::Bucket;
 use crate::control::ControlQueue;
 use crate::fault::Fault;
 use crate::frames;
+use crate::limits::Limits;
 use crate::network::{Arrival, Network};
 use crate::passage::{Incoming, incoming};
 use crate::queue::DriverQueue;
@@ -34,8 +34,7 @@ pub(crate) struct Plant {
     /// Queues are stopped.
     pub(crate) unsteady: bool,
     pub(crate) networks: Vec<Network>,
-    /// Limit of the frames that are sent, where one pair has it alone.
-    pub(crate) tx_limit: Option<Bucket>,
+    pub(crate) limits: Limits,
     pub(crate) now: u64,
     /// First thing that went wrong.
     pub(crate) violation: Option<String>,
@@ -82,7 +81,7 @@ impl Plant {
             life: 0,
             control: None,
             unsteady: false,
-            tx_limit: None,
+            limits: Limits::default(),
             now: 0,
             failing: false,
             broken: None,
@@ -235,6 +234,7 @@ impl Plant {
         queues.for_each(DriverQueue::paused);
         let control = self.control.iter_mut();
         control.for_each(|control| control.listener.owner_acts());
+        self.limits_stop();
     }
 
     /// Looks whether all drivers of a device that is suspended were told of what was done.
@@ -322,10 +322,8 @@ impl Plant {
         }
         network.room -= 1;
         let now = self.now;
-        let passed = self
-            .tx_limit
-            .as_mut()
-            .map_or(Ok(()), |limit| limit.pass(now));
+        let limit = self.limits.tx.as_mut();
+        let passed = limit.map_or(Ok(()), |limit| limit.pass(now, false));
         self.check(passed);
         Ok(())
     }

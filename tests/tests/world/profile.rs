@@ -5,6 +5,8 @@ use net_device::{Features, NetConfig};
 use net_queue::testing::Random;
 use tests::testbed::{GUEST_MAC, frame_limit};
 
+use crate::bucket::Bucket;
+
 type F = Features;
 
 /// Everything that is settled before a world begins. Its seed decides all of it.
@@ -57,6 +59,11 @@ impl FrameLimit {
             size: 1 + random.below(100),
             period_ms: 1 + random.below(20),
         })
+    }
+
+    /// The same, for a second opinion.
+    pub(crate) fn bucket(self, pairs: u16) -> Bucket {
+        Bucket::new(self.size, self.period_ms * 1_000_000, pairs.into())
     }
 
     fn config(self) -> Option<RateLimiterConfig> {

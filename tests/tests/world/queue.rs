@@ -21,6 +21,9 @@ use crate::profile::Kinds;
 /// Bytes of memory for each buffer.
 const BUFFER: u64 = 2048;
 
+/// Place of the number of buffers in the header of a received frame.
+const BUFFERS: u64 = 10;
+
 /// A chain in flight.
 #[derive(Clone, Copy, Debug)]
 struct Flight {
@@ -66,6 +69,8 @@ pub(crate) struct DriverQueue {
     /// Flow of the frames that are posted.
     flow: usize,
     partial: Option<Partial>,
+    /// Frames that the driver received.
+    received: u64,
     /// Chains that came back, and stood for nothing.
     pub(crate) useless: u64,
     /// Chains of those that the device may have counted and given back to the ring.
@@ -100,6 +105,7 @@ impl DriverQueue {
             kinds,
             flow: frames::PLAIN,
             partial: None,
+            received: 0,
             useless: 0,
             vague: 0,
             is_broken: false,
@@ -221,6 +227,7 @@ impl DriverQueue {
             self.partial = Some(partial);
             return Ok(());
         }
+        self.received += 1;
         for number in frames::numbers(&partial.bytes)? {
             let pair = usize::from(self.index / 2);
             let done = incoming(&self.incoming).received(pair, number);
@@ -299,6 +306,24 @@ impl DriverQueue {
             self.listener.asleep = Some(1);
         }
         Ok(true)
+    }
+
+    /// Frames that the device has shown, taken by the driver or not.
+    pub(crate) fn frames_shown(&self) -> u64 {
+        let mut left = self.partial.as_ref().map_or(0, |partial| partial.left);
+        let mut shown = self.received;
+        let unseen = self.ring.unseen_chains().into_iter();
+        for (id, _) in unseen.filter(|(_, len)| *len != Some(0)) {
+            if left == 0 {
+                let flight = self.flights.get(usize::from(id)).copied().flatten();
+                let header = flight.map(|flight| flight.place);
+                let memory = self.ring.memory();
+                left = header.map_or(1, |place| memory.load(place + BUFFERS));
+            }
+            left = left.saturating_sub(1);
+            shown += u64::from(left == 0);
+        }
+        shown
     }
 
     /// A worker begins a turn.

@@ -11,7 +11,7 @@ use net_device::net_queue::ring::RingConfig;
 use net_device::port::Link;
 use net_device::{
     Activation, Clock, Cursor, Features, Layout, Lifecycle, NetDevice, QueueSetup, Source,
-    VirtioDevice, WaitsFor,
+    VirtioDevice,
 };
 use net_queue::testing::{DirtyRanges, TestMemory};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
@@ -46,7 +46,7 @@ pub(crate) struct Vmm {
     pub(crate) device: NetDevice,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) workers: Vec<Registration>,
-    plant: SharedPlant,
+    pub(crate) plant: SharedPlant,
     profile: Profile,
     file: Arc<File>,
     /// Dirty marks that nobody has looked at.
@@ -333,30 +333,13 @@ impl Vmm {
             let level = self.level(pair, Source::Backend);
             worker.rearm_backend(level);
         }
-        if !turn.again && pair == Some(0) {
-            self.check_limit(&worker);
-        }
         self.workers.push(worker);
         let last = self.workers.len() - 1;
         self.workers.swap(at, last);
-    }
-
-    /// Looks whether a frame waits for its limit as long as it has to, and no longer.
-    fn check_limit(&self, worker: &Registration) {
-        let mut plant = lock(&self.plant);
-        let states = self.device.handle().queue_states();
-        let waits = states.get(1).map(|state| state.waits_for) == Some(WaitsFor::Limit);
-        let (Some(limit), Some(fd)) = (&mut plant.tx_limit, worker.fd_of(Source::TxTimer)) else {
-            return;
-        };
-        let now = self.clock.now_ns();
-        let done = match self.clock.deadline_of(fd) {
-            _ if !waits => Ok(()),
-            Some(deadline) => limit.wait(now, deadline),
-            None if self.clock.is_expired(fd) => Ok(()),
-            None => Err("a frame waits for its limit, and no timer is set".to_owned()),
-        };
-        plant.check(done);
+        lock(&self.plant).count_received(false);
+        if !turn.again {
+            self.check_limits();
+        }
     }
 
     /// Lets `ns` nanoseconds pass.

@@ -7,11 +7,11 @@ use std::time::Duration;
 use net_device::{Clock, Features, Lifecycle, VirtioDevice};
 use net_queue::testing::{DirtyRanges, Random, TestMemory};
 
-use crate::bucket::Bucket;
 use crate::control::{Commands, ControlQueue};
 use crate::fault::Fault;
 use crate::frames;
 use crate::ledger::Ledger;
+use crate::limits::Limits;
 use crate::mood::{Actor, Mood};
 use crate::plant::{Plant, SharedPlant, lock};
 use crate::profile::{Kinds, Profile};
@@ -416,8 +416,6 @@ fn make_driver(plant: &SharedPlant, memory: &TestMemory, profile: &Profile, feat
     let commanded = features.contains(Features::VIRTIO_NET_F_CTRL_VQ);
     plant.control = commanded.then(control);
     // Frames of a group have taken their tokens before they leave.
-    let alone = profile.pairs == 1 && !profile.kinds.groups;
-    let alone = profile.tx_limit.filter(|_| alone);
-    let bucket = alone.map(|limit| Bucket::new(limit.size, limit.period_ms * 1_000_000));
-    plant.tx_limit = bucket;
+    let alone = profile.tx_limit.filter(|_| !profile.kinds.groups);
+    plant.limits = Limits::new(profile.rx_limit, alone, profile.pairs);
 }

@@ -141,6 +141,7 @@ impl Vmm {
         plant.unsteady = false;
         plant.life += 1;
         plant.device_ends();
+        plant.limits_stop();
     }
 
     /// Saves the paused device, and goes on, paused, in another one: other descriptors, other
@@ -151,6 +152,8 @@ impl Vmm {
         snapshot
             .write_to(&mut file)
             .map_err(|error| chain(&error))?;
+        let state = snapshot.open().map_err(|error| chain(&error))?;
+        lock(&self.plant).check_saved(&state.limiters)?;
         self.dropped = self.dropped();
         let next = Self::make_device(&self.plant, &self.profile, &self.clock);
         drop(std::mem::replace(&mut self.device, next));
