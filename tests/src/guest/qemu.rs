@@ -208,10 +208,7 @@ fn add_devices(command: &mut Command, sockets: &[&Path], link: &str, options: &s
             ))
             .arg("-netdev")
             .arg(format!("vhost-user,id=net{number},chardev=link{number}"))
-            // No MSI-X: QEMU 7.2 crashes when it is combined with TCG and vhost-user.
             .arg("-device")
-            .arg(format!(
-                "virtio-net-pci,netdev=net{number},vectors=0{options}"
-            ));
+            .arg(format!("virtio-net-pci,netdev=net{number}{options}"));
     }
 }
