@@ -6,14 +6,13 @@
 pub(crate) struct Bucket {
     size: u64,
     period_ns: u64,
-    /// Queues that share it, and those that waited for it when somebody looked last.
+    /// Queues that share it.
     queues: u64,
-    waiting: u64,
-    /// A frame passed since.
-    passed: bool,
     /// Parts that are there at most, and at least.
     most: i128,
     least: i128,
+    /// Parts that passed early and are not paid yet: others may have come before.
+    debt: i128,
     now: u64,
 }
 
@@ -25,10 +24,9 @@ impl Bucket {
             size,
             period_ns,
             queues,
-            waiting: 0,
-            passed: false,
             most: full,
             least: full,
+            debt: 0,
             now: 0,
         }
     }
@@ -37,20 +35,27 @@ impl Bucket {
         i128::from(self.period_ns)
     }
 
-    /// Tokens for which one of several queues waits at once, so that each has its turn; alone, it
-    /// waits for that of its frame.
+    fn full(&self) -> i128 {
+        i128::from(self.size) * self.token()
+    }
+
+    /// Parts for which one of several queues waits at once, so that each has its turn: half of the
+    /// burst is for all of them.
     fn quantum(&self) -> i128 {
-        match self.queues {
-            1 => 0,
-            queues => i128::from((self.size / 2 / queues).max(1)),
-        }
+        (self.full() / 2 / i128::from(self.queues)).max(self.token())
+    }
+
+    /// Parts that queues may hold in advance, where there are several.
+    fn advances(&self) -> i128 {
+        if self.queues > 1 { self.full() / 8 } else { 0 }
     }
 
     fn refill(&mut self, now: u64) {
         let gained = i128::from(now - self.now) * i128::from(self.size);
-        let full = i128::from(self.size) * self.token();
+        let full = self.full();
         self.most = (self.most + gained).min(full);
         self.least = (self.least + gained).min(full);
+        self.debt = (self.debt - gained).max(0);
         self.now = now;
     }
 
@@ -58,35 +63,31 @@ impl Bucket {
     ///
     /// # Errors
     /// It is too early, by a token or more; where several queues share the limit, on top of what
-    /// they hold in advance, and of what each has waited for and uses late.
+    /// they hold in advance, of what each has waited for and uses late, and of what passed early.
     pub(crate) fn pass(&mut self, now: u64, early: bool) -> Result<(), String> {
         self.refill(now);
         self.most -= self.token();
         self.least -= self.token();
-        self.passed = true;
-        let on_top = match self.queues {
+        if early {
+            self.debt += self.token();
+            return Ok(());
+        }
+        let late = match self.queues {
             1 => 0,
-            queues => i128::from(self.size / 8) + i128::from(queues) * self.quantum(),
+            queues => self.quantum() * i128::from(queues) + self.debt,
         };
-        if !early && self.most <= -self.token() * (1 + on_top) {
+        if self.most <= -(self.token() + self.advances() + late) {
             return Err(format!("a frame passed its limit early, at {now} ns"));
         }
         Ok(())
     }
 
-    /// Queues stop at `now`, and wait for nothing.
+    /// Queues stop at `now`. What one has waited for lapses if others come behind it.
     pub(crate) fn stop(&mut self, now: u64) {
         self.refill(now);
-        self.waits(0, false);
-    }
-
-    /// So many queues wait from now on. What one has waited for lapses if it has not used it, and
-    /// others wait behind it.
-    fn waits(&mut self, waiting: u64, uses: bool) {
-        if self.waiting > 1 && waiting < self.waiting && !uses {
-            self.least -= (self.quantum() + 1) * self.token();
+        if self.queues > 1 {
+            self.least -= (self.quantum() + self.token()) * i128::from(self.queues);
         }
-        self.waiting = waiting;
     }
 
     /// The device stands still at `now`, and says that it has so many whole `tokens`.
@@ -97,7 +98,9 @@ impl Bucket {
         self.refill(now);
         let token = self.token();
         let tokens = i128::from(tokens);
-        let (least, most) = (self.least.div_euclid(token), self.most.div_euclid(token));
+        // What is used of a full bucket may be told late.
+        let least = (self.least - self.advances()).div_euclid(token);
+        let most = self.most.div_euclid(token);
         if !(least - 1..=most + 1).contains(&tokens) {
             return Err(format!(
                 "a limit is saved with {tokens} tokens, and has {least} to {most}"
@@ -113,17 +116,19 @@ impl Bucket {
     /// Frames wait at `now`, until these deadlines. The first of them counts.
     ///
     /// # Errors
-    /// It waits too long, by the time of a token or more for each queue.
+    /// It waits too long, by the time of a token or more; where several queues share the limit, by
+    /// that of the whole burst.
     pub(crate) fn wait(&mut self, now: u64, deadlines: &[u64]) -> Result<(), String> {
         self.refill(now);
-        let uses = std::mem::take(&mut self.passed);
-        self.waits(deadlines.len() as u64, uses);
         let Some(deadline) = deadlines.iter().min() else {
             return Ok(());
         };
         let missing = (self.token() - self.least).max(0);
         let due = i128::from(now) + missing.div_euclid(i128::from(self.size)) + 1;
-        let tokens = self.quantum() + i128::from(self.queues);
+        let tokens = match self.queues {
+            1 => 1,
+            queues => i128::from(self.size + queues),
+        };
         let late_ns = self.token() * tokens / i128::from(self.size);
         if i128::from(*deadline) >= due + late_ns.max(1) {
             return Err(format!(

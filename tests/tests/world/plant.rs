@@ -219,10 +219,12 @@ impl Plant {
         self.control.iter_mut().for_each(ControlQueue::turn_begins);
     }
 
-    /// The worker of `pair`, or that of the control queue, has ended its turn.
-    pub(crate) fn turn_ends(&mut self, pair: Option<usize>) {
+    /// The worker of `pair`, or that of the control queue, has ended its turn. It has no queue that
+    /// `stands` still.
+    pub(crate) fn turn_ends(&mut self, pair: Option<usize>, stands: impl Fn(u16) -> bool) {
         let queues = self.queues.iter_mut();
         let own = queues.filter(|queue| pair == Some(usize::from(queue.index / 2)));
+        let own = own.filter(|queue| !stands(queue.index));
         own.for_each(|queue| queue.listener.turn_ends());
         let control = self.control.iter_mut().filter(|_| pair.is_none());
         control.for_each(|control| control.listener.turn_ends());

@@ -95,7 +95,7 @@ const CHOICES: [Features; 19] = [
 ];
 
 /// One of so many drivers can steer for certain.
-const STEERED: u64 = 12;
+const STEERED: u64 = 4;
 
 impl Profile {
     /// The profile of the world of `seed`, which draws the rest from `random`.

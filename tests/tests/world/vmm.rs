@@ -313,7 +313,8 @@ impl Vmm {
         lock(&self.plant).is_mute = false;
         // Of one that stands still everything is still to come.
         if self.device.lifecycle() == Lifecycle::Running {
-            lock(&self.plant).turn_ends(pair);
+            let stands = |index| self.stopped.contains_key(&index);
+            lock(&self.plant).turn_ends(pair, stands);
         }
         lock(&self.plant).say(|| format!("  {} {turn:?}", worker.worker.name()));
         if turn.sources_changed {
