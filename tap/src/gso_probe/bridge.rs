@@ -52,6 +52,13 @@ impl GsoPath for ThisKernel {
     /// for the child to end.
     fn pass(&mut self, frames: Vec<Vec<u8>>) -> Result<Vec<GsoOutcome>, NotTried> {
         has_bridge()?;
+        if cfg!(sanitized) {
+            // ThreadSanitizer fails on a child that shares the process's memory.
+            return Err(NotTried::Refused {
+                step: "clone",
+                errno: libc::ENOSYS,
+            });
+        }
         let mut trial = Trial::new(frames);
         let (done, result) = mpsc::sync_channel(1);
         let thread = thread::Builder::new().name("gso-probe".to_owned());
