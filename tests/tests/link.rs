@@ -186,12 +186,17 @@ fn the_driver_sees_the_carrier_of_the_interface_net_cfg_05_15() {
             let (mut rig, host) = on_tap("lk0", Rig::config(1));
             rig.start(without);
             for _ in 0..3 {
+                let told = rig.irq.config();
                 host.check_traffic(&mut rig);
+                assert_eq!(rig.irq.config(), told, "for frames alone");
                 let (told, generation) = (rig.irq.config(), rig.device.config_generation());
                 let refused = rig.counter("tx_drop_refused");
+                let of_queues = [0, 1].map(|index| rig.irq.queue(index));
                 ip("link set lk0 down");
                 look_until(&mut rig, false);
                 assert_eq!(rig.irq.config(), told + 1);
+                // The queues are not interrupted for a change of the configuration.
+                assert_eq!([0, 1].map(|index| rig.irq.queue(index)), of_queues);
                 assert_ne!(rig.device.config_generation(), generation);
                 rig.send(0, &host.datagram(b"nobody is there"));
                 rig.wait_used(1, 2);

@@ -11,7 +11,7 @@ use tests::testbed::{GUEST_MAC, Rig, all_caps, body, frame};
 type F = Features;
 
 /// The table of VirtIO 1.4 §5.1.3.1 and what else is needed for an effect: a bit, and any of these.
-const NEEDS: [(u32, &[u32]); 23] = [
+const NEEDS: [(u32, &[u32]); 34] = [
     (7, &[1]),
     (8, &[1]),
     (9, &[7, 8]),
@@ -33,17 +33,28 @@ const NEEDS: [(u32, &[u32]); 23] = [
     (54, &[1]),
     (55, &[1]),
     (56, &[0]),
+    (57, &[17]),
+    (60, &[17]),
+    (65, &[7]),
+    (65, &[8]),
+    (65, &[54]),
+    (65, &[55]),
+    (66, &[65]),
+    (67, &[11]),
+    (67, &[12]),
+    (67, &[56]),
+    (68, &[67]),
     (2, &[17]),
     (2, &[1]),
 ];
 
 /// Those that a device may well accept alone: nothing comes of them.
-const HARMLESS: [(u32, u32); 5] = [(20, 17), (50, 17), (21, 16), (2, 17), (2, 1)];
+const HARMLESS: [(u32, u32); 6] = [(20, 17), (50, 17), (57, 17), (21, 16), (2, 17), (2, 1)];
 
 /// Every bit that this device may ever offer.
-const KNOWN: [u32; 37] = [
+const KNOWN: [u32; 38] = [
     0, 1, 2, 3, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 28, 29, 32, 33,
-    34, 35, 40, 50, 52, 53, 54, 55, 56, 59, 63,
+    34, 35, 40, 50, 52, 53, 54, 55, 56, 57, 60, 63,
 ];
 
 fn has(bits: u128, bit: u32) -> bool {
@@ -95,13 +106,20 @@ fn offer_is_known_and_closed_for_every_backend_net_feat_01_03() {
 #[test]
 fn offer_is_known_and_closed_for_every_configuration_net_feat_01_03_05_10() {
     for disabled in (0..128).map(|bit| F::from_bits_truncate(1 << bit) & F::optional()) {
-        for (pairs, iommu) in [(1, false), (1, true), (4, false)] {
+        for (pairs, iommu, hashes) in [
+            (1, false, false),
+            (1, true, true),
+            (4, false, false),
+            (4, false, true),
+        ] {
             let config = NetConfig {
                 mac: Some(GUEST_MAC.into()),
                 mtu: Some(1500),
                 speed_mbps: Some(10_000),
                 queue_pairs: pairs,
                 iommu,
+                rss: hashes,
+                hash_report: hashes,
                 disabled,
                 ..NetConfig::default()
             };
@@ -109,6 +127,15 @@ fn offer_is_known_and_closed_for_every_configuration_net_feat_01_03_05_10() {
                 let rig = Rig::new(config);
                 check_offer(&rig);
                 assert!((rig.offered() & disabled).is_empty());
+                // Without what they need they are not there.
+                let all = F::VIRTIO_NET_F_RSS | F::VIRTIO_NET_F_HASH_REPORT;
+                let needed = F::VIRTIO_NET_F_CTRL_VQ | all;
+                let expected = if hashes && !disabled.intersects(needed) {
+                    all
+                } else {
+                    rig.offered() & (all - disabled)
+                };
+                assert_eq!(rig.offered() & all, expected);
             }
         }
     }
@@ -160,7 +187,17 @@ fn a_bit_that_was_never_offered_is_refused_net_feat_06() {
 
 #[test]
 fn a_bit_without_its_prerequisite_is_refused_net_feat_07() {
-    let mut rig = Rig::new(Rig::config(2));
+    let config = NetConfig {
+        rss: true,
+        hash_report: true,
+        ..Rig::config(2)
+    };
+    let caps = Caps {
+        tx: Offloads::all(),
+        rx: Offloads::all(),
+        ..all_caps()
+    };
+    let mut rig = Rig::with_caps(config, caps);
     let offered = rig.device.features();
     for (bit, any) in NEEDS {
         let without: u128 = any.iter().map(|bit| 1 << bit).sum();

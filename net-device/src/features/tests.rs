@@ -99,7 +99,12 @@ fn disabling_a_feature_takes_what_depends_on_it() {
         | F::VIRTIO_NET_F_CTRL_VLAN
         | F::VIRTIO_NET_F_GUEST_ANNOUNCE
         | F::VIRTIO_NET_F_CTRL_MAC_ADDR
-        | F::VIRTIO_NET_F_CTRL_GUEST_OFFLOADS;
+        | F::VIRTIO_NET_F_CTRL_GUEST_OFFLOADS
+        | F::VIRTIO_NET_F_NOTF_COAL
+        | F::VIRTIO_NET_F_VQ_NOTF_COAL
+        | F::VIRTIO_NET_F_DEVICE_STATS
+        | F::VIRTIO_NET_F_RSS
+        | F::VIRTIO_NET_F_HASH_REPORT;
     assert!(!offered(&config).intersects(gone));
     assert!(offered(&config).contains(F::VIRTIO_NET_F_STATUS));
 }

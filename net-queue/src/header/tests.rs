@@ -235,6 +235,14 @@ fn net_hdr_11_gso_is_complete_and_bounded() {
         ),
         (
             Wire {
+                gso_size: 31,
+                ..TCP4
+            },
+            ALL,
+            HdrError::GsoSegments,
+        ),
+        (
+            Wire {
                 gso_size: 511,
                 ..USO
             },
@@ -251,14 +259,9 @@ fn net_hdr_11_gso_is_complete_and_bounded() {
         assert_eq!(wire.tx(65535, on), Err(error));
     }
     assert!(ecn.tx(65535, ALL).is_ok());
-    assert!(
-        Wire {
-            gso_size: 512,
-            ..USO
-        }
-        .tx(65535, ALL)
-        .is_ok()
-    );
+    for (gso_size, kind) in [(32, TCP4), (512, USO)] {
+        assert!(Wire { gso_size, ..kind }.tx(65535, ALL).is_ok());
+    }
 }
 
 #[test]

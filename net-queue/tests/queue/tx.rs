@@ -1,7 +1,7 @@
 //! Transmit: what the driver makes available goes out whole, once, in order, and comes back.
 
 use net_queue::header::{HdrError, HdrSize, flags, gso};
-use net_queue::testing::{Answer, LimitCall, ScriptedLimit, Shape};
+use net_queue::testing::{Answer, At, LimitCall, RawDesc, ScriptedLimit, Shape};
 use net_queue::{Budget, DropCause, Engine, MAX_FRAME, Offloads, Stop};
 
 use crate::rig::{PLENTY, SIZES, TxRig, every_layout, every_ring, frame, packet, ring};
@@ -49,6 +49,24 @@ fn empty_buffers_anywhere() {
                 assert_eq!(rig.drain(), [&bytes[..]], "{cuts:?} {shape:?}");
             }
         }
+    });
+}
+
+/// VQ-SPL-06: a table of readable buffers stays one, whatever its reference says.
+#[test]
+fn a_reference_that_is_writable_changes_nothing_on_transmit_vq_spl_06() {
+    every_layout(|layout| {
+        let bytes = packet(100, 5);
+        let mut rig = TxRig::new(ring(layout, 16));
+        let pieces = rig.guest.memory().cut(&bytes, &[12, 40]);
+        rig.guest.add_with(Shape::Indirect, &pieces, |at, desc| {
+            if at == At::Ring(0) {
+                desc.flags |= RawDesc::WRITE;
+            }
+        });
+        rig.guest.publish();
+        assert_eq!(rig.drain(), [bytes]);
+        assert_eq!(rig.counters.dropped(), 0);
     });
 }
 

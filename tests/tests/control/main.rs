@@ -53,7 +53,7 @@ fn at_first_own_unicast_and_broadcast_pass_net_cvq_10_12() {
 #[test]
 fn receive_modes_take_effect_before_the_command_is_used_net_cvq_03_07_08_09() {
     let mut rig = Rig::running(F::empty());
-    let steps: [(u8, u8, &[[u8; 6]]); 12] = [
+    let steps: [(u8, u8, &[[u8; 6]]); 14] = [
         (0, 1, &STATIONS),
         (0, 0, &[GUEST_MAC, BROADCAST]),
         (1, 1, &[GUEST_MAC, GROUP_A, GROUP_B, BROADCAST]),
@@ -66,6 +66,8 @@ fn receive_modes_take_effect_before_the_command_is_used_net_cvq_03_07_08_09() {
         (0, 1, &STATIONS),
         (0, 0, &[]),
         (4, 0, &[GUEST_MAC, OTHER]),
+        (2, 0, &[GUEST_MAC]),
+        (5, 0, &[GUEST_MAC, BROADCAST]),
     ];
     for (mode, on, expected) in steps {
         assert_eq!(rig.command(0, mode, &[on]), OK, "mode {mode}");
@@ -102,6 +104,15 @@ fn a_mode_that_is_neither_on_nor_off_is_refused_net_cvq_31() {
         }
     }
     assert_eq!(passes(&mut rig, &STATIONS), [GUEST_MAC, BROADCAST]);
+    // Nor does it switch one off that is on.
+    for mode in [0, 4] {
+        assert_eq!(rig.command(0, mode, &[1]), OK);
+        let before = passes(&mut rig, &STATIONS);
+        assert_eq!(rig.command(0, mode, &[2]), ERR);
+        assert_eq!(passes(&mut rig, &STATIONS), before, "mode {mode}");
+        assert_eq!(rig.command(0, mode, &[0]), OK);
+        assert_ne!(passes(&mut rig, &STATIONS), before, "mode {mode}");
+    }
 }
 
 #[test]

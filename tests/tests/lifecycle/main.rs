@@ -259,6 +259,9 @@ fn after_a_reset_under_load_nothing_is_touched_dev_life_01_02() {
         let interrupt = rig.device.reset().expect("it had one");
         let mine = rig.irq.clone() as Arc<dyn Interrupt>;
         assert!(Arc::ptr_eq(&interrupt, &mine));
+        // Nobody is left who could use either.
+        drop((interrupt, mine));
+        assert_eq!(Arc::strong_count(&rig.irq), 1, "a worker has the interrupt");
         let irqs = rig.irq.all();
         let (before, receives) = (dump(&rig.memory), rig.networks[0].receives());
         for index in 0..3 {
