@@ -27,7 +27,9 @@ impl NetDevice {
     ///
     /// While a driver has the device its workers find out; otherwise the ports are asked now.
     pub fn is_port_lost(&mut self) -> bool {
-        if let Some((pair, error)) = self.state.before_activation().and_then(find_lost)
+        let final_hang_up = self.open_link.is_some();
+        let detached = self.state.before_activation();
+        if let Some((pair, error)) = detached.and_then(|it| find_lost(it, final_hang_up))
             && self.status.lose_port()
         {
             let (id, log) = (&self.config.id, &self.status.events().log);
@@ -109,8 +111,9 @@ impl NetDevice {
     }
 }
 
-/// A pair whose port is gone, and how that shows.
-fn find_lost(detached: &DetachedResources) -> Option<(usize, io::Error)> {
+/// A pair whose port is gone, and how that shows. A peer that hung up is gone whatever it left to
+/// be read, if `final_hang_up`.
+fn find_lost(detached: &DetachedResources, final_hang_up: bool) -> Option<(usize, io::Error)> {
     let backends = detached.pairs.iter().map(|pair| &*pair.backend);
     // Errors and hang-ups are reported unasked.
     let fds = backends.clone().map(FrameBackend::poll_fd);
@@ -124,7 +127,9 @@ fn find_lost(detached: &DetachedResources) -> Option<(usize, io::Error)> {
         let error = if fd.revents().is_empty() {
             None
         } else {
-            backend.check().err()
+            let hung_up = final_hang_up && fd.revents().contains(PollFlags::HUP);
+            let left = hung_up.then(|| io::ErrorKind::UnexpectedEof.into());
+            backend.check().err().or(left)
         };
         Some((pair, error?))
     })

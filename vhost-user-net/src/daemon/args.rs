@@ -283,8 +283,9 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = 32768)]
     pub queue_size: u16,
 
-    /// When the tap was deleted: open it again by its name as the guest resets its device, and for
-    /// the next front-end; or end with status 4
+    /// When the tap was deleted, or the program of --backend ended: open it again by its name, or
+    /// connect again, as the guest resets its device, and for the next front-end; or end with
+    /// status 4, as always with macvtap
     #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
     pub lost_port: LostPort,
 

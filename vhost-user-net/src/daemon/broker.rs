@@ -2,9 +2,9 @@
 //! up both.
 //!
 //! It is made when everything is open, and knows by then all that it will ever do: open the tap of
-//! a device again, connect to the front-end of a device, remove the daemon's own sockets. A request
-//! is a number for the errand and one for the device, so whoever takes the daemon over has a tap of
-//! the daemon's opened again, and nothing else.
+//! a device again, connect to the front-end of a device or to the program that takes its frames,
+//! remove the daemon's own sockets. A request is a number for the errand and one for the device, so
+//! whoever takes the daemon over has a port of the daemon's opened again, and nothing else.
 
 use std::fmt::Display;
 use std::io;
@@ -18,6 +18,7 @@ use net_device::{NetConfig, TapConfig};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Signal, set_parent_process_death_signal, setpgid};
 
+use crate::daemon::frame_backend::BackendSpec;
 use crate::daemon::listener::OwnPath;
 use crate::daemon::log_text::chain;
 use crate::daemon::sandbox::{self, FileAccess, Rule};
@@ -28,6 +29,7 @@ use crate::sys::{self, Interest, MAX_FDS};
 const OPEN_TAP: u8 = 0;
 const CONNECT: u8 = 1;
 const REMOVE_SOCKETS: u8 = 2;
+const CONNECT_PORT: u8 = 3;
 
 /// An errand, and the number of a device.
 type Request = [u8; 3];
@@ -44,6 +46,8 @@ const HEAD: usize = 8;
 pub(crate) struct Errands {
     /// The tap of each device that is to open it again.
     pub(crate) taps: Vec<Option<(NetConfig, TapConfig)>>,
+    /// The program that takes the frames of each device that is to connect to it again.
+    pub(crate) programs: Vec<Option<BackendSpec>>,
     /// The socket of each device's front-end, for those that connect.
     pub(crate) front_ends: Vec<Option<PathBuf>>,
     /// Sockets of this process.
@@ -57,6 +61,7 @@ impl Errands {
     pub(crate) fn is_empty(&self) -> bool {
         self.sockets.is_empty()
             && self.taps.iter().all(Option::is_none)
+            && self.programs.iter().all(Option::is_none)
             && self.front_ends.iter().all(Option::is_none)
     }
 
@@ -100,11 +105,14 @@ impl Errands {
             CONNECT => {
                 let path = self.front_ends.get(device).and_then(Option::as_ref);
                 let path = path.ok_or(Failure::of(&"no front-end of this device"))?;
-                let socket = sys::connect(path).map_err(|error| Failure {
-                    number: error.raw_os_error().unwrap_or(-1),
-                    text: error.to_string(),
-                })?;
+                let socket = sys::connect(path).map_err(|error| Failure::to_connect(&error))?;
                 Ok(vec![socket.into()])
+            }
+            CONNECT_PORT => {
+                let program = self.programs.get(device).and_then(Option::as_ref);
+                let program = program.ok_or(Failure::of(&"no program of this device"))?;
+                let socket = program.connect();
+                Ok(vec![socket.map_err(|error| Failure::to_connect(&error))?])
             }
             _ => {
                 self.sockets.iter().for_each(OwnPath::remove);
@@ -121,6 +129,13 @@ struct Failure {
 }
 
 impl Failure {
+    fn to_connect(error: &io::Error) -> Self {
+        Self {
+            number: error.raw_os_error().unwrap_or(-1),
+            text: error.to_string(),
+        }
+    }
+
     fn of(text: &impl Display) -> Self {
         Self {
             number: -1,
@@ -181,9 +196,15 @@ impl Broker {
     /// # Errors
     /// As for [`sys::connect`], or the broker is gone.
     pub(crate) fn connect(&self, device: u16) -> io::Result<UnixStream> {
-        let fds = self.ask(CONNECT, device)?;
-        let socket = fds.into_iter().next().ok_or(io::ErrorKind::InvalidData)?;
-        Ok(socket.into())
+        Ok(self.ask_for_one(CONNECT, device)?.into())
+    }
+
+    /// Connects to the program that takes the frames of a device.
+    ///
+    /// # Errors
+    /// As for [`BackendSpec::connect`], or the broker is gone.
+    pub(crate) fn connect_port(&self, device: u16) -> io::Result<OwnedFd> {
+        self.ask_for_one(CONNECT_PORT, device)
     }
 
     /// Has the sockets removed that this process made, but one that others have replaced.
@@ -192,6 +213,12 @@ impl Broker {
     /// The broker is gone.
     pub(crate) fn remove_sockets(&self) -> io::Result<()> {
         self.ask(REMOVE_SOCKETS, 0).map(|_| ())
+    }
+
+    fn ask_for_one(&self, errand: u8, device: u16) -> io::Result<OwnedFd> {
+        let fds = self.ask(errand, device)?;
+        let one = fds.into_iter().next();
+        Ok(one.ok_or(io::ErrorKind::InvalidData)?)
     }
 
     fn ask(&self, errand: u8, device: u16) -> io::Result<Vec<OwnedFd>> {

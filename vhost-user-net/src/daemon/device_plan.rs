@@ -17,6 +17,7 @@ use crate::daemon::args::{DeviceError, ServeArgs};
 use crate::daemon::broker::Broker;
 use crate::daemon::capture::PcapFile;
 use crate::daemon::control_socket::ControlSocket;
+use crate::daemon::frame_backend::BackendSpec;
 use crate::daemon::groups::{self, GroupError, Shared};
 use crate::daemon::serve::{LostPort, ServeError, Source};
 use crate::sys;
@@ -121,18 +122,23 @@ impl DevicePlan<'_> {
         Ok(Some((source, control.transpose()?)))
     }
 
-    /// Returns whether a tap that was deleted is to be opened again.
+    /// Returns whether a port that is lost is to be opened again.
     fn reopens(&self) -> bool {
         self.lost_port() == LostPort::Reopen && self.args.tap_fd.is_empty()
     }
 
-    /// Answer to a port that is lost. A program behind a socket has to be there when the daemon
-    /// starts, so one that is gone ends the daemon.
+    /// Answer to a port that is lost. The device file of a macvtap interface has another name each
+    /// time, so one that was deleted ends the daemon.
     pub(super) fn lost_port(&self) -> LostPort {
-        match self.args.backend {
-            Some(_) => LostPort::Exit,
-            None => self.args.lost_port,
+        match &self.args.backend {
+            Some(backend) if !backend.is_program() => LostPort::Exit,
+            _ => self.args.lost_port,
         }
+    }
+
+    /// The program to connect to again.
+    pub(super) fn program_to_reconnect(&self) -> Option<BackendSpec> {
+        self.args.backend.clone().filter(|_| self.reopens())
     }
 
     /// The tap to open again, whose interface is `host`.
@@ -140,7 +146,8 @@ impl DevicePlan<'_> {
         &self,
         host: Option<&HostInterface>,
     ) -> Option<(NetConfig, TapConfig)> {
-        let mut tap = self.reopens().then(|| self.args.tap())?;
+        let is_tap = self.reopens() && self.args.backend.is_none();
+        let mut tap = is_tap.then(|| self.args.tap())?;
         tap.name = host.map(|host| host.name.clone()).or(tap.name);
         Some((self.config.clone(), tap))
     }
@@ -152,7 +159,7 @@ impl DevicePlan<'_> {
     }
 
     /// Opens the device, which signals `exit` when a worker dies. Once there is a `broker`, it
-    /// opens a tap that was deleted.
+    /// opens a port that is lost.
     pub(super) fn device(
         &self,
         exit: &EventFd,
@@ -174,7 +181,7 @@ impl DevicePlan<'_> {
             pcap = Some(file);
         }
         if self.reopens() {
-            device = device.reopen_with(self.tap_again(pcap, broker.clone()));
+            device = device.reopen_with(self.link_again(pcap, broker.clone()));
         }
         device = self.args.programs.hand_to(device)?;
         match &self.args.backend {
@@ -183,18 +190,25 @@ impl DevicePlan<'_> {
         }
     }
 
-    /// Opens the tap again, after the kernel completed its name.
-    fn tap_again(
+    /// Opens the tap again, after the kernel completed its name, or connects to the program again.
+    fn link_again(
         &self,
         pcap: Option<PcapFile>,
         broker: Arc<OnceLock<Arc<Broker>>>,
     ) -> impl FnMut(Option<&HostInterface>) -> Result<Link, NewError> + use<> {
         let (config, mut tap, number) = (self.config.clone(), self.args.tap(), self.number);
+        let program = self.program_to_reconnect();
         move |lost| {
             tap.name = lost.map(|lost| lost.name.clone()).or(tap.name.take());
-            let link = match broker.get() {
-                None => Link::on_tap(&config, &tap)?,
-                Some(broker) => {
+            let link = match (&program, broker.get()) {
+                (Some(program), broker) => {
+                    let ask = |broker: &Arc<Broker>| broker.connect_port(number);
+                    let socket = broker.map_or_else(|| program.connect(), ask);
+                    let link = program.link_over(socket);
+                    link.map_err(|error| NewError::Link(io::Error::other(error)))?
+                }
+                (None, None) => Link::on_tap(&config, &tap)?,
+                (None, Some(broker)) => {
                     let fds = broker.open_tap(number).map_err(NewError::Link)?;
                     Link::on_taps(&config, Tap::from_fds(fds)?)?
                 }

@@ -21,7 +21,7 @@ pub const UNAVAILABLE: u8 = 1;
 pub const USAGE: u8 = 2;
 /// Status after a loss that a new process does not have.
 pub const LOST: u8 = 3;
-/// Status after a tap was deleted.
+/// Status after a tap was deleted, or the program in its place ended.
 pub const PORT_LOST: u8 = 4;
 
 /// Status after `error`.

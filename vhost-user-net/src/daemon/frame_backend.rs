@@ -3,8 +3,9 @@
 use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::PathBuf;
 use std::process;
 use std::str::FromStr;
@@ -13,6 +14,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use net_device::port::{Link, datagram_port, stream_port};
 use net_device::tap::Tap;
 use net_device::{MacAddr, NetConfig, NewError};
+use rustix::net::{SendFlags, send};
+
+use crate::sys;
 
 #[cfg(test)]
 mod tests;
@@ -79,17 +83,44 @@ impl BackendSpec {
     /// # Errors
     /// It is not there, or cannot be used.
     pub fn open(&self, config: &NetConfig) -> Result<Link, BackendError> {
-        let refused = |error| BackendError::Connect(self.clone(), error);
-        let port = match self {
-            Self::Passt(path) => UnixStream::connect(path).and_then(stream_port),
-            Self::Gvproxy(path) => datagrams(path)
-                .and_then(|socket| socket.send(VFKIT_HELLO).map(|_| socket))
-                .and_then(datagram_port),
-            Self::Datagrams(path) => datagrams(path).and_then(datagram_port),
-            Self::Macvtap(name) => return self.open_macvtap(name, config),
-        };
+        match self {
+            Self::Macvtap(name) => self.open_macvtap(name, config),
+            _ => self.link_over(self.connect()),
+        }
+    }
+
+    /// Returns whether it is a program behind a socket, which can be connected to again.
+    pub(super) fn is_program(&self) -> bool {
+        !matches!(self, Self::Macvtap(_))
+    }
+
+    /// Connects to the program at once or not at all.
+    pub(super) fn connect(&self) -> io::Result<OwnedFd> {
+        match self {
+            Self::Passt(path) => Ok(sys::connect(path)?.into()),
+            Self::Gvproxy(path) => {
+                let socket = datagrams(path)?;
+                send(
+                    &socket,
+                    VFKIT_HELLO,
+                    SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
+                )?;
+                Ok(socket.into())
+            }
+            Self::Datagrams(path) => Ok(datagrams(path)?.into()),
+            Self::Macvtap(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// A link of what [`connect`](Self::connect) returned, here or in another process.
+    pub(super) fn link_over(&self, socket: io::Result<OwnedFd>) -> Result<Link, BackendError> {
+        let port = socket.and_then(|socket| match self {
+            Self::Passt(_) => stream_port(socket.into()),
+            _ => datagram_port(socket.into()),
+        });
+        let port = port.map_err(|error| BackendError::Connect(self.clone(), error))?;
         Ok(Link {
-            ports: vec![port.map_err(refused)?],
+            ports: vec![port],
             host: None,
             monitor: None,
         })

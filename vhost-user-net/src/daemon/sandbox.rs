@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   daemon ----- fork -----> broker         keeps user and CAP_NET_ADMIN where a tap is to be opened
-//!     |  user, capabilities, namespaces,    again; does three things, and never sees a guest
+//!     |  user, capabilities, namespaces,    again; does four things, and never sees a guest
 //!     |  no files
 //!     +------- fork -------> receivers      confined as the daemon, with a list of their own
 //!     |  list of system calls

@@ -57,8 +57,11 @@ pub enum ServeError {
     /// A worker of a device died; a new process has a new device.
     #[error("a worker of a device died; start the daemon again")]
     WorkerLost,
-    /// The tap of a device was deleted, and that is to end the daemon.
-    #[error("the tap of a device is gone; start the daemon again once there is one")]
+    /// A port is lost, and that is to end the daemon.
+    #[error(
+        "the tap of a device is gone, or the program in its place; start the daemon again once there \
+         is one"
+    )]
     PortLost,
     /// The process is gone that receivers are children of; a new one cannot be made by now.
     #[error("the process is gone that makes receivers of messages; start the daemon again")]
@@ -136,7 +139,7 @@ enum End {
     Short,
 }
 
-/// Answer to a tap that was deleted.
+/// Answer to a tap that was deleted, and to a program in its place that ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LostPort {
     /// It is opened again when the driver resets the device, and for the next front-end.

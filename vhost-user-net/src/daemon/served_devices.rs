@@ -162,6 +162,7 @@ fn errands(plans: &[DevicePlan<'_>], devices: &[ServedDevice], extent: Sandbox) 
         let device = devices.iter().find(|it| it.number == plan.number);
         let host = device.and_then(|it| it.device.host_interface());
         errands.taps.push(plan.tap_to_reopen(host));
+        errands.programs.push(plan.program_to_reconnect());
         errands.front_ends.push(plan.front_end());
     }
     for device in devices {

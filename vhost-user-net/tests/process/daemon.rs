@@ -42,9 +42,15 @@ impl Daemon {
     /// One that listens, in this network, with frames going to `backend`.
     pub(crate) fn serve_with_backend(backend: &str) -> Self {
         let mut daemon = Self::prepare();
-        daemon.start_in(&["--user", "--map-root-user"], "", &["--backend", backend]);
-        daemon.log_with("vhost-user-net: ");
+        daemon.start_with_backend(backend, &[]);
         daemon
+    }
+
+    /// The same, of one that was prepared, and with `options`.
+    pub(crate) fn start_with_backend(&mut self, backend: &str, options: &[&str]) {
+        let options = [&["--backend", backend], options].concat();
+        self.start_in(&["--user", "--map-root-user"], "", &options);
+        self.log_with("vhost-user-net: ");
     }
 
     /// As [`Daemon::serve`], started by a shell in its namespaces that does `setup` before; the
@@ -186,7 +192,7 @@ impl Daemon {
 
     /// Descriptors that it has open while it waits for something to happen. A moment earlier it may
     /// have more, by which it asks for the state of its interface, say.
-    fn files_at_rest(&self) -> Vec<u64> {
+    pub(crate) fn files_at_rest(&self) -> Vec<u64> {
         let deadline = Instant::now() + LIMIT;
         loop {
             assert!(Instant::now() < deadline, "it never rests");

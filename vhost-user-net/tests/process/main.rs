@@ -11,6 +11,7 @@ mod injected;
 mod isolation;
 mod killed;
 mod lost_port;
+mod lost_program;
 mod programs;
 mod sandbox;
 mod service;

@@ -186,7 +186,8 @@ const RECEIVER: &[Group] = &[
 /// Calls of the broker.
 const BROKER: &[Group] = &[
     Group {
-        why: "the tap, its interface, and the state of IPv6 there; a front-end's socket",
+        why: "the tap, its interface, and the state of IPv6 there; sockets of a front-end and of a \
+              program that takes frames",
         calls: calls![
             #[cfg(target_arch = "x86_64")]
             SYS_open,
@@ -194,6 +195,7 @@ const BROKER: &[Group] = &[
             SYS_read,
             SYS_socket,
             SYS_connect,
+            SYS_bind,
             #[cfg(target_arch = "x86_64")]
             SYS_stat,
             #[cfg(target_arch = "x86_64")]
