@@ -230,21 +230,24 @@ fn each_part(
     Ok(done)
 }
 
-/// Copies a header to the front of `segments`, in registers when the first segment has room for it.
+/// Copies a header to `segments`, from offset `skip` on: in registers when the first segment has
+/// room for it.
 ///
 /// # Errors
 /// The room cannot be written.
 #[inline]
 pub(crate) fn put_front<const N: usize>(
     segments: &[IoVec],
+    skip: usize,
     header: &[u8; N],
 ) -> Result<(), MemoryFault> {
     match segments.first() {
-        // SAFETY: the segment has `N` bytes and is mapped (module invariant).
-        Some(segment) if segment.len() >= N => unsafe {
-            guard::store_header(segment.0.iov_base.cast(), header)
+        // SAFETY: the segment has `N` bytes behind the first `skip`, and is mapped (module
+        // invariant).
+        Some(segment) if segment.len() >= skip + N => unsafe {
+            guard::store_header(segment.0.iov_base.cast::<u8>().add(skip), header)
         },
-        _ => copy_into(segments, 0, header).map(|_| ()),
+        _ => copy_into(segments, skip, header).map(|_| ()),
     }
 }
 

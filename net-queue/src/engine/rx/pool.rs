@@ -255,7 +255,17 @@ impl RxPool {
         &mut self,
         header: &[u8; N],
     ) -> Result<(), MemoryFault> {
-        put_front(&self.segments[self.start..], header)
+        self.put_header_part(0, header)
+    }
+
+    /// Writes what a header has from offset `at` on.
+    #[inline]
+    pub(crate) fn put_header_part<const N: usize>(
+        &mut self,
+        at: usize,
+        part: &[u8; N],
+    ) -> Result<(), MemoryFault> {
+        put_front(&self.segments[self.start..], at, part)
     }
 
     /// Number of chains that a frame of `len` bytes with its header takes.

@@ -103,7 +103,11 @@ fn a_header_is_put_in_front_whether_it_fits_the_first_segment_or_not() {
     for lens in [&[8, 2][..], &[1, 0, 9], &[3, 3, 4]] {
         let mut bytes = [0; 10];
         let segments = cut(&mut bytes, lens);
-        put_front(&segments, &[1, 2, 3, 4]).unwrap();
+        put_front(&segments, 0, &[1, 2, 3, 4]).unwrap();
         assert_eq!(bytes, [1, 2, 3, 4, 0, 0, 0, 0, 0, 0]);
+        // Its end later, over a part of that.
+        let segments = cut(&mut bytes, lens);
+        put_front(&segments, 3, &[5, 6, 7, 8, 9]).unwrap();
+        assert_eq!(bytes, [1, 2, 3, 5, 6, 7, 8, 9, 0, 0]);
     }
 }

@@ -72,14 +72,16 @@ impl RxPath {
             Some(hash) => hash,
             None => self.hash_of(frame)?,
         };
-        let mut raw = header.to_raw(self.config.size);
-        let bytes = raw.as_mut_bytes();
-        bytes[HDR_LEN..HASHED].copy_from_slice(&hash.to_wire());
-        if let Some((front, rest)) = bytes.split_first_chunk::<HASHED>() {
-            self.pool.put_header(front)?;
-            if !rest.is_empty() {
-                self.pool.poke(HASHED, rest)?;
-            }
+        let base = header.to_bytes();
+        self.pool.put_header(&base)?;
+        // Twelve bytes again, which are stored from two registers: the last four of them once more,
+        // and the hash.
+        let ([.., a, b, c, d], [e, f, g, h, i, j, k, l]) = (base, hash.to_wire());
+        let part = [a, b, c, d, e, f, g, h, i, j, k, l];
+        self.pool.put_header_part(HASHED - part.len(), &part)?;
+        if self.config.size == HdrSize::Tunnel {
+            let raw = header.to_raw(HdrSize::Tunnel);
+            self.pool.poke(HASHED, &raw.as_bytes()[HASHED..])?;
         }
         Ok(())
     }
