@@ -2,10 +2,7 @@
 
 use std::fmt;
 
-use net_device::{Features, InterruptSource, VirtioDevice};
-
-use crate::vmm::Vmm;
-use crate::world::World;
+use net_device::{InterruptSource, NetDevice, VirtioDevice};
 
 /// Bytes of the configuration space.
 const CONFIG_LEN: usize = 28;
@@ -64,71 +61,27 @@ pub(crate) struct Frozen {
     generation: u32,
 }
 
+impl Frozen {
+    /// Configuration that `device` shows now.
+    pub(crate) fn shown_by(device: &NetDevice) -> Self {
+        let mut config = [0; CONFIG_LEN];
+        device.read_config(0, &mut config);
+        Self {
+            config,
+            generation: device.config_generation(),
+        }
+    }
+
+    /// The same in another generation.
+    pub(crate) fn in_generation(self, generation: u32) -> Self {
+        Self { generation, ..self }
+    }
+}
+
 impl fmt::Display for Frozen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let status = u16::from_le_bytes([self.config[6], self.config[7]]);
         let generation = self.generation;
         write!(f, "status {status:#x} in generation {generation}")
-    }
-}
-
-impl World {
-    /// The driver suspends the device, or lets it go on.
-    pub(crate) fn suspend_or_go_on(&mut self) -> Result<(), String> {
-        let features = Features::from_bits_retain(self.vmm.device.acked_features());
-        if self.frozen.is_some() {
-            self.unsuspend()
-        } else if features.contains(Features::VIRTIO_F_SUSPEND) {
-            self.say_and("the driver suspends the device", Vmm::suspend)?;
-            self.frozen = Some(self.shown_now());
-            Ok(())
-        } else {
-            Ok(())
-        }
-    }
-
-    /// The driver lets the device go on, if it has suspended it.
-    pub(crate) fn unsuspend(&mut self) -> Result<(), String> {
-        self.check_frozen()?;
-        if self.frozen.take().is_some() {
-            self.say_and("the driver lets the device go on", Vmm::unsuspend)?;
-        }
-        Ok(())
-    }
-
-    /// A suspended device goes on elsewhere, and shows the same there in another generation.
-    pub(crate) fn moves_frozen(&mut self) -> Result<(), String> {
-        let generation = self.vmm.device.config_generation();
-        if let Some(frozen) = &mut self.frozen {
-            frozen.generation = generation;
-        }
-        self.check_frozen()
-    }
-
-    /// A suspended device shows its driver what it has shown before.
-    pub(crate) fn check_frozen(&self) -> Result<(), String> {
-        let suspended = self.vmm.device.is_suspended();
-        if suspended != self.frozen.is_some() {
-            return Err(format!("the device is suspended: {suspended}"));
-        }
-        let Some(frozen) = self.frozen else {
-            return Ok(());
-        };
-        let shown = self.shown_now();
-        if shown == frozen {
-            return Ok(());
-        }
-        Err(format!(
-            "a suspended device shows {shown}, and has shown {frozen}"
-        ))
-    }
-
-    fn shown_now(&self) -> Frozen {
-        let mut config = [0; CONFIG_LEN];
-        self.vmm.device.read_config(0, &mut config);
-        Frozen {
-            config,
-            generation: self.vmm.device.config_generation(),
-        }
     }
 }

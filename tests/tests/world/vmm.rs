@@ -21,7 +21,8 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::event_loop::{Level, Registration};
 use crate::fault::Fault;
-use crate::plant::{Interrupts, SharedPlant, lock, port};
+use crate::plant::{SharedPlant, lock};
+use crate::port::{Interrupts, port};
 use crate::profile::Profile;
 use crate::watch::Watch;
 
