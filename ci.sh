@@ -70,7 +70,8 @@ missing_packages() {
     done <tests/guest/packages.txt
 }
 
-# newest NAME VERSION: the package as apt is to install it, from Debian's backports if the release has an older one.
+# newest NAME VERSION: the package as apt is to install it, from Debian's backports if the release has an older one. They
+# are added to apt's sources then, of which apt takes nothing unasked.
 newest() {
     local offered release
     offered="$(apt-cache policy "$1" | awk '/Candidate:/ { sub(/^[0-9]+:/, "", $2); print $2 }')"
@@ -78,7 +79,10 @@ newest() {
         echo "$1"
         return
     fi
-    release="$(. /etc/os-release && echo "$VERSION_CODENAME-backports")"
+    release="$(. /etc/os-release && [ "$ID" = debian ] && echo "$VERSION_CODENAME-backports")" || {
+        echo "ci.sh: this system's package $1 is ${offered:-not there}, and $2 or newer is needed: install it by hand" >&2
+        return 1
+    }
     echo "deb http://deb.debian.org/debian $release main" >/etc/apt/sources.list.d/"$release".list
     apt-get update -qq
     echo "$1/$release"
@@ -89,7 +93,8 @@ packages() {
     missing="$(missing_packages)"
     [ -n "$missing" ] || return 0
     if [ "$(id -u)" != 0 ]; then
-        echo "ci.sh: packages are missing or too old, install them (at least the version, if one is given): $missing" >&2
+        echo "ci.sh: packages are missing or too old, install them (as root this does):" >&2
+        sed -E 's/^- //; s/^([0-9.]+) (.*)/\2 (\1 or newer)/; s/^/    /' <<<"$missing" >&2
         exit 1
     fi
     apt-get update -qq
