@@ -60,6 +60,7 @@ mod shared;
 mod state;
 mod stats;
 pub mod transport;
+mod wake_timer;
 mod worker;
 
 pub use active::discard::Discarded;

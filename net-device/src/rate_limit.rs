@@ -1,96 +1,19 @@
-//! The device's rate limits, and the timers that end a wait for them.
+//! The device's rate limits: the limiters of its queues, and how they change.
 
-use std::io;
-use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use rate_limiter::{ConfigError, Group, Limiter, RateLimiter, RateLimiterConfig, Wake};
+use rate_limiter::{ConfigError, Group, Limiter, RateLimiter, RateLimiterConfig};
 
-use crate::clock::{Clock, Timer};
+use crate::clock::Clock;
 use crate::config::LimitScope;
 use crate::error::LimitError;
-
-/// A timer that a worker waits for while its limiter says no. A shared budget makes it expire early
-/// when tokens come back.
-///
-/// ```text
-///   worker:   ask: read `wakes`  |  the limiter says no  |  arm: unless `wakes` changed, expire at the deadline
-///   others:                           wake: count in `wakes`, expire at once
-/// ```
-///
-/// A wake may come at any point of this. Before the question, it has nothing to tell. After it,
-/// arming sees the count, or its own setting is replaced: both are done under one lock.
-#[derive(Debug)]
-pub(crate) struct LimitTimer {
-    clock: Arc<dyn Clock>,
-    timer: Mutex<Box<dyn Timer>>,
-    wakes: AtomicU64,
-}
-
-impl LimitTimer {
-    pub(crate) fn new(clock: &Arc<dyn Clock>) -> io::Result<Self> {
-        Ok(Self {
-            timer: Mutex::new(clock.timer()?),
-            clock: clock.clone(),
-            wakes: AtomicU64::new(0),
-        })
-    }
-
-    /// Begins a question to the limiter.
-    #[inline]
-    fn ask(&self) -> Asked {
-        let Asked { wakes, .. } = self.wakes();
-        let now = self.clock.now_ns();
-        Asked { now, wakes }
-    }
-
-    /// Begins a question whose answer depends on no time.
-    #[inline]
-    pub(crate) fn wakes(&self) -> Asked {
-        let wakes = self.wakes.load(Ordering::SeqCst);
-        Asked { now: 0, wakes }
-    }
-
-    /// Expires at `deadline`, on the device's clock; at once when it was woken since `asked`.
-    pub(crate) fn set_deadline(&self, deadline: u64, asked: Asked) {
-        let mut timer = self.timer.lock().unwrap_or_else(PoisonError::into_inner);
-        let woken = self.wakes.load(Ordering::SeqCst) != asked.wakes;
-        let wait = if woken {
-            0
-        } else {
-            deadline.saturating_sub(self.clock.now_ns())
-        };
-        timer.set(wait);
-    }
-
-    pub(crate) fn with_fd<T>(&self, f: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
-        let timer = self.timer.lock().unwrap_or_else(PoisonError::into_inner);
-        f(timer.fd())
-    }
-}
-
-impl Wake for LimitTimer {
-    fn wake(&self) {
-        self.wakes.fetch_add(1, Ordering::SeqCst);
-        let mut timer = self.timer.lock().unwrap_or_else(PoisonError::into_inner);
-        timer.set(0);
-    }
-}
-
-/// When a limiter is asked: what its answer is about, and which wakes came before it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Asked {
-    /// The time, on the device's clock; 0 where there is no limit.
-    pub(crate) now: u64,
-    wakes: u64,
-}
+use crate::wake_timer::{Asked, WakeTimer};
 
 /// One queue's limiter and, if it can say no, its timer.
 #[derive(Debug, Default)]
 pub(crate) struct QueueLimit {
     pub(crate) limiter: Limiter,
-    pub(crate) timer: Option<Arc<LimitTimer>>,
+    pub(crate) timer: Option<Arc<WakeTimer>>,
 }
 
 impl QueueLimit {
@@ -112,13 +35,13 @@ impl QueueLimit {
     /// Says that no frame waits for the limit: what is held of a shared one serves others.
     pub(crate) fn idle(&mut self) {
         if let Some(timer) = &self.timer {
-            self.limiter.idle(timer.clock.now_ns());
+            self.limiter.idle(timer.now_ns());
         }
     }
 
     /// The time on the limit's clock; 0 where there is no limit.
     pub(crate) fn now_ns(&self) -> u64 {
-        self.timer.as_ref().map_or(0, |timer| timer.clock.now_ns())
+        self.timer.as_ref().map_or(0, |timer| timer.now_ns())
     }
 }
 
@@ -138,8 +61,8 @@ impl QueueLimit {
         })
     }
 
-    fn timer(clock: &Arc<dyn Clock>) -> Result<Arc<LimitTimer>, LimitError> {
-        LimitTimer::new(clock)
+    fn timer(clock: &Arc<dyn Clock>) -> Result<Arc<WakeTimer>, LimitError> {
+        WakeTimer::new(clock)
             .map(Arc::new)
             .map_err(LimitError::Timer)
     }

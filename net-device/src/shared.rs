@@ -39,8 +39,8 @@ use crate::events::DeviceEvent;
 use crate::features::Features;
 use crate::log_limited;
 use crate::port::PortControl;
-use crate::rate_limit::LimitTimer;
 use crate::transport::{Interrupt, InterruptSource};
+use crate::wake_timer::WakeTimer;
 
 /// Parts of a device that last over all its activations.
 pub(crate) struct DeviceParts {
@@ -67,7 +67,7 @@ pub(crate) struct Shared {
     /// One for each pair.
     epochs: Vec<ReaderEpoch>,
     /// Timer that ends the wait of each pair's receive queue for its limit.
-    rx_timers: Vec<Mutex<Option<Arc<LimitTimer>>>>,
+    rx_timers: Vec<Mutex<Option<Arc<WakeTimer>>>>,
     /// Frames between pairs, if the driver can steer by a table.
     pub(crate) exchange: Option<Arc<Exchange>>,
     steering: Mutex<Steering>,
@@ -220,7 +220,7 @@ impl Shared {
     }
 
     /// Tells what the receive queue of `pair` waits for when its limit is used up.
-    pub(crate) fn set_rx_timer(&self, pair: u16, timer: Option<Arc<LimitTimer>>) {
+    pub(crate) fn set_rx_timer(&self, pair: u16, timer: Option<Arc<WakeTimer>>) {
         if let Some(slot) = self.rx_timers.get(usize::from(pair)) {
             *lock(slot) = timer;
         }

@@ -7,7 +7,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use super::{ActiveDevice, Pair};
 use crate::error::{QueueError, SpawnError, WorkerLost};
 use crate::features::Features;
-use crate::rate_limit::LimitTimer;
+use crate::wake_timer::WakeTimer;
 use crate::worker::handle::{Home, WorkerHandle};
 use crate::worker::idle::Idle;
 use crate::worker::queue_pair::{PairSteering, PairWorker};
@@ -42,12 +42,12 @@ impl ActiveDevice {
     }
 
     /// A timer for notifications that wait, if the driver can let them.
-    fn coalescing_timer(&self) -> Result<Option<Arc<LimitTimer>>, SpawnError> {
+    fn coalescing_timer(&self) -> Result<Option<Arc<WakeTimer>>, SpawnError> {
         let coalesces = self
             .shared
             .features
             .intersects(Features::VIRTIO_NET_F_NOTF_COAL | Features::VIRTIO_NET_F_VQ_NOTF_COAL);
-        let timer = coalesces.then(|| LimitTimer::new(&self.shared.clock).map(Arc::new));
+        let timer = coalesces.then(|| WakeTimer::new(&self.shared.clock).map(Arc::new));
         timer.transpose().map_err(SpawnError::Thread)
     }
 

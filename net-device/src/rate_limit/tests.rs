@@ -1,8 +1,7 @@
 use super::*;
 
 use crate::clock::{MonotonicClock, now_ns};
-use crate::worker::epoll::Poller;
-use crate::worker::turn::Source;
+use crate::wake_timer::tests::expires_within;
 use rate_limiter::TokenBucketConfig;
 
 const HOUR_MS: u64 = 3_600_000;
@@ -29,16 +28,8 @@ fn used_up() -> (Group, QueueLimit) {
 
 /// Returns whether the timer expires long before the hour is over.
 fn expires(limit: &QueueLimit) -> bool {
-    let poller = Poller::new().expect("an epoll descriptor");
     let timer = limit.timer.as_ref().expect("it can say no");
-    timer
-        .with_fd(|fd| poller.add_level(fd, Source::RxTimer))
-        .expect("a timer can be waited for");
-    let mut expired = false;
-    poller
-        .wait_ms(20_000, |_| expired = true)
-        .expect("it waits");
-    expired
+    expires_within(timer, 20_000)
 }
 
 /// The order of events of a worker that was refused, and is slow to arm its timer.
@@ -62,20 +53,4 @@ fn a_wake_after_the_timer_was_armed_shortens_the_wait() {
     let lifted = RateLimiterConfig::default();
     group.update(now_ns(), &lifted).expect("no limit is usable");
     assert!(expires(&limit));
-}
-
-#[test]
-fn a_wake_before_the_question_does_not_shorten_the_wait() {
-    let (_group, limit) = used_up();
-    let timer = limit.timer.clone().expect("it can say no");
-    timer.wake();
-    let asked = limit.ask();
-    limit.wait_until(now_ns() + HOUR_MS * 1_000_000, asked);
-    let poller = Poller::new().expect("an epoll descriptor");
-    timer
-        .with_fd(|fd| poller.add_level(fd, Source::RxTimer))
-        .expect("a timer can be waited for");
-    let mut expired = false;
-    poller.wait_ms(0, |_| expired = true).expect("it looks");
-    assert!(!expired);
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use net_queue::ctrl::NotificationCoalescing;
 use rate_limiter::Wake;
 
-use crate::rate_limit::LimitTimer;
+use crate::wake_timer::WakeTimer;
 
 /// Parameters of one queue, in one word: `max_packets` below, `max_usecs` above.
 #[derive(Debug, Default)]
@@ -94,7 +94,7 @@ pub(crate) struct Coalescing {
     /// By index.
     queues: Vec<Params>,
     /// Timer of each pair's worker.
-    timers: Vec<Mutex<Option<Arc<LimitTimer>>>>,
+    timers: Vec<Mutex<Option<Arc<WakeTimer>>>>,
 }
 
 impl Coalescing {
@@ -161,7 +161,7 @@ impl Coalescing {
     }
 
     /// Tells which timer the worker of `pair` waits for.
-    pub(crate) fn set_timer(&self, pair: u16, timer: Option<Arc<LimitTimer>>) {
+    pub(crate) fn set_timer(&self, pair: u16, timer: Option<Arc<WakeTimer>>) {
         if let Some(params) = self.timers.get(usize::from(pair)) {
             *params.lock().unwrap_or_else(PoisonError::into_inner) = timer;
         }

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use net_queue::{DropCause, Engine, FrameBackend, FrameFilter, LinkConfig, Stop};
 
 use crate::error::WorkerError;
-use crate::rate_limit::{Asked, LimitTimer};
 use crate::shared::Shared;
 use crate::shared::queue_states::WaitsFor;
 use crate::shared::reader_epoch::ReaderEpoch;
 use crate::shared::rx_policy::PolicyReader;
 use crate::transport::InterruptSource;
+use crate::wake_timer::{Asked, WakeTimer};
 use crate::worker::idle::Idle;
 use crate::worker::patience::Patience;
 use crate::worker::turn::{AddSource, Event, Source, Turn, Worker};
@@ -46,7 +46,7 @@ pub(crate) struct PairWorker {
     link_up: bool,
     patience: Patience,
     /// Timer for notifications that wait, if the driver can let them.
-    coalescing_timer: Option<Arc<LimitTimer>>,
+    coalescing_timer: Option<Arc<WakeTimer>>,
     /// Deadline that it is set to.
     armed: Option<u64>,
     /// Ways to the other pairs, if the driver can steer by a table.
@@ -59,7 +59,7 @@ impl PairWorker {
         shared: Arc<Shared>,
         resources: QueuePairResources,
         idle: Idle,
-        coalescing_timer: Option<Arc<LimitTimer>>,
+        coalescing_timer: Option<Arc<WakeTimer>>,
         steering: Option<PairSteering>,
     ) -> Self {
         let policy = shared.reader();

@@ -9,10 +9,11 @@ use net_queue::{
     Budget, DropCause, Engine, FrameBackend, Outcome, QueueFault, RxEngine, Stop, TxEngine,
 };
 
-use crate::rate_limit::{Asked, QueueLimit};
+use crate::rate_limit::QueueLimit;
 use crate::shared::Shared;
 use crate::shared::queue_states::{QueueStates, WaitsFor};
 use crate::shared::rx_policy::PolicyReader;
+use crate::wake_timer::Asked;
 use crate::worker::queue_pair::moderation::Moderation;
 
 /// Budget of one engine before the other one, and the stop event, get their turn.

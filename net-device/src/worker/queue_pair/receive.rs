@@ -5,10 +5,11 @@ use net_queue::{DropCause, FrameBackend, FrameFilter, Outcome, Stop};
 use super::PairWorker;
 use super::queue::{BUDGET, Ended, RxQueue, Wait};
 use super::steered::PairSteering;
-use crate::rate_limit::{Asked, QueueLimit};
+use crate::rate_limit::QueueLimit;
 use crate::shared::reader_epoch::ReaderEpoch;
 use crate::shared::rx_policy::RxPolicy;
 use crate::transport::InterruptSource;
+use crate::wake_timer::Asked;
 
 /// The driver's filter, if it has one.
 fn filter_of(policy: &RxPolicy) -> Option<&dyn FrameFilter> {
