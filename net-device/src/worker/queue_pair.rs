@@ -134,7 +134,7 @@ impl PairWorker {
             tx.engine.discard(DropCause::LinkDown, BUDGET)
         };
         self.idle.sent(done.frames);
-        if tx.interrupts(&done, || self.shared.now_ns()) {
+        if tx.interrupts(&done, &self.shared) {
             self.shared.trigger(InterruptSource::Queue(tx.index));
         }
         let refused = tx.engine.take_refused_groups();
@@ -174,12 +174,12 @@ impl PairWorker {
     #[inline]
     fn notify_if_due(&mut self) {
         if let Some(rx) = &mut self.rx
-            && rx.notify_if_due(|| self.shared.now_ns())
+            && rx.notify_if_due(&self.shared)
         {
             self.shared.trigger(InterruptSource::Queue(rx.index));
         }
         if let Some(tx) = &mut self.tx
-            && tx.notify_if_due(|| self.shared.now_ns())
+            && tx.notify_if_due(&self.shared)
         {
             self.shared.trigger(InterruptSource::Queue(tx.index));
         }

@@ -2,6 +2,7 @@
 
 mod announce;
 mod coalescing;
+mod coalescing_midway;
 mod kernel_filter;
 mod offloads;
 mod parsing;

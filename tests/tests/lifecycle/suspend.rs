@@ -1,6 +1,6 @@
 //! Devices that their driver suspends (VIRTIO_F_SUSPEND).
 
-use net_device::{Lifecycle, SuspendError, WaitsFor};
+use net_device::{Lifecycle, SuspendError};
 use net_queue::header::HDR_LEN;
 use net_queue::testing::Interrupts;
 use tests::testbed::Interrupting;
@@ -128,10 +128,6 @@ fn what_waits_to_be_told_of_is_told_before_dev_life_18() {
     for without in RINGS {
         let mut rig = running(without);
         rig.queue(0).ring.ask(Interrupts::Always);
-        // A turn that began before the command would end under what was in force then.
-        while rig.device.handle().queue_states()[0].waits_for != WaitsFor::Driver {
-            std::thread::yield_now();
-        }
         let never = [u32::MAX; 2].map(u32::to_le_bytes);
         assert_eq!(rig.command(6, 1, never.as_flattened()), 0);
         let before = rig.irq.queue(0);

@@ -64,6 +64,8 @@ pub(crate) struct WorkerQueue<E> {
     pub(crate) config: RingConfig,
     pub(super) wait: Wait,
     moderation: Moderation,
+    /// The driver asked for an interrupt that was held back, see [`WorkerQueue::confirms`].
+    owed: bool,
     /// Interrupt once at the start: an interrupt from before a stop, a pause or a migration may be
     /// lost.
     pub(super) interrupt_first: bool,
@@ -137,32 +139,66 @@ impl<E: Engine> WorkerQueue<E> {
 
     /// Counts what a run has shown the driver; returns whether to interrupt it now.
     #[inline]
-    pub(super) fn interrupts(&mut self, done: &Outcome, now: impl Fn() -> u64) -> bool {
+    pub(super) fn interrupts(&mut self, done: &Outcome, shared: &Shared) -> bool {
         if self.moderation.is_on() {
-            self.moderate(done.frames, now)
+            self.moderate(done.frames, shared)
         } else {
-            done.interrupt
+            done.interrupt && self.confirms(self.moderation, done.frames, shared)
         }
     }
 
     #[cold]
-    fn moderate(&mut self, frames: u64, now: impl Fn() -> u64) -> bool {
+    fn moderate(&mut self, frames: u64, shared: &Shared) -> bool {
         if self.engine.is_undecided() {
-            self.moderation.count(frames, now());
+            self.moderation.count(frames, shared.now_ns());
         }
-        self.notify_if_due(now)
+        self.notify_if_due(shared)
     }
 
     /// Returns whether to interrupt the driver for what has waited until now.
     #[inline]
-    pub(super) fn notify_if_due(&mut self, now: impl FnOnce() -> u64) -> bool {
-        self.moderation.deadline().is_some() && self.moderation.is_due(now()) && self.notify()
+    pub(super) fn notify_if_due(&mut self, shared: &Shared) -> bool {
+        let waited = self.moderation;
+        waited.deadline().is_some()
+            && waited.is_due(shared.now_ns())
+            && self.notify()
+            && self.confirms(waited, 0, shared)
+    }
+
+    /// Returns whether the parameters by which the driver is about to be interrupted are still in
+    /// force (NET-CVQ-25). If not, what has `waited`, and `frames` that have not, wait under those
+    /// that are; the turn judges them at its end, and once more when the command wakes the worker.
+    ///
+    /// An interrupt is decided when the driver was shown what it is for, with a fence behind it. So
+    /// where this finds the old parameters, the driver could see all of that before its command was
+    /// answered, and an interrupt that comes later was on its way. The command need not wait.
+    #[inline]
+    fn confirms(&mut self, waited: Moderation, frames: u64, shared: &Shared) -> bool {
+        let params = shared.coalescing.get(self.index);
+        if params == waited.params() {
+            return true;
+        }
+        self.hold_back(waited, frames, params, shared.now_ns());
+        false
+    }
+
+    #[cold]
+    fn hold_back(
+        &mut self,
+        waited: Moderation,
+        frames: u64,
+        params: NotificationCoalescing,
+        now: u64,
+    ) {
+        (self.moderation, self.owed) = (waited, true);
+        self.moderation.count(frames, now);
+        self.change_coalescing(params);
     }
 
     /// Returns whether to interrupt the driver for what waits, whether it is due or not.
     pub(super) fn notify(&mut self) -> bool {
         self.moderation.reset();
-        let interrupt = self.engine.decide_interrupt();
+        let interrupt = self.engine.decide_interrupt() | std::mem::take(&mut self.owed);
         self.engine.defer_interrupts(self.moderation.is_on());
         interrupt
     }
@@ -225,6 +261,7 @@ impl<E> WorkerQueue<E> {
             config,
             wait: Wait::Ready,
             moderation: Moderation::default(),
+            owed: false,
             interrupt_first: false,
         }
     }

@@ -132,7 +132,7 @@ impl PairWorker {
         self.patience
             .update(rx.engine.missing(), done.frames > 0, || shared.now_ns());
         self.idle.received(done.frames);
-        if rx.interrupts(&done, || shared.now_ns()) {
+        if rx.interrupts(&done, shared) {
             shared.trigger(InterruptSource::Queue(rx.index));
         }
         match rx.stopped(done.stop, &mut self.resources.rx_limit, asked) {
