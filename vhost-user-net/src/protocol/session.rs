@@ -10,32 +10,34 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use net_device::{
-    ActivateError, Activation, FeatureError, Features, Layout, MemoryChangeError, MigrateError,
-    NetDevice, ResumeError, StartQueueError, StopQueueError, VirtioDevice,
+    ActivateError, FeatureError, MemoryChangeError, MigrateError, NetDevice, ResumeError,
+    StartQueueError, StopQueueError, VirtioDevice,
 };
-use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
+use vhost::vhost_user::message::VhostUserProtocolFeatures;
 
 use crate::protocol::device_state::{Transfer, TransferError};
 use crate::protocol::dirty_log::DirtyBitmap;
 use crate::protocol::disabled_rings::DisabledRings;
 use crate::protocol::inflight::InflightRegion;
 use crate::protocol::interrupts::Interrupts;
-use crate::protocol::iotlb::{ACCESS_PLATFORM, Iotlb};
-use crate::protocol::memory_table::{MAX_SLOTS, MapError, MemoryError, MemoryTable, check_sealed};
-use crate::protocol::vring::{RingError, State, Vring};
-use crate::protocol::wire::{Answer, Request, RingFd, RingValue};
+use crate::protocol::iotlb::Iotlb;
+use crate::protocol::memory_table::{MapError, MemoryError, MemoryTable};
+use crate::protocol::vring::{RingError, Vring};
 
+mod activation;
 mod channel;
 mod config;
 mod disabled;
+mod dispatch;
 mod inflight;
 mod iommu;
 mod memory;
+mod negotiation;
 mod rings;
 #[cfg(test)]
 mod tests;
@@ -54,9 +56,6 @@ pub const PROTOCOL_FEATURES: VhostUserProtocolFeatures = VhostUserProtocolFeatur
     .union(VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS)
     .union(VhostUserProtocolFeatures::DEVICE_STATE)
     .union(VhostUserProtocolFeatures::INFLIGHT_SHMFD);
-
-/// Feature bits that belong to the transport, and never reach the device.
-const TRANSPORT_FEATURES: VhostUserVirtioFeatures = VhostUserVirtioFeatures::all();
 
 /// Reasons to refuse a request.
 #[derive(Debug, thiserror::Error)]
@@ -256,42 +255,6 @@ impl<'a> Session<'a> {
         self
     }
 
-    /// Makes sure that memory which comes with `request` may be used.
-    fn check_seals(&self, request: &Request) -> Result<(), SessionError> {
-        let check = |gpa: u64, fd: &OwnedFd| {
-            check_sealed(fd.as_fd()).map_err(|source| MemoryError::Region { gpa, source })
-        };
-        match request {
-            _ if !self.require_sealed => {}
-            Request::SetMemTable(regions) => {
-                for (region, fd) in regions {
-                    check(region.guest_phys_addr, fd)?;
-                }
-            }
-            Request::AddMemReg(region, fd) => check(region.guest_phys_addr, fd)?,
-            Request::SetLogBase(_, fd) => check_sealed(fd.as_fd()).map_err(SessionError::Log)?,
-            Request::SetInflightFd(_, fd) => {
-                check_sealed(fd.as_fd()).map_err(SessionError::Inflight)?
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// Feature bits that are offered: the device's and the transport's.
-    #[must_use]
-    pub fn offered_features(&self) -> u64 {
-        // The protocol has no place for those above 63.
-        let iommu = self.iotlb.as_ref().map_or(0, |_| ACCESS_PLATFORM);
-        self.device.features() as u64 | TRANSPORT_FEATURES.bits() | iommu
-    }
-
-    /// Returns whether a request that is refused may be answered with the refusal.
-    #[must_use]
-    pub fn answers_refusals(&self) -> bool {
-        self.protocol.contains(VhostUserProtocolFeatures::REPLY_ACK)
-    }
-
     /// The events of the session; [`Interrupts::config_event`] wakes the caller to call
     /// [`Session::config_changed`].
     #[must_use]
@@ -302,185 +265,6 @@ impl<'a> Session<'a> {
     /// The device, for what is none of the front-end's business.
     pub fn device(&mut self) -> &mut NetDevice {
         self.device
-    }
-
-    /// Does what a request asks.
-    ///
-    /// # Errors
-    /// The reason for a refusal.
-    pub fn handle(&mut self, request: Request) -> Result<Answer, SessionError> {
-        self.check_seals(&request)?;
-        match request {
-            Request::GetFeatures => return Ok(Answer::Number(self.offered_features())),
-            Request::GetProtocolFeatures => return Ok(Answer::Number(PROTOCOL_FEATURES.bits())),
-            Request::GetQueueNum => return Ok(Answer::Number(self.ring_count() as u64)),
-            Request::GetMaxMemSlots => return Ok(Answer::Number(MAX_SLOTS as u64)),
-            Request::GetConfig(config) => return Ok(self.read_config(&config)),
-            Request::GetVringBase(ring) => return self.stop_ring(ring),
-            Request::SetLogBase(log, fd) => {
-                self.set_log(DirtyBitmap::new(&log, fd).map_err(SessionError::Log)?)?;
-                // The front-end waits for this one, whether it asked for an answer or not.
-                let (size, offset) = (log.mmap_size, log.mmap_offset);
-                return Ok(Answer::Log { size, offset });
-            }
-            // RESET_OWNER is deprecated and to be ignored; that pages were marked is never
-            // announced.
-            Request::SetOwner | Request::ResetOwner | Request::SetLogFd => {}
-            Request::ResetDevice => self.reset(),
-            Request::SetFeatures(features) => self.set_features(features)?,
-            Request::SetProtocolFeatures(features) => self.set_protocol_features(features)?,
-            Request::SetMemTable(regions) => self.change_memory(MemoryTable::new(regions)?)?,
-            Request::AddMemReg(region, fd) => self.change_memory(self.memory.with(&region, fd)?)?,
-            Request::RemMemReg(region) => self.change_memory(self.memory.without(&region)?)?,
-            Request::SetVringNum(RingValue { ring, value }) => {
-                self.update_ring(ring, |it| it.set_size(value))?
-            }
-            Request::SetVringBase(RingValue { ring, value }) => {
-                self.update_ring(ring, |it| it.set_base(value))?
-            }
-            Request::SetVringAddr(addrs) => self.set_addrs(&addrs)?,
-            Request::SetVringKick(RingFd { ring, fd }) => self.set_kick(ring, fd)?,
-            Request::SetVringCall(RingFd { ring, fd }) => self.set_call(ring, fd)?,
-            Request::SetVringErr(RingFd { ring, fd }) => self.set_err(ring, fd)?,
-            Request::SetVringEnable(ring, on) => self.set_enabled(ring, on)?,
-            Request::SetBackendReqFd(fd) => self.set_channel(fd)?,
-            Request::SetConfig(..) => return Err(SessionError::ReadOnly),
-            Request::NetSetMtu(mtu) => self.set_mtu(mtu)?,
-            Request::SendRarp(mac) => self.device.send_rarp(mac.into()),
-            Request::SetDeviceStateFd(asked, fd) => {
-                self.begin_transfer(&asked, fd)?;
-                return Ok(Answer::TRANSFER_BEGINS);
-            }
-            Request::GetInflightFd(rings, size) => return self.make_inflight(rings, size),
-            Request::SetInflightFd(area, fd) => self.set_inflight(&area, fd)?,
-            Request::Iotlb(message) => self.translate(message)?,
-            Request::CheckDeviceState => {
-                self.end_transfer()?;
-                return Ok(Answer::Number(0));
-            }
-        }
-        Ok(Answer::Done)
-    }
-
-    fn has(&self, feature: VhostUserVirtioFeatures) -> bool {
-        self.features
-            .is_some_and(|features| features & feature.bits() != 0)
-    }
-
-    /// Returns whether the driver gets its buffers back in their order.
-    fn is_in_order(&self) -> bool {
-        let features = self.features.map(device_features);
-        features.is_some_and(|features| features.contains(Features::VIRTIO_F_IN_ORDER))
-    }
-
-    fn layout(&self) -> Layout {
-        match self.features {
-            Some(features) if features & RING_PACKED != 0 => Layout::Packed,
-            _ => Layout::Split,
-        }
-    }
-}
-
-/// Translates a front-end's features for the device.
-///
-/// A front-end that serves the control queue itself accepts features that need one, but not the
-/// queue: they are its own affair then, and the device does without.
-fn device_features(features: u64) -> Features {
-    let features = features & !(TRANSPORT_FEATURES.bits() | ACCESS_PLATFORM);
-    Features::from_bits_truncate(features.into()).closure()
-}
-
-/// VIRTIO_F_RING_PACKED. VirtIO 1.4 §6.
-const RING_PACKED: u64 = 1 << 34;
-
-/// Negotiation.
-impl Session<'_> {
-    fn set_protocol_features(&mut self, features: u64) -> Result<(), SessionError> {
-        let extra = features & !PROTOCOL_FEATURES.bits();
-        if extra != 0 {
-            return Err(SessionError::NotOffered("protocol features", extra));
-        }
-        self.protocol = VhostUserProtocolFeatures::from_bits_truncate(features);
-        Ok(())
-    }
-
-    /// Comes once per queue pair, and again when logging is switched: only what changed has an
-    /// effect.
-    fn set_features(&mut self, features: u64) -> Result<(), SessionError> {
-        let extra = features & !self.offered_features();
-        if extra != 0 {
-            return Err(SessionError::NotOffered("features", extra));
-        }
-        let logged = self.logging().is_some();
-        let translated = features & ACCESS_PLATFORM != 0;
-        if self.features.map(device_features) != Some(device_features(features))
-            || translated != self.iommu().is_some()
-        {
-            if self.rings.iter().any(|ring| ring.state() == State::Running) {
-                return Err(SessionError::FeaturesInUse);
-            }
-            self.deactivate();
-            self.device.ack_features(device_features(features).bits())?;
-        }
-        self.features = Some(features);
-        self.follow_iommu(translated);
-        if logged != self.logging().is_some() {
-            self.renew_memory()?;
-        }
-        self.apply_targets()
-    }
-
-    /// Leaves protocol features, memory, and the descriptors to tell the front-end by; all else
-    /// starts anew.
-    fn reset(&mut self) {
-        self.begin_anew();
-        self.close_journals();
-        self.transfer = None;
-        self.end_all_discarding();
-        self.rings = Vring::all(self.device.queue_max_sizes());
-        self.features = None;
-        self.follow_iommu(false);
-    }
-
-    fn deactivate(&mut self) {
-        if std::mem::take(&mut self.activated) {
-            self.restored = false;
-            self.device.reset();
-        }
-    }
-
-    /// Leaves nothing of a state that was loaded, either.
-    fn begin_anew(&mut self) {
-        self.deactivate();
-        if std::mem::take(&mut self.restored) {
-            self.device.reset();
-        }
-    }
-
-    fn activate(&mut self) -> Result<(), SessionError> {
-        if !self.activated {
-            let memory = self.ram(&self.memory)?.ok_or(SessionError::NotReady)?;
-            let features = self.features.ok_or(SessionError::NotReady)?;
-            self.device.ack_features(device_features(features).bits())?;
-            let interrupt = Arc::clone(&self.interrupts) as _;
-            let activated = self.device.activate(Activation {
-                memory,
-                interrupt,
-                queues: Vec::new(),
-            });
-            // One that goes on from a loaded state is paused; no ring of it runs yet.
-            let activated = activated
-                .map_err(SessionError::from)
-                .and_then(|()| self.device.resume().map_err(SessionError::from));
-            if let Err(error) = activated {
-                // The front-end learns of it now; the next session's driver knows nothing of this
-                // one.
-                self.device.reset();
-                return Err(error);
-            }
-            self.activated = true;
-        }
-        Ok(())
     }
 }
 

@@ -5,7 +5,8 @@ use std::os::fd::OwnedFd;
 use net_device::net_queue::ring::{RingConfig, UsedElements};
 use net_device::{Cursor, Features, UsedJournal, VirtioDevice};
 
-use super::{Session, SessionError, device_features};
+use super::negotiation::device_features;
+use super::{Session, SessionError};
 use crate::protocol::inflight::InflightRegion;
 use crate::protocol::vring::{RingError, State};
 use crate::protocol::wire::{Answer, InflightArea};

@@ -19,7 +19,6 @@ use net_device::net_queue::ring::RingConfig;
 
 use super::{Session, SessionError};
 use crate::protocol::iotlb::{ACCESS_PLATFORM, Iotlb};
-use crate::protocol::memory_table::MemoryTable;
 use crate::protocol::vring::State;
 use crate::protocol::wire::{self, IotlbMessage};
 
@@ -52,18 +51,6 @@ impl Session<'_> {
             let iotlb = self.iotlb.clone().filter(|_| translated);
             self.memory = std::mem::take(&mut self.memory).behind(iotlb);
         }
-    }
-
-    /// Puts another table in force, which says nothing of translations that are known.
-    pub(super) fn change_memory(&mut self, table: MemoryTable) -> Result<(), SessionError> {
-        let table = table.behind(self.iommu().cloned());
-        if self.memory.is_behind_iotlb() {
-            for index in 0..self.rings.len() {
-                self.halt(index, State::Held)?;
-            }
-            self.iotlb.iter().for_each(|iotlb| iotlb.clear());
-        }
-        self.set_memory(table)
     }
 
     /// Guest memory as the device has to see it.

@@ -59,10 +59,22 @@ impl Session<'_> {
         self.set_memory(self.memory.clone())
     }
 
+    /// Puts another table in force, which says nothing of translations that are known.
+    pub(super) fn change_memory(&mut self, table: MemoryTable) -> Result<(), SessionError> {
+        let table = table.behind(self.iommu().cloned());
+        if self.memory.is_behind_iotlb() {
+            for index in 0..self.rings.len() {
+                self.halt(index, State::Held)?;
+            }
+            self.iotlb.iter().for_each(|iotlb| iotlb.clear());
+        }
+        self.set_memory(table)
+    }
+
     /// Puts another table in the place of the one that is in use. Rings go on running; one whose
     /// place in guest memory is another now stops for that time. The old mappings go with the last
     /// worker that used them.
-    pub(super) fn set_memory(&mut self, table: MemoryTable) -> Result<(), SessionError> {
+    fn set_memory(&mut self, table: MemoryTable) -> Result<(), SessionError> {
         // A front-end starts rings with logging on before it has a log for them, so one that is
         // left from another migration is not a reason to refuse.
         if let Some(log) = self.logging()

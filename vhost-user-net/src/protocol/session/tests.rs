@@ -24,14 +24,19 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
 use net_device::net_queue::Offloads;
-use net_device::{NetConfig, NetDeviceBuilder, Port, PortControl};
+use net_device::{Features, Layout, NetConfig, NetDeviceBuilder, Port, PortControl};
 use net_queue::testing::{ScriptedBackend, Wire};
 use vhost::vhost_user::message::{
-    VhostUserConfig, VhostUserConfigFlags, VhostUserLog, VhostUserMemoryRegion, VhostUserVringAddr,
+    VhostUserConfig, VhostUserConfigFlags, VhostUserLog, VhostUserMemoryRegion,
+    VhostUserVirtioFeatures, VhostUserVringAddr,
 };
 use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryMmap};
 
+use super::negotiation::RING_PACKED;
 use super::*;
+use crate::protocol::iotlb::ACCESS_PLATFORM;
+use crate::protocol::vring::State;
+use crate::protocol::wire::{Answer, Request, RingFd, RingValue};
 use crate::sys::Interest;
 
 /// Address of the memory in the front-end.
