@@ -65,8 +65,6 @@ pub(crate) struct ControlQueue {
     pub(crate) given: u64,
     place: u64,
     posted: Option<Posted>,
-    /// The driver has broken the ring, and leaves it alone until it is laid out anew.
-    pub(crate) is_broken: bool,
     /// The driver was asked to announce itself, and has not said yet that it did.
     pub(crate) announces: bool,
     /// It has just said so, and looks at the configuration.
@@ -91,7 +89,6 @@ impl ControlQueue {
             given: 0,
             place: memory.alloc_ring(MEMORY, 64),
             posted: None,
-            is_broken: false,
             announces: false,
             announced: false,
             last: 0,
@@ -105,7 +102,7 @@ impl ControlQueue {
             ..self.ring.config()
         };
         self.ring = GuestRing::new(memory, config);
-        (self.posted, self.is_broken) = (None, false);
+        self.posted = None;
         self.listener.begin_again();
         // It may have been lost that it announced itself.
         self.announced = true;
@@ -113,7 +110,7 @@ impl ControlQueue {
 
     /// The pair that receives frame `number` of the network of `pair`, if that is certain now.
     pub(crate) fn pair_of(&self, pair: usize, number: u64) -> Option<usize> {
-        let sure = self.posted.is_none() && !self.is_broken;
+        let sure = self.posted.is_none() && !self.listener.is_broken;
         sure.then(|| self.steering.pair_of(pair, number))
     }
 
@@ -132,11 +129,11 @@ impl ControlQueue {
 
     /// One step of the driver; `unsteady` says that queues are stopped.
     pub(crate) fn step(&mut self, random: &mut Random, unsteady: bool) -> Result<(), String> {
-        if self.posted.is_some() || self.is_broken {
+        if self.posted.is_some() || self.listener.is_broken {
             // Some look for the answer for a while, and want no interrupt for it.
             let looks = random.below(2) == 0 && self.listener.asleep.is_none();
             return match self.posted {
-                Some(_) if looks && !self.is_broken => self.look().map(|_| ()),
+                Some(_) if looks && !self.listener.is_broken => self.look().map(|_| ()),
                 _ => self.wait().map(|_| ()),
             };
         }
@@ -156,7 +153,7 @@ impl ControlQueue {
     ) -> Result<bool, String> {
         self.wait()?;
         let gives = self.last > 0 || self.announces;
-        let gives = gives && self.posted.is_none() && !self.is_broken;
+        let gives = gives && self.posted.is_none() && !self.listener.is_broken;
         if gives {
             self.last = self.last.saturating_sub(1);
             self.give(random, unsteady);
@@ -221,7 +218,7 @@ impl ControlQueue {
     pub(crate) fn break_ring(&mut self, random: &mut Random) -> bool {
         let broken = break_ring(&mut self.ring, Piece::readable(self.place, 2), random);
         self.kicked |= broken;
-        self.is_broken |= broken;
+        self.listener.is_broken |= broken;
         broken
     }
 
@@ -230,7 +227,7 @@ impl ControlQueue {
         if std::mem::take(&mut self.listener.interrupted) {
             self.listener.asleep = None;
         }
-        if self.posted.is_none() || self.listener.asleep.is_some() || self.is_broken {
+        if self.posted.is_none() || self.listener.asleep.is_some() || self.listener.is_broken {
             return Ok(false);
         }
         if !self.look()? {
@@ -238,29 +235,6 @@ impl ControlQueue {
             self.listener.asleep = (!self.look()?).then_some(1);
         }
         Ok(true)
-    }
-
-    /// A worker begins a turn.
-    pub(crate) fn turn_begins(&mut self) {
-        self.listener.turn_begins(&self.ring);
-    }
-
-    /// An interrupt arrives.
-    ///
-    /// # Errors
-    /// The driver did not ask for it.
-    pub(crate) fn is_interrupted(&mut self) -> Result<(), String> {
-        let asked = self.listener.is_interrupted(&self.ring);
-        if self.is_broken { Ok(()) } else { asked }
-    }
-
-    /// The driver has suspended the device.
-    ///
-    /// # Errors
-    /// It waits for an interrupt.
-    pub(crate) fn is_told(&self) -> Result<(), String> {
-        let told = self.listener.is_told(&self.ring);
-        if self.is_broken { Ok(()) } else { told }
     }
 
     /// Takes the answer, if it is there.

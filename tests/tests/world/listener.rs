@@ -30,6 +30,9 @@ pub(crate) struct Listener {
     excused: bool,
     /// Interrupts may wait, and come when the driver has looked by itself.
     moderated: bool,
+    /// The driver has broken the ring, and leaves it alone until it is laid out anew: nothing is
+    /// owed to it.
+    pub(crate) is_broken: bool,
 }
 
 impl Listener {
@@ -48,6 +51,7 @@ impl Listener {
             seen: 0,
             excused: true,
             moderated,
+            is_broken: false,
         }
     }
 
@@ -107,6 +111,11 @@ impl Listener {
     /// It comes too early.
     pub(crate) fn is_interrupted(&mut self, ring: &GuestRing) -> Result<(), String> {
         self.interrupted = true;
+        let asked = self.has_asked(ring);
+        if self.is_broken { Ok(()) } else { asked }
+    }
+
+    fn has_asked(&mut self, ring: &GuestRing) -> Result<(), String> {
         let (when, turn) = self.asked;
         if self.excused || turn == self.turn {
             return Ok(());
@@ -160,7 +169,7 @@ impl Listener {
 
     /// The driver waits for an interrupt for what was used, and none is on its way.
     pub(crate) fn is_owed(&self, ring: &GuestRing) -> bool {
-        let units = self.asleep.filter(|_| !self.interrupted);
+        let units = self.asleep.filter(|_| !self.interrupted && !self.is_broken);
         units.is_some_and(|units| ring.unseen() >= units)
     }
 

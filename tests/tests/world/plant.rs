@@ -210,8 +210,9 @@ impl Plant {
     pub(crate) fn turn_begins(&mut self, is_mute: bool) {
         self.is_mute = is_mute;
         let queues = self.queues.iter_mut();
-        queues.for_each(DriverQueue::turn_begins);
-        self.control.iter_mut().for_each(ControlQueue::turn_begins);
+        queues.for_each(|queue| queue.listener.turn_begins(&queue.ring));
+        let control = self.control.iter_mut();
+        control.for_each(|control| control.listener.turn_begins(&control.ring));
     }
 
     /// The worker of `pair`, or that of the control queue, has ended its turn. It has no queue that
@@ -240,8 +241,9 @@ impl Plant {
     /// One was not.
     pub(crate) fn are_told(&self) -> Result<(), String> {
         let mut queues = self.queues.iter();
-        queues.try_for_each(DriverQueue::is_told)?;
-        self.control.iter().try_for_each(ControlQueue::is_told)
+        queues.try_for_each(|queue| queue.listener.is_told(&queue.ring))?;
+        let mut control = self.control.iter();
+        control.try_for_each(|control| control.listener.is_told(&control.ring))
     }
 
     /// Whatever was on its way between driver and device is lost.
@@ -364,8 +366,8 @@ impl Plant {
         }
         if let (InterruptSource::Queue(index), false) = (source, lost) {
             let asked = match (self.queues.get_mut(usize::from(index)), &mut self.control) {
-                (Some(queue), _) => queue.is_interrupted(),
-                (None, Some(control)) => control.is_interrupted(),
+                (Some(queue), _) => queue.listener.is_interrupted(&queue.ring),
+                (None, Some(control)) => control.listener.is_interrupted(&control.ring),
                 (None, None) => Ok(()),
             };
             if !self.failing {

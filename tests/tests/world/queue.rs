@@ -75,8 +75,6 @@ pub(crate) struct DriverQueue {
     pub(crate) useless: u64,
     /// Chains of those that the device may have counted and given back to the ring.
     pub(crate) vague: u64,
-    /// The driver has broken the ring, and leaves it alone until it is laid out anew.
-    pub(crate) is_broken: bool,
     /// Chains that the driver still posts while the world comes to rest.
     pub(crate) last: u64,
 }
@@ -108,7 +106,6 @@ impl DriverQueue {
             received: 0,
             useless: 0,
             vague: 0,
-            is_broken: false,
             last: 0,
         }
     }
@@ -150,7 +147,6 @@ impl DriverQueue {
             self.places.extend(flight.take().map(|flight| flight.place));
         }
         self.ring = GuestRing::new(memory, config);
-        self.is_broken = false;
         self.listener.begin_again();
         self.partial = None;
         incoming(&self.incoming).ring_ends();
@@ -238,7 +234,7 @@ impl DriverQueue {
 
     /// One step of the driver: it answers an interrupt, looks, posts, or goes to sleep.
     pub(crate) fn step(&mut self, random: &mut Random) -> Result<(), String> {
-        if self.is_broken {
+        if self.listener.is_broken {
             return Ok(());
         }
         self.wake_up(random);
@@ -291,7 +287,7 @@ impl DriverQueue {
     /// Acts as a driver that has nothing new to do: it answers interrupts and frees its ring then,
     /// and no more. Returns whether it did anything.
     pub(crate) fn quiesce(&mut self, random: &mut Random) -> Result<bool, String> {
-        if self.is_broken {
+        if self.listener.is_broken {
             return Ok(false);
         }
         let woken = self.listener.interrupted;
@@ -326,32 +322,9 @@ impl DriverQueue {
         shown
     }
 
-    /// A worker begins a turn.
-    pub(crate) fn turn_begins(&mut self) {
-        self.listener.turn_begins(&self.ring);
-    }
-
-    /// An interrupt arrives.
-    ///
-    /// # Errors
-    /// The driver did not ask for it.
-    pub(crate) fn is_interrupted(&mut self) -> Result<(), String> {
-        let asked = self.listener.is_interrupted(&self.ring);
-        if self.is_broken { Ok(()) } else { asked }
-    }
-
-    /// The driver has suspended the device.
-    ///
-    /// # Errors
-    /// It waits for an interrupt.
-    pub(crate) fn is_told(&self) -> Result<(), String> {
-        let told = self.listener.is_told(&self.ring);
-        if self.is_broken { Ok(()) } else { told }
-    }
-
     /// Returns whether it waits for an interrupt that may not come much later.
     pub(crate) fn is_owed(&self) -> bool {
-        !self.is_broken && self.listener.is_owed(&self.ring)
+        self.listener.is_owed(&self.ring)
     }
 
     /// Takes what was used while the driver slept.
@@ -359,7 +332,7 @@ impl DriverQueue {
     /// # Errors
     /// It should have been interrupted for that.
     pub(crate) fn owed(&mut self) -> Result<(), String> {
-        let sleeps = !self.is_broken && !self.listener.interrupted;
+        let sleeps = !self.listener.is_broken && !self.listener.interrupted;
         let Some(units) = self.listener.asleep.filter(|_| sleeps) else {
             return Ok(());
         };

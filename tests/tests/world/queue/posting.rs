@@ -51,14 +51,14 @@ impl DriverQueue {
             writable: self.is_rx(),
             ..Piece::readable(*place, 64)
         };
-        let broken = !self.is_broken && break_ring(&mut self.ring, buffer, random);
+        let broken = !self.listener.is_broken && break_ring(&mut self.ring, buffer, random);
         self.kicked |= broken;
-        self.is_broken |= broken;
+        self.listener.is_broken |= broken;
         broken
     }
 
     fn post_one(&mut self, random: &mut Random) -> bool {
-        if self.is_broken || self.ring.free() == 0 {
+        if self.listener.is_broken || self.ring.free() == 0 {
             return false;
         }
         let Some(place) = self.places.pop() else {
