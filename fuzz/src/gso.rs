@@ -1,10 +1,10 @@
 //! Frames that become one on their way, and one that becomes many.
 //!
 //! Transmit: frames of several flows, large ones among them, with fields that lie, go through an
-//! engine that coalesces and cuts. Cut by [`cutter`](crate::cutter), what the backend got is what
-//! the driver sent, byte for byte, flow by flow in its order, whatever the backend refused or had
-//! no room for meanwhile. Receive: large frames are cut into a driver's buffers as that cutter does
-//! it.
+//! engine that coalesces and cuts. Cut by [`segmentation`](crate::segmentation), what the backend
+//! got is what the driver sent, byte for byte, flow by flow in its order, whatever the backend
+//! refused or had no room for meanwhile. Receive: large frames are cut into a driver's buffers as
+//! that model does it.
 
 mod frames;
 mod receive;

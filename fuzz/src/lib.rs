@@ -14,7 +14,6 @@
 pub mod arena;
 pub mod bytes;
 pub mod ctrl;
-pub mod cutter;
 pub mod device;
 pub mod gso;
 pub mod hdr;
@@ -25,6 +24,7 @@ pub mod pair;
 pub mod ports;
 pub mod ring;
 pub mod script;
+pub mod segmentation;
 pub mod snapshot;
 pub mod split;
 pub mod target;

@@ -15,9 +15,9 @@ use net_queue::{
     TxConfig, TxEngine,
 };
 
-use crate::cutter::{begin_checksum, cut, packet};
 use crate::ports::{Gate, Mood, Port};
 use crate::ring::at_rest;
+use crate::segmentation::{begin_checksum, cut, packet};
 
 /// The device's end of `guest`'s ring, at `cursor`.
 fn device(guest: &GuestRing, cursor: Cursor) -> AnyRing {

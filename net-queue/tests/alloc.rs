@@ -238,7 +238,7 @@ fn cutting_large_frames_allocates_nothing() {
     for layout in LAYOUTS {
         let mut guest = guest(layout);
         let config = TxConfig {
-            cut: Offloads::TSO4,
+            segmentation: Offloads::TSO4,
             ..TxConfig::new(TxRules::new(Offloads::CSUM).completing())
         };
         let counters = Arc::<QueueCounters>::default();

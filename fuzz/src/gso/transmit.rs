@@ -16,8 +16,8 @@ use net_queue::{
 use super::frames::{self, Flows, MAX_STEPS, bits};
 use crate::Seed;
 use crate::bytes::Bytes;
-use crate::cutter::{flow, on_the_wire, raw, transmitted, without_atomic_id};
 use crate::ports::Gate;
+use crate::segmentation::{flow, on_the_wire, raw, transmitted, without_atomic_id};
 
 /// More than any script needs.
 const PLENTY: Budget = Budget {
@@ -138,13 +138,13 @@ impl World {
         let [coalesce, cut] =
             [input.u8(), input.u8()].map(|bits| Offloads::from_bits_truncate(bits.into()));
         let on = Offloads::from_bits_truncate(sends.into()) | Offloads::CSUM;
-        let cut = cut - on - Offloads::UFO;
+        let segmentation = cut - on - Offloads::UFO;
         let rules = TxRules::new(on);
         let completes = bits & 1 != 0;
         let config = TxConfig {
             size,
             coalesce,
-            cut,
+            segmentation,
             ..TxConfig::new(if completes { rules.completing() } else { rules })
         };
         let memory = TestMemory::new();
@@ -221,7 +221,7 @@ impl World {
         let pieces = self.memory.cut(&bytes, cuts.as_slice());
         let id = self.guest.add(&pieces);
         self.guest.publish();
-        let wire = transmitted(&bytes, self.config.size, self.on, self.config.cut);
+        let wire = transmitted(&bytes, self.config.size, self.on, self.config.segmentation);
         let wire = wire.into_iter().map(without_atomic_id).collect();
         self.waiting.push_back((id, wire));
     }

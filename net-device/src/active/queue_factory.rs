@@ -137,7 +137,7 @@ impl QueueFactory {
         let driver = self.negotiated.features.tx_offloads();
         let backend = backend_tx(self.negotiated.tx_caps);
         let undone = driver - backend - Offloads::CSUM;
-        let cut = undone & Offloads::DONE_HERE;
+        let segmentation = undone & Offloads::DONE_HERE;
         let rules = TxRules::new(driver - undone);
         let rules = if backend.contains(Offloads::CSUM) {
             rules
@@ -148,7 +148,7 @@ impl QueueFactory {
             self.tx_ring(index, config)?,
             TxConfig {
                 coalesce: self.negotiated.coalesce,
-                cut,
+                segmentation,
                 size: self.negotiated.features.hdr_size(),
                 ..TxConfig::new(rules)
             },

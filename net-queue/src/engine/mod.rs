@@ -5,7 +5,7 @@ pub mod ctrl;
 mod frame_filter;
 mod limit;
 mod rx;
-mod segment;
+mod segmentation;
 mod steering;
 mod tx;
 

@@ -1,10 +1,9 @@
 //! Transmit: from the driver's ring to the backend.
 
 mod config;
-mod cutter;
 mod departure;
 mod path;
-mod segments;
+mod segmentation;
 mod step;
 
 pub use config::TxConfig;
@@ -94,7 +93,7 @@ impl<R: Ring> TxEngine<R> {
         B: FrameBackend + ?Sized,
         L: Limit + ?Sized,
     {
-        if self.coalescer.is_none() && !self.path.is_cutting() {
+        if self.coalescer.is_none() && !self.path.is_segmenting() {
             return false;
         }
         let mut out = Outlet::new(backend, limit, &self.counters);
@@ -221,7 +220,7 @@ where
         let stop = match departure.flush(ring, GroupEnd::Run, &mut out) {
             Err(error) => error.into(),
             Ok(()) => loop {
-                if path.is_cutting()
+                if path.is_segmenting()
                     && let Err(stop) =
                         path.send_segments(departure, ring, now, &mut out, &mut budget)
                 {

@@ -105,7 +105,7 @@ fn tx(ring: RingConfig, size: HdrSize, caps: Offloads, coalesce: Offloads) -> Tx
     let config = TxConfig {
         size,
         coalesce,
-        cut: DRIVER - caps - Offloads::CSUM,
+        segmentation: DRIVER - caps - Offloads::CSUM,
         ..TxConfig::new(rules)
     };
     let mut rig = TxRig::with(ring, size, Offloads::empty());

@@ -5,8 +5,8 @@ use net_queue::header::{HDR_LEN, flags, gso};
 use net_queue::testing::ScriptedLimit;
 use net_queue::{DropCause, FrameFilter, Offloads, RxConfig, Stop};
 
+use crate::gso::Large;
 use crate::rig::{MERGE, PLENTY, RxRig, every_ring, frame, packet};
-use crate::segments::Large;
 
 const ALL: RxConfig = RxConfig {
     offloads: Offloads::all(),

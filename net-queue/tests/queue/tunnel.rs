@@ -61,7 +61,7 @@ fn transmitted_frames_in_tunnels_leave_alone_or_are_dropped() {
         let mut rig = TxRig::with(ring(layout, 16), HdrSize::Tunnel, Offloads::DONE_HERE);
         let config = TxConfig {
             size: HdrSize::Tunnel,
-            cut: Offloads::DONE_HERE,
+            segmentation: Offloads::DONE_HERE,
             coalesce: Offloads::DONE_HERE,
             ..TxConfig::new(TxRules::new(Offloads::CSUM))
         };

@@ -13,7 +13,7 @@ mod arrived;
 mod check;
 mod hash;
 mod held;
-mod segments;
+mod segmentation;
 mod steer;
 
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::backend::{FrameBackend, RecvError};
 use crate::counters::{Offload, OffloadCounts, QueueCounters};
 use crate::drop_cause::DropCause;
 use crate::engine::frame_filter::FrameFilter;
-use crate::engine::segment::Segmenter;
+use crate::engine::segmentation::Segmenter;
 use crate::engine::steering::{FrameSteering, Steer};
 use crate::engine::{Budget, Stop};
 use crate::hash::FrameHasher;
@@ -249,7 +249,7 @@ impl RxPath {
         match stored {
             Ok(()) => Ok(Some(frame.len)),
             Err(cause) => {
-                self.cut_or_drop(frame, cause);
+                self.segment_or_drop(frame, cause);
                 Ok(None)
             }
         }

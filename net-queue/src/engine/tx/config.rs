@@ -15,7 +15,7 @@ pub struct TxConfig {
     pub coalesce: Offloads,
     /// Segmentation that the driver may ask for beyond `rules`, since the backend takes no such
     /// frame: of `TSO4`, `TSO6`, `ECN`, `USO4` and `USO6`. These frames are cut into segments here.
-    pub cut: Offloads,
+    pub segmentation: Offloads,
 }
 
 impl TxConfig {
@@ -26,7 +26,7 @@ impl TxConfig {
             size: HdrSize::Base,
             rules,
             coalesce: Offloads::empty(),
-            cut: Offloads::empty(),
+            segmentation: Offloads::empty(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A frame at hand: its segments, its checked header, and how it is laid out for the backend.
 
 use super::config::TxConfig;
-use super::cutter::Cutter;
+use super::segmentation::state::TxSegmentation;
 use crate::counters::Offload;
 use crate::drop_cause::DropCause;
 use crate::engine::coalesce::{CANDIDATE_HEADERS, StagedFrame};
@@ -53,14 +53,17 @@ pub(super) struct TxPath {
     /// Requests in it as the driver wrote it.
     pub(super) offload: Offload,
     /// Segmentation of what the backend does not take, where the driver may send it.
-    pub(super) cutter: Option<Box<Cutter>>,
+    pub(super) segmentation: Option<Box<TxSegmentation>>,
 }
 
 impl TxPath {
     /// Under the terms of `config`, on the way to groups if frames are `coalesced`.
     pub(super) fn new(config: &TxConfig, coalesced: bool) -> Self {
         let TxConfig {
-            size, rules, cut, ..
+            size,
+            rules,
+            segmentation,
+            ..
         } = *config;
         let mut segments = Vec::with_capacity(MAX_SEGMENTS);
         segments.push(IoVec::EMPTY);
@@ -72,7 +75,7 @@ impl TxPath {
             COPYBREAK
         };
         // The buffer of a frame becomes that of its group; a frame is cut in it.
-        let room = if coalesced || !cut.is_empty() {
+        let room = if coalesced || !segmentation.is_empty() {
             longest
         } else {
             whole
@@ -89,7 +92,8 @@ impl TxPath {
             copied: 0,
             checked: NetHdr::PLAIN,
             offload: Offload::default(),
-            cutter: (!cut.is_empty()).then(|| Box::new(Cutter::new(rules.with(cut)))),
+            segmentation: (!segmentation.is_empty())
+                .then(|| Box::new(TxSegmentation::new(rules.with(segmentation)))),
         }
     }
 

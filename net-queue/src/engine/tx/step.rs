@@ -25,7 +25,7 @@ pub(super) enum Interruption {
     /// The run stops.
     Stop(Stop),
     /// A large frame is to be cut first.
-    Cut,
+    Segment,
 }
 
 impl<T: Into<Stop>> From<T> for Interruption {
@@ -84,8 +84,8 @@ impl TxPath {
         let frame_len = match content.and_then(|buffers| self.take_in(buffers.readable_len())) {
             Ok(frame_len) => frame_len,
             Err(cause) => {
-                return if self.cut_or_give_back(departure, ring, chain, cause, out)? {
-                    Err(Interruption::Cut)
+                return if self.segment_or_give_back(departure, ring, chain, cause, out)? {
+                    Err(Interruption::Segment)
                 } else {
                     Ok(0)
                 };

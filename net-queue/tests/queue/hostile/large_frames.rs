@@ -5,7 +5,7 @@ use net_queue::testing::{LargeFrame, Random};
 use net_queue::{DropCause, Offloads, Stop};
 
 use crate::rig::{MERGE, RxRig, every_ring, frame, packet};
-use crate::rx_segments::{CSUM, delivered, taking, tcp};
+use crate::rx_segmentation::{CSUM, delivered, taking, tcp};
 
 /// Headers that lie: a counted drop each, and the next frame comes.
 #[test]

@@ -76,7 +76,7 @@ impl RxPath {
                     limit.force(now, bytes);
                     self.deliver(ring, frame.len);
                 }
-                Err(cause) => self.cut_or_drop(frame, cause),
+                Err(cause) => self.segment_or_drop(frame, cause),
             },
             Some(Held::Short(frame)) => self.drop_frame(frame, DropCause::Stopped),
             Some(Held::Segments { .. }) | None => {}

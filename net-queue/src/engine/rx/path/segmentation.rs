@@ -11,7 +11,7 @@ use crate::drop_cause::DropCause;
 use crate::engine::frame_filter::FrameFilter;
 use crate::engine::limit::Limit;
 use crate::engine::rx::config::HEAD;
-use crate::engine::segment::{Checksum, Segmenter};
+use crate::engine::segmentation::{Checksum, Segmenter};
 use crate::engine::{Budget, Stop};
 use crate::header::{HDR_LEN, HdrError, NetHdr, RxRules};
 use crate::offload::Offloads;
@@ -27,7 +27,7 @@ impl RxPath {
     /// Begins to cut a frame that the driver does not take whole; drops it when it is refused for
     /// another `cause`, or cannot be cut.
     #[cold]
-    pub(super) fn cut_or_drop(&mut self, frame: Arrived, cause: DropCause) {
+    pub(super) fn segment_or_drop(&mut self, frame: Arrived, cause: DropCause) {
         let refused = match cause {
             DropCause::Header(HdrError::GsoNotNegotiated | HdrError::GsoFamily) => {
                 self.begin_segments(frame).err()

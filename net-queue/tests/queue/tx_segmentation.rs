@@ -30,7 +30,7 @@ const BACKENDS: [Offloads; 7] = [
 fn terms(caps: Offloads) -> TxConfig {
     let rules = TxRules::new(caps | CSUM);
     TxConfig {
-        cut: DRIVER - caps - CSUM,
+        segmentation: DRIVER - caps - CSUM,
         ..TxConfig::new(if caps.contains(CSUM) {
             rules
         } else {

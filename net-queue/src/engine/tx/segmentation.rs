@@ -6,7 +6,9 @@
 //! queue is drained meanwhile and the backend takes no more, the chain goes back to the ring: the
 //! segments that have left will be sent twice, and none is lost.
 
-use super::cutter::CutFrame;
+pub(super) mod state;
+
+use self::state::SegmentedFrame;
 use super::departure::Departure;
 use super::path::TxPath;
 use crate::backend::{FrameBackend, SendError};
@@ -14,7 +16,7 @@ use crate::counters::{GroupEnd, Offload, QueueCounters};
 use crate::drop_cause::DropCause;
 use crate::engine::coalesce::Outlet;
 use crate::engine::limit::Limit;
-use crate::engine::segment::Segmenter;
+use crate::engine::segmentation::Segmenter;
 use crate::engine::{Budget, Stop};
 use crate::header::{HdrError, NetHdr};
 use crate::memory::guard::MemoryFault;
@@ -24,9 +26,9 @@ use crate::ring::{Chain, Ring};
 impl TxPath {
     /// Returns whether a frame is being cut: it is done with before another one is looked at.
     #[inline]
-    pub(super) fn is_cutting(&self) -> bool {
-        let cutter = self.cutter.as_ref();
-        cutter.is_some_and(|cutter| cutter.frame.is_some())
+    pub(super) fn is_segmenting(&self) -> bool {
+        let segmentation = self.segmentation.as_ref();
+        segmentation.is_some_and(|segmentation| segmentation.frame.is_some())
     }
 
     /// Begins to cut the frame of `chain`, which was refused for `cause`; drops it if that is not
@@ -36,7 +38,7 @@ impl TxPath {
     /// The reason to stop; the chain is in the ring again, or done with.
     #[cold]
     #[inline(never)]
-    pub(super) fn cut_or_give_back<D, R, B, L>(
+    pub(super) fn segment_or_give_back<D, R, B, L>(
         &mut self,
         departure: &mut D,
         ring: &mut R,
@@ -63,9 +65,9 @@ impl TxPath {
             ring.undo_pop(chain);
             return Err(error.into());
         }
-        if let Some(cutter) = &mut self.cutter {
+        if let Some(segmentation) = &mut self.segmentation {
             out.counters.add_segmented();
-            cutter.frame = Some(CutFrame {
+            segmentation.frame = Some(SegmentedFrame {
                 segmenter: begun,
                 chain,
             });
@@ -75,8 +77,10 @@ impl TxPath {
 
     /// Fetches all of the frame at hand, which was refused for `cause`.
     fn segmenter_for(&mut self, cause: DropCause) -> Result<Segmenter, DropCause> {
-        let rules = match (&self.cutter, cause) {
-            (Some(cutter), DropCause::Header(HdrError::GsoNotNegotiated)) => cutter.rules,
+        let rules = match (&self.segmentation, cause) {
+            (Some(segmentation), DropCause::Header(HdrError::GsoNotNegotiated)) => {
+                segmentation.rules
+            }
             _ => return Err(cause),
         };
         let (header, len) = (self.size.bytes(), self.len);
@@ -147,7 +151,7 @@ impl TxPath {
                 Err(_) => break,
             }
         }
-        if let Some(frame) = self.take_cut() {
+        if let Some(frame) = self.take_segmented() {
             ring.undo_pop(frame.chain);
         }
     }
@@ -159,19 +163,19 @@ impl TxPath {
         cause: DropCause,
         counters: &QueueCounters,
     ) {
-        if let Some(CutFrame { segmenter, chain }) = self.take_cut() {
+        if let Some(SegmentedFrame { segmenter, chain }) = self.take_segmented() {
             counters.add_drops(cause, segmenter.remaining() as u64);
             ring.push_used(chain, 0);
         }
     }
 
-    fn take_cut(&mut self) -> Option<CutFrame> {
-        self.cutter.as_mut()?.frame.take()
+    fn take_segmented(&mut self) -> Option<SegmentedFrame> {
+        self.segmentation.as_mut()?.frame.take()
     }
 
     /// Bytes of the segment that is next, if there is one.
     fn segment_len(&self) -> Option<u64> {
-        let frame = self.cutter.as_ref()?.frame.as_ref()?;
+        let frame = self.segmentation.as_ref()?.frame.as_ref()?;
         Some(frame.segmenter.segment_len() as u64)
     }
 
@@ -189,14 +193,14 @@ impl TxPath {
         B: FrameBackend + ?Sized,
         L: Limit + ?Sized,
     {
-        let Some(cutter) = &mut self.cutter else {
+        let Some(segmentation) = &mut self.segmentation else {
             return Ok(None);
         };
-        let Some(CutFrame { segmenter, .. }) = &mut cutter.frame else {
+        let Some(SegmentedFrame { segmenter, .. }) = &mut segmentation.frame else {
             return Ok(None);
         };
         let size = self.size.bytes();
-        let (start, header) = segmenter.form(&mut self.bounce[size..], cutter.checksum);
+        let (start, header) = segmenter.form(&mut self.bounce[size..], segmentation.checksum);
         // Its header stands right in front of it, over what has left.
         let segment = &mut self.bounce[start..start + size + len as usize];
         header.write_to(&mut segment[..size]);
@@ -218,6 +222,6 @@ impl TxPath {
         // The driver asked for it once.
         let (header, len) = segmenter.frame();
         out.add_requests(Offload::of(header), 1, len as u64);
-        Ok(cutter.frame.take().map(|frame| frame.chain))
+        Ok(segmentation.frame.take().map(|frame| frame.chain))
     }
 }

@@ -1,27 +1,27 @@
 //! State of a driver's large frame that is being cut for the backend.
 
-use crate::engine::segment::{Checksum, Segmenter};
+use crate::engine::segmentation::{Checksum, Segmenter};
 use crate::header::TxRules;
 use crate::ring::Chain;
 
 /// Segmentation for a backend that does not do all that the driver leaves undone.
 #[derive(Debug)]
-pub(super) struct Cutter {
+pub(crate) struct TxSegmentation {
     /// Contents of a header of any frame that the driver may send.
     pub(super) rules: TxRules,
     pub(super) checksum: Checksum,
-    pub(super) frame: Option<CutFrame>,
+    pub(super) frame: Option<SegmentedFrame>,
 }
 
 /// A frame in the bounce buffer that is being cut.
 #[derive(Debug)]
-pub(super) struct CutFrame {
+pub(super) struct SegmentedFrame {
     pub(super) segmenter: Segmenter,
     pub(super) chain: Chain,
 }
 
-impl Cutter {
-    pub(super) fn new(rules: TxRules) -> Self {
+impl TxSegmentation {
+    pub(crate) fn new(rules: TxRules) -> Self {
         let checksum = if rules.completes() {
             Checksum::Complete
         } else {
