@@ -95,6 +95,7 @@ pub(crate) struct ActiveDevice {
     control: Option<WorkerHandle<CtrlWorker>>,
     threads: WorkerThreads,
     halted: HaltedQueues,
+    lost: Option<WorkerLost>,
     /// It comes from elsewhere, where the link may have been another, and has not gone on yet: the
     /// driver is told then.
     restored: bool,
@@ -124,6 +125,7 @@ impl ActiveDevice {
             control: None,
             threads,
             halted: HaltedQueues::default(),
+            lost: None,
             restored: false,
             stopped: BTreeSet::new(),
             reset: BTreeSet::new(),
@@ -326,6 +328,7 @@ impl ActiveDevice {
             self.control = None;
             result = Err(lost);
         }
+        self.lost = result.clone().err().or(self.lost.take());
         result
     }
 
@@ -416,12 +419,18 @@ impl ActiveDevice {
         cursors
     }
 
+    /// The worker that [`ActiveDevice::park`] has found to be lost, if there is one.
+    pub(crate) fn lost(&self) -> Option<&WorkerLost> {
+        self.lost.as_ref()
+    }
+
     /// Ends every worker and returns what the next activation needs.
     ///
     /// # Errors
-    /// A worker was lost, and its port with it.
+    /// The worker of a pair was lost, and its port with it. The control queue's has none.
     pub(crate) fn into_resources(mut self) -> Result<DetachedResources, WorkerLost> {
-        let parked = self.park();
+        // Each pair says below whether it is lost.
+        let _ = self.park();
         if let Some(Ok((_, home))) = self.control.take().map(WorkerHandle::into_work) {
             self.threads.keep_control(home);
         }
@@ -437,7 +446,6 @@ impl ActiveDevice {
                 Pair::Lost(lost) => return Err(lost),
             });
         }
-        parked?;
         let (controls, kernel) = self.shared.release();
         Ok(DetachedResources {
             pairs,

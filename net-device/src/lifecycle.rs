@@ -24,7 +24,8 @@ pub enum Lifecycle {
     /// DRIVER_OK again.
     Suspended,
     /// The activation has ended without a reset: guest memory could not be changed, or a worker has
-    /// panicked. Nothing runs and no guest memory is held. A lost worker is lost for good.
+    /// panicked. Nothing runs and no guest memory is held. The worker of a pair is lost for good,
+    /// and its port with it.
     Failed,
 }
 

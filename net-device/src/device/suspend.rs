@@ -19,7 +19,8 @@ impl NetDevice {
     ///
     /// # Errors
     /// VIRTIO_F_SUSPEND was not negotiated or the driver has not set DRIVER_OK, and nothing has
-    /// changed (DEV-LIFE-16); a worker is lost, the device has failed.
+    /// changed (DEV-LIFE-16); a worker is lost, or the device has failed: it shows
+    /// DEVICE_NEEDS_RESET and no SUSPEND. The other workers are stopped.
     pub fn suspend(&mut self) -> Result<(), SuspendError> {
         if !self.acked.contains(Features::VIRTIO_F_SUSPEND) {
             return Err(SuspendError::NotNegotiated);
@@ -32,7 +33,13 @@ impl NetDevice {
                 return Err(StateError::new(self.lifecycle(), NEEDED).into());
             }
         }
-        if self.stop_workers(StoppedBy::DRIVER, Transition::Suspend)? {
+        let first = self.stop_workers(StoppedBy::DRIVER, Transition::Suspend)?;
+        if let State::Paused(active, _) = &self.state
+            && let Some(lost) = active.lost()
+        {
+            return Err(lost.clone().into());
+        }
+        if first {
             self.space.freeze();
             self.status.events().emit(&DeviceEvent::Suspended);
         }

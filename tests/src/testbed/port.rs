@@ -17,7 +17,9 @@ use crate::testbed::Doorbell;
 struct Shared {
     bell: Doorbell,
     panic: AtomicBool,
+    panic_at_change: AtomicBool,
     endless: AtomicBool,
+    full: AtomicBool,
     refuse: AtomicBool,
     greeting: AtomicBool,
     receives: AtomicU64,
@@ -99,9 +101,19 @@ impl Network {
         self.shared.panic.store(true, Ordering::Release);
     }
 
+    /// The next change of the link panics.
+    pub fn panic_at_change(&self) {
+        self.shared.panic_at_change.store(true, Ordering::Release);
+    }
+
     /// Lets the frame at the head of the line come again and again.
     pub fn set_endless(&self, on: bool) {
         self.shared.endless.store(on, Ordering::Release);
+    }
+
+    /// Lets the port have no room for frames.
+    pub fn set_full(&self, on: bool) {
+        self.shared.full.store(on, Ordering::Release);
     }
 
     /// Has a frame there the moment that the link lets frames in.
@@ -160,6 +172,9 @@ impl FrameBackend for Observed {
 
     fn send(&mut self, frame: &Gather<'_>) -> Result<(), SendError> {
         self.used();
+        if self.shared.full.load(Ordering::Acquire) {
+            return Err(SendError::WouldBlock);
+        }
         let result = self.inner.send(frame);
         self.shared.bell.ring();
         result
@@ -195,6 +210,10 @@ struct Steered(Arc<Shared>, Wire);
 
 impl Steered {
     fn record<T>(&self, list: &Mutex<Vec<T>>, value: T) -> io::Result<()> {
+        assert!(
+            !self.0.panic_at_change.swap(false, Ordering::AcqRel),
+            "as the test asked for"
+        );
         if self.0.refuse.load(Ordering::Acquire) {
             return Err(io::Error::other("as the test asked for"));
         }
