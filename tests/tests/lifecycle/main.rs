@@ -5,6 +5,7 @@ mod memory;
 mod notification;
 mod ring_reset;
 mod suspend;
+mod suspend_load;
 mod suspend_lost;
 mod workers;
 

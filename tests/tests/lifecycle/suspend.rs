@@ -1,6 +1,6 @@
 //! Devices that their driver suspends (VIRTIO_F_SUSPEND).
 
-use net_device::{Lifecycle, SuspendError};
+use net_device::{Lifecycle, QueueState, SuspendError, WaitsFor};
 use net_queue::header::HDR_LEN;
 use net_queue::testing::Interrupts;
 use tests::testbed::Interrupting;
@@ -41,8 +41,11 @@ fn tempt(rig: &mut Rig, seed: u64) {
     rig.queue(1).kick();
 }
 
-/// Neither was touched.
+/// Neither was touched, and nobody is there who could.
 fn nothing_moved(rig: &mut Rig) {
+    let states = rig.device.handle().queue_states();
+    let stopped = |queue: &QueueState| queue.waits_for == WaitsFor::Stopped;
+    assert!(states.iter().all(stopped), "{states:?}");
     assert!(rig.networks[0].wire.take_sent().is_empty());
     for index in 0..2 {
         assert!(rig.queue(index).ring.poll_all().is_empty());
