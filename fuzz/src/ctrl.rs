@@ -44,7 +44,7 @@ fn list(macs: &[[u8; 6]]) -> Vec<u8> {
 fn seeds() -> Vec<Seed> {
     let command = |class, number, data: &[u8]| [&[class, number], data].concat();
     let (own, group) = ([2, 0, 0, 0, 0, 1], [0x33, 0x33, 0, 0, 0, 1]);
-    let coalescing = [15, 0, 0, 0, 0x10, 0x27, 0, 0];
+    let notf_coal = [15, 0, 0, 0, 0x10, 0x27, 0, 0];
     let stats_request = [&[1_u8, 0][..], &[0xaa; 6], &(0xf_0000_u64).to_le_bytes()].concat();
     let key = [4, 0x6d, 0x5a, 0x56, 0xda];
     let rss = [&[0xff, 1, 0, 0, 1, 0, 2, 0, 0, 0, 3, 0, 4, 0][..], &key].concat();
@@ -67,11 +67,11 @@ fn seeds() -> Vec<Seed> {
         ("rss", command(4, 1, &rss)),
         ("hash", command(4, 2, &hash)),
         ("offloads", command(5, 0, &0x0782_u64.to_le_bytes())),
-        ("notf_coal_tx", command(6, 0, &coalescing)),
-        ("notf_coal_rx", command(6, 1, &coalescing)),
+        ("notf_coal_tx", command(6, 0, &notf_coal)),
+        ("notf_coal_rx", command(6, 1, &notf_coal)),
         (
             "notf_coal_vq_set",
-            command(6, 2, &[&[1, 0, 9, 9], &coalescing[..]].concat()),
+            command(6, 2, &[&[1, 0, 9, 9], &notf_coal[..]].concat()),
         ),
         ("notf_coal_vq_get", command(6, 3, &[1, 0, 9, 9])),
         ("stats_query", command(8, 0, &[])),

@@ -390,7 +390,7 @@ impl ActiveDevice {
             saved.offloads,
             &saved.tables,
         );
-        self.shared.coalescing.restore(&saved.coalescing);
+        self.shared.notf_coal.restore(&saved.notf_coal);
         let queues = 0..=2 * self.factory.pairs;
         self.stopped
             .extend(queues.filter(|queue| !saved.ran(*queue)));

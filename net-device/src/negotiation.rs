@@ -76,8 +76,8 @@ impl Features {
             Command::SetRss(_) => F::VIRTIO_NET_F_RSS,
             Command::SetHash(_) => F::VIRTIO_NET_F_HASH_REPORT,
             Command::SetGuestOffloads(_) => F::VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
-            Command::SetTxCoalescing(_) | Command::SetRxCoalescing(_) => F::VIRTIO_NET_F_NOTF_COAL,
-            Command::SetQueueCoalescing { .. } | Command::GetQueueCoalescing(_) => {
+            Command::SetTxNotfCoal(_) | Command::SetRxNotfCoal(_) => F::VIRTIO_NET_F_NOTF_COAL,
+            Command::SetQueueNotfCoal { .. } | Command::GetQueueNotfCoal(_) => {
                 F::VIRTIO_NET_F_VQ_NOTF_COAL
             }
             Command::QueryStats | Command::GetStats(_) => F::VIRTIO_NET_F_DEVICE_STATS,

@@ -1,6 +1,5 @@
 //! State that the workers of an activated device share.
 
-pub(crate) mod coalescing;
 pub(crate) mod config_space;
 pub(crate) mod control_budget;
 pub(crate) mod device_status;
@@ -9,6 +8,7 @@ mod frame_ring;
 pub(crate) mod kernel_filter;
 pub(crate) mod kernel_programs;
 pub(crate) mod kernel_steering;
+pub(crate) mod notf_coal;
 pub(crate) mod queue_states;
 pub(crate) mod reader_epoch;
 pub(crate) mod rss;
@@ -22,12 +22,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use net_queue::Offloads;
 use rate_limiter::Wake;
 
-use self::coalescing::Coalescing;
 use self::config_space::ConfigSpace;
 use self::control_budget::ControlBudget;
 use self::device_status::DeviceStatus;
 use self::exchange::Exchange;
 use self::kernel_programs::KernelPrograms;
+use self::notf_coal::NotfCoal;
 use self::reader_epoch::ReaderEpoch;
 use self::rss::RssParams;
 use self::rx_filter::{FilterTables, RxFilter};
@@ -59,7 +59,7 @@ pub(crate) struct Shared {
     /// Of the device, over all its activations.
     pub(crate) control_budget: Arc<ControlBudget>,
     /// When each queue's driver is notified.
-    pub(crate) coalescing: Coalescing,
+    pub(crate) notf_coal: NotfCoal,
     pub(crate) clock: Arc<dyn Clock>,
     interrupt: Arc<dyn Interrupt>,
     version: AtomicU64,
@@ -109,7 +109,7 @@ impl Shared {
             space,
             status,
             control_budget,
-            coalescing: Coalescing::new(pairs),
+            notf_coal: NotfCoal::new(pairs),
             clock,
             interrupt,
             version: AtomicU64::new(0),

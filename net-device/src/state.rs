@@ -8,8 +8,8 @@ use rate_limiter::Levels;
 use crate::config::MacAddr;
 use crate::error::ActivateError;
 use crate::features::Features;
-use crate::shared::coalescing::CoalescingState;
 use crate::shared::config_space::LinkStatus;
+use crate::shared::notf_coal::SavedNotfCoal;
 use crate::shared::rss::RssParams;
 use crate::shared::rx_filter::FilterTables;
 use crate::transport::QueueSetup;
@@ -33,7 +33,7 @@ pub(crate) struct DeviceState {
     pub(crate) tables: FilterTables,
     pub(crate) pairs: Option<u16>,
     pub(crate) rss: Option<RssParams>,
-    pub(crate) coalescing: CoalescingState,
+    pub(crate) notf_coal: SavedNotfCoal,
     /// Position of every queue that ran.
     pub(crate) rings: Vec<(u16, RingConfig)>,
     /// Levels of every queue's limit.

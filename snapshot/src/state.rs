@@ -17,7 +17,7 @@ pub use bounds::{
     MAX_ID_LEN, MAX_LIMITERS, MAX_MAC_ENTRIES, MAX_QUEUE_SIZE, MAX_QUEUES, MAX_RSS_KEY_LEN,
     MAX_RSS_TABLE_LEN, VLAN_WORDS,
 };
-pub use control::{CoalesceState, ControlState, RssState};
+pub use control::{ControlState, NotfCoalState, RssState};
 pub use limiter::{BucketState, LimiterState};
 pub use net::{ConfigState, NetState};
 pub use queue::{QueueLayout, QueueState, StoppedQueueState};

@@ -8,7 +8,7 @@ use versionize::{VersionMap, Versionize};
 
 use crate::error::SnapshotError;
 use crate::state::{
-    BucketState, CoalesceState, ConfigState, ControlState, LimiterState, NetState, QueueLayout,
+    BucketState, ConfigState, ControlState, LimiterState, NetState, NotfCoalState, QueueLayout,
     QueueState, RssState, StoppedQueueState,
 };
 
@@ -22,7 +22,7 @@ struct Row {
     layout: u16,
     control: u16,
     rss: u16,
-    coalesce: u16,
+    notf_coal: u16,
     limiter: u16,
     bucket: u16,
 }
@@ -36,7 +36,7 @@ const RELEASE_1: Row = Row {
     layout: 1,
     control: 1,
     rss: 1,
-    coalesce: 1,
+    notf_coal: 1,
     limiter: 1,
     bucket: 1,
 };
@@ -117,7 +117,7 @@ pub(crate) fn version_map() -> VersionMap {
             .set_type_version(QueueLayout::type_id(), row.layout)
             .set_type_version(ControlState::type_id(), row.control)
             .set_type_version(RssState::type_id(), row.rss)
-            .set_type_version(CoalesceState::type_id(), row.coalesce)
+            .set_type_version(NotfCoalState::type_id(), row.notf_coal)
             .set_type_version(LimiterState::type_id(), row.limiter)
             .set_type_version(BucketState::type_id(), row.bucket);
     }

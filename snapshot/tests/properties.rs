@@ -8,13 +8,13 @@ use proptest::option;
 use proptest::prelude::*;
 use snapshot::format::HEADER_LEN;
 use snapshot::state::{
-    BucketState, CoalesceState, ConfigState, ControlState, LimiterState, NetState, QueueLayout,
+    BucketState, ConfigState, ControlState, LimiterState, NetState, NotfCoalState, QueueLayout,
     QueueState, RssState, StoppedQueueState,
 };
 use snapshot::{LATEST, Snapshot, SnapshotError};
 
-fn coalesce() -> impl Strategy<Value = CoalesceState> {
-    any::<(u32, u32)>().prop_map(|(max_packets, max_usecs)| CoalesceState {
+fn notf_coal() -> impl Strategy<Value = NotfCoalState> {
+    any::<(u32, u32)>().prop_map(|(max_packets, max_usecs)| NotfCoalState {
         max_packets,
         max_usecs,
     })
@@ -46,29 +46,31 @@ fn queue() -> impl Strategy<Value = QueueState> {
         any::<[u64; 3]>(),
         any::<Option<u16>>(),
         vec(any::<u16>(), 0..8),
-        coalesce(),
+        notf_coal(),
     )
-        .prop_map(|(half, flag, addr, used, in_flight, coalesce)| QueueState {
-            index: half[0],
-            max_size: half[1],
-            size: half[2],
-            avail: half[3],
-            ready: flag[0],
-            event_idx: flag[1],
-            avail_wrap: flag[2],
-            used_wrap: flag[3],
-            layout: if flag[4] {
-                QueueLayout::Packed
-            } else {
-                QueueLayout::Split
+        .prop_map(
+            |(half, flag, addr, used, in_flight, notf_coal)| QueueState {
+                index: half[0],
+                max_size: half[1],
+                size: half[2],
+                avail: half[3],
+                ready: flag[0],
+                event_idx: flag[1],
+                avail_wrap: flag[2],
+                used_wrap: flag[3],
+                layout: if flag[4] {
+                    QueueLayout::Packed
+                } else {
+                    QueueLayout::Split
+                },
+                desc_addr: addr[0],
+                driver_addr: addr[1],
+                device_addr: addr[2],
+                used,
+                in_flight: in_flight.into(),
+                notf_coal,
             },
-            desc_addr: addr[0],
-            driver_addr: addr[1],
-            device_addr: addr[2],
-            used,
-            in_flight: in_flight.into(),
-            coalesce,
-        })
+        )
 }
 
 fn rss() -> impl Strategy<Value = RssState> {
@@ -94,10 +96,10 @@ fn control() -> impl Strategy<Value = ControlState> {
         vec(any::<[u8; 6]>(), 0..9),
         vec(any::<u64>(), 0..=64),
         option::of(rss()),
-        (coalesce(), coalesce()),
+        (notf_coal(), notf_coal()),
     )
         .prop_map(
-            |(head, unicast, multicast, vlans, rss, coalesce)| ControlState {
+            |(head, unicast, multicast, vlans, rss, notf_coal)| ControlState {
                 rx_modes: head.0,
                 unicast_overflow: head.1,
                 multicast_overflow: head.2,
@@ -106,8 +108,8 @@ fn control() -> impl Strategy<Value = ControlState> {
                 multicast: multicast.into(),
                 vlans: vlans.into(),
                 rss,
-                rx_coalesce: coalesce.0,
-                tx_coalesce: coalesce.1,
+                rx_notf_coal: notf_coal.0,
+                tx_notf_coal: notf_coal.1,
             },
         )
 }
@@ -170,8 +172,8 @@ fn first_release() -> impl Strategy<Value = NetState> {
 /// Fields that releases after the first have added, each at its default or not.
 fn later() -> impl Strategy<Value = NetState> {
     let high = || prop_oneof![Just(0), any::<u64>()];
-    let stopped = (any::<u16>(), coalesce())
-        .prop_map(|(index, coalesce)| StoppedQueueState { index, coalesce });
+    let stopped = (any::<u16>(), notf_coal())
+        .prop_map(|(index, notf_coal)| StoppedQueueState { index, notf_coal });
     let fields = (high(), high(), vec(stopped, 0..3), any::<bool>());
     fields.prop_map(|(offered, acked, stopped_queues, suspended)| NetState {
         features_offered_high: offered,

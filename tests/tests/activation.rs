@@ -178,11 +178,11 @@ const EXCLUDED: &[Excluded] = &[
     ("control.vlans", F::VIRTIO_NET_F_CTRL_VLAN, |state| {
         state.control.vlans[63] = 1 << 63;
     }),
-    ("control.rx_coalesce", F::VIRTIO_NET_F_NOTF_COAL, |state| {
-        state.control.rx_coalesce.max_packets = 1
+    ("control.rx_notf_coal", F::VIRTIO_NET_F_NOTF_COAL, |state| {
+        state.control.rx_notf_coal.max_packets = 1
     }),
-    ("control.tx_coalesce", F::VIRTIO_NET_F_NOTF_COAL, |state| {
-        state.control.tx_coalesce.max_usecs = 1
+    ("control.tx_notf_coal", F::VIRTIO_NET_F_NOTF_COAL, |state| {
+        state.control.tx_notf_coal.max_usecs = 1
     }),
     ("active_pairs", F::VIRTIO_NET_F_MQ, |state| {
         state.active_pairs = 1;

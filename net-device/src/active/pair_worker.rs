@@ -21,7 +21,7 @@ impl ActiveDevice {
                 .threads
                 .queue_pair(&self.shared.id, pair)
                 .map_err(|source| QueueError::Spawn { index, source })?;
-            let timer = self.coalescing_timer();
+            let timer = self.notf_coal_timer();
             let timer = timer.map_err(|source| QueueError::Spawn { index, source })?;
             let steering = self.steering(pair);
             let steering = steering.map_err(|source| QueueError::Spawn { index, source })?;
@@ -42,7 +42,7 @@ impl ActiveDevice {
     }
 
     /// A timer for notifications that wait, if the driver can let them.
-    fn coalescing_timer(&self) -> Result<Option<Arc<WakeTimer>>, SpawnError> {
+    fn notf_coal_timer(&self) -> Result<Option<Arc<WakeTimer>>, SpawnError> {
         let coalesces = self
             .shared
             .features

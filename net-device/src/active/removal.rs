@@ -18,7 +18,7 @@ impl ActiveDevice {
     pub(super) fn started_again(&mut self, index: u16, goes_on: bool) -> bool {
         let told = self.resets_queues();
         if self.stopped.remove(&index) && !goes_on && !told {
-            self.shared.coalescing.return_to_direction(index);
+            self.shared.notf_coal.return_to_direction(index);
         }
         self.reset.remove(&index) && !goes_on
     }
@@ -75,7 +75,7 @@ impl ActiveDevice {
     pub(crate) fn reset(&mut self, index: u16) -> Result<(), StopQueueError> {
         self.remove(index)?;
         self.stopped.remove(&index);
-        self.shared.coalescing.return_to_direction(index);
+        self.shared.notf_coal.return_to_direction(index);
         self.reset.insert(index);
         if index == 0 {
             self.shared

@@ -51,7 +51,7 @@ impl NetDevice {
                     .unwrap_or_default();
                 saved.pairs = shared.chosen_pairs();
                 saved.rss = shared.rss();
-                saved.coalescing = shared.coalescing.state();
+                saved.notf_coal = shared.notf_coal.state();
                 saved.rings = active.cursors();
                 saved.limits = active.limits()?;
             }

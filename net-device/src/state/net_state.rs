@@ -12,7 +12,7 @@ use net_queue::hash::HashTypes;
 use net_queue::ring::{Cursor, Layout, RingAddrs, RingConfig};
 use rate_limiter::{Level, Levels};
 use snapshot::state::{
-    BucketState, CoalesceState, ConfigState, ControlState, LimiterState, NetState, QueueLayout,
+    BucketState, ConfigState, ControlState, LimiterState, NetState, NotfCoalState, QueueLayout,
     QueueState, RssState, StoppedQueueState,
 };
 
@@ -20,8 +20,8 @@ use super::DeviceState;
 use crate::config::{MAX_ID_LEN, MacAddr, NetConfig};
 use crate::error::RestoreError;
 use crate::features::Features;
-use crate::shared::coalescing::CoalescingState;
 use crate::shared::config_space::LinkStatus;
+use crate::shared::notf_coal::SavedNotfCoal;
 use crate::shared::rss::RssParams;
 use crate::shared::rx_filter::{FilterTables, MAC_TABLE_MAX, MacList, RxModes};
 
@@ -70,13 +70,13 @@ impl DeviceState {
                 .rings
                 .iter()
                 .map(|(index, ring)| QueueState {
-                    coalesce: coalesce_state(self.coalescing.of(*index)),
+                    notf_coal: notf_coal_state(self.notf_coal.of(*index)),
                     ..queue_state(*index, ring, config)
                 })
                 .collect(),
             control: ControlState {
-                rx_coalesce: coalesce_state(self.coalescing.rx),
-                tx_coalesce: coalesce_state(self.coalescing.tx),
+                rx_notf_coal: notf_coal_state(self.notf_coal.rx),
+                tx_notf_coal: notf_coal_state(self.notf_coal.tx),
                 rss: self.rss.as_ref().map(rss_state),
                 ..control_state(&self.tables)
             },
@@ -100,14 +100,12 @@ impl DeviceState {
 
     /// Queues that do not run whose coalescing is not what they would start with.
     fn stopped_queues(&self) -> Vec<StoppedQueueState> {
-        let queues = self.coalescing.queues.iter();
+        let queues = self.notf_coal.queues.iter();
         queues
-            .filter(|(queue, own)| {
-                !self.ran(*queue) && *own != self.coalescing.of_direction(*queue)
-            })
+            .filter(|(queue, own)| !self.ran(*queue) && *own != self.notf_coal.of_direction(*queue))
             .map(|(index, own)| StoppedQueueState {
                 index: *index,
-                coalesce: coalesce_state(*own),
+                notf_coal: notf_coal_state(*own),
             })
             .collect()
     }
@@ -152,7 +150,7 @@ impl DeviceState {
             suspended: state.suspended.then_some(status),
             offloads,
             tables: filter_tables(&state.control, acked)?,
-            coalescing: coalescing(state, config, acked)?,
+            notf_coal: notf_coal(state, config, acked)?,
             pairs: (state.active_pairs > 0).then_some(state.active_pairs),
             rss: rss(state, config, acked)?,
             rings: rings(state, config, acked)?,
@@ -386,30 +384,30 @@ fn rss(
     Ok(Some(params))
 }
 
-fn coalesce_state(coalescing: NotificationCoalescing) -> CoalesceState {
-    CoalesceState {
-        max_packets: coalescing.max_packets,
-        max_usecs: coalescing.max_usecs,
+fn notf_coal_state(notf_coal: NotificationCoalescing) -> NotfCoalState {
+    NotfCoalState {
+        max_packets: notf_coal.max_packets,
+        max_usecs: notf_coal.max_usecs,
     }
 }
 
 /// Parameters that commands can have set under the features that were accepted.
-fn coalescing(
+fn notf_coal(
     state: &NetState,
     config: &NetConfig,
     acked: Features,
-) -> Result<CoalescingState, RestoreError> {
-    let none = CoalesceState::default();
+) -> Result<SavedNotfCoal, RestoreError> {
+    let none = NotfCoalState::default();
     let all = acked.contains(Features::VIRTIO_NET_F_NOTF_COAL);
     let each = all || acked.contains(Features::VIRTIO_NET_F_VQ_NOTF_COAL);
     let ControlState {
-        rx_coalesce: rx,
-        tx_coalesce: tx,
+        rx_notf_coal: rx,
+        tx_notf_coal: tx,
         ..
     } = state.control;
-    require(all || rx == none, "control.rx_coalesce")?;
-    require(all || tx == none, "control.tx_coalesce")?;
-    let of = |state: CoalesceState| NotificationCoalescing {
+    require(all || rx == none, "control.rx_notf_coal")?;
+    require(all || tx == none, "control.tx_notf_coal")?;
+    let of = |state: NotfCoalState| NotificationCoalescing {
         max_packets: state.max_packets,
         max_usecs: state.max_usecs,
     };
@@ -417,17 +415,17 @@ fn coalescing(
     let mut queues = Vec::new();
     let mut indices: BTreeSet<_> = state.queues.iter().map(|queue| queue.index).collect();
     for queue in &state.queues {
-        let possible = each && of_pair(queue.index) || queue.coalesce == none;
-        require(possible, "queues.coalesce")?;
-        queues.push((queue.index, of(queue.coalesce)));
+        let possible = each && of_pair(queue.index) || queue.notf_coal == none;
+        require(possible, "queues.notf_coal")?;
+        queues.push((queue.index, of(queue.notf_coal)));
     }
     for stopped in &state.stopped_queues {
         let possible = state.activated && each && of_pair(stopped.index);
         require(possible, "stopped_queues")?;
         require(indices.insert(stopped.index), "stopped_queues.index")?;
-        queues.push((stopped.index, of(stopped.coalesce)));
+        queues.push((stopped.index, of(stopped.notf_coal)));
     }
-    Ok(CoalescingState {
+    Ok(SavedNotfCoal {
         rx: of(rx),
         tx: of(tx),
         queues,

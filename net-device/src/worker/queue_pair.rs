@@ -46,7 +46,7 @@ pub(crate) struct PairWorker {
     link_up: bool,
     patience: Patience,
     /// Timer for notifications that wait, if the driver can let them.
-    coalescing_timer: Option<Arc<WakeTimer>>,
+    notf_coal_timer: Option<Arc<WakeTimer>>,
     /// Deadline that it is set to.
     armed: Option<u64>,
     /// Ways to the other pairs, if the driver can steer by a table.
@@ -59,7 +59,7 @@ impl PairWorker {
         shared: Arc<Shared>,
         resources: QueuePairResources,
         idle: Idle,
-        coalescing_timer: Option<Arc<WakeTimer>>,
+        notf_coal_timer: Option<Arc<WakeTimer>>,
         steering: Option<PairSteering>,
     ) -> Self {
         let policy = shared.reader();
@@ -76,7 +76,7 @@ impl PairWorker {
             backend_dead: false,
             link_up: true,
             patience: Patience::default(),
-            coalescing_timer,
+            notf_coal_timer,
             armed: None,
             steering,
         }
@@ -153,19 +153,19 @@ impl PairWorker {
     }
 
     /// Takes over notification coalescing that has changed; returns when it was looked at, for
-    /// [`Self::set_coalescing_timer`].
+    /// [`Self::set_notf_coal_timer`].
     #[inline]
-    fn apply_coalescing(&mut self) -> Asked {
-        let Some(timer) = &self.coalescing_timer else {
+    fn apply_notf_coal(&mut self) -> Asked {
+        let Some(timer) = &self.notf_coal_timer else {
             return Asked::default();
         };
         let asked = timer.wakes();
-        let coalescing = &self.shared.coalescing;
+        let notf_coal = &self.shared.notf_coal;
         if let Some(rx) = &mut self.rx {
-            rx.apply_coalescing(coalescing.get(rx.index));
+            rx.apply_notf_coal(notf_coal.get(rx.index));
         }
         if let Some(tx) = &mut self.tx {
-            tx.apply_coalescing(coalescing.get(tx.index));
+            tx.apply_notf_coal(notf_coal.get(tx.index));
         }
         asked
     }
@@ -187,7 +187,7 @@ impl PairWorker {
 
     /// Lets the timer end the sleep when a notification is due, or when parameters have changed
     /// since they were looked at.
-    fn set_coalescing_timer(&mut self, asked: Asked) {
+    fn set_notf_coal_timer(&mut self, asked: Asked) {
         let rx = self
             .rx
             .as_ref()
@@ -198,7 +198,7 @@ impl PairWorker {
             .and_then(WorkerQueue::notification_deadline);
         if let Some(deadline) = rx.into_iter().chain(tx).min()
             && self.armed != Some(deadline)
-            && let Some(timer) = &self.coalescing_timer
+            && let Some(timer) = &self.notf_coal_timer
         {
             timer.set_deadline(deadline, asked);
             self.armed = Some(deadline);
@@ -281,9 +281,9 @@ impl Worker for PairWorker {
                     .map_err(WorkerError::Poll)?;
             }
         }
-        if let Some(timer) = &self.coalescing_timer {
+        if let Some(timer) = &self.notf_coal_timer {
             timer
-                .with_fd(|fd| add(fd, Source::CoalescingTimer))
+                .with_fd(|fd| add(fd, Source::NotfCoalTimer))
                 .map_err(WorkerError::Poll)?;
         }
         if let Some(doorbell) = self.steering.as_ref().and_then(PairSteering::doorbell) {
@@ -299,8 +299,8 @@ impl Worker for PairWorker {
         }
         self.show_all(WaitsFor::Nothing);
         self.armed = None;
-        let timer = self.coalescing_timer.clone();
-        self.shared.coalescing.set_timer(self.pair, timer);
+        let timer = self.notf_coal_timer.clone();
+        self.shared.notf_coal.set_timer(self.pair, timer);
         // From now on, until another run begins, this is the timer that it waits for.
         self.shared
             .set_rx_timer(self.pair, self.resources.rx_limit.timer.clone());
@@ -317,7 +317,7 @@ impl Worker for PairWorker {
     }
 
     fn turn(&mut self) -> Turn {
-        let asked = self.apply_coalescing();
+        let asked = self.apply_notf_coal();
         if RxQueue::is_ready(&self.rx) {
             self.step_rx();
         } else if self.distributes() {
@@ -330,7 +330,7 @@ impl Worker for PairWorker {
         self.notify_if_due();
         let sleeps = !self.looks && self.prepare_sleep();
         if sleeps {
-            self.set_coalescing_timer(asked);
+            self.set_notf_coal_timer(asked);
             let states = &self.shared.status.queues;
             self.rx.iter().for_each(|rx| rx.show_wait(states));
             self.tx.iter().for_each(|tx| tx.show_wait(states));
@@ -354,7 +354,7 @@ impl Worker for PairWorker {
             Source::RxKick => self.rx.iter().for_each(|rx| rx.engine.count_kick()),
             Source::TxKick => self.tx.iter().for_each(|tx| tx.engine.count_kick()),
             Source::RxTimer => self.rx.iter_mut().for_each(|rx| rx.mark_ready(Wait::Timer)),
-            Source::CoalescingTimer => self.armed = None,
+            Source::NotfCoalTimer => self.armed = None,
             Source::Steering => {
                 let rx = self.rx.iter_mut();
                 rx.for_each(|rx| rx.mark_ready(Wait::Backend));

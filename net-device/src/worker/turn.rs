@@ -29,7 +29,7 @@ pub enum Source {
     /// Deadline of the transmit limit.
     TxTimer,
     /// Deadline of a notification that waits (VirtIO 1.4 §5.1.9.5.10).
-    CoalescingTimer,
+    NotfCoalTimer,
     /// Frames that other pairs have passed to this one (VirtIO 1.4 §5.1.9.5.7).
     Steering,
 }
@@ -44,7 +44,7 @@ impl Source {
         Self::Backend,
         Self::RxTimer,
         Self::TxTimer,
-        Self::CoalescingTimer,
+        Self::NotfCoalTimer,
         Self::Steering,
     ];
 }

@@ -21,12 +21,12 @@ pub fn command_bytes(command: &Command<'_>) -> Vec<u8> {
             (4, 2, [&types[..], &[0; 8], &key(&hash)].concat())
         }
         Command::SetGuestOffloads(mask) => (5, 0, mask.to_le_bytes().to_vec()),
-        Command::SetTxCoalescing(coalescing) => (6, 0, coalescing.to_wire().to_vec()),
-        Command::SetRxCoalescing(coalescing) => (6, 1, coalescing.to_wire().to_vec()),
-        Command::SetQueueCoalescing { queue, coalescing } => {
-            (6, 2, [&index(queue)[..], &coalescing.to_wire()].concat())
+        Command::SetTxNotfCoal(notf_coal) => (6, 0, notf_coal.to_wire().to_vec()),
+        Command::SetRxNotfCoal(notf_coal) => (6, 1, notf_coal.to_wire().to_vec()),
+        Command::SetQueueNotfCoal { queue, notf_coal } => {
+            (6, 2, [&index(queue)[..], &notf_coal.to_wire()].concat())
         }
-        Command::GetQueueCoalescing(queue) => (6, 3, index(queue).to_vec()),
+        Command::GetQueueNotfCoal(queue) => (6, 3, index(queue).to_vec()),
         Command::QueryStats => (8, 0, vec![]),
         Command::GetStats(requests) => (8, 1, requests.as_bytes().to_vec()),
     };

@@ -30,9 +30,9 @@ pub struct ControlState {
     /// Tunnel types whose inner headers are hashed: VirtIO 1.4 §5.1.9.4.4 (NET-MQ-20).
     pub hash_tunnel_types: u32,
     /// Settings that a receive queue gets when it is enabled again (NET-CVQ-23).
-    pub rx_coalesce: CoalesceState,
+    pub rx_notf_coal: NotfCoalState,
     /// Settings that a transmit queue gets when it is enabled again.
-    pub tx_coalesce: CoalesceState,
+    pub tx_notf_coal: NotfCoalState,
 }
 
 /// Parameters of MQ_RSS_CONFIG or MQ_HASH_CONFIG: VirtIO 1.4 §5.1.9.5.7 (NET-MQ-10).
@@ -54,7 +54,7 @@ pub struct RssState {
 
 /// When used buffers are notified: VirtIO 1.4 §5.1.9.5.10 (NET-CVQ-25). Zeros mean at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Versionize)]
-pub struct CoalesceState {
+pub struct NotfCoalState {
     /// Packets to wait for.
     pub max_packets: u32,
     /// Microseconds to wait.

@@ -5,7 +5,7 @@ use versionize::{VersionMap, Versionize, VersionizeError, VersionizeResult};
 use versionize_derive::Versionize;
 
 use super::bounded::List;
-use super::{CoalesceState, bounds};
+use super::{NotfCoalState, bounds};
 
 /// Format of a ring.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Versionize)]
@@ -51,7 +51,7 @@ pub struct QueueState {
     /// pauses.
     pub in_flight: List<u16, bounds::InFlight>,
     /// Notification coalescing in force: VirtIO 1.4 §5.1.9.5.10 (NET-CVQ-24).
-    pub coalesce: CoalesceState,
+    pub notf_coal: NotfCoalState,
 }
 
 /// A queue of a device that is activated which does not run: its ring is not the device's, but the
@@ -62,5 +62,5 @@ pub struct StoppedQueueState {
     pub index: u16,
     /// Notification coalescing, unless it is that of the direction: VirtIO 1.4 §5.1.9.5.10
     /// (NET-CVQ-24).
-    pub coalesce: CoalesceState,
+    pub notf_coal: NotfCoalState,
 }

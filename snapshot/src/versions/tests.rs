@@ -9,7 +9,7 @@ fn versions_of(row: &Row) -> [u16; 10] {
         row.layout,
         row.control,
         row.rss,
-        row.coalesce,
+        row.notf_coal,
         row.limiter,
         row.bucket,
     ]
@@ -25,7 +25,7 @@ fn the_last_row_is_what_the_structs_are() {
         QueueLayout::version(),
         ControlState::version(),
         RssState::version(),
-        CoalesceState::version(),
+        NotfCoalState::version(),
         LimiterState::version(),
         BucketState::version(),
     ];

@@ -4,7 +4,7 @@
 use snapshot::LATEST;
 use snapshot::format::HEADER_LEN;
 use snapshot::state::{
-    BucketState, CoalesceState, ConfigState, ControlState, LimiterState, NetState, QueueLayout,
+    BucketState, ConfigState, ControlState, LimiterState, NetState, NotfCoalState, QueueLayout,
     QueueState, RssState, StoppedQueueState, VLAN_WORDS,
 };
 
@@ -23,7 +23,7 @@ pub(crate) fn sample_of(release: u16) -> NetState {
         state.features_acked_high = 0x22;
         state.stopped_queues = vec![StoppedQueueState {
             index: 2,
-            coalesce: coalesce(7, 80),
+            notf_coal: notf_coal(7, 80),
         }]
         .into();
         state.suspended = true;
@@ -118,7 +118,7 @@ fn packed_queue() -> QueueState {
         avail_wrap: true,
         used_wrap: false,
         in_flight: vec![9, 10].into(),
-        coalesce: coalesce(15, 10_000),
+        notf_coal: notf_coal(15, 10_000),
     }
 }
 
@@ -141,13 +141,13 @@ fn control() -> ControlState {
             key: (0..40).collect(),
         }),
         hash_tunnel_types: 0x10,
-        rx_coalesce: coalesce(8, 50),
-        tx_coalesce: coalesce(64, 0),
+        rx_notf_coal: notf_coal(8, 50),
+        tx_notf_coal: notf_coal(64, 0),
     }
 }
 
-fn coalesce(max_packets: u32, max_usecs: u32) -> CoalesceState {
-    CoalesceState {
+fn notf_coal(max_packets: u32, max_usecs: u32) -> NotfCoalState {
+    NotfCoalState {
         max_packets,
         max_usecs,
     }

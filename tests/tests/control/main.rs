@@ -1,9 +1,9 @@
 //! Every command of the control queue, and its effect right after it was used.
 
 mod announce;
-mod coalescing;
-mod coalescing_midway;
 mod kernel_filter;
+mod notf_coal;
+mod notf_coal_midway;
 mod offloads;
 mod parsing;
 mod stats;

@@ -143,7 +143,7 @@ fn coalescing_of_a_reset_queue_is_that_of_its_direction_net_cvq_23() {
     let state = rig.device.snapshot().expect("it is paused");
     let state = state.open().expect("it was just sealed");
     let queue = state.queues.iter().find(|queue| queue.index == 2);
-    assert_eq!(queue.map(|queue| queue.coalesce.max_packets), Some(3));
+    assert_eq!(queue.map(|queue| queue.notf_coal.max_packets), Some(3));
 }
 
 #[test]

@@ -289,7 +289,7 @@ fn drops(handle: &DeviceHandle) -> u64 {
 /// A command that a driver with `features` can give, as bytes.
 fn choose(features: Features, random: &mut Random) -> Option<Vec<u8>> {
     let has = |feature| features.contains(feature);
-    let coalescing = NotificationCoalescing {
+    let notf_coal = NotificationCoalescing {
         max_packets: random.below(20) as u32,
         max_usecs: random.below(200) as u32,
     };
@@ -303,8 +303,8 @@ fn choose(features: Features, random: &mut Random) -> Option<Vec<u8>> {
             mode: RxMode::AllMulti,
             on: random.below(2) == 0,
         },
-        1 if has(F::VIRTIO_NET_F_NOTF_COAL) => Command::SetRxCoalescing(coalescing),
-        2 if has(F::VIRTIO_NET_F_NOTF_COAL) => Command::SetTxCoalescing(coalescing),
+        1 if has(F::VIRTIO_NET_F_NOTF_COAL) => Command::SetRxNotfCoal(notf_coal),
+        2 if has(F::VIRTIO_NET_F_NOTF_COAL) => Command::SetTxNotfCoal(notf_coal),
         3 if has(F::VIRTIO_NET_F_HASH_REPORT) => Command::SetHash(hash),
         4 if has(F::VIRTIO_NET_F_CTRL_RX) => Command::SetMacTable {
             unicast: &macs,

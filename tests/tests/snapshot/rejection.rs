@@ -4,7 +4,7 @@ use net_device::net_queue::{Caps, Offloads};
 use net_device::{Features, NetConfig, Snapshottable, VirtioDevice};
 use net_queue::testing::Random;
 use snapshot::state::{
-    BucketState, CoalesceState, LimiterState, NetState, QueueLayout, QueueState, RssState,
+    BucketState, LimiterState, NetState, NotfCoalState, QueueLayout, QueueState, RssState,
     StoppedQueueState,
 };
 use snapshot::{MigrateError, Snapshot};
@@ -45,7 +45,7 @@ fn turned(layout: QueueLayout) -> QueueLayout {
     }
 }
 
-const COALESCE: CoalesceState = CoalesceState {
+const NOTF_COAL: NotfCoalState = NotfCoalState {
     max_packets: 1,
     max_usecs: 0,
 };
@@ -53,7 +53,7 @@ const COALESCE: CoalesceState = CoalesceState {
 fn stopped(s: &mut NetState, index: u16) {
     s.stopped_queues.push(StoppedQueueState {
         index,
-        coalesce: COALESCE,
+        notf_coal: NOTF_COAL,
     });
 }
 
@@ -119,10 +119,10 @@ const REFUSED: &[(&str, Change)] = &[
     ("queues.event_idx", |s| s.queues[0].event_idx ^= true),
     ("queues.ready", |s| s.queues[0].ready = false),
     ("queues.in_flight", |s| s.queues[0].in_flight.push(3)),
-    ("queues.coalesce", |s| {
+    ("queues.notf_coal", |s| {
         // The control queue.
         let last = s.queues.last_mut().expect("queues");
-        last.coalesce = COALESCE;
+        last.notf_coal = NOTF_COAL;
     }),
     ("features_acked", |s| s.features_acked_high = 1),
     ("features_acked", |s| s.features_acked_high = u64::MAX),

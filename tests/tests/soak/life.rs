@@ -129,7 +129,7 @@ impl Life {
             0 => self.pause_and_resume(),
             1 | 2 => self.set_pairs(),
             3 => self.change_filter(),
-            4 => self.change_coalescing(),
+            4 => self.change_notf_coal(),
             5 => self.flap(),
             6 | 7 => self.reset_ring(),
             8 => self.stop_and_start(),
@@ -183,7 +183,7 @@ impl Life {
         format!("filter {class}/{command} {data:?}")
     }
 
-    fn change_coalescing(&mut self) -> String {
+    fn change_notf_coal(&mut self) -> String {
         let (usecs, packets) = match self.below(3) {
             0 => (0, 0),
             _ => (1 + self.below(300) as u32, 1 + self.below(40) as u32),

@@ -164,7 +164,7 @@ impl Life {
                 resume(&mut self.rig);
                 "pause".to_owned()
             }
-            7 => self.change_coalescing(),
+            7 => self.change_notf_coal(),
             8 => self.stop_and_start(),
             9 => self.reset_ring(),
             10 => self.reset(),
@@ -226,7 +226,7 @@ impl Life {
         "no table".to_owned()
     }
 
-    fn change_coalescing(&mut self) -> String {
+    fn change_notf_coal(&mut self) -> String {
         let (usecs, packets) = match self.below(2) {
             0 => (0, 0),
             _ => (1 + self.below(300) as u32, 1 + self.below(40) as u32),

@@ -38,7 +38,7 @@ pub(crate) struct Commands {
     /// It can say by a table which of two receives a frame.
     pub(crate) steers: bool,
     /// Notifications can wait.
-    pub(crate) coalescing: bool,
+    pub(crate) notf_coal: bool,
 }
 
 impl Commands {
@@ -48,7 +48,7 @@ impl Commands {
         Self {
             several: has(Features::VIRTIO_NET_F_MQ) && pairs > 1,
             steers: has(Features::VIRTIO_NET_F_RSS) && pairs > 1,
-            coalescing: has(Features::VIRTIO_NET_F_NOTF_COAL),
+            notf_coal: has(Features::VIRTIO_NET_F_NOTF_COAL),
         }
     }
 }
@@ -188,13 +188,13 @@ impl ControlQueue {
         if std::mem::take(&mut self.announces) {
             return Command::AckAnnounce;
         }
-        let coalescing = NotificationCoalescing {
+        let notf_coal = NotificationCoalescing {
             max_packets: random.below(40) as u32,
             max_usecs: random.below(500) as u32,
         };
         match random.below(5) {
-            0 if self.commands.coalescing => Command::SetRxCoalescing(coalescing),
-            1 if self.commands.coalescing => Command::SetTxCoalescing(coalescing),
+            0 if self.commands.notf_coal => Command::SetRxNotfCoal(notf_coal),
+            1 if self.commands.notf_coal => Command::SetTxNotfCoal(notf_coal),
             2 if self.commands.several => Command::SetPairs(1 + random.below(2) as u16),
             3 if self.commands.steers => {
                 steering::command(random.below(steering::TABLES.len() as u64) as usize)

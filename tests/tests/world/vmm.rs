@@ -321,7 +321,7 @@ impl Vmm {
         if turn.sources_changed {
             let again = lock(&self.plant).random.below(2) == 0;
             worker.register(again, |source, fd| match source {
-                Source::RxTimer | Source::TxTimer | Source::CoalescingTimer => Level {
+                Source::RxTimer | Source::TxTimer | Source::NotfCoalTimer => Level {
                     readable: self.clock.is_expired(fd),
                     ..Level::default()
                 },

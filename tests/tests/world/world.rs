@@ -405,7 +405,7 @@ fn make_driver(plant: &SharedPlant, memory: &TestMemory, profile: &Profile, feat
         ..profile.kinds
     };
     let commands = Commands::of(features, pairs);
-    let moderated = commands.coalescing;
+    let moderated = commands.notf_coal;
     let queue = |index| DriverQueue::new(memory, index, config, moderated, mergeable, kinds);
     let control = || ControlQueue::new(memory, 2 * pairs, config, commands);
     let mut plant = lock(plant);

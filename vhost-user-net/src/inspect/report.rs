@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, Write};
 
 use net_device::snapshot::state::{
-    BucketState, CoalesceState, LimiterState, NetState, QueueLayout, QueueState, RssState,
+    BucketState, LimiterState, NetState, NotfCoalState, QueueLayout, QueueState, RssState,
 };
 use net_device::{Features, MacAddr, Snapshot};
 use serde_json::json;
@@ -63,10 +63,10 @@ pub(super) fn text(snapshot: &Snapshot, state: &NetState, out: &mut dyn Write) -
         lines.field(&format!("queue {}", queue.index), Ring(queue))?;
     }
     for stopped in &state.stopped_queues {
-        let coalesce = Coalescing(stopped.coalesce);
+        let notf_coal = NotfCoal(stopped.notf_coal);
         lines.field(
             &format!("queue {}", stopped.index),
-            format_args!("stands still{coalesce}"),
+            format_args!("stands still{notf_coal}"),
         )?;
     }
     for limiter in &state.limiters {
@@ -139,11 +139,11 @@ fn control(state: &NetState, lines: &mut Lines<'_>) -> io::Result<()> {
         "vlans",
         ids.map(|id| id.to_string()).collect::<Vec<_>>().join(" "),
     )?;
-    for (name, coalesce) in [("rx", control.rx_coalesce), ("tx", control.tx_coalesce)] {
-        if coalesce != CoalesceState::default() {
+    for (name, notf_coal) in [("rx", control.rx_notf_coal), ("tx", control.tx_notf_coal)] {
+        if notf_coal != NotfCoalState::default() {
             lines.field(
                 &format!("{name} queues"),
-                &Coalescing(coalesce).to_string()[2..],
+                &NotfCoal(notf_coal).to_string()[2..],
             )?;
         }
     }
@@ -210,20 +210,20 @@ impl fmt::Display for Ring<'_> {
         if !queue.in_flight.is_empty() {
             write!(f, ", {} in flight", queue.in_flight.len())?;
         }
-        write!(f, "{}", Coalescing(queue.coalesce))
+        write!(f, "{}", NotfCoal(queue.notf_coal))
     }
 }
 
 /// Notification coalescing behind something else; nothing where it is off.
-struct Coalescing(CoalesceState);
+struct NotfCoal(NotfCoalState);
 
-impl fmt::Display for Coalescing {
+impl fmt::Display for NotfCoal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let CoalesceState {
+        let NotfCoalState {
             max_packets,
             max_usecs,
         } = self.0;
-        if self.0 == CoalesceState::default() {
+        if self.0 == NotfCoalState::default() {
             return Ok(());
         }
         write!(

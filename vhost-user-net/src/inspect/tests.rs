@@ -5,7 +5,7 @@ use std::fs;
 use net_device::Features;
 use net_device::snapshot::NetState;
 use net_device::snapshot::state::{
-    CoalesceState, ConfigState, ControlState, QueueState, StoppedQueueState,
+    ConfigState, ControlState, NotfCoalState, QueueState, StoppedQueueState,
 };
 
 use super::*;
@@ -232,7 +232,7 @@ fn an_older_release_is_written_unless_something_would_be_lost() {
     state.queues.pop();
     state.stopped_queues.push(StoppedQueueState {
         index: 1,
-        coalesce: CoalesceState {
+        notf_coal: NotfCoalState {
             max_packets: 1,
             max_usecs: 2,
         },

@@ -16,8 +16,8 @@ use super::device_stats;
 use crate::config::MacAddr;
 use crate::features::Features;
 use crate::log_limited;
-use crate::shared::coalescing::QueueDirection;
 use crate::shared::control_budget::{HOST_LOCK, POLICY};
+use crate::shared::notf_coal::QueueDirection;
 use crate::shared::rss::RssParams;
 use crate::shared::rx_filter::RxFilter;
 use crate::shared::{Shared, SteerError};
@@ -61,22 +61,22 @@ impl CommandHandler for Commands<'_> {
                     .set_offloads(offloads)
                     .map_err(|error| self.refused(&format_args!("offloads {mask:#x}"), &error))?;
             }
-            Command::SetTxCoalescing(coalescing) => {
-                shared.coalescing.set_all(QueueDirection::Tx, coalescing);
+            Command::SetTxNotfCoal(notf_coal) => {
+                shared.notf_coal.set_all(QueueDirection::Tx, notf_coal);
             }
-            Command::SetRxCoalescing(coalescing) => {
-                shared.coalescing.set_all(QueueDirection::Rx, coalescing);
+            Command::SetRxNotfCoal(notf_coal) => {
+                shared.notf_coal.set_all(QueueDirection::Rx, notf_coal);
             }
-            Command::SetQueueCoalescing { queue, .. } | Command::GetQueueCoalescing(queue)
+            Command::SetQueueNotfCoal { queue, .. } | Command::GetQueueNotfCoal(queue)
                 if !shared.runs(queue) =>
             {
                 return Err(Refusal::Value);
             }
-            Command::SetQueueCoalescing { queue, coalescing } => {
-                shared.coalescing.set(queue, coalescing);
+            Command::SetQueueNotfCoal { queue, notf_coal } => {
+                shared.notf_coal.set(queue, notf_coal);
             }
-            Command::GetQueueCoalescing(queue) => {
-                reply.push_coalescing(shared.coalescing.get(queue));
+            Command::GetQueueNotfCoal(queue) => {
+                reply.push_notf_coal(shared.notf_coal.get(queue));
             }
             Command::QueryStats => reply.push_types(device_stats::supported(shared.features)),
             Command::GetStats(requests) => {
@@ -135,14 +135,10 @@ impl Commands<'_> {
                     _ => 0,
                 }
             }
-            Command::SetTxCoalescing(to) => {
-                shared.coalescing.others(QueueDirection::Tx, to) * POLICY
-            }
-            Command::SetRxCoalescing(to) => {
-                shared.coalescing.others(QueueDirection::Rx, to) * POLICY
-            }
-            Command::SetQueueCoalescing { queue, coalescing } => {
-                u64::from(shared.runs(queue) && shared.coalescing.get(queue) != coalescing) * POLICY
+            Command::SetTxNotfCoal(to) => shared.notf_coal.others(QueueDirection::Tx, to) * POLICY,
+            Command::SetRxNotfCoal(to) => shared.notf_coal.others(QueueDirection::Rx, to) * POLICY,
+            Command::SetQueueNotfCoal { queue, notf_coal } => {
+                u64::from(shared.runs(queue) && shared.notf_coal.get(queue) != notf_coal) * POLICY
             }
             _ => {
                 let policy = shared.policy();
@@ -192,10 +188,10 @@ fn change_filter(filter: &mut RxFilter, command: &Command<'_>) {
         | Command::SetRss(_)
         | Command::SetHash(_)
         | Command::SetGuestOffloads(_)
-        | Command::SetTxCoalescing(_)
-        | Command::SetRxCoalescing(_)
-        | Command::SetQueueCoalescing { .. }
-        | Command::GetQueueCoalescing(_)
+        | Command::SetTxNotfCoal(_)
+        | Command::SetRxNotfCoal(_)
+        | Command::SetQueueNotfCoal { .. }
+        | Command::GetQueueNotfCoal(_)
         | Command::QueryStats
         | Command::GetStats(_) => {}
     }

@@ -111,15 +111,15 @@ impl<E: Engine> WorkerQueue<E> {
 
     /// Takes over notification coalescing that has changed.
     #[inline]
-    pub(super) fn apply_coalescing(&mut self, params: NotificationCoalescing) {
+    pub(super) fn apply_notf_coal(&mut self, params: NotificationCoalescing) {
         if params != self.moderation.params() {
-            self.change_coalescing(params);
+            self.change_notf_coal(params);
         }
     }
 
     /// Puts others in force, also for what waits already: it is looked at in the same turn.
     #[cold]
-    fn change_coalescing(&mut self, params: NotificationCoalescing) {
+    fn change_notf_coal(&mut self, params: NotificationCoalescing) {
         self.moderation.set(params);
         let waits = self.moderation.deadline().is_some();
         self.engine.defer_interrupts(params.is_on() || waits);
@@ -174,7 +174,7 @@ impl<E: Engine> WorkerQueue<E> {
     /// answered, and an interrupt that comes later was on its way. The command need not wait.
     #[inline]
     fn confirms(&mut self, waited: Moderation, frames: u64, shared: &Shared) -> bool {
-        let params = shared.coalescing.get(self.index);
+        let params = shared.notf_coal.get(self.index);
         if params == waited.params() {
             return true;
         }
@@ -192,7 +192,7 @@ impl<E: Engine> WorkerQueue<E> {
     ) {
         (self.moderation, self.owed) = (waited, true);
         self.moderation.count(frames, now);
-        self.change_coalescing(params);
+        self.change_notf_coal(params);
     }
 
     /// Returns whether to interrupt the driver for what waits, whether it is due or not.

@@ -1,4 +1,4 @@
-//! Frames of one flow that lie in the ring together leave as one.
+//! Frame coalescing: frames of one flow that lie in the ring together leave as one.
 //!
 //! A system call costs the same for one frame and for forty. So consecutive frames of a flow are
 //! put together in the shape of one that is to be segmented, which the host takes through its

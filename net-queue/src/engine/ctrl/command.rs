@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::coalescing::NotificationCoalescing;
+use super::notf_coal::NotificationCoalescing;
 use super::rss::{HashConfig, RssConfig};
 use super::stats::{REQUEST_LEN, StatsRequests};
 use crate::refusal::Refusal;
@@ -112,18 +112,18 @@ pub enum Command<'a> {
     /// Replaces the mask of receive offloads, as on the wire (NET-CVQ-19).
     SetGuestOffloads(u64),
     /// Sets notification coalescing of all transmit queues (NET-CVQ-24).
-    SetTxCoalescing(NotificationCoalescing),
+    SetTxNotfCoal(NotificationCoalescing),
     /// The same for all receive queues.
-    SetRxCoalescing(NotificationCoalescing),
+    SetRxNotfCoal(NotificationCoalescing),
     /// Sets notification coalescing of one queue (NET-CVQ-22).
-    SetQueueCoalescing {
+    SetQueueNotfCoal {
         /// Index of the queue.
         queue: u16,
         /// Its parameters.
-        coalescing: NotificationCoalescing,
+        notf_coal: NotificationCoalescing,
     },
     /// Asks for the parameters of the queue with this index (NET-CVQ-22).
-    GetQueueCoalescing(u16),
+    GetQueueNotfCoal(u16),
     /// Asks which statistics the device supports (NET-CVQ-27).
     QueryStats,
     /// Asks for statistics (NET-CVQ-28).
@@ -207,13 +207,13 @@ impl<'a> Command<'a> {
             (class::GUEST_OFFLOADS, 0) => {
                 Ok(Self::SetGuestOffloads(u64::from_le_bytes(data.array()?)))
             }
-            (class::NOTF_COAL, 0) => Ok(Self::SetTxCoalescing(data.coalescing()?)),
-            (class::NOTF_COAL, 1) => Ok(Self::SetRxCoalescing(data.coalescing()?)),
-            (class::NOTF_COAL, 2) => Ok(Self::SetQueueCoalescing {
+            (class::NOTF_COAL, 0) => Ok(Self::SetTxNotfCoal(data.notf_coal()?)),
+            (class::NOTF_COAL, 1) => Ok(Self::SetRxNotfCoal(data.notf_coal()?)),
+            (class::NOTF_COAL, 2) => Ok(Self::SetQueueNotfCoal {
                 queue: data.queue()?,
-                coalescing: data.coalescing()?,
+                notf_coal: data.notf_coal()?,
             }),
-            (class::NOTF_COAL, 3) => Ok(Self::GetQueueCoalescing(data.queue()?)),
+            (class::NOTF_COAL, 3) => Ok(Self::GetQueueNotfCoal(data.queue()?)),
             (class::STATS, 0) => Ok(Self::QueryStats),
             (class::STATS, 1) => Ok(Self::GetStats(data.stats_requests()?)),
             _ => Err(CommandError::Unknown { class, command }),
@@ -300,7 +300,7 @@ impl<'a> Data<'a> {
         self.entries(count)
     }
 
-    fn coalescing(&mut self) -> Result<NotificationCoalescing, CommandError> {
+    fn notf_coal(&mut self) -> Result<NotificationCoalescing, CommandError> {
         self.array().map(NotificationCoalescing::from_wire)
     }
 

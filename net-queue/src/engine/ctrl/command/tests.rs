@@ -14,7 +14,7 @@ fn table(unicast: &[[u8; 6]], multicast: &[[u8; 6]]) -> Vec<u8> {
     bytes
 }
 
-const COALESCING: NotificationCoalescing = NotificationCoalescing {
+const NOTF_COAL: NotificationCoalescing = NotificationCoalescing {
     max_packets: 15,
     max_usecs: 10_000,
 };
@@ -84,30 +84,30 @@ fn commands() -> Vec<(Vec<u8>, Command<'static>)> {
             Command::SetGuestOffloads(1 << 1 | 1 << 54),
         ),
     ]);
-    all.extend(questions_and_coalescing());
+    all.extend(questions_and_notf_coal());
     all
 }
 
-fn questions_and_coalescing() -> [(Vec<u8>, Command<'static>); 6] {
+fn questions_and_notf_coal() -> [(Vec<u8>, Command<'static>); 6] {
     [
         (
             vec![6, 0, 15, 0, 0, 0, 0x10, 0x27, 0, 0],
-            Command::SetTxCoalescing(COALESCING),
+            Command::SetTxNotfCoal(NOTF_COAL),
         ),
         (
             vec![6, 1, 15, 0, 0, 0, 0x10, 0x27, 0, 0],
-            Command::SetRxCoalescing(COALESCING),
+            Command::SetRxNotfCoal(NOTF_COAL),
         ),
         (
             vec![6, 2, 3, 1, 0xff, 0xff, 15, 0, 0, 0, 0x10, 0x27, 0, 0],
-            Command::SetQueueCoalescing {
+            Command::SetQueueNotfCoal {
                 queue: 0x103,
-                coalescing: COALESCING,
+                notf_coal: NOTF_COAL,
             },
         ),
         (
             vec![6, 3, 3, 1, 0xff, 0xff],
-            Command::GetQueueCoalescing(0x103),
+            Command::GetQueueNotfCoal(0x103),
         ),
         (vec![8, 0], Command::QueryStats),
         (

@@ -28,11 +28,11 @@ impl Params {
     }
 
     /// Returns whether they were others.
-    fn store(&self, coalescing: NotificationCoalescing) -> bool {
+    fn store(&self, notf_coal: NotificationCoalescing) -> bool {
         let NotificationCoalescing {
             max_packets,
             max_usecs,
-        } = coalescing;
+        } = notf_coal;
         let word = u64::from(max_packets) | u64::from(max_usecs) << 32;
         self.0.swap(word, Ordering::SeqCst) != word
     }
@@ -58,7 +58,7 @@ impl QueueDirection {
 
 /// Parameters as they are saved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct CoalescingState {
+pub(crate) struct SavedNotfCoal {
     /// Of receive queues that come, as last set for all of them.
     pub(crate) rx: NotificationCoalescing,
     /// The same for transmit queues.
@@ -67,7 +67,7 @@ pub(crate) struct CoalescingState {
     pub(crate) queues: Vec<(u16, NotificationCoalescing)>,
 }
 
-impl CoalescingState {
+impl SavedNotfCoal {
     /// Parameters that `queue` starts with.
     #[cfg(feature = "snapshot")]
     pub(crate) fn of_direction(&self, queue: u16) -> NotificationCoalescing {
@@ -82,13 +82,13 @@ impl CoalescingState {
     pub(crate) fn of(&self, queue: u16) -> NotificationCoalescing {
         let mut queues = self.queues.iter();
         let found = queues.find(|(index, _)| *index == queue);
-        found.map_or(NotificationCoalescing::OFF, |(_, coalescing)| *coalescing)
+        found.map_or(NotificationCoalescing::OFF, |(_, notf_coal)| *notf_coal)
     }
 }
 
 /// Parameters of every queue of a device, zeros at first (NET-CVQ-21).
 #[derive(Debug)]
-pub(crate) struct Coalescing {
+pub(crate) struct NotfCoal {
     rx: Params,
     tx: Params,
     /// By index.
@@ -97,7 +97,7 @@ pub(crate) struct Coalescing {
     timers: Vec<Mutex<Option<Arc<WakeTimer>>>>,
 }
 
-impl Coalescing {
+impl NotfCoal {
     pub(crate) fn new(pairs: usize) -> Self {
         Self {
             rx: Params::default(),
@@ -115,9 +115,9 @@ impl Coalescing {
     }
 
     /// Sets those of `queue`, and lets its worker look at them.
-    pub(crate) fn set(&self, queue: u16, coalescing: NotificationCoalescing) {
+    pub(crate) fn set(&self, queue: u16, notf_coal: NotificationCoalescing) {
         let params = self.queues.get(usize::from(queue));
-        if params.is_some_and(|params| params.store(coalescing))
+        if params.is_some_and(|params| params.store(notf_coal))
             && let Some(timer) = self.timers.get(usize::from(queue / 2))
         {
             let timer = timer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -126,11 +126,11 @@ impl Coalescing {
     }
 
     /// Sets those of every queue of a direction, also of those that come later.
-    pub(crate) fn set_all(&self, direction: QueueDirection, coalescing: NotificationCoalescing) {
-        self.of_new(direction).store(coalescing);
+    pub(crate) fn set_all(&self, direction: QueueDirection, notf_coal: NotificationCoalescing) {
+        self.of_new(direction).store(notf_coal);
         for queue in 0..self.queues.len() as u16 {
             if QueueDirection::of(queue) == direction {
-                self.set(queue, coalescing);
+                self.set(queue, notf_coal);
             }
         }
     }
@@ -139,11 +139,11 @@ impl Coalescing {
     pub(crate) fn others(
         &self,
         direction: QueueDirection,
-        coalescing: NotificationCoalescing,
+        notf_coal: NotificationCoalescing,
     ) -> u64 {
         let queues = (0..).zip(&self.queues);
         let others = queues.filter(|(queue, params)| {
-            QueueDirection::of(*queue) == direction && params.load() != coalescing
+            QueueDirection::of(*queue) == direction && params.load() != notf_coal
         });
         others.count() as u64
     }
@@ -169,11 +169,11 @@ impl Coalescing {
 
     /// All of them.
     #[cfg(feature = "snapshot")]
-    pub(crate) fn state(&self) -> CoalescingState {
+    pub(crate) fn state(&self) -> SavedNotfCoal {
         let queues = (0..)
             .zip(&self.queues)
             .map(|(queue, params)| (queue, params.load()));
-        CoalescingState {
+        SavedNotfCoal {
             rx: self.rx.load(),
             tx: self.tx.load(),
             queues: queues.collect(),
@@ -181,11 +181,11 @@ impl Coalescing {
     }
 
     /// Sets all of them as they were saved.
-    pub(crate) fn restore(&self, state: &CoalescingState) {
+    pub(crate) fn restore(&self, state: &SavedNotfCoal) {
         self.set_all(QueueDirection::Rx, state.rx);
         self.set_all(QueueDirection::Tx, state.tx);
-        for (queue, coalescing) in &state.queues {
-            self.set(*queue, *coalescing);
+        for (queue, notf_coal) in &state.queues {
+            self.set(*queue, *notf_coal);
         }
     }
 }

@@ -47,7 +47,7 @@ impl NotificationCoalescing {
 
 impl Reply<'_> {
     /// Adds the parameters of a queue: the result of a NOTF_COAL_VQ_GET (NET-CVQ-24).
-    pub fn push_coalescing(&mut self, coalescing: NotificationCoalescing) {
-        self.push(&coalescing.to_wire());
+    pub fn push_notf_coal(&mut self, notf_coal: NotificationCoalescing) {
+        self.push(&notf_coal.to_wire());
     }
 }

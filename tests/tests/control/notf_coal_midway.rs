@@ -149,14 +149,14 @@ fn a_command_rules_the_interrupt_of_the_turn_that_is_under_way_net_cvq_25() {
         for (queue, before) in [(0, OFF), (0, EACH), (1, OFF), (1, EACH)] {
             let mut scene = Scene::new(without);
             scene.command(queue, before);
-            turns(&scene.pair, Source::CoalescingTimer);
+            turns(&scene.pair, Source::NotfCoalTimer);
             scene.rig.queue(queue).ring.ask(Interrupts::Always);
             let interrupts = scene.rig.irq.queue(queue);
             scene.pass_and_command(queue, NEVER);
             assert_eq!(scene.rig.irq.queue(queue), interrupts, "{without:?}");
             // It waits, and is not lost.
             scene.command(queue, OFF);
-            turns(&scene.pair, Source::CoalescingTimer);
+            turns(&scene.pair, Source::NotfCoalTimer);
             assert_eq!(scene.rig.irq.queue(queue), interrupts + 1, "{without:?}");
         }
     }
@@ -168,12 +168,12 @@ fn a_command_that_ends_a_wait_in_a_turn_lets_its_interrupt_come_net_cvq_25() {
         for (queue, next) in [(0, OFF), (0, EACH), (1, OFF), (1, EACH)] {
             let mut scene = Scene::new(without);
             scene.command(queue, NEVER);
-            turns(&scene.pair, Source::CoalescingTimer);
+            turns(&scene.pair, Source::NotfCoalTimer);
             scene.rig.queue(queue).ring.ask(Interrupts::Always);
             let interrupts = scene.rig.irq.queue(queue);
             scene.pass_and_command(queue, next);
             // The command has let the timer expire.
-            turns(&scene.pair, Source::CoalescingTimer);
+            turns(&scene.pair, Source::NotfCoalTimer);
             assert_eq!(scene.rig.irq.queue(queue), interrupts + 1, "{without:?}");
         }
     }
