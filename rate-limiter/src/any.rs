@@ -1,7 +1,7 @@
 //! The one type that a data path calls per frame, whichever limit is behind it.
 
-use crate::bucket::Deadline;
 use crate::config::{ConfigError, RateLimiterConfig};
+use crate::deadline::Deadline;
 use crate::group::Member;
 use crate::levels::Levels;
 use crate::limiter::RateLimiter;

@@ -1,31 +1,9 @@
 //! One token bucket: pure arithmetic, exact to the last fraction of a token.
 
 use crate::credit::tokens_at_least;
+use crate::deadline::Deadline;
 use crate::levels::Level;
 use crate::rate::Rate;
-
-/// When to try again, in nanoseconds of the caller's clock: the first at which the same request
-/// passes if nothing else is taken before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
-#[error("no tokens until {0} ns")]
-pub struct Deadline(u64);
-
-impl Deadline {
-    /// A time that no clock reaches.
-    pub const NEVER: Self = Self(u64::MAX);
-
-    /// The deadline `ns` nanoseconds into the caller's clock.
-    #[must_use]
-    pub const fn at(ns: u64) -> Self {
-        Self(ns)
-    }
-
-    /// Nanoseconds on the caller's clock.
-    #[must_use]
-    pub const fn ns(self) -> u64 {
-        self.0
-    }
-}
 
 /// A bucket of tokens that fills at a rate and may go into debt.
 ///
@@ -195,7 +173,7 @@ impl TokenBucket {
     #[cold]
     fn reaches(&self, parts: i128) -> Deadline {
         let wait = ((parts - self.level) as u128).div_ceil(u128::from(self.gain));
-        Deadline(
+        Deadline::at(
             self.last_ns
                 .saturating_add(u64::try_from(wait).unwrap_or(u64::MAX)),
         )

@@ -68,6 +68,7 @@ mod any;
 mod bucket;
 mod config;
 mod credit;
+mod deadline;
 mod group;
 mod levels;
 mod limiter;
@@ -75,8 +76,9 @@ mod rate;
 mod sync;
 
 pub use any::Limiter;
-pub use bucket::{Deadline, TokenBucket};
+pub use bucket::TokenBucket;
 pub use config::{ConfigError, RateLimiterConfig, TokenBucketConfig};
+pub use deadline::Deadline;
 pub use group::{Group, Member, Wake};
 pub use levels::{Level, Levels};
 pub use limiter::RateLimiter;

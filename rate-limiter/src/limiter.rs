@@ -1,8 +1,9 @@
 //! Bytes and operations together: a frame passes all buckets or none.
 
-use crate::bucket::{Deadline, TokenBucket};
+use crate::bucket::TokenBucket;
 use crate::config::{ConfigError, KINDS, Limit, RateLimiterConfig, costs};
 use crate::credit::Credit;
+use crate::deadline::Deadline;
 use crate::levels::Levels;
 
 /// A limiter that one queue owns: bytes, operations and the cap on bursts, all or nothing.

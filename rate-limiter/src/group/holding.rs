@@ -2,7 +2,7 @@
 //! nothing that is shared.
 
 use super::meter::{Demand, Meter, Reservation, Stale, Timeline};
-use crate::bucket::Deadline;
+use crate::deadline::Deadline;
 
 #[derive(Debug, Default)]
 pub(super) struct Holding {

@@ -4,9 +4,9 @@ use super::holding::Holding;
 use super::meter::{Meter, MeterSet, Stale};
 use super::node::{Node, Waiter};
 use super::{Group, Wake};
-use crate::bucket::Deadline;
 use crate::config::{KINDS, costs};
 use crate::credit::Credit;
+use crate::deadline::Deadline;
 use crate::sync::Arc;
 
 /// One consumer of a [`Group`]: a queue, usually. It belongs to one thread at a time.
