@@ -27,7 +27,7 @@ mod limits;
 mod memory;
 mod pair_worker;
 pub(crate) mod queue_factory;
-mod removal;
+mod queue_reset;
 pub(crate) mod threads;
 
 use halted::HaltedQueues;

@@ -1,4 +1,5 @@
-//! Queues that are taken out of an activated device one by one, and what is remembered of them.
+//! Queues of an activated device that are stopped or reset one by one, and what is remembered of
+//! them. VirtIO 1.4 §2.6.1.
 
 use net_queue::Engine;
 use net_queue::ring::Cursor;
