@@ -1,4 +1,5 @@
-//! Which work the two sides of a tap may leave to the other.
+//! Which work the two sides of a tap may leave to the other: the bits that TUNSETOFFLOAD takes, see
+//! [`Tap::set_offloads`](crate::Tap::set_offloads).
 
 bitflags::bitflags! {
     /// Work that frames **read** from a tap may still need: a checksum, or cutting into segments.
