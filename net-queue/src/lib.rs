@@ -50,7 +50,7 @@ pub use memory::guard::MemoryFault;
 pub use memory::guest_ram::{
     Access, AccessPlatform, BadAddress, GuestRam, RamError, ReadError, TranslateError,
 };
-pub use memory::segment::{Gather, IoVec, MAX_SEGMENTS, Scatter};
+pub use memory::iovec::{Gather, IoVec, MAX_SEGMENTS, Scatter};
 pub use memory::{RawRegion, SharedBytes, guard};
 pub use offload::Offloads;
 pub use refusal::Refusal;

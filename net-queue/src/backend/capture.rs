@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 
 use crate::backend::{Caps, FrameBackend, LinkConfig, RecvError, SendError};
 use crate::header::{HDR_MAX, MAX_FRAME};
-use crate::memory::segment::{Gather, Scatter};
+use crate::memory::iovec::{Gather, Scatter};
 
 /// Sees frames as they pass, without their virtio-net headers.
 pub trait FrameTap: Send {

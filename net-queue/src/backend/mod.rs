@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use crate::memory::guard::MemoryFault;
-use crate::memory::segment::{Gather, Scatter};
+use crate::memory::iovec::{Gather, Scatter};
 
 #[cfg(test)]
 mod tests;

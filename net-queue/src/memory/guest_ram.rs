@@ -8,7 +8,7 @@ use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion};
 
 use super::dirty_log::{Bitmaps, DirtyLog, DirtySwitch};
 use super::guard::MemoryFault;
-use super::segment::{HostSlice, IoVec, copy_from};
+use super::iovec::{HostSlice, IoVec, copy_from};
 
 /// Access that the device wants to memory that it asks to be translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 //!   guest_ram      regions, addresses, writes that are marked
 //!   resolver       host memory of the buffers that a driver names
 //!   dirty_log      the log that is told of writes, and its switch
-//!   segment        host ranges, scatter lists, copies; Gather and Scatter, which backends see
+//!   iovec          host ranges, scatter lists, copies; Gather and Scatter, which backends see
 //!   shared_bytes   bytes shared with another process, such as a front-end's dirty log
 //!   bounce_buffer  memory of this process that short frames pass through
 //!   kill_switch    stores that do not take place, for tests
@@ -16,10 +16,10 @@ pub(crate) mod bounce_buffer;
 pub(crate) mod dirty_log;
 pub mod guard;
 pub(crate) mod guest_ram;
+pub(crate) mod iovec;
 pub(crate) mod kill_switch;
 mod raw_regions;
 pub(crate) mod resolver;
-pub(crate) mod segment;
 mod shared_bytes;
 
 pub use raw_regions::RawRegion;

@@ -5,7 +5,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use super::guest_ram::{GuestRam, RamError, Region};
-use super::segment::HostSlice;
+use super::iovec::HostSlice;
 
 /// A range of guest memory and where the host has it.
 #[derive(Clone, Copy, Debug)]

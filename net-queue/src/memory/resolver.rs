@@ -1,7 +1,7 @@
 //! Addresses that a driver gives, turned into host memory.
 
 use super::guest_ram::{Access, BadAddress, GuestRam, Region};
-use super::segment::HostSlice;
+use super::iovec::HostSlice;
 
 /// Finds the host memory of buffers.
 ///

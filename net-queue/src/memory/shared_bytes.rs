@@ -7,8 +7,8 @@ use std::sync::Arc;
 use vm_memory::VolatileMemory;
 
 use super::guard::{self, MemoryFault};
+use super::iovec::{HostSlice, copy_from};
 use super::kill_switch;
-use super::segment::{HostSlice, copy_from};
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use crate::drop_cause::QueueFault;
 use crate::memory::guest_ram::GuestRam;
-use crate::memory::segment::IoVec;
+use crate::memory::iovec::IoVec;
 use crate::ring::{
     BufferRules, Chain, Cursor, Layout, PackedRing, PoppedChain, Ring, RingConfig, RingError,
     RingTask, SplitRing, UsedJournal,

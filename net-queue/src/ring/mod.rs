@@ -28,7 +28,7 @@ pub use state::{Cursor, Layout, RingAddrs, RingConfig, RingError, UsedElements};
 
 use crate::drop_cause::{DropCause, QueueFault};
 use crate::memory::guest_ram::GuestRam;
-use crate::memory::segment::IoVec;
+use crate::memory::iovec::IoVec;
 
 /// A chain of buffers that the device holds.
 ///

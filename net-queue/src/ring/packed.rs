@@ -16,8 +16,8 @@
 use crate::drop_cause::{DropCause, QueueFault};
 use crate::memory::guard::MemoryFault;
 use crate::memory::guest_ram::{Access, GuestRam};
+use crate::memory::iovec::IoVec;
 use crate::memory::resolver::Resolver;
-use crate::memory::segment::IoVec;
 use crate::ring::event_index;
 use crate::ring::journal::{PackedJournal, used_flags};
 use crate::ring::position::Position;

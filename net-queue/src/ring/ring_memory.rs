@@ -14,8 +14,8 @@ use std::cell::Cell;
 
 use crate::memory::guard::MemoryFault;
 use crate::memory::guest_ram::{Access, GuestRam, GuestSlice};
+use crate::memory::iovec::{HostSlice, copy_from};
 use crate::memory::kill_switch;
-use crate::memory::segment::{HostSlice, copy_from};
 use crate::ring::RingError;
 use crate::ring::sync::{Ordering, words};
 
@@ -94,7 +94,7 @@ pub(crate) enum NoDesc {
 pub(crate) struct DescTable(HostSlice);
 
 impl DescTable {
-    /// Stands for `host`, which the caller keeps mapped (see the invariant of `memory::segment`).
+    /// Stands for `host`, which the caller keeps mapped (see the invariant of `memory::iovec`).
     pub(crate) fn new(host: HostSlice) -> Self {
         Self(host)
     }

@@ -2,8 +2,8 @@
 
 use crate::drop_cause::{DropCause, QueueFault};
 use crate::memory::guest_ram::{Access, GuestRam};
+use crate::memory::iovec::IoVec;
 use crate::memory::resolver::Resolver;
-use crate::memory::segment::IoVec;
 use crate::ring::event_index;
 use crate::ring::journal::SplitJournal;
 use crate::ring::ring_memory::{Area, DESC_SIZE, Desc, NoDesc};

@@ -2,8 +2,8 @@
 
 use crate::drop_cause::{DropCause, QueueFault};
 use crate::memory::guest_ram::{Access, BadAddress};
+use crate::memory::iovec::{IoVec, MAX_SEGMENTS};
 use crate::memory::resolver::Resolver;
-use crate::memory::segment::{IoVec, MAX_SEGMENTS};
 use crate::ring::ring_memory::{DESC_SIZE, Desc, DescTable, NoDesc};
 use crate::ring::{BufferRules, Buffers, Chain, Direction, PoppedChain};
 

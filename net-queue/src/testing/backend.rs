@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::backend::{Caps, FrameBackend, LinkConfig, RecvError, SendError};
-use crate::memory::segment::{Gather, Scatter};
+use crate::memory::iovec::{Gather, Scatter};
 
 /// Answer of the backend instead of moving one frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 
 use crate::backend::{Caps, FrameBackend, LinkConfig, RecvError, SendError};
 use crate::header::HDR_LEN;
-use crate::memory::segment::{Gather, Scatter};
+use crate::memory::iovec::{Gather, Scatter};
 
 /// Takes every frame, and delivers one of so many bytes with whatever header whenever it is asked:
 /// what is left to be measured is the engine.

@@ -1,7 +1,7 @@
 //! Chains as a ring hands them out, without an engine.
 
 use crate::drop_cause::DropCause;
-use crate::memory::segment::IoVec;
+use crate::memory::iovec::IoVec;
 use crate::ring::{BufferRules, Chain, Direction, PoppedChain, Ring};
 use crate::testing::Piece;
 

@@ -12,7 +12,7 @@ use crate::header::packet::{Family, Packet};
 use crate::header::{HDR_MAX, MAX_FRAME, NetHdr};
 use crate::memory::bounce_buffer::{BounceBuffer, COPYBREAK};
 use crate::memory::guard::MemoryFault;
-use crate::memory::segment::{Gather, HostSlice};
+use crate::memory::iovec::{Gather, HostSlice};
 use crate::offload::Offloads;
 
 // A frame has its bit in a group's note of partial checksums.

@@ -4,7 +4,7 @@ use crate::backend::{FrameBackend, SendError};
 use crate::counters::{Offload, OffloadCounts, QueueCounters};
 use crate::drop_cause::DropCause;
 use crate::engine::limit::Limit;
-use crate::memory::segment::Gather;
+use crate::memory::iovec::Gather;
 
 /// The backend during one run, the limiter that was charged for each frame, and the counters.
 pub(in crate::engine) struct Outlet<'a, B: ?Sized, L: ?Sized> {

@@ -5,7 +5,7 @@ use super::rules::HEADERS;
 use crate::header::{NetHdr, flags};
 use crate::memory::bounce_buffer::BounceBuffer;
 use crate::memory::guard::MemoryFault;
-use crate::memory::segment::{IoVec, copy_from};
+use crate::memory::iovec::{IoVec, copy_from};
 
 /// A short frame behind its virtio-net header. Each byte of it is fetched once.
 pub(in crate::engine) struct StagedFrame<'a> {
@@ -14,7 +14,7 @@ pub(in crate::engine) struct StagedFrame<'a> {
     /// Number of these: with the headers of any frame that can join a group.
     pub(in crate::engine) copied: &'a mut usize,
     /// All of it, where the guest left it.
-    pub(in crate::engine) segments: &'a [IoVec],
+    pub(in crate::engine) iovecs: &'a [IoVec],
     /// Bytes of all of it.
     pub(in crate::engine) len: usize,
     /// Bytes of the virtio-net header.
@@ -58,7 +58,7 @@ impl StagedFrame<'_> {
         let (copied, rest) = payload.split_at_mut(front.len());
         copied.copy_from_slice(front);
         if !rest.is_empty() {
-            copy_from(self.segments, *self.copied, rest)?;
+            copy_from(self.iovecs, *self.copied, rest)?;
         }
         Ok(())
     }
@@ -80,7 +80,7 @@ impl StagedFrame<'_> {
     pub(super) fn move_to(&mut self, buffer: &mut BounceBuffer) -> Result<(), MemoryFault> {
         let rest = &mut self.bounce[*self.copied..self.len];
         if !rest.is_empty() {
-            copy_from(self.segments, *self.copied, rest)?;
+            copy_from(self.iovecs, *self.copied, rest)?;
         }
         std::mem::swap(buffer, self.bounce);
         Ok(())

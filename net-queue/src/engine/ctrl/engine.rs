@@ -8,7 +8,7 @@ use crate::counters::QueueCounters;
 use crate::drop_cause::{DropCause, QueueFault};
 use crate::engine::{Engine, Outcome, Stop};
 use crate::memory::guard::MemoryFault;
-use crate::memory::segment::{IoVec, MAX_SEGMENTS, copy_from, copy_into};
+use crate::memory::iovec::{IoVec, MAX_SEGMENTS, copy_from, copy_into};
 use crate::refusal::Refusal;
 use crate::ring::{BufferRules, Buffers, Cursor, Direction, PoppedChain, Ring};
 

@@ -34,7 +34,7 @@ use crate::header::{ETH_HDR_LEN, HdrSize, NetHdr, RxRules};
 use crate::memory::bounce_buffer::{BounceBuffer, COPYBREAK};
 use crate::memory::guard::MemoryFault;
 use crate::memory::guest_ram::GuestRam;
-use crate::memory::segment::{HostSlice, Scatter};
+use crate::memory::iovec::{HostSlice, Scatter};
 use crate::offload::Offloads;
 use crate::ring::Ring;
 

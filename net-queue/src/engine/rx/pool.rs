@@ -14,7 +14,7 @@ use std::mem;
 use crate::drop_cause::DropCause;
 use crate::memory::guard::MemoryFault;
 use crate::memory::guest_ram::GuestRam;
-use crate::memory::segment::{IoVec, MAX_SEGMENTS, copy_from, copy_into, put_front};
+use crate::memory::iovec::{IoVec, MAX_SEGMENTS, copy_from, copy_into, put_front};
 use crate::ring::{BufferRules, Chain, Direction, PoppedChain, Ring};
 
 /// Segments in the pool: one system call's worth, less the one for what does not fit.

@@ -1,4 +1,4 @@
-//! A frame at hand: its segments, its checked header, and how it is laid out for the backend.
+//! A frame at hand: its host memory, its checked header, and how it is laid out for the backend.
 
 use super::config::TxConfig;
 use super::segmentation::state::TxSegmentation;
@@ -10,7 +10,7 @@ use crate::header::packet::{HEADERS, Transport};
 use crate::header::{HDR_LEN, HDR_MAX, HdrError, HdrSize, MAX_FRAME, NetHdr, RawHdr, TxRules, gso};
 use crate::memory::bounce_buffer::{BounceBuffer, COPYBREAK};
 use crate::memory::guard::MemoryFault;
-use crate::memory::segment::{Gather, HostSlice, IoVec, MAX_SEGMENTS, copy_from};
+use crate::memory::iovec::{Gather, HostSlice, IoVec, MAX_SEGMENTS, copy_from};
 use crate::ring::{BufferRules, Direction, PoppedChain, Ring};
 
 /// Buffers of a transmit chain. One segment less than a system call takes: the header has one of
@@ -31,9 +31,9 @@ const LONGEST: usize = MAX_FRAME + HDR_MAX;
 /// All of an engine but its ring and what it counts.
 #[derive(Debug)]
 pub(super) struct TxPath {
-    /// Those of one chain. Slot 0 stays free, so that what this side has checked can stand in front
-    /// of the first one without moving any.
-    pub(super) segments: Vec<IoVec>,
+    /// Host memory of one chain. Slot 0 stays free, so that what this side has checked can stand in
+    /// front of the first one without moving any.
+    pub(super) iovecs: Vec<IoVec>,
     /// Their bytes.
     pub(super) len: usize,
     pub(super) size: HdrSize,
@@ -65,8 +65,8 @@ impl TxPath {
             segmentation,
             ..
         } = *config;
-        let mut segments = Vec::with_capacity(MAX_SEGMENTS);
-        segments.push(IoVec::EMPTY);
+        let mut iovecs = Vec::with_capacity(MAX_SEGMENTS);
+        iovecs.push(IoVec::EMPTY);
         // What this side writes into a frame it writes into a copy.
         let longest = HDR_MAX + MAX_FRAME;
         let whole = if rules.completes() {
@@ -81,7 +81,7 @@ impl TxPath {
             whole
         };
         Self {
-            segments,
+            iovecs,
             len: 0,
             size,
             rules,
@@ -100,8 +100,8 @@ impl TxPath {
     /// The next chain, its buffers at hand.
     #[inline(always)]
     pub(super) fn next<R: Ring>(&mut self, ring: &mut R) -> Option<PoppedChain> {
-        self.segments.truncate(1);
-        ring.pop(&mut self.segments, RULES)
+        self.iovecs.truncate(1);
+        ring.pop(&mut self.iovecs, RULES)
     }
 
     /// Copies the header of a frame out once that has `len` bytes with it, and with it the rest of
@@ -119,7 +119,7 @@ impl TxPath {
         self.copied = copied;
         // Slot 0 may still hold what was sent before.
         let bounce = &mut self.bounce[..copied];
-        copy_from(&self.segments[1..], 0, bounce)?;
+        copy_from(&self.iovecs[1..], 0, bounce)?;
         let raw = self.raw_header();
         let mut checked = match NetHdr::check_tx(&raw, frame_len as u32, self.rules) {
             Err(HdrError::GsoWithoutCsum) => self.begin_checksum(raw, frame_len, self.rules)?,
@@ -174,7 +174,7 @@ impl TxPath {
         let head = &mut self.bounce[header..header + frame_len.min(HEADERS)];
         if let Some(rest) = head.get_mut(self.copied - header..) {
             // What was copied and checked before is what goes out.
-            copy_from(&self.segments[1..], self.copied, rest)?;
+            copy_from(&self.iovecs[1..], self.copied, rest)?;
         }
         let transport =
             Transport::of(head, frame_len, raw.gso_type()).ok_or(HdrError::GsoWithoutCsum)?;
@@ -199,7 +199,7 @@ impl TxPath {
     pub(super) fn copy_rest(&mut self) -> Result<(), MemoryFault> {
         if self.copied < self.len && self.len <= self.whole {
             let rest = &mut self.bounce[self.copied..self.len];
-            copy_from(&self.segments[1..], self.copied, rest)?;
+            copy_from(&self.iovecs[1..], self.copied, rest)?;
             self.copied = self.len;
         }
         Ok(())
@@ -211,7 +211,7 @@ impl TxPath {
         StagedFrame {
             bounce: &mut self.bounce,
             copied: &mut self.copied,
-            segments: &self.segments[1..],
+            iovecs: &self.iovecs[1..],
             len: self.len,
             size: self.size.bytes(),
             header: self.checked,
@@ -223,21 +223,21 @@ impl TxPath {
     #[inline]
     pub(super) fn gather(&mut self) -> Gather<'_> {
         let (header, len) = (self.size.bytes(), self.len);
-        let segments = &mut self.segments;
+        let iovecs = &mut self.iovecs;
         if len <= self.whole {
-            segments[0] = HostSlice::of_buffer(&mut self.bounce[..len]).io();
-            return Gather::new(&segments[..1], header, len);
+            iovecs[0] = HostSlice::of_buffer(&mut self.bounce[..len]).io();
+            return Gather::new(&iovecs[..1], header, len);
         }
         let (mut left, mut at) = (self.copied, 1);
-        while let Some(segment) = segments.get_mut(at) {
-            if segment.len() > left {
-                segment.advance(left);
+        while let Some(iovec) = iovecs.get_mut(at) {
+            if iovec.len() > left {
+                iovec.advance(left);
                 break;
             }
-            left -= segment.len();
+            left -= iovec.len();
             at += 1;
         }
-        segments[at - 1] = HostSlice::of_buffer(&mut self.bounce[..self.copied]).io();
-        Gather::new(&segments[at - 1..], header, len)
+        iovecs[at - 1] = HostSlice::of_buffer(&mut self.bounce[..self.copied]).io();
+        Gather::new(&iovecs[at - 1..], header, len)
     }
 }

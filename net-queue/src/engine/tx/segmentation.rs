@@ -20,7 +20,7 @@ use crate::engine::segmentation::Segmenter;
 use crate::engine::{Budget, Stop};
 use crate::header::{HdrError, NetHdr};
 use crate::memory::guard::MemoryFault;
-use crate::memory::segment::{Gather, HostSlice, copy_from};
+use crate::memory::iovec::{Gather, HostSlice, copy_from};
 use crate::ring::{Chain, Ring};
 
 impl TxPath {
@@ -85,7 +85,7 @@ impl TxPath {
         };
         let (header, len) = (self.size.bytes(), self.len);
         let rest = &mut self.bounce[self.copied..len];
-        copy_from(&self.segments[1..], self.copied, rest)?;
+        copy_from(&self.iovecs[1..], self.copied, rest)?;
         self.copied = len;
         let raw = self.raw_header();
         let frame_len = len - header;

@@ -14,7 +14,7 @@ use crate::engine::{Budget, Stop};
 use crate::header::ETH_HDR_LEN;
 use crate::memory::bounce_buffer::BounceBuffer;
 use crate::memory::guard::MemoryFault;
-use crate::memory::segment::Scatter;
+use crate::memory::iovec::Scatter;
 
 impl RxPath {
     /// Returns a frame that the backend had if it is for this queue, and passes it on if it is not.
