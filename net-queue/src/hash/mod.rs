@@ -54,6 +54,14 @@ bitflags! {
     }
 }
 
+impl HashTypes {
+    /// Returns whether the type of `report` is switched on: reports are numbered as the bits are.
+    #[inline]
+    fn switched_on(self, report: HashReport) -> bool {
+        self.bits() << 1 & 1 << report as u32 != 0
+    }
+}
+
 /// Input that a hash was taken of (`VIRTIO_NET_HASH_REPORT_*`, NET-MQ-16).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u16)]
@@ -118,6 +126,17 @@ impl FrameHash {
 pub struct FrameHasher {
     types: HashTypes,
     toeplitz: Toeplitz,
+    /// By kind of flow.
+    usual: [UsualHash; UsualFlow::KINDS.len()],
+}
+
+/// Hash of the usual packets of one kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct UsualHash {
+    report: HashReport,
+    /// Bytes that are hashed.
+    len: usize,
+    keys: [u64; carryless::USUAL_WORDS],
 }
 
 /// Types of hashes of one family, as far as they are switched on, and their reports.
@@ -125,6 +144,16 @@ struct Family {
     addresses: HashReport,
     tcp: HashReport,
     udp: HashReport,
+}
+
+impl Family {
+    /// Type of a packet with ports of `protocol`.
+    fn with_ports(&self, protocol: Protocol) -> HashReport {
+        match protocol {
+            Protocol::Tcp => self.tcp,
+            Protocol::Udp => self.udp,
+        }
+    }
 }
 
 const V4: Family = Family {
@@ -148,9 +177,24 @@ impl FrameHasher {
     /// zeros; what is longer than [`MAX_HASH_KEY_LEN`] is not used.
     #[must_use]
     pub fn new(types: HashTypes, key: &[u8]) -> Self {
+        let toeplitz = Toeplitz::new(key);
+        let usual = UsualFlow::KINDS.map(|(v6, protocol)| {
+            let (family, addresses) = if v6 { (V6, 32) } else { (V4, 8) };
+            let with_ports = family.with_ports(protocol);
+            let (report, len) = if types.switched_on(with_ports) {
+                (with_ports, addresses + 4)
+            } else if types.switched_on(family.addresses) {
+                (family.addresses, addresses)
+            } else {
+                (HashReport::None, 0)
+            };
+            let keys = toeplitz.usual_keys(len);
+            UsualHash { report, len, keys }
+        });
         Self {
             types,
-            toeplitz: Toeplitz::new(key),
+            toeplitz,
+            usual,
         }
     }
 
@@ -175,25 +219,12 @@ impl FrameHasher {
     /// before, with the system call between them.
     #[inline]
     pub(crate) fn hash_usual(&self, head: &[u8; USUAL_HEAD], len: usize) -> Option<FrameHash> {
-        let UsualFlow {
-            v6,
-            protocol,
-            input,
-        } = UsualFlow::of(head, len)?;
-        let family = if v6 { V6 } else { V4 };
-        let with_ports = match protocol {
-            Protocol::Tcp => family.tcp,
-            Protocol::Udp => family.udp,
-        };
-        let (report, input) = if self.hashes(with_ports) {
-            (with_ports, input)
-        } else if self.hashes(family.addresses) {
-            (family.addresses, &input[..input.len() - 4])
-        } else {
-            return Some(FrameHash::NONE);
-        };
-        let value = self.toeplitz.part(0, input);
-        Some(FrameHash { value, report })
+        let UsualFlow { kind, v6, input } = UsualFlow::of(head, len)?;
+        let UsualHash { report, len, keys } = &self.usual[kind];
+        Some(FrameHash {
+            value: self.toeplitz.hash_usual(keys, input, *len, v6),
+            report: *report,
+        })
     }
 
     /// The hash of a frame that begins with `head`, of which at most [`HASHED_HEAD`] bytes count
@@ -246,26 +277,17 @@ impl FrameHasher {
         addresses: impl FnOnce() -> u32,
     ) -> FrameHash {
         let ports = flow.ports.and_then(|(protocol, ports)| {
-            let report = match protocol {
-                Protocol::Tcp => family.tcp,
-                Protocol::Udp => family.udp,
-            };
-            self.hashes(report).then_some((report, ports))
+            let report = family.with_ports(protocol);
+            self.types.switched_on(report).then_some((report, ports))
         });
         let (report, ports) = match ports {
             Some((report, ports)) => (report, self.toeplitz.part(len, ports)),
-            None if self.hashes(family.addresses) => (family.addresses, 0),
+            None if self.types.switched_on(family.addresses) => (family.addresses, 0),
             None => return FrameHash::NONE,
         };
         FrameHash {
             value: addresses() ^ ports,
             report,
         }
-    }
-
-    /// Returns whether the type of `report` is switched on: reports are numbered as the bits are.
-    #[inline]
-    fn hashes(&self, report: HashReport) -> bool {
-        self.types.bits() << 1 & 1 << report as u32 != 0
     }
 }

@@ -427,6 +427,24 @@ proptest! {
     }
 
     #[test]
+    fn multiplication_and_table_agree_on_usual_packets(
+        input in any::<[u8; 48]>(),
+        words in 0..10_usize,
+        key in prop::collection::vec(any::<u8>(), 0..48),
+    ) {
+        let (toeplitz, len) = (Toeplitz::new(&key), 4 * words);
+        let expected = toeplitz.look_up(0, &input[..len]);
+        let keys = toeplitz.usual_keys(len);
+        let plain = toeplitz.clone().without_multiplier();
+        for toeplitz in [&toeplitz, &plain] {
+            prop_assert_eq!(toeplitz.hash_usual(&keys, &input, len, true), expected);
+            if words <= 4 {
+                prop_assert_eq!(toeplitz.hash_usual(&keys, &input, len, false), expected);
+            }
+        }
+    }
+
+    #[test]
     fn noise_has_the_reference_hash(frame in prop::collection::vec(any::<u8>(), 0..400)) {
         prop_assert_eq!(hash(0x1ff, &frame), reference::hash(0x1ff, &KEY, &frame));
     }

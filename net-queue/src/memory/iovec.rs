@@ -17,8 +17,12 @@ use libc::c_int;
 use vm_memory::bitmap::BitmapSlice;
 use vm_memory::{GuestMemoryRegion, MemoryRegionAddress, VolatileSlice};
 
-use super::guard::{self, MemoryFault};
+use super::guard::MemoryFault;
 use crate::header::group::Group;
+
+mod copy;
+
+pub(crate) use copy::{copy_from, copy_into, put_front, put_front_with};
 
 #[cfg(test)]
 mod tests;
@@ -164,90 +168,6 @@ impl IoVec {
         // SAFETY: `count` is within the segment.
         self.0.iov_base = unsafe { self.0.iov_base.cast::<u8>().add(count) }.cast();
         self.0.iov_len -= count;
-    }
-}
-
-/// Copies from `segments`, after the first `skip` bytes, into `dst`; returns how many bytes there
-/// were.
-///
-/// # Errors
-/// Some of them cannot be read; any part of `dst` may have been written.
-#[inline]
-pub(crate) fn copy_from(
-    segments: &[IoVec],
-    skip: usize,
-    dst: &mut [u8],
-) -> Result<usize, MemoryFault> {
-    let most = dst.len();
-    each_part(segments, skip, most, |guest, done, count| {
-        // SAFETY: `count` bytes at `guest` are within a segment, which is mapped (module
-        // invariant); `done + count <= dst.len()`, and `dst` is this process's own.
-        unsafe { guard::copy(guest, dst.as_mut_ptr().add(done), count) }
-    })
-}
-
-/// Copies `src` into `segments`, after their first `skip` bytes; returns how many bytes found room.
-///
-/// # Errors
-/// Some of the room cannot be written; any part of it may have been.
-#[inline]
-pub(crate) fn copy_into(segments: &[IoVec], skip: usize, src: &[u8]) -> Result<usize, MemoryFault> {
-    each_part(segments, skip, src.len(), |guest, done, count| {
-        // SAFETY: `count` bytes at `guest` are within a segment, which is mapped (module
-        // invariant); `done + count <= src.len()`, and `src` is this process's own.
-        unsafe { guard::copy(src.as_ptr().add(done), guest, count) }
-    })
-}
-
-/// Calls `copy(guest, done, count)` for each contiguous part of the `most` bytes that lie `skip`
-/// bytes behind the start of `segments`; returns how many bytes there were.
-#[inline(always)]
-fn each_part(
-    segments: &[IoVec],
-    mut skip: usize,
-    most: usize,
-    mut copy: impl FnMut(*mut u8, usize, usize) -> Result<(), MemoryFault>,
-) -> Result<usize, MemoryFault> {
-    let mut done = 0;
-    for segment in segments {
-        if done == most {
-            break;
-        }
-        let len = segment.len();
-        if skip >= len {
-            skip -= len;
-            continue;
-        }
-        let count = (len - skip).min(most - done);
-        copy(
-            segment.0.iov_base.cast::<u8>().wrapping_add(skip),
-            done,
-            count,
-        )?;
-        skip = 0;
-        done += count;
-    }
-    Ok(done)
-}
-
-/// Copies a header to `segments`, from offset `skip` on: in registers when the first segment has
-/// room for it.
-///
-/// # Errors
-/// The room cannot be written.
-#[inline]
-pub(crate) fn put_front<const N: usize>(
-    segments: &[IoVec],
-    skip: usize,
-    header: &[u8; N],
-) -> Result<(), MemoryFault> {
-    match segments.first() {
-        // SAFETY: the segment has `N` bytes behind the first `skip`, and is mapped (module
-        // invariant).
-        Some(segment) if segment.len() >= skip + N => unsafe {
-            guard::store_header(segment.0.iov_base.cast::<u8>().add(skip), header)
-        },
-        _ => copy_into(segments, skip, header).map(|_| ()),
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::frame_filter::FrameFilter;
 use super::limit::Limit;
-use super::steering::{FrameSteering, Steer, Unsteered};
+use super::steering::{FrameSteering, Steer, Steered, Unsteered};
 use super::{Budget, Engine, Outcome, Stop};
 use crate::backend::FrameBackend;
 use crate::counters::QueueCounters;
@@ -78,25 +78,26 @@ impl<R: Ring> RxEngine<R> {
     ///
     /// When it stops for another reason than the backend, frames for other queues may lie in the
     /// backend: see [`RxEngine::distribute`].
-    pub fn run_steered<B, L>(
+    pub fn run_steered<B, L, S>(
         &mut self,
         backend: &mut B,
         limit: &mut L,
         filter: Option<&dyn FrameFilter>,
-        steering: &mut dyn FrameSteering,
+        steering: &mut S,
         now: u64,
         budget: Budget,
     ) -> Outcome
     where
         B: FrameBackend + ?Sized,
         L: Limit + ?Sized,
+        S: FrameSteering + ?Sized,
     {
         self.ring.with(RxBatch {
             path: &mut self.path,
             backend,
             limit,
             filter,
-            steering,
+            steering: Steered::new(steering),
             now,
             budget,
         })
@@ -109,13 +110,14 @@ impl<R: Ring> RxEngine<R> {
         &mut self,
         backend: &mut B,
         filter: Option<&dyn FrameFilter>,
-        mut steering: &mut dyn FrameSteering,
+        steering: &mut dyn FrameSteering,
         budget: Budget,
     ) -> Stop
     where
         B: FrameBackend + ?Sized,
     {
-        self.path.distribute(backend, &mut steering, filter, budget)
+        let steering = &mut Steered::new(steering);
+        self.path.distribute(backend, steering, filter, budget)
     }
 
     /// Drops under `cause` what other queues have passed to this one, or what was kept for it.

@@ -290,7 +290,7 @@ impl RxPath {
             Ok(len) => len.min(room),
             Err(error) => {
                 if matches!(error, RecvError::WouldBlock)
-                    && let Some(len) = steering.take(&mut self.bounce)
+                    && let Some(len) = steering.take_instead(&mut self.bounce)
                 {
                     return Ok(Some(Arrived::new(len, 0)));
                 }
@@ -403,10 +403,10 @@ impl RxPath {
     fn write(&mut self, frame: Arrived, header: NetHdr) -> Result<(), MemoryFault> {
         let Arrived { len, direct, .. } = frame;
         self.pool.poke(direct, &self.bounce[..len - direct])?;
-        if self.config.size == HdrSize::Base {
-            self.pool.put_header(&header.to_bytes())
-        } else {
-            self.write_odd_header(frame, header)
+        match self.config.size {
+            HdrSize::Base => self.pool.put_header(&header.to_bytes()),
+            HdrSize::HashReport => self.write_hash_header(frame, header),
+            HdrSize::Legacy | HdrSize::Tunnel => self.write_odd_header(frame, header),
         }
     }
 

@@ -12,9 +12,10 @@
 use std::mem;
 
 use crate::drop_cause::DropCause;
+use crate::header::HDR_LEN;
 use crate::memory::guard::MemoryFault;
 use crate::memory::guest_ram::GuestRam;
-use crate::memory::iovec::{IoVec, MAX_SEGMENTS, copy_from, copy_into, put_front};
+use crate::memory::iovec::{IoVec, MAX_SEGMENTS, copy_from, copy_into, put_front, put_front_with};
 use crate::ring::{BufferRules, Chain, Direction, PoppedChain, Ring};
 
 /// Segments in the pool: one system call's worth, less the one for what does not fit.
@@ -255,17 +256,17 @@ impl RxPool {
         &mut self,
         header: &[u8; N],
     ) -> Result<(), MemoryFault> {
-        self.put_header_part(0, header)
+        put_front(&self.segments[self.start..], header)
     }
 
-    /// Writes what a header has from offset `at` on.
+    /// Writes a header and what a longer one has behind it.
     #[inline]
-    pub(crate) fn put_header_part<const N: usize>(
+    pub(crate) fn put_header_with(
         &mut self,
-        at: usize,
-        part: &[u8; N],
+        header: [u8; HDR_LEN],
+        more: [u8; 8],
     ) -> Result<(), MemoryFault> {
-        put_front(&self.segments[self.start..], at, part)
+        put_front_with(&self.segments[self.start..], header, more)
     }
 
     /// Number of chains that a frame of `len` bytes with its header takes.

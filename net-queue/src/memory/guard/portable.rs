@@ -32,6 +32,23 @@ pub(crate) unsafe fn store_header<const N: usize>(
     Ok(())
 }
 
+/// Stores a header and eight more bytes behind it.
+///
+/// # Safety
+/// 20 bytes at `dst` are mapped.
+pub(crate) unsafe fn store_header_with(
+    dst: *mut u8,
+    header: [u8; 12],
+    more: [u8; 8],
+) -> Result<(), MemoryFault> {
+    // SAFETY: the caller's promise; arrays of bytes have no alignment to keep.
+    unsafe {
+        dst.cast::<[u8; 12]>().write(header);
+        dst.add(12).cast::<[u8; 8]>().write(more);
+    }
+    Ok(())
+}
+
 /// Sets bits of one byte, atomically.
 ///
 /// # Safety

@@ -36,6 +36,10 @@ macro_rules! fixup {
     };
 }
 
+mod header;
+
+pub(crate) use header::{store_header, store_header_with};
+
 /// From how many bytes on a copy in 32-byte steps is worth asking whether the processor has them.
 const WIDE: usize = 64;
 
@@ -236,42 +240,6 @@ unsafe extern "sysv64" fn copy_wide(dst: *mut u8, src: *const u8, len: usize) ->
         "ret",
         fixup!("2b", "3b", "3b"),
     )
-}
-
-/// Stores a header of `N` bytes, in two registers where it has 12.
-///
-/// # Safety
-/// `N` bytes at `dst` were mapped once and belong to guest memory.
-#[inline(always)]
-pub(crate) unsafe fn store_header<const N: usize>(
-    dst: *mut u8,
-    header: &[u8; N],
-) -> Result<(), MemoryFault> {
-    let Some((low, high)) = header
-        .split_first_chunk::<8>()
-        .and_then(|(low, rest)| Some((low, <&[u8; 4]>::try_from(rest).ok()?)))
-    else {
-        // SAFETY: the caller's promise; the header is this process's own.
-        return unsafe { copy(header.as_ptr(), dst, N) };
-    };
-    let mut failed = 1u64;
-    // SAFETY: the caller's promise; a fault goes on behind the stores and leaves `failed`.
-    unsafe {
-        asm!(
-            "2:",
-            "mov qword ptr [{dst}], {low}",
-            "mov dword ptr [{dst} + 8], {high:e}",
-            "mov {failed:e}, 0",
-            "3:",
-            fixup!("2b", "3b", "3b"),
-            dst = in(reg) dst,
-            low = in(reg) u64::from_ne_bytes(*low),
-            high = in(reg) u32::from_ne_bytes(*high),
-            failed = inout(reg) failed,
-            options(nostack, preserves_flags),
-        );
-    }
-    done(failed)
 }
 
 /// Sets bits of one byte, atomically.

@@ -103,11 +103,26 @@ fn a_header_is_put_in_front_whether_it_fits_the_first_segment_or_not() {
     for lens in [&[8, 2][..], &[1, 0, 9], &[3, 3, 4]] {
         let mut bytes = [0; 10];
         let segments = cut(&mut bytes, lens);
-        put_front(&segments, 0, &[1, 2, 3, 4]).unwrap();
+        put_front(&segments, &[1, 2, 3, 4]).unwrap();
         assert_eq!(bytes, [1, 2, 3, 4, 0, 0, 0, 0, 0, 0]);
-        // Its end later, over a part of that.
+    }
+}
+
+#[test]
+fn a_longer_header_is_put_in_front_whether_it_fits_the_first_segment_or_not() {
+    let header = std::array::from_fn(|at| at as u8 + 1);
+    let more = std::array::from_fn(|at| at as u8 + 13);
+    let whole: [u8; 21] = std::array::from_fn(|at| if at < 20 { at as u8 + 1 } else { 0 });
+    for lens in [
+        &[21][..],
+        &[20, 1],
+        &[19, 2],
+        &[12, 8, 1],
+        &[1, 0, 3, 16, 1],
+    ] {
+        let mut bytes = [0; 21];
         let segments = cut(&mut bytes, lens);
-        put_front(&segments, 3, &[5, 6, 7, 8, 9]).unwrap();
-        assert_eq!(bytes, [1, 2, 3, 5, 6, 7, 8, 9, 0, 0]);
+        put_front_with(&segments, header, more).unwrap();
+        assert_eq!(bytes, whole, "{lens:?}");
     }
 }

@@ -16,38 +16,41 @@ impl RxPath {
     }
 
     /// Hash of a frame that was received, by what is in force now.
+    #[inline(always)]
+    pub(super) fn hash_of(&self, frame: Arrived) -> Result<FrameHash, MemoryFault> {
+        let header = self.config.size.bytes();
+        // The buffer goes on behind the frame.
+        if let Some(hasher) = &self.hasher
+            && frame.direct == 0
+            && let Some(head) = self.bounce.get(header..).and_then(<[u8]>::first_chunk)
+            && let Some(hash) = hasher.hash_usual(head, frame.len.saturating_sub(header))
+        {
+            return Ok(hash);
+        }
+        self.hash_elsewhere(frame)
+    }
+
+    /// The same for a frame that lies elsewhere than in the bounce buffer, or of which more than
+    /// its first bytes may count.
     ///
     /// A part that was received directly is read back from where the backend put it. The driver
     /// could change it meanwhile, and would deceive nobody but itself.
     #[inline(never)]
-    pub(super) fn hash_of(&self, frame: Arrived) -> Result<FrameHash, MemoryFault> {
+    fn hash_elsewhere(&self, frame: Arrived) -> Result<FrameHash, MemoryFault> {
         let Some(hasher) = &self.hasher else {
             return Ok(FrameHash::NONE);
         };
         let header = self.config.size.bytes();
         let len = frame.len.saturating_sub(header);
-        let mut copy;
-        let head = if frame.direct == 0 {
-            // The buffer goes on behind the frame.
-            self.bounce[header..].first_chunk()
-        } else {
-            copy = [0; USUAL_HEAD];
-            self.copy_out(frame, header, &mut copy[..len.min(USUAL_HEAD)])?;
-            Some(&copy)
-        };
-        match head.and_then(|head| hasher.hash_usual(head, len)) {
-            Some(hash) => Ok(hash),
-            None => self.look_closer(hasher, frame),
+        if frame.direct > 0 {
+            let mut head = [0; USUAL_HEAD];
+            self.copy_out(frame, header, &mut head[..len.min(USUAL_HEAD)])?;
+            if let Some(hash) = hasher.hash_usual(&head, len) {
+                return Ok(hash);
+            }
         }
-    }
-
-    /// The same for a frame of which more than its first bytes may count.
-    #[cold]
-    fn look_closer(&self, hasher: &FrameHasher, frame: Arrived) -> Result<FrameHash, MemoryFault> {
-        let header = self.config.size.bytes();
         let mut head = [0; HASHED_HEAD];
-        let len = frame.len.saturating_sub(header).min(HASHED_HEAD);
-        let head = &mut head[..len];
+        let head = &mut head[..len.min(HASHED_HEAD)];
         self.copy_out(frame, header, head)?;
         Ok(hasher.hash(head))
     }
@@ -58,8 +61,22 @@ impl RxPath {
         hasher.map_or(FrameHash::NONE, |hasher| hasher.hash(head))
     }
 
-    /// Writes the header of `frame` where it is not the base: that of a legacy driver, or one with
-    /// the hash, and the fields of a tunnel.
+    /// Writes the header of `frame` with its hash.
+    #[inline]
+    pub(super) fn write_hash_header(
+        &mut self,
+        frame: Arrived,
+        header: NetHdr,
+    ) -> Result<(), MemoryFault> {
+        let hash = match frame.hash {
+            Some(hash) => hash,
+            None => self.hash_of(frame)?,
+        };
+        self.pool.put_header_with(header.to_bytes(), hash.to_wire())
+    }
+
+    /// Writes the header of `frame` for a legacy driver, or with the fields of a tunnel.
+    #[inline(never)]
     pub(super) fn write_odd_header(
         &mut self,
         frame: Arrived,
@@ -68,21 +85,10 @@ impl RxPath {
         if self.config.size == HdrSize::Legacy {
             return self.pool.put_header(&header.to_legacy_bytes());
         }
-        let hash = match frame.hash {
-            Some(hash) => hash,
-            None => self.hash_of(frame)?,
-        };
-        let base = header.to_bytes();
-        self.pool.put_header(&base)?;
-        // Twelve bytes again, which are stored from two registers: the last four of them once more,
-        // and the hash.
-        let ([.., a, b, c, d], [e, f, g, h, i, j, k, l]) = (base, hash.to_wire());
-        let part = [a, b, c, d, e, f, g, h, i, j, k, l];
-        self.pool.put_header_part(HASHED - part.len(), &part)?;
-        if self.config.size == HdrSize::Tunnel {
-            let raw = header.to_raw(HdrSize::Tunnel);
-            self.pool.poke(HASHED, &raw.as_bytes()[HASHED..])?;
-        }
-        Ok(())
+        self.write_hash_header(frame, header)?;
+        let raw = header.to_raw(HdrSize::Tunnel);
+        self.pool
+            .poke(HASHED, &raw.as_bytes()[HASHED..])
+            .map(|_| ())
     }
 }

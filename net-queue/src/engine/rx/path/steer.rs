@@ -43,6 +43,9 @@ impl RxPath {
         }
     }
 
+    /// Apart, so that a frame for this queue, as most are where the kernel steers, finds its way
+    /// straight ahead.
+    #[cold]
     #[inline(never)]
     fn pass_on<S: Steer>(
         &mut self,

@@ -1,0 +1,77 @@
+//! Stores of headers from registers: one that was put together in memory would be waited for when
+//! it is copied in wider pieces than it was written in.
+#![allow(unsafe_code)]
+
+use std::arch::asm;
+
+use super::{copy, done};
+use crate::memory::guard::fault::MemoryFault;
+
+/// Stores a header of `N` bytes, from two registers where it has 12.
+///
+/// # Safety
+/// `N` bytes at `dst` were mapped once and belong to guest memory.
+#[inline(always)]
+pub(crate) unsafe fn store_header<const N: usize>(
+    dst: *mut u8,
+    header: &[u8; N],
+) -> Result<(), MemoryFault> {
+    let Some((low, high)) = header
+        .split_first_chunk::<8>()
+        .and_then(|(low, rest)| Some((low, <&[u8; 4]>::try_from(rest).ok()?)))
+    else {
+        // SAFETY: the caller's promise; the header is this process's own.
+        return unsafe { copy(header.as_ptr(), dst, N) };
+    };
+    let mut failed = 1u64;
+    // SAFETY: the caller's promise; a fault goes on behind the stores and leaves `failed`.
+    unsafe {
+        asm!(
+            "2:",
+            "mov qword ptr [{dst}], {low}",
+            "mov dword ptr [{dst} + 8], {high:e}",
+            "mov {failed:e}, 0",
+            "3:",
+            fixup!("2b", "3b", "3b"),
+            dst = in(reg) dst,
+            low = in(reg) u64::from_ne_bytes(*low),
+            high = in(reg) u32::from_ne_bytes(*high),
+            failed = inout(reg) failed,
+            options(nostack, preserves_flags),
+        );
+    }
+    done(failed)
+}
+
+/// Stores a header and eight more bytes behind it, from three registers.
+///
+/// # Safety
+/// 20 bytes at `dst` were mapped once and belong to guest memory.
+#[inline(always)]
+pub(crate) unsafe fn store_header_with(
+    dst: *mut u8,
+    header: [u8; 12],
+    more: [u8; 8],
+) -> Result<(), MemoryFault> {
+    let ([low @ .., _, _, _, _], [.., a, b, c, d]) = (header, header);
+    let mut failed = 1u64;
+    // SAFETY: the caller's promise; a fault goes on behind the stores and leaves `failed`.
+    unsafe {
+        asm!(
+            "2:",
+            "mov qword ptr [{dst}], {low}",
+            "mov dword ptr [{dst} + 8], {high:e}",
+            "mov qword ptr [{dst} + 12], {more}",
+            "mov {failed:e}, 0",
+            "3:",
+            fixup!("2b", "3b", "3b"),
+            dst = in(reg) dst,
+            low = in(reg) u64::from_ne_bytes(low),
+            high = in(reg) u32::from_ne_bytes([a, b, c, d]),
+            more = in(reg) u64::from_ne_bytes(more),
+            failed = inout(reg) failed,
+            options(nostack, preserves_flags),
+        );
+    }
+    done(failed)
+}
