@@ -32,6 +32,7 @@ use crate::protocol::vring::{RingError, Vring};
 mod activation;
 mod channel;
 mod config;
+mod device_state;
 mod disabled;
 mod dispatch;
 mod inflight;
@@ -41,7 +42,6 @@ mod negotiation;
 mod rings;
 #[cfg(test)]
 mod tests;
-mod transfer;
 mod watch;
 
 /// Protocol features that are offered: each has its code in this crate.

@@ -7,7 +7,7 @@
 //! | SET_VRING_NUM, SET_VRING_BASE, SET_VRING_ADDR, SET_VRING_KICK, SET_VRING_CALL, SET_VRING_ERR, SET_VRING_ENABLE, GET_VRING_BASE | `rings.rs` |
 //! | GET_CONFIG, SET_CONFIG, NET_SET_MTU | `config.rs` |
 //! | SET_BACKEND_REQ_FD | `channel.rs` |
-//! | SET_DEVICE_STATE_FD, CHECK_DEVICE_STATE | `transfer.rs` |
+//! | SET_DEVICE_STATE_FD, CHECK_DEVICE_STATE | `device_state.rs` |
 //! | GET_INFLIGHT_FD, SET_INFLIGHT_FD | `inflight.rs` |
 //! | IOTLB_MSG | `iommu.rs` |
 //! | SEND_RARP, GET_QUEUE_NUM, GET_MAX_MEM_SLOTS, and those without an effect | here |

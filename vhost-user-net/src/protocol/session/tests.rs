@@ -5,6 +5,7 @@
 
 mod blocking_calls;
 mod descriptors;
+mod device_state;
 mod disabled;
 mod group;
 mod inflight;
@@ -17,7 +18,6 @@ mod peers;
 mod resume;
 mod rings;
 mod stalls;
-mod transfer;
 
 use std::io::Read;
 use std::os::fd::AsFd;
