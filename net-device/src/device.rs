@@ -26,6 +26,7 @@ use crate::transport::{
 
 mod activation;
 mod announce;
+mod announce_rounds;
 mod builder;
 mod carrier;
 mod host_link;
@@ -39,17 +40,16 @@ mod migration;
 mod mtu;
 mod pause;
 mod reopen;
-mod rounds;
 mod states;
 mod suspend;
 mod threads;
 
+pub use announce_rounds::Announcer;
+use announce_rounds::Rounds;
 pub use builder::NetDeviceBuilder;
 use host_link::HostLink;
 use limit_groups::LimitGroups;
 use memory_map::MemoryMap;
-pub use rounds::Announcer;
-use rounds::Rounds;
 use states::State;
 
 /// A virtio-net device. VirtIO 1.4 §5.1.

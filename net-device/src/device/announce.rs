@@ -13,7 +13,7 @@
 use std::time::Duration;
 
 use super::NetDevice;
-use super::rounds::Announcer;
+use super::announce_rounds::Announcer;
 use super::states::State;
 use crate::active::DetachedResources;
 use crate::announcement::Announcement;

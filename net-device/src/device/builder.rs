@@ -10,9 +10,9 @@ use tap::{FilterProgram, SteeringProgram, Tap};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::NetDevice;
+use super::announce_rounds::Rounds;
 use super::host_link::HostLink;
 use super::limit_groups::LimitGroups;
-use super::rounds::Rounds;
 use super::states::State;
 use crate::active::DetachedResources;
 use crate::active::threads::WorkerThreads;
