@@ -17,6 +17,7 @@ pub mod ctrl;
 pub mod device;
 pub mod gso;
 pub mod hdr;
+pub mod iotlb;
 pub mod laps;
 pub mod machine;
 pub mod packed;
@@ -39,6 +40,7 @@ pub const TARGETS: &[Target] = &[
     device::TARGET,
     gso::TARGET,
     hdr::TARGET,
+    iotlb::TARGET,
     packed::TARGET,
     snapshot::TARGET,
     split::TARGET,

@@ -344,9 +344,13 @@ impl Iotlb {
         refused
     }
 
-    /// As [`AccessPlatform::translate`], without a question.
-    fn look_up(&self, iova: u64, access: Access) -> Option<(u64, u64)> {
-        self.table().find(iova, Permissions::of(access))
+    /// As [`AccessPlatform::translate`] for either access, without a question.
+    fn look_up(&self, iova: u64) -> Option<(u64, u64)> {
+        let table = self.table();
+        let either = [Access::Read, Access::Write].map(Permissions::of);
+        either
+            .into_iter()
+            .find_map(|wanted| table.find(iova, wanted))
     }
 }
 
@@ -366,7 +370,10 @@ impl AccessPlatform for Iotlb {
     }
 }
 
-/// The same for who does not wait, and need not know.
+/// The same for who does not wait, and need not know: whoever looks where a ring stands.
+///
+/// Either access will do. A driver lets the device write the used ring, and need not let it read
+/// what it wrote.
 #[derive(Debug)]
 pub struct Known(pub std::sync::Arc<Iotlb>);
 
@@ -375,9 +382,9 @@ impl AccessPlatform for Known {
         &self,
         iova: u64,
         _len: u64,
-        access: Access,
+        _access: Access,
     ) -> Result<(u64, u64), TranslateError> {
-        let found = self.0.look_up(iova, access);
+        let found = self.0.look_up(iova);
         found.ok_or(TranslateError::NotMapped { iova })
     }
 }

@@ -22,7 +22,7 @@ fn made(asks: bool) -> Iotlb {
 }
 
 fn is_mapped(iotlb: &Iotlb, page: u64) -> Option<u64> {
-    iotlb.look_up(page * PAGE, READ).map(|(gpa, _)| gpa / PAGE)
+    iotlb.look_up(page * PAGE).map(|(gpa, _)| gpa / PAGE)
 }
 
 #[test]

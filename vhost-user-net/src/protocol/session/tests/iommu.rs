@@ -190,6 +190,21 @@ fn rings_and_buffers_are_asked_for_and_frames_wait_net_feat_11() {
     assert_eq!(counter(&mut session, "rx_drop_bad_address"), 0);
 }
 
+/// As a driver's mapping for the used ring allows no more.
+#[test]
+fn a_ring_whose_used_part_the_device_may_only_write_runs_net_feat_11() {
+    let (mut device, wires) = device(1);
+    let mut front_end = FrontEnd::new();
+    let (mut session, mut translator) = begun(&mut device, &front_end, 0);
+    for (iova, wanted) in translator.questions(&mut session) {
+        session.handle(translator.update(iova, wanted)).unwrap();
+    }
+    assert!(both_run(&mut session));
+    front_end.send();
+    translator.serve(&mut session, |_| front_end.used(TX) == 1);
+    assert_eq!(payloads(&wires[0]), [0]);
+}
+
 #[test]
 fn nothing_is_used_through_a_translation_that_was_taken_back_net_feat_11() {
     let (mut device, wires) = device(1);
