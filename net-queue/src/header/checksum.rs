@@ -1,5 +1,7 @@
 //! The Internet checksum, for frames that leave it to somebody who cannot take it. RFC 1071.
 
+mod words;
+
 use super::net_hdr::NetHdr;
 
 /// A ones' complement sum of 16-bit words, over bytes that come piece by piece.
@@ -15,10 +17,7 @@ impl Sum {
     pub(crate) fn add(&mut self, bytes: &[u8]) {
         // The sum of swapped words is the swapped sum, so they are added as this host has them.
         let (words, rest) = bytes.as_chunks::<4>();
-        let mut sum: u64 = words
-            .iter()
-            .map(|word| u64::from(u32::from_ne_bytes(*word)))
-            .sum();
+        let mut sum = words::sum(words);
         let mut last = [0; 4];
         last[..rest.len()].copy_from_slice(rest);
         sum += u64::from(u32::from_ne_bytes(last));
