@@ -130,16 +130,17 @@ impl<B: FrameBackend + ?Sized, L: Limit + ?Sized> Departure<B, L> for Direct {
 impl<B: FrameBackend + ?Sized, L: Limit + ?Sized> Departure<B, L> for Coalescer {
     type Held = Held;
 
-    #[inline]
+    #[inline(always)]
     fn flush<R: Ring>(
         &mut self,
         ring: &mut R,
         end: GroupEnd,
         out: &mut Outlet<'_, B, L>,
     ) -> Result<(), SendError> {
-        self.send_all(end, out)?;
-        self.release(ring);
-        Ok(())
+        if self.keeps_none() {
+            return Ok(());
+        }
+        self.flush_kept(ring, end, out)
     }
 
     #[inline(always)]
@@ -193,16 +194,36 @@ impl<B: FrameBackend + ?Sized, L: Limit + ?Sized> Departure<B, L> for Coalescer 
         self.pass(ring, chain, out)
     }
 
+    #[inline(always)]
     fn finish<R: Ring>(&mut self, ring: &mut R, stop: Stop, out: &mut Outlet<'_, B, L>) -> Stop {
-        let sent = match stop {
-            Stop::Backend | Stop::Dead(_) => Ok(()),
-            _ => self.send_all(GroupEnd::Run, out),
-        };
-        self.release(ring);
-        match (stop, sent) {
-            (Stop::Fault(fault), _) => Stop::Fault(fault),
-            (stop, Ok(())) => stop,
-            (_, Err(error)) => error.into(),
+        if self.keeps_none() {
+            return stop;
         }
+        finish_kept(self, ring, stop, out)
+    }
+}
+
+/// Ends a run of which a coalescer keeps chains.
+#[inline(never)]
+fn finish_kept<R, B, L>(
+    coalescer: &mut Coalescer,
+    ring: &mut R,
+    stop: Stop,
+    out: &mut Outlet<'_, B, L>,
+) -> Stop
+where
+    R: Ring,
+    B: FrameBackend + ?Sized,
+    L: Limit + ?Sized,
+{
+    let sent = match stop {
+        Stop::Backend | Stop::Dead(_) => Ok(()),
+        _ => coalescer.send_all(GroupEnd::Run, out),
+    };
+    coalescer.release(ring);
+    match (stop, sent) {
+        (Stop::Fault(fault), _) => Stop::Fault(fault),
+        (stop, Ok(())) => stop,
+        (_, Err(error)) => error.into(),
     }
 }
