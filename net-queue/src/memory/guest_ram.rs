@@ -53,6 +53,16 @@ pub trait AccessPlatform: Send + Sync {
     /// # Errors
     /// The range is not mapped, or not for `access`; or nobody knows yet.
     fn translate(&self, iova: u64, len: u64, access: Access) -> Result<(u64, u64), TranslateError>;
+
+    /// Asks for the translations of the `len` bytes at `iova`, which are likely to be looked up
+    /// soon: a platform whose answers take a while has several on their way at a time. Returns
+    /// whether all of them are known.
+    ///
+    /// The addresses are a driver's, and may mean nothing. By default nothing is asked for.
+    fn ask_ahead(&self, iova: u64, len: u64, access: Access) -> bool {
+        let _ = (iova, len, access);
+        false
+    }
 }
 
 /// Reason why guest memory cannot be used.
@@ -373,6 +383,14 @@ impl GuestRam {
             at += count;
         }
         Ok(())
+    }
+
+    /// Asks for translations that are likely to be looked up soon; returns whether all of them are
+    /// known.
+    #[cold]
+    pub(crate) fn ask_ahead(&self, addr: u64, len: u64, access: Access) -> bool {
+        let platform = self.inner.platform.as_ref();
+        platform.is_none_or(|platform| platform.ask_ahead(addr, len, access))
     }
 
     fn translate(&self, addr: u64, len: u64, access: Access) -> Result<(u64, u64), TranslateError> {

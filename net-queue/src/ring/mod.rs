@@ -4,6 +4,7 @@
 //! never blocks, allocates or logs; what a driver can do wrong ends in a [`DropCause`] for one
 //! chain or in a [`QueueFault`] for the ring.
 
+mod ahead;
 mod any;
 mod buffers;
 mod event_index;

@@ -18,7 +18,6 @@ use crate::memory::guard::MemoryFault;
 use crate::memory::guest_ram::{Access, GuestRam};
 use crate::memory::iovec::IoVec;
 use crate::memory::resolver::Resolver;
-use crate::ring::event_index;
 use crate::ring::journal::{PackedJournal, used_flags};
 use crate::ring::position::Position;
 use crate::ring::ring_memory::{Area, DESC_SIZE, Desc};
@@ -26,7 +25,8 @@ use crate::ring::sync::{Ordering, fence};
 use crate::ring::used_batch::{Batch, Element};
 use crate::ring::walk::{NoChain, Walk};
 use crate::ring::{
-    BufferRules, Chain, Cursor, PoppedChain, Ring, RingConfig, RingError, UsedJournal,
+    BufferRules, Chain, Cursor, PoppedChain, Ring, RingConfig, RingError, UsedJournal, ahead,
+    event_index,
 };
 
 /// Offsets in a used descriptor.
@@ -218,6 +218,8 @@ impl PackedRing {
             self.fault = Some(fault);
         } else if self.awaits.replace(self.next) != Some(self.next) {
             self.resolver.begin_waiting();
+            let ram = self.resolver.ram();
+            ahead::packed(ram, &self.desc, self.next, self.size, self.indirect);
         }
         None
     }

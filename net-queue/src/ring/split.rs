@@ -4,14 +4,14 @@ use crate::drop_cause::{DropCause, QueueFault};
 use crate::memory::guest_ram::{Access, GuestRam};
 use crate::memory::iovec::IoVec;
 use crate::memory::resolver::Resolver;
-use crate::ring::event_index;
 use crate::ring::journal::SplitJournal;
 use crate::ring::ring_memory::{Area, DESC_SIZE, Desc, NoDesc};
 use crate::ring::sync::{Ordering, fence};
 use crate::ring::used_batch::{Batch, Element};
 use crate::ring::walk::{NoChain, Walk};
 use crate::ring::{
-    BufferRules, Chain, Cursor, PoppedChain, Ring, RingConfig, RingError, UsedJournal,
+    BufferRules, Chain, Cursor, PoppedChain, Ring, RingConfig, RingError, UsedJournal, ahead,
+    event_index,
 };
 
 /// Offset of `idx` in both the available and the used ring.
@@ -185,10 +185,25 @@ impl SplitRing {
             NoChain::Awaited => {
                 if self.awaits.replace(self.next_avail) != Some(self.next_avail) {
                     self.resolver.begin_waiting();
+                    self.ask_ahead();
                 }
             }
         }
         None
+    }
+
+    /// Asks for the translations that the chains need which were made available.
+    #[cold]
+    fn ask_ahead(&self) {
+        let count = self.seen_avail.wrapping_sub(self.next_avail);
+        let heads = (0..count).map_while(|at| {
+            let slot = self.slot(self.next_avail.wrapping_add(at));
+            let head = self
+                .avail
+                .load16(ELEMENTS + slot * AVAIL_ELEMENT, Ordering::Relaxed);
+            head.ok()
+        });
+        ahead::split(self.resolver.ram(), &self.desc, heads, self.indirect);
     }
 
     /// Returns whether an access to the ring has failed: then nothing of it means anything.

@@ -1,6 +1,7 @@
 //! The engines and rings against a scripted driver: one file per story, every story for every ring
 //! layout.
 
+mod ahead;
 mod checksum;
 mod coalesce;
 mod ctrl;

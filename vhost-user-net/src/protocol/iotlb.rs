@@ -35,6 +35,12 @@ const MAX_MISSES: usize = 1024;
 /// counts as stalled.
 pub const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Most questions with which others may be asked before their turn, so that whoever waits can ask.
+const MAX_AHEAD: usize = MAX_MISSES / 2;
+
+/// Bytes of a buffer that are asked for before their turn: more than a frame needs.
+const AHEAD_LEN: u64 = 32 * PAGE;
+
 /// Bytes that a front-end translates in one piece at least.
 const PAGE: u64 = 4096;
 
@@ -148,6 +154,40 @@ impl Table {
         }
         let _ = signal(Some(event));
         true
+    }
+
+    /// Calls `missing` with an address in each page of the `len` bytes at `iova` that cannot be
+    /// accessed so; returns whether there is none.
+    fn each_missing(
+        &mut self,
+        iova: u64,
+        len: u64,
+        wanted: Permissions,
+        mut missing: impl FnMut(&mut Self, u64),
+    ) -> bool {
+        let (mut at, mut left, mut known) = (iova, len, true);
+        while left > 0 {
+            let done = match self.find(at, wanted) {
+                Some((_, len)) => len,
+                None => {
+                    known = false;
+                    missing(self, at);
+                    PAGE - at % PAGE
+                }
+            };
+            left = left.saturating_sub(done);
+            at = at.wrapping_add(done);
+        }
+        known
+    }
+
+    /// Asks for `iova` before its turn, unless something in its page is asked for already.
+    fn ask_ahead(&mut self, iova: u64, wanted: Permissions, event: &File) {
+        let page = iova - iova % PAGE;
+        let asked = self.misses.range(page..=page + (PAGE - 1)).next().is_some();
+        if !asked && self.misses.len() < MAX_AHEAD {
+            self.miss(iova, wanted, event);
+        }
     }
 
     /// Makes room for one more entry.
@@ -282,25 +322,14 @@ impl Iotlb {
     /// Returns whether all of the `len` bytes at `iova` can be accessed so; what cannot is asked
     /// for.
     pub fn request(&self, iova: u64, len: u64, access: Access) -> bool {
-        let (wanted, mut table) = (Permissions::of(access), self.table());
-        let (mut at, mut left, mut known) = (iova, len, true);
-        while left > 0 {
-            let done = match table.find(at, wanted) {
-                Some((_, len)) => len,
-                None => {
-                    known = false;
-                    // A refusal from before does not hold for good.
-                    if table.misses.get(&at).is_some_and(|miss| miss.refused) {
-                        table.misses.remove(&at);
-                    }
-                    table.miss(at, wanted, &self.event);
-                    PAGE - at % PAGE
-                }
-            };
-            left = left.saturating_sub(done);
-            at = at.wrapping_add(done);
-        }
-        known
+        let wanted = Permissions::of(access);
+        self.table().each_missing(iova, len, wanted, |table, at| {
+            // A refusal from before does not hold for good.
+            if table.misses.get(&at).is_some_and(|miss| miss.refused) {
+                table.misses.remove(&at);
+            }
+            table.miss(at, wanted, &self.event);
+        })
     }
 
     /// Addresses that are to be asked for, and the access that is wanted.
@@ -367,6 +396,16 @@ impl AccessPlatform for Iotlb {
             None if table.miss(iova, wanted, &self.event) => Err(TranslateError::Awaited { iova }),
             None => Err(TranslateError::NotMapped { iova }),
         }
+    }
+
+    fn ask_ahead(&self, iova: u64, len: u64, access: Access) -> bool {
+        let (wanted, asked_for) = (Permissions::of(access), len.min(AHEAD_LEN));
+        let known = self
+            .table()
+            .each_missing(iova, asked_for, wanted, |table, at| {
+                table.ask_ahead(at, wanted, &self.event);
+            });
+        known && asked_for == len
     }
 }
 

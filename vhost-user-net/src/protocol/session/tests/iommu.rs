@@ -32,6 +32,15 @@ impl Translator {
         self.sent()
     }
 
+    /// So many questions, of which none was answered meanwhile.
+    fn several(&mut self, session: &mut Session<'_>, count: usize) -> Vec<(u64, u8)> {
+        let mut asked = Vec::new();
+        while asked.len() < count {
+            asked.extend(self.questions(session));
+        }
+        asked
+    }
+
     /// The questions that were sent.
     fn sent(&mut self) -> Vec<(u64, u8)> {
         let mut questions = Vec::new();
@@ -181,13 +190,35 @@ fn rings_and_buffers_are_asked_for_and_frames_wait_net_feat_11() {
 
     front_end.provide(2);
     wires[0].inject([&[0; HEADER][..], &[7; FRAME]].concat());
-    assert_eq!(translator.questions(&mut session), [(0x9_0000, 2)]);
+    // What the next frame will need is asked for with it.
+    let asked = translator.several(&mut session, 2);
+    assert_eq!(asked, [(0x9_0000, 2), (0x9_1000, 2)]);
     assert_eq!(wires[0].waiting(), 1, "the frame waits where it is");
     session.handle(translator.update(0x9_0000, 3)).unwrap();
     front_end.wait_for(RX, 1);
     assert_eq!(front_end.written(0) as usize, HEADER + FRAME);
     assert_eq!(counter(&mut session, "tx_drop_bad_address"), 0);
     assert_eq!(counter(&mut session, "rx_drop_bad_address"), 0);
+}
+
+#[test]
+fn buffers_that_are_available_are_asked_for_at_once_net_feat_11() {
+    let (mut device, wires) = device(1);
+    let mut front_end = FrontEnd::new();
+    let (mut session, mut translator) = ready(&mut device, &front_end);
+    front_end.provide(6);
+    for number in 0..6 {
+        wires[0].inject([&[0; HEADER][..], &[number; FRAME]].concat());
+    }
+    let asked = translator.several(&mut session, 6);
+    let pages = (0..6).map(|slot| (0x9_0000 + slot * PAGE, 2));
+    assert_eq!(asked, pages.collect::<Vec<_>>());
+    for (iova, _) in asked {
+        session.handle(translator.update(iova, 3)).unwrap();
+    }
+    front_end.wait_for(RX, 6);
+    let (iotlb, _) = session.translations_wanted();
+    assert!(iotlb.unwrap().questions().is_empty(), "once is enough");
 }
 
 /// As a driver's mapping for the used ring allows no more.
