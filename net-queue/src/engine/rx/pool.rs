@@ -15,7 +15,9 @@ use crate::drop_cause::DropCause;
 use crate::header::HDR_LEN;
 use crate::memory::guard::MemoryFault;
 use crate::memory::guest_ram::GuestRam;
-use crate::memory::iovec::{IoVec, MAX_SEGMENTS, copy_from, copy_into, put_front, put_front_with};
+use crate::memory::iovec::{
+    IoVec, MAX_SEGMENTS, copy_from, copy_into, header_at_front, put_front, put_front_with,
+};
 use crate::ring::{BufferRules, Chain, Direction, PoppedChain, Ring};
 
 /// Segments in the pool: one system call's worth, less the one for what does not fit.
@@ -248,6 +250,12 @@ impl RxPool {
         if self.ram.tracks_writes() {
             self.mark(self.segments.len() - self.start, len);
         }
+    }
+
+    /// Returns the base header at the pool's front, unless it lies in several segments.
+    #[inline]
+    pub(crate) fn header(&self) -> Option<Result<[u8; HDR_LEN], MemoryFault>> {
+        header_at_front(&self.segments[self.start..])
     }
 
     /// Writes a header to the pool's front.

@@ -30,7 +30,7 @@ use portable as accesses;
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 use x86_64 as accesses;
 
-pub(crate) use accesses::{copy, fetch_or8, store_header, store_header_with, store64};
+pub(crate) use accesses::{copy, fetch_or8, load_header, store_header, store_header_with, store64};
 #[cfg(not(test))]
 pub(crate) use accesses::{load16, load64x2, load64x2_acquire, store16, store32, store32x2};
 pub use fault::{GUARDED, MemoryFault};

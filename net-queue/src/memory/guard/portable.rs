@@ -49,6 +49,15 @@ pub(crate) unsafe fn store_header_with(
     Ok(())
 }
 
+/// Loads a header.
+///
+/// # Safety
+/// 12 bytes at `src` are mapped.
+pub(crate) unsafe fn load_header(src: *const u8) -> Result<[u8; 12], MemoryFault> {
+    // SAFETY: the caller's promise; an array of bytes has no alignment to keep.
+    Ok(unsafe { src.cast::<[u8; 12]>().read() })
+}
+
 /// Sets bits of one byte, atomically.
 ///
 /// # Safety

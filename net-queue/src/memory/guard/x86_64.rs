@@ -38,7 +38,7 @@ macro_rules! fixup {
 
 mod header;
 
-pub(crate) use header::{store_header, store_header_with};
+pub(crate) use header::{load_header, store_header, store_header_with};
 
 /// From how many bytes on a copy in 32-byte steps is worth asking whether the processor has them.
 const WIDE: usize = 64;

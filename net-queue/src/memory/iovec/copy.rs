@@ -106,3 +106,14 @@ pub(crate) fn put_front_with(
         }
     }
 }
+
+/// Returns the first 12 bytes of `segments`, if the first one has them: by registers.
+///
+/// # Errors
+/// They cannot be read.
+#[inline]
+pub(crate) fn header_at_front(segments: &[IoVec]) -> Option<Result<[u8; 12], MemoryFault>> {
+    let segment = segments.first().filter(|segment| segment.len() >= 12)?;
+    // SAFETY: the segment has 12 bytes, and is mapped (module invariant).
+    Some(unsafe { guard::load_header(segment.0.iov_base.cast()) })
+}

@@ -126,3 +126,18 @@ fn a_longer_header_is_put_in_front_whether_it_fits_the_first_segment_or_not() {
         assert_eq!(bytes, whole, "{lens:?}");
     }
 }
+
+#[test]
+fn a_header_is_read_from_the_front_if_it_fits_the_first_segment() {
+    let header: [u8; 12] = std::array::from_fn(|at| at as u8 + 1);
+    let mut bytes = [0; 14];
+    bytes[..12].copy_from_slice(&header);
+    for lens in [&[14][..], &[12, 2]] {
+        let segments = cut(&mut bytes, lens);
+        assert_eq!(header_at_front(&segments), Some(Ok(header)), "{lens:?}");
+    }
+    for lens in [&[11, 3][..], &[0, 14], &[]] {
+        let segments = cut(&mut bytes, lens);
+        assert_eq!(header_at_front(&segments), None, "{lens:?}");
+    }
+}

@@ -7,7 +7,7 @@ use crate::engine::frame_filter::FrameFilter;
 use crate::engine::rx::config::HEAD;
 use crate::header::checksum;
 use crate::header::packet::{self, HEADERS, LINK_HEADERS, Transport};
-use crate::header::{ETH_HDR_LEN, HDR_LEN, HdrError, NetHdr, RawHdr, RxRules, gso};
+use crate::header::{ETH_HDR_LEN, HDR_LEN, HdrError, HdrSize, NetHdr, RawHdr, RxRules, gso};
 use crate::memory::guard::MemoryFault;
 use crate::offload::Offloads;
 
@@ -52,8 +52,20 @@ impl RxPath {
     }
 
     /// Reads the header of a frame that was received directly back.
-    #[inline(never)]
+    #[inline]
     pub(super) fn header_of(&self, frame: Arrived) -> Result<RawHdr, DropCause> {
+        if frame.direct >= HDR_LEN
+            && self.config.size != HdrSize::Legacy
+            && let Some(base) = self.pool.header()
+        {
+            return Ok(RawHdr::from(base?));
+        }
+        self.header_apart(frame)
+    }
+
+    /// The same for one that may lie in several places.
+    #[inline(never)]
+    fn header_apart(&self, frame: Arrived) -> Result<RawHdr, DropCause> {
         let mut base = [0; HDR_LEN];
         self.copy_out(frame, 0, &mut base[..self.config.size.base_bytes()])?;
         Ok(RawHdr::from(base))

@@ -1,5 +1,5 @@
-//! Stores of headers from registers: one that was put together in memory would be waited for when
-//! it is copied in wider pieces than it was written in.
+//! Headers between guest memory and registers: one that was put together in memory would be waited
+//! for when it is read in wider pieces than it was written in.
 #![allow(unsafe_code)]
 
 use std::arch::asm;
@@ -74,4 +74,32 @@ pub(crate) unsafe fn store_header_with(
         );
     }
     done(failed)
+}
+
+/// Loads a header.
+///
+/// # Safety
+/// 12 bytes at `src` were mapped once and belong to guest memory.
+#[inline(always)]
+pub(crate) unsafe fn load_header(src: *const u8) -> Result<[u8; 12], MemoryFault> {
+    let mut failed = 1u64;
+    let (mut low, mut high) = (0u64, 0u32);
+    // SAFETY: the caller's promise; a fault goes on behind the loads and leaves `failed`.
+    unsafe {
+        asm!(
+            "2:",
+            "mov {low}, qword ptr [{src}]",
+            "mov {high:e}, dword ptr [{src} + 8]",
+            "mov {failed:e}, 0",
+            "3:",
+            fixup!("2b", "3b", "3b"),
+            src = in(reg) src,
+            low = inout(reg) low,
+            high = inout(reg) high,
+            failed = inout(reg) failed,
+            options(nostack, preserves_flags, readonly),
+        );
+    }
+    let ([a, b, c, d, e, f, g, h], [i, j, k, l]) = (low.to_ne_bytes(), high.to_ne_bytes());
+    done(failed).map(|()| [a, b, c, d, e, f, g, h, i, j, k, l])
 }
