@@ -269,7 +269,7 @@ impl Offload {
     /// Of a frame no larger than a segment whose checksum is partial or not.
     #[inline]
     pub(crate) const fn checksum(partial: bool) -> Self {
-        Self(partial as u8 * flags::NEEDS_CSUM)
+        Self(if partial { flags::NEEDS_CSUM } else { 0 })
     }
 
     /// Those of `header`.

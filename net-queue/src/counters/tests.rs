@@ -65,3 +65,55 @@ fn causes_stand_where_their_index_says() {
         assert_eq!(cause.index(), at);
     }
 }
+
+/// Counts that are all different.
+fn numbered(first: u64) -> QueueStats {
+    let mut numbers = first..;
+    let mut next = || numbers.next().unwrap_or_default();
+    QueueStats {
+        frames: next(),
+        bytes: next(),
+        batches: next(),
+        kicks: next(),
+        interrupts: next(),
+        interrupts_suppressed: next(),
+        limited: next(),
+        segmented: next(),
+        steered: next(),
+        groups: next(),
+        grouped: next(),
+        groups_refused: next(),
+        group_ends: std::array::from_fn(|_| next()),
+        needs_csum: next(),
+        data_valid: next(),
+        gso_frames: next(),
+        gso_bytes: next(),
+        drops: std::array::from_fn(|_| next()),
+        refusals: std::array::from_fn(|_| next()),
+    }
+}
+
+#[test]
+fn every_count_of_a_sum_is_the_sum_of_that_count() {
+    let (first, second) = (numbered(3), numbered(1000));
+    let mut sum = numbered(3);
+    sum += &second;
+    let counts = first.iter().zip(second.iter());
+    for ((name, count), ((_, a), (_, b))) in sum.iter().zip(counts) {
+        assert_eq!(count, a + b, "{name}");
+    }
+    assert_eq!(sum.dropped(), first.dropped() + second.dropped());
+    assert_eq!(sum.refused(), first.refused() + second.refused());
+}
+
+#[test]
+fn requests_of_headers_are_counted_by_kind() {
+    let queue = QueueCounters::default();
+    let mut counts = OffloadCounts::default();
+    counts.add_frames(Offload::checksum(true), 2, 100);
+    counts.add_frames(Offload::checksum(false), 3, 100);
+    queue.add_offloads(&mut counts);
+    let stats = queue.stats();
+    assert_eq!((stats.needs_csum, stats.data_valid), (2, 0));
+    assert_eq!((stats.gso_frames, stats.gso_bytes), (0, 0));
+}

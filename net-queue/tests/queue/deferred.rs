@@ -2,8 +2,9 @@
 
 use net_queue::ring::{AnyRing, BufferRules, Direction, PoppedChain, Ring, RingConfig};
 use net_queue::testing::{GuestRing, Interrupts, TestMemory};
+use net_queue::{Engine, QueueCounters};
 
-use crate::rig::every_ring;
+use crate::rig::{MERGE, RxRig, TxRig, every_ring, packet};
 
 const RULES: BufferRules = BufferRules {
     direction: Direction::Readable,
@@ -86,6 +87,33 @@ fn any_number_may_be_decided_about_at_once() {
                 rig.guest.poll_all();
             }
             assert!(rig.ring.decide_interrupt(), "{laps} laps");
+        }
+    });
+}
+
+#[test]
+fn engines_decide_about_what_they_have_shown_and_count_it() {
+    every_ring(64, |config| {
+        let mut rx = RxRig::new(config, MERGE);
+        let mut tx = TxRig::new(config);
+        rx.post(&[200]);
+        rx.wire.inject(packet(60, 1));
+        tx.send(&packet(60, 1), &[]);
+        rx.engine.defer_interrupts(true);
+        tx.engine.defer_interrupts(true);
+        assert!(!rx.run().interrupt && !tx.run().interrupt);
+        let (rx_counters, tx_counters) = (rx.counters.clone(), tx.counters.clone());
+        let engines: [(&mut dyn Engine, &QueueCounters); 2] = [
+            (&mut rx.engine, &rx_counters),
+            (&mut tx.engine, &tx_counters),
+        ];
+        for (engine, counters) in engines {
+            assert!(engine.is_undecided());
+            assert!(engine.decide_interrupt());
+            assert!(!engine.is_undecided() && !engine.decide_interrupt());
+            engine.count_kick();
+            let stats = counters.stats();
+            assert_eq!((stats.interrupts, stats.kicks), (1, 1));
         }
     });
 }

@@ -29,6 +29,7 @@ mod rx_segmentation;
 mod rx_settle;
 mod small_worlds;
 mod split;
+mod steering;
 mod tags;
 mod tunnel;
 mod tx;
