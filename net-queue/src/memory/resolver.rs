@@ -71,6 +71,7 @@ impl Resolver {
     }
 
     #[cold]
+    #[inline(never)]
     fn look_up<E: From<BadAddress>>(
         &mut self,
         addr: u64,

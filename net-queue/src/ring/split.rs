@@ -176,6 +176,7 @@ impl SplitRing {
     /// Deals with a ring of which nothing can be taken: it is broken for good, or its next chain
     /// counts as not made available yet.
     #[cold]
+    #[inline(never)]
     fn not_taken(&mut self, reason: NoChain) -> Option<PoppedChain> {
         match reason {
             NoChain::Fault(fault) => {
@@ -194,6 +195,7 @@ impl SplitRing {
 
     /// Asks for the translations that the chains need which were made available.
     #[cold]
+    #[inline(never)]
     fn ask_ahead(&self) {
         let count = self.seen_avail.wrapping_sub(self.next_avail);
         let heads = (0..count).map_while(|at| {

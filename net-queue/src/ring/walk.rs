@@ -163,6 +163,7 @@ impl<'a> Walk<'a> {
     /// # Errors
     /// It may be usable once a translation is there.
     #[cold]
+    #[inline(never)]
     pub(super) fn unusable(self, cause: DropCause) -> Result<PoppedChain, NoChain> {
         self.segments.truncate(self.start);
         if self.resolver.take_awaited() {

@@ -51,8 +51,9 @@ impl RxPath {
         Ok(checked)
     }
 
-    /// Reads the header of a frame that was received directly back.
-    #[inline]
+    /// Reads the header of a frame that was received directly back. Not a part of what short frames
+    /// go through, where each line of code counts.
+    #[inline(never)]
     pub(super) fn header_of(&self, frame: Arrived) -> Result<RawHdr, DropCause> {
         if frame.direct >= HDR_LEN
             && self.config.size != HdrSize::Legacy
@@ -60,12 +61,6 @@ impl RxPath {
         {
             return Ok(RawHdr::from(base?));
         }
-        self.header_apart(frame)
-    }
-
-    /// The same for one that may lie in several places.
-    #[inline(never)]
-    fn header_apart(&self, frame: Arrived) -> Result<RawHdr, DropCause> {
         let mut base = [0; HDR_LEN];
         self.copy_out(frame, 0, &mut base[..self.config.size.base_bytes()])?;
         Ok(RawHdr::from(base))
