@@ -4,6 +4,7 @@
 use std::ptr;
 use std::sync::Arc;
 
+use net_queue::ring::{AnyRing, Layout, RingAddrs, RingConfig, RingError};
 use net_queue::testing::DirtyRanges;
 use net_queue::{BadAddress, GuestRam, RamError, RawRegion, ReadError};
 use vm_memory::MmapRegion;
@@ -70,4 +71,37 @@ fn ranges_that_cannot_be_are_refused() {
     assert!(matches!(made(&overlapping), Err(RamError::Overlap(4095))));
     let last = region(&owner, u64::MAX - 1, 0, 2);
     assert!(made(&[last]).is_ok());
+}
+
+/// Words of a ring are accessed where they are mapped.
+#[test]
+fn a_ring_that_is_mapped_where_its_words_are_not_aligned_is_refused() {
+    let owner = Arc::new(MmapRegion::<()>::new(LEN).expect("it can be mapped"));
+    for layout in [Layout::Split, Layout::Packed] {
+        let config = RingConfig {
+            layout,
+            size: 4,
+            addrs: RingAddrs {
+                desc: 0x1000,
+                driver: 0x1100,
+                device: 0x1200,
+            },
+            ..RingConfig::default()
+        };
+        for at in 0..=32 {
+            let regions = [region(&owner, 0x1000, at, 4096)];
+            // SAFETY: the range is within the mapping.
+            let ram = unsafe { GuestRam::from_raw_regions(&regions, owner.clone()) };
+            match AnyRing::new(&ram.expect("one range"), &config) {
+                Ok(_) => assert!(at.is_multiple_of(16), "{layout:?} at {at}"),
+                Err(error) => {
+                    let refused = matches!(error, RingError::Alignment { addr: 0x1000, .. });
+                    assert!(
+                        refused && !at.is_multiple_of(16),
+                        "{layout:?} at {at}: {error}"
+                    );
+                }
+            }
+        }
+    }
 }

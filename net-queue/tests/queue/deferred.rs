@@ -1,9 +1,10 @@
 //! Interrupts that are decided about later than the driver was shown what it is to hear of.
 
 use net_queue::ring::{AnyRing, BufferRules, Direction, PoppedChain, Ring, RingConfig};
-use net_queue::testing::{GuestRing, Interrupts, TestMemory};
+use net_queue::testing::{GuestRing, Interrupts, Shape, TestMemory};
 use net_queue::{Engine, QueueCounters};
 
+use crate::ctrl::CtrlRig;
 use crate::rig::{MERGE, RxRig, TxRig, every_ring, packet};
 
 const RULES: BufferRules = BufferRules {
@@ -96,16 +97,20 @@ fn engines_decide_about_what_they_have_shown_and_count_it() {
     every_ring(64, |config| {
         let mut rx = RxRig::new(config, MERGE);
         let mut tx = TxRig::new(config);
+        let mut ctrl = CtrlRig::new(config);
         rx.post(&[200]);
         rx.wire.inject(packet(60, 1));
         tx.send(&packet(60, 1), &[]);
+        ctrl.command(Shape::Direct, &[0, 0, 1], &[2], &[1]);
         rx.engine.defer_interrupts(true);
         tx.engine.defer_interrupts(true);
+        ctrl.engine.defer_interrupts(true);
         assert!(!rx.run().interrupt && !tx.run().interrupt);
-        let (rx_counters, tx_counters) = (rx.counters.clone(), tx.counters.clone());
-        let engines: [(&mut dyn Engine, &QueueCounters); 2] = [
-            (&mut rx.engine, &rx_counters),
-            (&mut tx.engine, &tx_counters),
+        ctrl.run();
+        let engines: [(&mut dyn Engine, &QueueCounters); 3] = [
+            (&mut rx.engine, &rx.counters),
+            (&mut tx.engine, &tx.counters),
+            (&mut ctrl.engine, &ctrl.counters),
         ];
         for (engine, counters) in engines {
             assert!(engine.is_undecided());

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use net_queue::SharedBytes;
 use net_queue::ring::{AnyRing, JournalError, Layout, Ring, RingConfig, UsedElements, UsedJournal};
-use net_queue::testing::{GuestRing, Piece, Random, TestMemory, is_killed, kill_after, revive};
+use net_queue::testing::{
+    DirtyRanges, GuestRing, Piece, Random, TestMemory, is_killed, kill_after, revive,
+};
 use vm_memory::{Bytes, MmapRegion, VolatileMemory};
 
 use crate::pieces::take;
@@ -402,4 +404,34 @@ fn the_journal_of_another_life_of_a_split_ring_shows_nothing() {
     let cursor = kept.journal.recover(&ram, &config).unwrap().unwrap();
     assert_eq!((cursor.avail, cursor.used), (0, Some(0)));
     assert_eq!(guest.memory().load::<u16>(config.addrs.device + 2), 0);
+}
+
+/// Or else a migration would miss what the driver was shown, or copy more than that.
+#[test]
+fn what_is_shown_from_the_journal_is_marked_and_nothing_else() {
+    every_layout(|layout| {
+        let (mut guest, kept) = kept_ring(layout);
+        let mut device = guest.device().with_journal(kept.journal.clone());
+        let memory = guest.memory().clone();
+        for _ in 0..8 {
+            guest.add(&[memory.room(64)]);
+        }
+        guest.publish();
+        while let Some((chain, _)) = take(&mut device) {
+            device.push_used(chain, 7);
+        }
+        let (config, marks) = (guest.config(), Arc::new(DirtyRanges::default()));
+        let ram = memory.ram().with_dirty_log(Some(marks.clone()));
+        kept.journal.recover(&ram, &config).unwrap().unwrap();
+        let mut marked = marks.take();
+        marked.sort_unstable();
+        let shown: Vec<_> = match layout {
+            // The index alone: its elements were in the ring before.
+            Layout::Split => vec![(config.addrs.device + 2, 2)],
+            Layout::Packed => (0..8)
+                .map(|n| (config.addrs.desc + 16 * n + 8, 8))
+                .collect(),
+        };
+        assert_eq!(marked, shown);
+    });
 }

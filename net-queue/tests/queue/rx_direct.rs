@@ -151,3 +151,29 @@ fn limited_frame_is_held_and_charged_once() {
         assert_eq!(rig.counters.frames(), 2);
     });
 }
+
+/// A link whose MTU has grown: its frames find room for the longest one from then on.
+#[test]
+fn room_is_for_frames_of_the_link_until_a_longer_one_comes() {
+    every_ring(64, |config| {
+        let link = RxConfig {
+            link_mtu: Some(5000),
+            ..MERGE
+        };
+        let mut rig = RxRig::new(config, link);
+        for _ in 0..60 {
+            rig.post(&[1000]);
+        }
+        // Two headers and a VLAN tag around the MTU.
+        let longest = 5000 + 18;
+        for len in [longest, longest, 5000, longest + 1, 60] {
+            rig.wire.inject(packet(len, 1));
+            rig.drain_one();
+            assert_eq!(rig.take_frame().expect("it fits").1, frame(len, 1));
+        }
+        let rooms = rig.wire.take_rooms();
+        let direct: Vec<_> = rooms.iter().map(|room| room - rooms[0]).collect();
+        // At first nothing, then the chains of 5030 bytes, and all that are left at last.
+        assert_eq!(direct, [0, 6000, 6000, 6000, (60 - 4 * 6) * 1000]);
+    });
+}

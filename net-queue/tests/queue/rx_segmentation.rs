@@ -1,6 +1,9 @@
 //! Receive: large frames that the driver did not ask for reach it in segments.
 
-use net_queue::header::{HDR_LEN, flags};
+use std::sync::Arc;
+
+use net_queue::hash::{FrameHasher, HashTypes};
+use net_queue::header::{HDR_LEN, HdrSize, flags};
 use net_queue::ring::RingConfig;
 use net_queue::testing::{LargeFrame, Random, ScriptedLimit};
 use net_queue::{Budget, DropCause, Engine, FrameFilter, Offloads, RxConfig, Stop};
@@ -445,5 +448,31 @@ fn verified_large_frame_is_cut_too() {
                 }
             }
         }
+    });
+}
+
+/// NET-MQ-16.
+#[test]
+fn every_segment_reports_the_hash_of_its_flow() {
+    let hasher = Arc::new(FrameHasher::new(HashTypes::all(), &[0x6d; 40]));
+    every_ring(64, |ring| {
+        let config = RxConfig {
+            size: HdrSize::HashReport,
+            ..taking(CSUM, MERGE)
+        };
+        let mut rig = RxRig::new(ring, config);
+        rig.engine.set_hasher(Some(hasher.clone()));
+        for _ in 0..8 {
+            rig.post(&[2000]);
+        }
+        let mut bytes = tcp().bytes();
+        let hash = hasher.hash(&bytes[HDR_LEN..]).to_wire();
+        bytes.splice(HDR_LEN..HDR_LEN, [0; 8]);
+        rig.wire.inject(bytes);
+        rig.drain();
+        let frames = std::iter::from_fn(|| rig.take_frame());
+        // The header's last fields are in front of the frame.
+        let hashes: Vec<_> = frames.map(|(_, frame, _)| frame[..8].to_vec()).collect();
+        assert_eq!(hashes, vec![hash; tcp().segments(true).len()]);
     });
 }

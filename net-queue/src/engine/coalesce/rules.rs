@@ -277,3 +277,6 @@ pub(super) fn is_next(first: &[u8], frame: &[u8], group: &Group) -> bool {
 pub(super) fn is_last(frame: &[u8], packet: &Packet, payload: usize, size: usize) -> bool {
     payload < size || packet.tcp && frame[packet.transport + TCP_FLAGS] & LAST_ONLY != 0
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! Frames of one flow that leave as one.
 
+mod copies;
 mod drain;
 mod held;
 mod hostile;

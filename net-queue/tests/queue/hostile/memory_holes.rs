@@ -2,10 +2,13 @@
 //! ballooned), read-only, or a file that was shortened meanwhile. The frame fails, or the queue;
 //! the process and other queues live.
 
-use net_queue::header::{HDR_LEN, HdrSize, flags, gso};
-use net_queue::ring::{AnyRing, Cursor, Layout, RingConfig, RingError};
+use net_queue::header::{HDR_LEN, HdrSize, TxRules, flags, gso};
+use net_queue::ring::{AnyRing, Cursor, Layout, RingAddrs, RingConfig, RingError};
 use net_queue::testing::{At, Hole, HoledMemory, Piece, Shape};
-use net_queue::{DropCause, Engine, MemoryFault, Offloads, QueueFault, ReadError, Stop, guard};
+use net_queue::{
+    DropCause, Engine, MemoryFault, Offloads, QueueFault, ReadError, Stop, TxConfig, TxEngine,
+    guard,
+};
 
 use crate::ctrl::CtrlRig;
 use crate::rig::{MERGE, RxRig, SINGLE, TxRig, every_ring, frame, packet};
@@ -249,6 +252,54 @@ fn a_ring_that_vanishes_is_noticed_before_sleep() {
             tx.run().stop,
             Stop::Fault(QueueFault::MemoryFault)
         ));
+    });
+}
+
+/// A queue with one chain, of whose ring another part lies elsewhere for the device.
+fn with_parts_elsewhere(
+    holed: &HoledMemory,
+    config: RingConfig,
+    elsewhere: impl FnOnce(&mut RingAddrs),
+) -> TxRig {
+    let mut tx = TxRig::on(&holed.memory, config, HdrSize::Base, Offloads::all());
+    let mut config = tx.guest.config();
+    elsewhere(&mut config.addrs);
+    let ring = AnyRing::new(&holed.memory.ram(), &config).expect("all of it is mapped");
+    let terms = TxConfig::new(TxRules::new(Offloads::all()));
+    tx.engine = TxEngine::new(ring, terms, tx.counters.clone());
+    tx.send(&packet(60, 1), &[]);
+    tx
+}
+
+/// A store that failed is noticed when there is nothing else to do.
+#[test]
+fn a_ring_with_a_part_that_cannot_be_written_is_broken() {
+    every_ring(16, |config| {
+        let holed = holed(Hole::ReadOnly);
+        let hole = holed.hole() & !0xfff;
+        let mut tx = with_parts_elsewhere(&holed, config, |addrs| addrs.device = hole);
+        tx.run();
+        let _ = tx.engine.enable_notification();
+        let stop = tx.run().stop;
+        assert!(matches!(stop, Stop::Fault(QueueFault::MemoryFault)));
+        assert!(!tx.engine.enable_notification(), "nothing is to be done");
+    });
+}
+
+#[test]
+fn a_driver_whose_wish_for_interrupts_cannot_be_read_is_told_before_its_ring_is_broken() {
+    every_ring(16, |config| {
+        // A split ring has its chains beside that wish.
+        if config.layout == Layout::Split {
+            return;
+        }
+        let holed = holed(Hole::NoAccess);
+        let hole = holed.hole() & !0xfff;
+        let mut tx = with_parts_elsewhere(&holed, config, |addrs| addrs.driver = hole);
+        let outcome = tx.run();
+        assert!(matches!(outcome.stop, Stop::Driver) && outcome.interrupt);
+        let stop = tx.run().stop;
+        assert!(matches!(stop, Stop::Fault(QueueFault::MemoryFault)));
     });
 }
 

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use net_queue::header::{flags, gso};
-use net_queue::testing::{DirtyRanges, GuestRing, Piece, ScriptedLimit, Shape, TestMemory, Wire};
+use net_queue::testing::{
+    At, DirtyRanges, GuestRing, Piece, ScriptedLimit, Shape, TestMemory, Wire,
+};
 use net_queue::{
     Budget, DropCause, Engine, Offloads, QueueCounters, RxConfig, RxEngine, Stop, TxConfig,
     TxEngine,
@@ -291,5 +293,40 @@ fn broken_transmit_queue_leaves_receive_alone() {
         assert!(matches!(stop, Stop::Fault(_)), "{stop:?}");
         restores(guest.memory(), guest.config(), tx.cursor());
         assert_eq!(rx.survive(), []);
+    });
+}
+
+/// A chain that is of no use is looked at again when it is the first, and what it was before
+/// counts for nothing then.
+#[test]
+fn a_short_chain_that_the_driver_lengthens_in_place_is_what_it_is_now() {
+    every_ring(16, |config| {
+        let mut rig = RxRig::new(config, MERGE);
+        rig.post(&[6000]);
+        rig.wire.inject(packet(5000, 9));
+        rig.drain();
+        rig.take_frame().expect("it fits");
+        // The next frame is expected to be long, so that more than one chain is looked at.
+        rig.post(&[100]);
+        let room = rig.rooms(&[1000]);
+        let mut place = None;
+        rig.guest.add_with(Shape::Indirect, &room, |at, desc| {
+            if let At::Table(_) = at {
+                desc.len = 5;
+            } else {
+                place = Some(desc.addr);
+            }
+        });
+        rig.guest.publish();
+        for _ in 0..3 {
+            assert!(matches!(rig.run().stop, Stop::Backend));
+        }
+        let table = place.expect("the ring refers to a table");
+        let len = 1000_u32.to_le_bytes();
+        rig.guest.memory().write(table + 8, &len);
+        rig.wire.inject(packet(700, 2));
+        rig.drain();
+        assert_eq!(rig.take_frame().expect("it fits both").1, frame(700, 2));
+        assert_eq!(rig.counters.dropped(), 0);
     });
 }
