@@ -30,9 +30,9 @@ pub trait FrameSteering {
     fn pass(&mut self, to: Destination, frame: &[u8]) -> bool;
 
     /// Takes a frame that was passed to this queue, as much of it as there is `room` for, and
-    /// returns its length. With `None` it is the backend's turn, for a number of
-    /// frames; if that has none, this is asked once more, and `None` means then that there is none.
-    /// As long as a frame is kept for this queue it is never the backend's turn.
+    /// returns its length. With `None` it is the backend's turn, for a number of frames; if that
+    /// has none, this is asked once more, and `None` means then that there is none. As long as a
+    /// frame is kept for this queue it is never the backend's turn.
     fn take(&mut self, room: &mut [u8]) -> Option<usize>;
 }
 

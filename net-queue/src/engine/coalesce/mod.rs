@@ -127,27 +127,6 @@ impl Coalescer {
         self.pending.is_empty()
     }
 
-    /// Sends every group, and marks the chains that are kept as used.
-    ///
-    /// # Errors
-    /// As for [`Self::send_all`].
-    #[inline(never)]
-    pub(super) fn flush_kept<R, B, L>(
-        &mut self,
-        ring: &mut R,
-        end: GroupEnd,
-        out: &mut Outlet<'_, B, L>,
-    ) -> Result<(), SendError>
-    where
-        R: Ring,
-        B: FrameBackend + ?Sized,
-        L: Limit + ?Sized,
-    {
-        self.send_all(end, out)?;
-        self.release(ring);
-        Ok(())
-    }
-
     /// Returns whether the last frame joined a group.
     #[inline]
     pub(super) fn is_growing(&self) -> bool {

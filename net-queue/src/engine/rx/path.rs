@@ -404,7 +404,7 @@ impl RxPath {
         let Arrived { len, direct, .. } = frame;
         self.pool.poke(direct, &self.bounce[..len - direct])?;
         match self.config.size {
-            HdrSize::Base => self.pool.put_header(&header.to_bytes()),
+            HdrSize::Base => self.pool.put_header(header.to_bytes()),
             HdrSize::HashReport => self.write_hash_header(frame, header),
             HdrSize::Legacy | HdrSize::Tunnel => self.write_odd_header(frame, header),
         }

@@ -260,10 +260,7 @@ impl RxPool {
 
     /// Writes a header to the pool's front.
     #[inline]
-    pub(crate) fn put_header<const N: usize>(
-        &mut self,
-        header: &[u8; N],
-    ) -> Result<(), MemoryFault> {
+    pub(crate) fn put_header(&mut self, header: [u8; HDR_LEN]) -> Result<(), MemoryFault> {
         put_front(&self.segments[self.start..], header)
     }
 

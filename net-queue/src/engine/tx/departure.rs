@@ -140,7 +140,7 @@ impl<B: FrameBackend + ?Sized, L: Limit + ?Sized> Departure<B, L> for Coalescer 
         if self.keeps_none() {
             return Ok(());
         }
-        self.flush_kept(ring, end, out)
+        flush_kept(self, ring, end, out)
     }
 
     #[inline(always)]
@@ -201,6 +201,26 @@ impl<B: FrameBackend + ?Sized, L: Limit + ?Sized> Departure<B, L> for Coalescer 
         }
         finish_kept(self, ring, stop, out)
     }
+}
+
+// Apart, since a lone frame has no use for what chains that are kept need.
+
+/// Sends what a coalescer holds, and marks the chains that it keeps as used.
+#[inline(never)]
+fn flush_kept<R, B, L>(
+    coalescer: &mut Coalescer,
+    ring: &mut R,
+    end: GroupEnd,
+    out: &mut Outlet<'_, B, L>,
+) -> Result<(), SendError>
+where
+    R: Ring,
+    B: FrameBackend + ?Sized,
+    L: Limit + ?Sized,
+{
+    coalescer.send_all(end, out)?;
+    coalescer.release(ring);
+    Ok(())
 }
 
 /// Ends a run of which a coalescer keeps chains.

@@ -19,16 +19,13 @@ pub(crate) unsafe fn copy(src: *const u8, dst: *mut u8, len: usize) -> Result<()
     Ok(())
 }
 
-/// Stores a header of `N` bytes.
+/// Stores a header.
 ///
 /// # Safety
-/// `N` bytes at `dst` are mapped.
-pub(crate) unsafe fn store_header<const N: usize>(
-    dst: *mut u8,
-    header: &[u8; N],
-) -> Result<(), MemoryFault> {
+/// 12 bytes at `dst` are mapped.
+pub(crate) unsafe fn store_header(dst: *mut u8, header: [u8; 12]) -> Result<(), MemoryFault> {
     // SAFETY: the caller's promise; an array of bytes has no alignment to keep.
-    unsafe { dst.cast::<[u8; N]>().write(*header) };
+    unsafe { dst.cast::<[u8; 12]>().write(header) };
     Ok(())
 }
 

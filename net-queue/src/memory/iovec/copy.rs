@@ -72,16 +72,13 @@ fn each_part(
 /// # Errors
 /// The room cannot be written.
 #[inline]
-pub(crate) fn put_front<const N: usize>(
-    segments: &[IoVec],
-    header: &[u8; N],
-) -> Result<(), MemoryFault> {
+pub(crate) fn put_front(segments: &[IoVec], header: [u8; 12]) -> Result<(), MemoryFault> {
     match segments.first() {
-        // SAFETY: the segment has `N` bytes, and is mapped (module invariant).
-        Some(segment) if segment.len() >= N => unsafe {
+        // SAFETY: the segment has the header's bytes, and is mapped (module invariant).
+        Some(segment) if segment.len() >= header.len() => unsafe {
             guard::store_header(segment.0.iov_base.cast(), header)
         },
-        _ => copy_into(segments, 0, header).map(|_| ()),
+        _ => copy_into(segments, 0, &header).map(|_| ()),
     }
 }
 
@@ -96,8 +93,8 @@ pub(crate) fn put_front_with(
     more: [u8; 8],
 ) -> Result<(), MemoryFault> {
     match segments.first() {
-        // SAFETY: the segment has 20 bytes, and is mapped (module invariant).
-        Some(segment) if segment.len() >= 20 => unsafe {
+        // SAFETY: the segment has the bytes of both, and is mapped (module invariant).
+        Some(segment) if segment.len() >= header.len() + more.len() => unsafe {
             guard::store_header_with(segment.0.iov_base.cast(), header, more)
         },
         _ => {

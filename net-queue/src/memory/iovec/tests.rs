@@ -100,11 +100,13 @@ fn a_range_beyond_its_memory_is_no_segment() {
 
 #[test]
 fn a_header_is_put_in_front_whether_it_fits_the_first_segment_or_not() {
-    for lens in [&[8, 2][..], &[1, 0, 9], &[3, 3, 4]] {
-        let mut bytes = [0; 10];
+    let header: [u8; 12] = std::array::from_fn(|at| at as u8 + 1);
+    let whole: [u8; 14] = std::array::from_fn(|at| if at < 12 { at as u8 + 1 } else { 0 });
+    for lens in [&[14][..], &[12, 2], &[11, 3], &[1, 0, 13], &[3, 3, 8]] {
+        let mut bytes = [0; 14];
         let segments = cut(&mut bytes, lens);
-        put_front(&segments, &[1, 2, 3, 4]).unwrap();
-        assert_eq!(bytes, [1, 2, 3, 4, 0, 0, 0, 0, 0, 0]);
+        put_front(&segments, header).unwrap();
+        assert_eq!(bytes, whole, "{lens:?}");
     }
 }
 

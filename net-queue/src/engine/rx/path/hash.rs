@@ -82,13 +82,13 @@ impl RxPath {
         frame: Arrived,
         header: NetHdr,
     ) -> Result<(), MemoryFault> {
-        if self.config.size == HdrSize::Legacy {
-            return self.pool.put_header(&header.to_legacy_bytes());
-        }
-        self.write_hash_header(frame, header)?;
-        let raw = header.to_raw(HdrSize::Tunnel);
-        self.pool
-            .poke(HASHED, &raw.as_bytes()[HASHED..])
-            .map(|_| ())
+        let written = if self.config.size == HdrSize::Legacy {
+            self.pool.poke(0, &header.to_legacy_bytes())
+        } else {
+            self.write_hash_header(frame, header)?;
+            let raw = header.to_raw(HdrSize::Tunnel);
+            self.pool.poke(HASHED, &raw.as_bytes()[HASHED..])
+        };
+        written.map(|_| ())
     }
 }

@@ -4,25 +4,16 @@
 
 use std::arch::asm;
 
-use super::{copy, done};
+use super::done;
 use crate::memory::guard::fault::MemoryFault;
 
-/// Stores a header of `N` bytes, from two registers where it has 12.
+/// Stores a header, from two registers.
 ///
 /// # Safety
-/// `N` bytes at `dst` were mapped once and belong to guest memory.
+/// 12 bytes at `dst` were mapped once and belong to guest memory.
 #[inline(always)]
-pub(crate) unsafe fn store_header<const N: usize>(
-    dst: *mut u8,
-    header: &[u8; N],
-) -> Result<(), MemoryFault> {
-    let Some((low, high)) = header
-        .split_first_chunk::<8>()
-        .and_then(|(low, rest)| Some((low, <&[u8; 4]>::try_from(rest).ok()?)))
-    else {
-        // SAFETY: the caller's promise; the header is this process's own.
-        return unsafe { copy(header.as_ptr(), dst, N) };
-    };
+pub(crate) unsafe fn store_header(dst: *mut u8, header: [u8; 12]) -> Result<(), MemoryFault> {
+    let ([low @ .., _, _, _, _], [.., a, b, c, d]) = (header, header);
     let mut failed = 1u64;
     // SAFETY: the caller's promise; a fault goes on behind the stores and leaves `failed`.
     unsafe {
@@ -34,8 +25,8 @@ pub(crate) unsafe fn store_header<const N: usize>(
             "3:",
             fixup!("2b", "3b", "3b"),
             dst = in(reg) dst,
-            low = in(reg) u64::from_ne_bytes(*low),
-            high = in(reg) u32::from_ne_bytes(*high),
+            low = in(reg) u64::from_ne_bytes(low),
+            high = in(reg) u32::from_ne_bytes([a, b, c, d]),
             failed = inout(reg) failed,
             options(nostack, preserves_flags),
         );
