@@ -13,6 +13,9 @@ mod common;
 
 use common::{isolated, open};
 
+/// Longest wait for a thread; it only ends a test that hangs.
+const LIMIT: Duration = Duration::from_secs(60);
+
 /// Names in a folder.
 fn names(folder: &str) -> BTreeSet<String> {
     let entries = fs::read_dir(folder).expect("proc is there");
@@ -73,7 +76,9 @@ fn a_trial_leaves_no_descriptor_interface_child_or_thread() {
                 name.is_ok_and(|name| name.trim() == "gso-probe")
             })
         };
+        let deadline = Instant::now() + LIMIT;
         while is_there() {
+            assert!(Instant::now() < deadline, "the trial's thread does not end");
             thread::sleep(Duration::from_millis(1));
         }
     });
