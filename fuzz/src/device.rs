@@ -26,7 +26,7 @@ pub const TARGET: Target = Target {
 /// Steps after which a script ends.
 const MAX_STEPS: usize = 64;
 
-/// An hour: tokens come back with time, which an input does not control.
+/// An hour, of which none passes: a limit lets through what its bucket holds.
 const REFILL_MS: u64 = 3_600_000;
 
 /// Codes of the steps.

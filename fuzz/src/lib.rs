@@ -13,6 +13,7 @@
 
 pub mod arena;
 pub mod bytes;
+pub mod clock;
 pub mod ctrl;
 pub mod device;
 pub mod gso;

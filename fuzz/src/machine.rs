@@ -16,6 +16,7 @@ use net_device::{
 use net_queue::testing::Wire;
 
 use crate::arena::Arena;
+use crate::clock::StillClock;
 use crate::ring::Desc;
 
 /// Descriptors of each queue.
@@ -111,7 +112,7 @@ pub fn config() -> NetConfig {
         queue_pairs: PAIRS,
         queue_size: SIZE,
         memory_fault_handler: false,
-        // Tokens come back with time, which an input does not control.
+        // No token would ever come back: no time passes.
         control_limit: None,
         transport_features: TRANSPORT,
         transitional: true,
@@ -136,6 +137,7 @@ pub fn made(config: NetConfig, listener: &Arc<Listener>) -> (NetDevice, Vec<Wire
         .unzip();
     let device = NetDevice::builder(config)
         .observer(listener.clone())
+        .clock(Arc::new(StillClock))
         .event_loop()
         .build_on_ports(ports);
     (device.expect("the configuration is usable"), wires)
