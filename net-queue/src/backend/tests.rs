@@ -49,6 +49,10 @@ impl FrameBackend for Gone {
         self.0.send(frame)
     }
 
+    fn is_mid_frame(&self) -> bool {
+        true
+    }
+
     fn recv(&mut self, room: &mut Scatter<'_>) -> Result<usize, RecvError> {
         self.0.recv(room)
     }
@@ -80,10 +84,11 @@ impl FrameTap for &mut Frames {
 fn a_decorator_and_a_box_answer_as_what_they_hold() {
     let (backend, _wire) = Wire::new();
     assert!(backend.check().is_ok(), "the trait's answer");
-    assert_eq!(backend.mtu(), None);
+    assert_eq!((backend.mtu(), backend.is_mid_frame()), (None, false));
     let mut shown = Frames(Vec::new());
     let boxed: Box<dyn FrameBackend + '_> = Box::new(Capture::new(Gone(backend), &mut shown));
     assert_eq!((boxed.mtu(), boxed.caps().mtu), (Some(1400), Some(1400)));
+    assert!(boxed.is_mid_frame());
     let gone = boxed.check().map_err(|error| error.kind());
     assert_eq!(gone, Err(ErrorKind::NotConnected));
 }

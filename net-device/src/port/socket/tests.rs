@@ -223,6 +223,27 @@ fn a_datagram_is_a_frame() {
 }
 
 #[test]
+fn a_datagram_that_the_kernel_never_takes_is_refused_and_the_next_one_passes() {
+    let (mut backend, far) = datagrams();
+    set_socket_send_buffer_size(&backend.socket, 4096).unwrap();
+    let sent = send_frame(&mut backend, &frame(1, 60_000));
+    assert!(matches!(sent, Err(SendError::Refused)));
+    send_frame(&mut backend, &frame(2, 60)).unwrap();
+    let mut bytes = [0; 100];
+    let len = far.recv(&mut bytes).unwrap();
+    assert_eq!(bytes[..len], frame(2, 60));
+}
+
+#[test]
+fn an_empty_datagram_is_not_the_end_of_a_peer() {
+    let (mut backend, far) = datagrams();
+    far.send(&[]).unwrap();
+    assert!(backend.check().is_ok());
+    assert!(matches!(recv_frame(&mut backend), Err(RecvError::Lost)));
+    assert!(backend.check().is_ok());
+}
+
+#[test]
 fn datagrams_wait_for_a_peer_that_does_not_read_and_fail_without_one() {
     let (mut backend, far) = datagrams();
     let full = (0..100_000).find_map(|_| send_frame(&mut backend, &frame(1, 1000)).err());
