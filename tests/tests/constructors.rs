@@ -11,8 +11,8 @@ use net_device::{
     Features, NetConfig, NetDevice, NewError, Snapshottable, TapConfig, VirtioDevice,
 };
 use tests::testbed::{
-    Host, RINGS, Rig, all_caps, body, chain, frame, ip, isolated, pause, process, resume,
-    without_ipv6,
+    Host, OtherNamespace, RINGS, Rig, all_caps, body, chain, frame, ip, isolated, pause, process,
+    resume, without_ipv6,
 };
 
 type F = Features;
@@ -298,31 +298,6 @@ fn a_deleted_interface_fails_the_device_and_not_the_call_that_resumes_it() {
     });
 }
 
-/// A network namespace that lives as long as this does.
-struct OtherNamespace(std::process::Child);
-
-impl OtherNamespace {
-    fn new() -> Self {
-        let child = std::process::Command::new("unshare")
-            .args(["--net", "sleep", "600"])
-            .spawn()
-            .expect("these tests need `unshare`: install util-linux");
-        let net = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).ok();
-        let id = child.id().to_string();
-        while net(&id).is_none() || net(&id) == net("self") {
-            std::thread::yield_now();
-        }
-        Self(child)
-    }
-}
-
-impl Drop for OtherNamespace {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn an_interface_that_is_set_down_or_moves_to_another_namespace_is_not_gone() {
     isolated(|| {
@@ -330,11 +305,11 @@ fn an_interface_that_is_set_down_or_moves_to_another_namespace_is_not_gone() {
         let device = NetDevice::from_tap_name(Rig::config(2), &named("moved0"));
         let mut rig = Rig::over(device.expect("it can be made"));
         rig.start(F::empty());
-        let other = OtherNamespace::new();
+        let other = OtherNamespace::start();
         for change in [
             "link set moved0 down".to_owned(),
             "link set moved0 up".to_owned(),
-            format!("link set moved0 netns {}", other.0.id()),
+            format!("link set moved0 netns {}", other.id()),
         ] {
             ip(&change);
             pause(&mut rig);

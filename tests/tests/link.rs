@@ -3,8 +3,8 @@
 use net_device::{Carrier, Features, NetConfig, NetDevice, TapConfig, VirtioDevice};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tests::testbed::{
-    HOUR_MS, Host, RINGS, Rig, body, frame, frame_limit, ip, isolated, pause, resume,
-    wait_readable, without_ipv6,
+    HOUR_MS, Host, OtherNamespace, RINGS, Rig, body, frame, frame_limit, ip, isolated, pause,
+    resume, wait_readable, without_ipv6,
 };
 
 type F = Features;
@@ -282,6 +282,20 @@ fn an_interface_that_is_renamed_or_gets_another_mtu_is_followed() {
         ip("link delete lk4");
         look_until(&mut rig, false);
         assert!(rig.device.is_port_lost());
+    });
+}
+
+#[test]
+fn an_interface_that_moves_to_another_namespace_has_a_carrier_for_ever() {
+    isolated(|| {
+        let (mut rig, _host) = on_tap("lk5", Rig::config(1));
+        rig.start(F::empty());
+        ip("link set lk5 down");
+        look_until(&mut rig, false);
+        let other = OtherNamespace::start();
+        ip(&format!("link set lk5 netns {}", other.id()));
+        look_until(&mut rig, true);
+        assert!(!rig.device.is_port_lost() && !rig.device.needs_reset());
     });
 }
 

@@ -4,11 +4,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use net_device::error::ReopenError;
-use net_device::port::Link;
+use net_device::net_queue::Caps;
+use net_device::port::{Link, Port};
 use net_device::{
-    ActivateError, DeviceEvent, Features, NetDevice, Observer, TapConfig, VirtioDevice,
+    ActivateError, DeviceEvent, Features, NetDevice, NewError, Observer, TapConfig, VirtioDevice,
 };
-use tests::testbed::{Host, RINGS, Rig, chain, ip, isolated, without_ipv6};
+use tests::testbed::{Host, RINGS, Rig, chain, ip, isolated, port, without_ipv6};
 
 type F = Features;
 
@@ -30,7 +31,7 @@ fn on_tap(name: &'static str, pairs: u16) -> (Rig, Arc<AtomicUsize>) {
         count.fetch_add(1, Ordering::Relaxed);
         assert_eq!(lost.expect("it was on a tap").name, name);
         if std::fs::metadata(format!("/proc/sys/net/ipv4/conf/{name}")).is_err() {
-            let missing = net_device::NewError::Ports { ports: 0, pairs: 1 };
+            let missing = NewError::Ports { ports: 0, pairs: 1 };
             return Err(missing);
         }
         Link::on_tap(&again, &named(name))
@@ -150,6 +151,59 @@ fn a_link_that_was_set_down_stays_down_when_its_port_comes_back() {
         rig.device.set_link(true);
         rig.start(F::empty());
         check_traffic(&mut rig, "down0");
+    });
+}
+
+/// A device on a tap for which it has `link` once that is gone.
+fn with_next(name: &str, link: impl Fn() -> Link + Send + 'static) -> Rig {
+    without_ipv6();
+    let builder = NetDevice::builder(Rig::config(1)).reopen_with(move |_| Ok(link()));
+    let device = builder.build_on_tap(&named(name));
+    Rig::over(device.expect("it can be made"))
+}
+
+fn link_of(ports: Vec<Port>) -> Link {
+    Link {
+        ports,
+        host: None,
+        monitor: None,
+    }
+}
+
+#[test]
+fn a_link_of_another_number_of_ports_is_not_taken() {
+    isolated(|| {
+        let mut rig = with_next("count0", || link_of(Vec::new()));
+        ip("link delete count0");
+        for _ in 0..2 {
+            let error = rig.device.reopen_lost_ports().expect_err("it has no port");
+            let ReopenError::Open(NewError::Ports { ports: 0, pairs: 1 }) = error else {
+                panic!("{error}");
+            };
+            assert!(rig.device.is_port_lost());
+        }
+    });
+}
+
+#[test]
+fn a_driver_that_accepted_more_than_the_next_link_can_do_has_to_negotiate_again() {
+    isolated(|| {
+        let mut rig = with_next("less0", || link_of(vec![port(Caps::default()).0]));
+        rig.negotiate(F::empty());
+        assert!(rig.offered().contains(F::VIRTIO_NET_F_GUEST_TSO4));
+        ip("link delete less0");
+        rig.lay_out(64);
+        let error = rig.try_activate(rig.setups()).expect_err("it cannot do it");
+        let ActivateError::OtherLink(missing) = error else {
+            panic!("{error}");
+        };
+        assert!(missing.contains(F::VIRTIO_NET_F_GUEST_TSO4), "{missing:?}");
+        assert!(rig.device.needs_reset());
+        rig.device.reset();
+        rig.queues.clear();
+        assert!(!rig.offered().intersects(missing));
+        rig.start(F::empty());
+        assert_eq!(rig.status() & 1, 1);
     });
 }
 

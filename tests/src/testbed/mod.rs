@@ -37,7 +37,7 @@ pub use frames::{BROADCAST, GUEST_MAC, PEER_MAC, body, frame, frame_to, tagged};
 pub use host::{Host, without_ipv6};
 pub use irq::Irq;
 pub use limit::{HOUR_MS, frame_limit};
-pub use namespace::{alone, chain, ip, isolated, isolated_as_root, without_bpf};
+pub use namespace::{OtherNamespace, alone, chain, ip, isolated, isolated_as_root, without_bpf};
 pub use plain::plain_tap;
 pub use port::{Network, all_caps, port};
 pub use queue::{Interrupting, Queue};

@@ -4,8 +4,9 @@
 
 use std::any::type_name;
 use std::env;
-use std::fs::OpenOptions;
-use std::process::Command;
+use std::fs::{self, OpenOptions};
+use std::process::{Child, Command};
+use std::thread;
 
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
@@ -26,7 +27,7 @@ pub fn isolated<F: FnOnce()>(body: F) {
 
 /// As [`isolated`], but root keeps its rights outside, such as to load programs into the kernel.
 pub fn isolated_as_root<F: FnOnce()>(body: F) {
-    let status = std::fs::read_to_string("/proc/self/status").expect("/proc is there");
+    let status = fs::read_to_string("/proc/self/status").expect("/proc is there");
     let root = status.lines().any(|line| line.starts_with("Uid:\t0\t"));
     let options: &[&str] = if root {
         &[]
@@ -97,6 +98,43 @@ fn test_name<F>() -> String {
     let path = type_name::<F>().trim_end_matches("::{{closure}}");
     let (_, test) = path.split_once("::").expect("a closure lives in a crate");
     test.to_owned()
+}
+
+/// A network namespace that lives as long as this does.
+#[derive(Debug)]
+pub struct OtherNamespace(Child);
+
+impl OtherNamespace {
+    /// Makes one.
+    #[must_use]
+    pub fn start() -> Self {
+        let child = Command::new("unshare")
+            .args(["--net", "sleep", "600"])
+            .spawn()
+            .expect("these tests need `unshare`: install util-linux");
+        let net = |process: &str| fs::read_link(format!("/proc/{process}/ns/net")).ok();
+        let mut other = Self(child);
+        let id = other.id().to_string();
+        while net(&id).is_none() || net(&id) == net("self") {
+            let ended = other.0.try_wait().expect("it is a child");
+            assert!(ended.is_none(), "there is no namespace: {ended:?}");
+            thread::yield_now();
+        }
+        other
+    }
+
+    /// The process by which commands name it.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for OtherNamespace {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Runs `ip` with these words.

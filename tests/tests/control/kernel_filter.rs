@@ -9,7 +9,8 @@ use super::*;
 use net_device::net_queue::{
     Caps, FrameBackend, Gather, LinkConfig, RecvError, Scatter, SendError,
 };
-use net_device::tap::{FilterProgram, FilterRules, TapOptions, Verdict};
+use net_device::port::Link;
+use net_device::tap::{FilterProgram, FilterRules, Tap, TapOptions, Verdict};
 use net_device::{LoadedProgram, NetConfig, NetDevice, NetDeviceBuilder, NewError, Snapshottable};
 use tests::guest::probe::Probe;
 use tests::testbed::{
@@ -84,13 +85,19 @@ fn device(name: &str) -> (NetDevice, Arc<AtomicU64>) {
     device_with(name, |builder| builder)
 }
 
+/// A tap that is made, with room for all frames of a test.
+fn taps(name: &str) -> Vec<Tap> {
+    let taps = TapOptions::new(name).up().open().expect("a namespace");
+    ip(&format!("link set {name} txqueuelen 10000"));
+    taps
+}
+
 /// The same, built with the options that `options` chooses.
 fn device_with<'a>(
     name: &str,
     options: impl FnOnce(NetDeviceBuilder<'a>) -> NetDeviceBuilder<'a>,
 ) -> (NetDevice, Arc<AtomicU64>) {
-    let taps = TapOptions::new(name).up().open().expect("a namespace");
-    ip(&format!("link set {name} txqueuelen 10000"));
+    let taps = taps(name);
     let reads = Arc::new(AtomicU64::new(0));
     let counter = reads.clone();
     let builder = options(NetDevice::builder(config()));
@@ -332,6 +339,38 @@ fn the_kernels_filter_moves_with_a_guest_to_another_tap() {
         lab.await_wire();
         lab.sends_in_vain(&[numbered(GROUP_A, 1), in_vlan(VLAN, 2)], may);
         lab.sends(&[numbered(OTHER, 3)]);
+        lab.sends(&wanted());
+    });
+}
+
+#[test]
+fn the_kernels_filter_serves_a_link_that_was_opened_again() {
+    isolated_as_root(|| {
+        let may = FilterProgram::load().is_ok();
+        let reads = Arc::new(AtomicU64::new(0));
+        let counter = reads.clone();
+        let mut lab = Lab::with(F::empty(), |builder| {
+            builder.reopen_with(move |_| {
+                let link = Link::on_taps(&config(), taps("flt0"))?;
+                ip("link set flt0 master probe-br");
+                let reads = counter.clone();
+                Ok(link.map(move |pair, inner| {
+                    assert_eq!(pair, 0);
+                    let reads = reads.clone();
+                    Box::new(Counted { inner, reads })
+                }))
+            })
+        });
+        lab.sends_in_vain(&unwanted(), may);
+        ip("link delete flt0");
+        lab.rig.irq.wait_config(1);
+        lab.rig.device.reset();
+        lab.rig.queues.clear();
+        assert!(!lab.rig.device.is_port_lost());
+        lab.reads = reads;
+        lab.start(F::empty());
+        lab.sends_in_vain(&unwanted(), may);
+        assert!(lab.reads.load(SeqCst) > 0, "of the frames before");
         lab.sends(&wanted());
     });
 }
