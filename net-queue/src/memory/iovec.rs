@@ -22,7 +22,9 @@ use crate::header::group::Group;
 
 mod copy;
 
-pub(crate) use copy::{copy_from, copy_into, header_at_front, put_front, put_front_with};
+pub(crate) use copy::{
+    copy_from, copy_into, header_at_front, put_frame_front, put_front, put_front_with,
+};
 
 #[cfg(test)]
 mod tests;

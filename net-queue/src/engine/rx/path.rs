@@ -402,6 +402,19 @@ impl RxPath {
     #[inline(always)]
     fn write(&mut self, frame: Arrived, header: NetHdr) -> Result<(), MemoryFault> {
         let Arrived { len, direct, .. } = frame;
+        if direct == 0
+            && self.config.size == HdrSize::Base
+            && let Some(written) = self.pool.put_frame(&self.bounce[..len], header.to_bytes())
+        {
+            return written;
+        }
+        self.write_parts(frame, header)
+    }
+
+    /// The same for a frame that takes several segments, or of which a part is there.
+    #[inline(never)]
+    fn write_parts(&mut self, frame: Arrived, header: NetHdr) -> Result<(), MemoryFault> {
+        let Arrived { len, direct, .. } = frame;
         self.pool.poke(direct, &self.bounce[..len - direct])?;
         match self.config.size {
             HdrSize::Base => self.pool.put_header(header.to_bytes()),

@@ -16,7 +16,8 @@ use crate::header::HDR_LEN;
 use crate::memory::guard::MemoryFault;
 use crate::memory::guest_ram::GuestRam;
 use crate::memory::iovec::{
-    IoVec, MAX_SEGMENTS, copy_from, copy_into, header_at_front, put_front, put_front_with,
+    IoVec, MAX_SEGMENTS, copy_from, copy_into, header_at_front, put_frame_front, put_front,
+    put_front_with,
 };
 use crate::ring::{BufferRules, Chain, Direction, PoppedChain, Ring};
 
@@ -262,6 +263,17 @@ impl RxPool {
     #[inline]
     pub(crate) fn put_header(&mut self, header: [u8; HDR_LEN]) -> Result<(), MemoryFault> {
         put_front(&self.segments[self.start..], header)
+    }
+
+    /// Writes `frame` to the pool's front with `header` over what it begins with, if the first
+    /// segment has room for all of it.
+    #[inline(always)]
+    pub(crate) fn put_frame(
+        &mut self,
+        frame: &[u8],
+        header: [u8; HDR_LEN],
+    ) -> Option<Result<(), MemoryFault>> {
+        put_frame_front(&self.segments[self.start..], frame, header)
     }
 
     /// Writes a header and what a longer one has behind it.

@@ -104,6 +104,33 @@ pub(crate) fn put_front_with(
     }
 }
 
+/// Copies `frame` to the start of `segments` and puts `header` in front of it, over what `frame`
+/// begins with; `None` where the first one has no room for all of it.
+///
+/// Compiled into the path of each frame: a call of it, and a loop over segments, would be code that
+/// is fetched anew behind each system call.
+///
+/// # Errors
+/// The room cannot be written; any part of it may have been.
+#[inline(always)]
+pub(crate) fn put_frame_front(
+    segments: &[IoVec],
+    frame: &[u8],
+    header: [u8; 12],
+) -> Option<Result<(), MemoryFault>> {
+    let segment = segments.first()?;
+    if frame.len() < header.len() || segment.len() < frame.len() {
+        return None;
+    }
+    let guest = segment.0.iov_base.cast::<u8>();
+    // SAFETY: the segment has as many bytes as the frame, of which the header's are some, and is
+    // mapped (module invariant); `frame` is this process's own.
+    Some(unsafe {
+        guard::copy(frame.as_ptr(), guest, frame.len())
+            .and_then(|()| guard::store_header(guest, header))
+    })
+}
+
 /// Returns the first 12 bytes of `segments`, if the first one has them: by registers.
 ///
 /// # Errors
