@@ -23,7 +23,7 @@ use crate::header::group::Group;
 mod copy;
 
 pub(crate) use copy::{
-    copy_from, copy_into, header_at_front, put_frame_front, put_front, put_front_with,
+    copy_from, copy_into, copy_to_front, header_at_front, put_front, put_front_with,
 };
 
 #[cfg(test)]

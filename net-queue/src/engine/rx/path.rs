@@ -15,6 +15,7 @@ mod hash;
 mod held;
 mod segmentation;
 mod steer;
+mod store;
 
 use std::sync::Arc;
 
@@ -30,7 +31,7 @@ use crate::engine::segmentation::Segmenter;
 use crate::engine::steering::{FrameSteering, Steer};
 use crate::engine::{Budget, Stop};
 use crate::hash::FrameHasher;
-use crate::header::{ETH_HDR_LEN, HdrSize, NetHdr, RxRules};
+use crate::header::{ETH_HDR_LEN, RxRules};
 use crate::memory::bounce_buffer::{BounceBuffer, COPYBREAK};
 use crate::memory::guard::MemoryFault;
 use crate::memory::guest_ram::GuestRam;
@@ -374,52 +375,6 @@ impl RxPath {
         if len > self.expected {
             // The link's MTU has grown.
             self.expected = self.config.most();
-        }
-    }
-
-    /// Puts `frame` with its checked header into the pool's chains, which have room for it.
-    #[inline(always)]
-    fn store<R: Ring>(
-        &mut self,
-        ring: &mut R,
-        frame: Arrived,
-        mut header: NetHdr,
-    ) -> Result<(), DropCause> {
-        let len = frame.len;
-        self.offload = Offload::of(header);
-        if self.config.merge {
-            header.set_num_buffers(self.pool.span(len) as u16);
-        }
-        let written = self.write(frame, header);
-        if written.is_err() {
-            self.pool.waste(ring, len);
-        }
-        written.map_err(DropCause::from)
-    }
-
-    /// Copies what is still in the bounce buffer of `frame`, and its header, into the pool's
-    /// chains.
-    #[inline(always)]
-    fn write(&mut self, frame: Arrived, header: NetHdr) -> Result<(), MemoryFault> {
-        let Arrived { len, direct, .. } = frame;
-        if direct == 0
-            && self.config.size == HdrSize::Base
-            && let Some(written) = self.pool.put_frame(&self.bounce[..len], header.to_bytes())
-        {
-            return written;
-        }
-        self.write_parts(frame, header)
-    }
-
-    /// The same for a frame that takes several segments, or of which a part is there.
-    #[inline(never)]
-    fn write_parts(&mut self, frame: Arrived, header: NetHdr) -> Result<(), MemoryFault> {
-        let Arrived { len, direct, .. } = frame;
-        self.pool.poke(direct, &self.bounce[..len - direct])?;
-        match self.config.size {
-            HdrSize::Base => self.pool.put_header(header.to_bytes()),
-            HdrSize::HashReport => self.write_hash_header(frame, header),
-            HdrSize::Legacy | HdrSize::Tunnel => self.write_odd_header(frame, header),
         }
     }
 

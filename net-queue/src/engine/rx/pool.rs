@@ -16,7 +16,7 @@ use crate::header::HDR_LEN;
 use crate::memory::guard::MemoryFault;
 use crate::memory::guest_ram::GuestRam;
 use crate::memory::iovec::{
-    IoVec, MAX_SEGMENTS, copy_from, copy_into, header_at_front, put_frame_front, put_front,
+    IoVec, MAX_SEGMENTS, copy_from, copy_into, copy_to_front, header_at_front, put_front,
     put_front_with,
 };
 use crate::ring::{BufferRules, Chain, Direction, PoppedChain, Ring};
@@ -239,6 +239,12 @@ impl RxPool {
         copy_into(&self.segments[self.start..], skip, src)
     }
 
+    /// Copies `src` to the pool's front, if the first segment has room for all of it.
+    #[inline(always)]
+    pub(crate) fn poke_front(&mut self, src: &[u8]) -> Option<Result<(), MemoryFault>> {
+        copy_to_front(&self.segments[self.start..], src)
+    }
+
     /// Overwrites the pool's first `len` bytes with zeros and tells the dirty log of them:
     /// something was written there that is for nobody.
     #[cold]
@@ -260,24 +266,13 @@ impl RxPool {
     }
 
     /// Writes a header to the pool's front.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn put_header(&mut self, header: [u8; HDR_LEN]) -> Result<(), MemoryFault> {
         put_front(&self.segments[self.start..], header)
     }
 
-    /// Writes `frame` to the pool's front with `header` over what it begins with, if the first
-    /// segment has room for all of it.
-    #[inline(always)]
-    pub(crate) fn put_frame(
-        &mut self,
-        frame: &[u8],
-        header: [u8; HDR_LEN],
-    ) -> Option<Result<(), MemoryFault>> {
-        put_frame_front(&self.segments[self.start..], frame, header)
-    }
-
     /// Writes a header and what a longer one has behind it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn put_header_with(
         &mut self,
         header: [u8; HDR_LEN],

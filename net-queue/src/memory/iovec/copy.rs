@@ -67,18 +67,35 @@ fn each_part(
     Ok(done)
 }
 
+/// Copies `src` to the start of `segments`, if the first one has room for all of it.
+///
+/// Like a header, compiled into the path of each frame: a call, and a loop over segments, would be
+/// code that is fetched anew behind each system call.
+///
+/// # Errors
+/// The room cannot be written; any part of it may have been.
+#[inline(always)]
+pub(crate) fn copy_to_front(segments: &[IoVec], src: &[u8]) -> Option<Result<(), MemoryFault>> {
+    let segment = segments
+        .first()
+        .filter(|segment| segment.len() >= src.len())?;
+    // SAFETY: the segment has as many bytes, and is mapped (module invariant); `src` is this
+    // process's own.
+    Some(unsafe { guard::copy(src.as_ptr(), segment.0.iov_base.cast(), src.len()) })
+}
+
 /// Copies a header to the start of `segments`: from registers when the first one has room for it.
 ///
 /// # Errors
 /// The room cannot be written.
-#[inline]
+#[inline(always)]
 pub(crate) fn put_front(segments: &[IoVec], header: [u8; 12]) -> Result<(), MemoryFault> {
     match segments.first() {
         // SAFETY: the segment has the header's bytes, and is mapped (module invariant).
         Some(segment) if segment.len() >= header.len() => unsafe {
             guard::store_header(segment.0.iov_base.cast(), header)
         },
-        _ => copy_into(segments, 0, &header).map(|_| ()),
+        _ => put_in_parts(segments, header, &[]),
     }
 }
 
@@ -86,7 +103,7 @@ pub(crate) fn put_front(segments: &[IoVec], header: [u8; 12]) -> Result<(), Memo
 ///
 /// # Errors
 /// The room cannot be written.
-#[inline]
+#[inline(always)]
 pub(crate) fn put_front_with(
     segments: &[IoVec],
     header: [u8; 12],
@@ -97,38 +114,16 @@ pub(crate) fn put_front_with(
         Some(segment) if segment.len() >= header.len() + more.len() => unsafe {
             guard::store_header_with(segment.0.iov_base.cast(), header, more)
         },
-        _ => {
-            copy_into(segments, 0, &header)?;
-            copy_into(segments, header.len(), &more).map(|_| ())
-        }
+        _ => put_in_parts(segments, header, &more),
     }
 }
 
-/// Copies `frame` to the start of `segments` and puts `header` in front of it, over what `frame`
-/// begins with; `None` where the first one has no room for all of it.
-///
-/// Compiled into the path of each frame: a call of it, and a loop over segments, would be code that
-/// is fetched anew behind each system call.
-///
-/// # Errors
-/// The room cannot be written; any part of it may have been.
-#[inline(always)]
-pub(crate) fn put_frame_front(
-    segments: &[IoVec],
-    frame: &[u8],
-    header: [u8; 12],
-) -> Option<Result<(), MemoryFault>> {
-    let segment = segments.first()?;
-    if frame.len() < header.len() || segment.len() < frame.len() {
-        return None;
-    }
-    let guest = segment.0.iov_base.cast::<u8>();
-    // SAFETY: the segment has as many bytes as the frame, of which the header's are some, and is
-    // mapped (module invariant); `frame` is this process's own.
-    Some(unsafe {
-        guard::copy(frame.as_ptr(), guest, frame.len())
-            .and_then(|()| guard::store_header(guest, header))
-    })
+/// The same for one that several segments hold.
+#[cold]
+#[inline(never)]
+fn put_in_parts(segments: &[IoVec], header: [u8; 12], more: &[u8]) -> Result<(), MemoryFault> {
+    copy_into(segments, 0, &header)?;
+    copy_into(segments, header.len(), more).map(|_| ())
 }
 
 /// Returns the first 12 bytes of `segments`, if the first one has them: by registers.

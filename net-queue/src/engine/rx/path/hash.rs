@@ -1,14 +1,10 @@
-//! Headers that report a hash. VirtIO 1.4 §5.1.9.4.5 (NET-MQ-16).
+//! Hashes of received frames. VirtIO 1.4 §5.1.9.4.5 (NET-MQ-16).
 
 use std::sync::Arc;
 
 use super::{Arrived, RxPath};
 use crate::hash::{FrameHash, FrameHasher, HASHED_HEAD, USUAL_HEAD};
-use crate::header::{HDR_LEN, HdrSize, NetHdr};
 use crate::memory::guard::MemoryFault;
-
-/// Bytes of a header up to the end of its hash.
-const HASHED: usize = HDR_LEN + 8;
 
 impl RxPath {
     pub(in crate::engine::rx) fn set_hasher(&mut self, hasher: Option<Arc<FrameHasher>>) {
@@ -59,36 +55,5 @@ impl RxPath {
     pub(super) fn hash_of_head(&self, head: &[u8]) -> FrameHash {
         let hasher = self.hasher.as_ref();
         hasher.map_or(FrameHash::NONE, |hasher| hasher.hash(head))
-    }
-
-    /// Writes the header of `frame` with its hash.
-    #[inline]
-    pub(super) fn write_hash_header(
-        &mut self,
-        frame: Arrived,
-        header: NetHdr,
-    ) -> Result<(), MemoryFault> {
-        let hash = match frame.hash {
-            Some(hash) => hash,
-            None => self.hash_of(frame)?,
-        };
-        self.pool.put_header_with(header.to_bytes(), hash.to_wire())
-    }
-
-    /// Writes the header of `frame` for a legacy driver, or with the fields of a tunnel.
-    #[inline(never)]
-    pub(super) fn write_odd_header(
-        &mut self,
-        frame: Arrived,
-        header: NetHdr,
-    ) -> Result<(), MemoryFault> {
-        let written = if self.config.size == HdrSize::Legacy {
-            self.pool.poke(0, &header.to_legacy_bytes())
-        } else {
-            self.write_hash_header(frame, header)?;
-            let raw = header.to_raw(HdrSize::Tunnel);
-            self.pool.poke(HASHED, &raw.as_bytes()[HASHED..])
-        };
-        written.map(|_| ())
     }
 }
