@@ -296,7 +296,7 @@ impl OpenGroup {
         L: Limit + ?Sized,
     {
         let mut passed = false;
-        let mut single = [0; HDR_MAX + COPYBREAK];
+        let mut single = [0; COPYBREAK];
         for index in next..self.shape.frames {
             self.phase = Phase::Singly(index);
             let group = HostSlice::of_buffer(&mut self.buffer[..self.len]).io();
@@ -365,3 +365,6 @@ impl OpenGroup {
         (self.len - self.header + headers) as u64
     }
 }
+
+#[cfg(test)]
+mod tests;

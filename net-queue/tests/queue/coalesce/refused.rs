@@ -53,6 +53,30 @@ fn frames_of_a_refused_group_are_sent_one_by_one_and_the_kind_is_off() {
     });
 }
 
+/// Of 4096 bytes with their headers: longer ones are in no group.
+#[test]
+fn the_longest_frames_of_a_refused_group_are_sent_whole() {
+    every_ring(32, |config| {
+        for first in kinds(&[]) {
+            let payload = vec![4; 4096 - first.bytes().len()];
+            let partial = Packet {
+                sums: Sums::Partial,
+                ..first.clone()
+            };
+            let [packets, partial] = [first, partial].map(|first| {
+                let payload = payload.clone();
+                stream(&Packet { payload, ..first }, 3, 0)
+            });
+            let mut rig = rig(config, ALL);
+            post(&mut rig, &packets);
+            rig.wire.script_send([Answer::Refused]);
+            let partial: Vec<_> = partial.iter().map(Packet::bytes).collect();
+            assert!(rig.drain() == partial, "byte for byte, the sum partial");
+            assert_eq!(rig.counters.stats().groups_refused, 1);
+        }
+    });
+}
+
 /// If the frames are refused as well, it was not for the group.
 #[test]
 fn a_backend_that_refuses_everything_drops_each_frame() {

@@ -1,0 +1,215 @@
+use super::*;
+use crate::header::{HDR_LEN, TxRules};
+use crate::testing::packets::{self, Sums};
+
+/// A frame at hand, all of it copied.
+struct Copied {
+    bounce: BounceBuffer,
+    len: usize,
+    header: NetHdr,
+}
+
+impl Copied {
+    fn of(fields: &packets::Packet) -> Self {
+        let bytes = fields.bytes();
+        let raw: [u8; HDR_LEN] = bytes[..HDR_LEN].try_into().unwrap();
+        let rules = TxRules::new(Offloads::all());
+        let header = NetHdr::check_tx(&raw.into(), (bytes.len() - HDR_LEN) as u32, rules);
+        let mut bounce = BounceBuffer::new(HDR_MAX + MAX_FRAME);
+        bounce[..bytes.len()].copy_from_slice(&bytes);
+        Self {
+            bounce,
+            len: bytes.len(),
+            header: header.unwrap(),
+        }
+    }
+
+    fn staged<T>(&mut self, f: impl FnOnce(StagedFrame<'_>) -> T) -> T {
+        let mut copied = self.len;
+        f(StagedFrame {
+            bounce: &mut self.bounce,
+            copied: &mut copied,
+            iovecs: &[],
+            len: self.len,
+            size: HDR_LEN,
+            header: self.header,
+        })
+    }
+
+    fn candidate(&self) -> Candidate {
+        let frame = &self.bounce[HDR_LEN..self.len];
+        Candidate::of(frame, frame.len(), self.header, Offloads::all()).unwrap()
+    }
+}
+
+fn join(group: &mut OpenGroup, frame: &mut Copied) -> Joined {
+    let candidate = frame.candidate();
+    let joined = frame.staged(|mut staged| group.join(&mut staged, &candidate));
+    joined.unwrap()
+}
+
+fn join_repeat(group: &mut OpenGroup, frame: &mut Copied) -> Joined {
+    frame.staged(|staged| group.join_repeat(&staged)).unwrap()
+}
+
+fn open(first: &packets::Packet) -> OpenGroup {
+    let mut frame = Copied::of(first);
+    let mut group = OpenGroup::new(HDR_LEN);
+    let candidate = frame.candidate();
+    frame
+        .staged(|mut staged| group.open(&mut staged, &candidate))
+        .unwrap();
+    group
+}
+
+/// A packet of each kind.
+fn kinds(payload: &[u8]) -> Vec<packets::Packet> {
+    let all = [(false, false), (false, true), (true, false), (true, true)];
+    let kind = |(v6, tcp)| packets::Packet {
+        tags: 1,
+        v6,
+        tcp,
+        ..packets::Packet::udp(payload)
+    };
+    all.into_iter().map(kind).collect()
+}
+
+/// Payloads that a group holds.
+fn payloads(group: &OpenGroup) -> &[u8] {
+    &group.buffer[group.header + group.shape.packet.payload..group.len]
+}
+
+/// What this does not find out is found out by more work, so that no frame shows it.
+#[test]
+fn a_frame_that_repeats_the_first_joins_by_comparison_alone() {
+    for first in kinds(&[1; 50]) {
+        let [second, third, fourth] = [1, 2, 3].map(|n| first.after(n, &[n as u8; 50]));
+        let mut group = open(&first);
+        assert_eq!(
+            join_repeat(&mut group, &mut Copied::of(&second)),
+            Joined::No
+        );
+        assert_eq!(join(&mut group, &mut Copied::of(&second)), Joined::Open);
+        assert_eq!(
+            join_repeat(&mut group, &mut Copied::of(&third)),
+            Joined::Open
+        );
+        assert_eq!((group.shape.frames, group.partial), (3, 0b111));
+        let all = [[1; 50], [1; 50], [2; 50]].concat();
+        assert_eq!(payloads(&group)[50..], all[50..], "{first:?}");
+
+        // Each is what it must be, but for one.
+        let other_header = packets::Packet {
+            sums: Sums::Complete,
+            ..fourth.clone()
+        };
+        let longer = packets::Packet {
+            payload: vec![3; 51],
+            ..fourth.clone()
+        };
+        let other_ttl = packets::Packet {
+            ttl: 9,
+            ..fourth.clone()
+        };
+        let mut others = vec![other_header, longer, other_ttl];
+        if first.tcp || !first.v6 {
+            // It is numbered, and came before.
+            others.push(third);
+        }
+        let before = group.len;
+        for other in &others {
+            let joined = join_repeat(&mut group, &mut Copied::of(other));
+            assert_eq!(joined, Joined::No, "{other:?}");
+        }
+        let mut padded = Copied::of(&fourth);
+        padded.len += 1;
+        assert_eq!(join_repeat(&mut group, &mut padded), Joined::No, "padded");
+        let mut other_start = Copied::of(&fourth);
+        other_start.header = NetHdr::PLAIN;
+        assert_eq!(join_repeat(&mut group, &mut other_start), Joined::No);
+        if !first.v6 {
+            let mut wrong_sum = Copied::of(&fourth);
+            wrong_sum.bounce[HDR_LEN + 18 + 10] ^= 1;
+            assert_eq!(join_repeat(&mut group, &mut wrong_sum), Joined::No);
+        }
+        assert_eq!((group.len, group.shape.frames), (before, 3));
+
+        group.phase = Phase::Sealed;
+        assert_eq!(
+            join_repeat(&mut group, &mut Copied::of(&fourth)),
+            Joined::No
+        );
+        assert_eq!(join(&mut group, &mut Copied::of(&fourth)), Joined::No);
+        group.phase = Phase::Open;
+        let mut last = fourth.clone();
+        last.flags |= 0x08;
+        let ends = if first.tcp {
+            Joined::Complete(GroupEnd::Last)
+        } else {
+            Joined::Open
+        };
+        assert_eq!(join_repeat(&mut group, &mut Copied::of(&last)), ends);
+        assert_eq!(group.shape.frames, 4);
+        if first.tcp {
+            let flags = HDR_LEN + group.shape.packet.transport + TCP_FLAGS;
+            assert_eq!(group.buffer[flags], 0x18, "those of the last one, too");
+        }
+    }
+}
+
+/// Whether its first frame has a whole checksum is of no account for the others.
+#[test]
+fn a_group_notes_which_of_its_frames_came_with_a_partial_checksum() {
+    for first in kinds(&[1; 50]) {
+        let sums = [Sums::Complete, Sums::Partial, Sums::Partial, Sums::Complete];
+        let all: Vec<_> = (0..8)
+            .map(|n| packets::Packet {
+                sums: sums[n % 4],
+                ..first.after(n, &[n as u8; 50])
+            })
+            .collect();
+        let mut group = open(&packets::Packet {
+            payload: vec![0; 50],
+            ..all[0].clone()
+        });
+        for next in &all[1..] {
+            assert_eq!(join(&mut group, &mut Copied::of(next)), Joined::Open);
+        }
+        assert_eq!(group.partial, 0b0110_0110);
+        assert_eq!(
+            join_repeat(&mut group, &mut Copied::of(&all[1])),
+            Joined::No
+        );
+        assert_eq!(group.left(), 8);
+        group.phase = Phase::Singly(3);
+        assert_eq!(group.left(), 5);
+        let frame = (all[0].bytes().len() - HDR_LEN) as u64;
+        assert_eq!((group.frame_len(0), group.frame_len(7)), (frame, frame));
+        assert_eq!(group.bytes(), 8 * frame);
+    }
+}
+
+#[test]
+fn a_group_is_full_once_another_frame_might_not_fit() {
+    // Of the sizes with 83 and 13 frames the last one fills a packet of IPv6 and of IPv4.
+    for size in [300, 511, 512, 789, 1000, 5039] {
+        for first in kinds(&vec![1; size]) {
+            let mut group = open(&first);
+            let headers = group.shape.packet.payload - group.shape.packet.ip;
+            let most = ((MAX_PACKET - headers) / size).min(MAX_FRAMES);
+            for n in 1..most {
+                let mut next = Copied::of(&first.after(n, &vec![1; size]));
+                let joined = match n % 2 {
+                    0 => join_repeat(&mut group, &mut next),
+                    _ => join(&mut group, &mut next),
+                };
+                let full = if n + 1 == most {
+                    Joined::Complete(GroupEnd::Full)
+                } else {
+                    Joined::Open
+                };
+                assert_eq!(joined, full, "{} of {most}, {first:?}", n + 1);
+            }
+        }
+    }
+}
