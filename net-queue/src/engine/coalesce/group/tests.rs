@@ -79,7 +79,7 @@ fn payloads(group: &OpenGroup) -> &[u8] {
     &group.buffer[group.header + group.shape.packet.payload..group.len]
 }
 
-/// What this does not find out is found out by more work, so that no frame shows it.
+/// A frame that it does not find out about is found out about by more work, and leaves the same.
 #[test]
 fn a_frame_that_repeats_the_first_joins_by_comparison_alone() {
     for first in kinds(&[1; 50]) {
@@ -157,7 +157,7 @@ fn a_frame_that_repeats_the_first_joins_by_comparison_alone() {
     }
 }
 
-/// Whether its first frame has a whole checksum is of no account for the others.
+/// The state of the first checksum is of no account for the others.
 #[test]
 fn a_group_notes_which_of_its_frames_came_with_a_partial_checksum() {
     for first in kinds(&[1; 50]) {
@@ -210,6 +210,72 @@ fn a_group_is_full_once_another_frame_might_not_fit() {
                 };
                 assert_eq!(joined, full, "{} of {most}, {first:?}", n + 1);
             }
+        }
+    }
+}
+
+/// Their sums are of the payload, which nobody has looked at then.
+#[test]
+fn frames_with_whole_checksums_do_not_join_by_comparison_alone() {
+    for first in kinds(&[1; 50]) {
+        let first = packets::Packet {
+            sums: Sums::Complete,
+            ..first
+        };
+        let mut group = open(&first);
+        for n in 1..4 {
+            let mut next = Copied::of(&first.after(n, &[1; 50]));
+            assert_eq!(join_repeat(&mut group, &mut next), Joined::No);
+            assert_eq!(join(&mut group, &mut next), Joined::Open);
+        }
+    }
+}
+
+#[test]
+fn a_shorter_frame_or_one_with_psh_is_the_last_of_its_group() {
+    for sums in [Sums::Partial, Sums::Complete] {
+        for first in kinds(&[0xff; 50]) {
+            let first = packets::Packet { sums, ..first };
+            let mut group = open(&first);
+            let mut second = Copied::of(&first.after(1, &[0xff; 50]));
+            assert_eq!(join(&mut group, &mut second), Joined::Open, "{first:?}");
+            let mut shorter = Copied::of(&first.after(2, &[0xff; 20]));
+            let last = Joined::Complete(GroupEnd::Last);
+            assert_eq!(join(&mut group, &mut shorter), last);
+            let frame = (first.bytes().len() - HDR_LEN) as u64;
+            assert_eq!(
+                [0, 1, 2].map(|n| group.frame_len(n)),
+                [frame, frame, frame - 30]
+            );
+            assert_eq!(group.bytes(), 3 * frame - 30);
+            if first.tcp {
+                for flag in [0x01, 0x08] {
+                    let mut group = open(&first);
+                    let mut second = first.after(1, &[0xff; 50]);
+                    second.flags |= flag;
+                    assert_eq!(join(&mut group, &mut Copied::of(&second)), last);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn no_group_holds_a_frame_whose_checksum_is_wrong() {
+    for sums in [Sums::Partial, Sums::Complete] {
+        for first in kinds(&[1; 50]) {
+            let first = packets::Packet { sums, ..first };
+            let second = first.after(1, &[1; 50]);
+            let mut group = open(&first);
+            let field = HDR_LEN + group.shape.packet.transport + if first.tcp { 16 } else { 6 };
+            let mut wrong = Copied::of(&second);
+            wrong.bounce[field] ^= 1;
+            assert_eq!(join(&mut group, &mut wrong), Joined::No, "{first:?}");
+            assert_eq!(join(&mut group, &mut Copied::of(&second)), Joined::Open);
+
+            let mut group = open(&first);
+            group.buffer[field] ^= 1;
+            assert_eq!(join(&mut group, &mut Copied::of(&second)), Joined::No);
         }
     }
 }
