@@ -98,6 +98,12 @@ fn the_handler_that_was_there_gets_what_is_not_ours() {
     assert_eq!(play("own before, sent").code(), Some(OWN));
     assert_eq!(play("plain before, wild").code(), Some(OWN));
     assert_eq!(play("ignored before, sent").code(), Some(0));
+    // Each signal has a handler of its own.
+    assert_eq!(play("own for one before, sent").code(), Some(OWN));
+    assert_eq!(
+        play("own for one before, sent bus").signal(),
+        Some(libc::SIGBUS)
+    );
 }
 
 #[test]
@@ -124,15 +130,34 @@ extern "C" fn asks(_: c_int, info: *mut siginfo_t, context: *mut c_void) {
     }
 }
 
+fn set_one(signal: c_int, handler: usize, flags: c_int) {
+    // SAFETY: the handlers of this file have the signature that their flags say.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler;
+        action.sa_flags = flags;
+        assert_eq!(libc::sigaction(signal, &action, ptr::null_mut()), 0);
+    }
+}
+
 fn set(handler: usize, flags: c_int) {
     for signal in [libc::SIGSEGV, libc::SIGBUS] {
-        // SAFETY: the handlers of this file have the signature that their flags say.
-        unsafe {
+        set_one(signal, handler, flags);
+    }
+}
+
+/// A handler without a stack of its own could not say that a stack has overflowed, and one that
+/// blocks its signal would change what a handler that was there before can do.
+fn assert_flags() {
+    for signal in [libc::SIGSEGV, libc::SIGBUS] {
+        // SAFETY: all bytes zero are a valid disposition, which is overwritten.
+        let flags = unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
-            action.sa_sigaction = handler;
-            action.sa_flags = flags;
-            assert_eq!(libc::sigaction(signal, &action, ptr::null_mut()), 0);
-        }
+            assert_eq!(libc::sigaction(signal, ptr::null(), &mut action), 0);
+            action.sa_flags
+        };
+        let wanted = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
+        assert_eq!(flags & wanted, wanted);
     }
 }
 
@@ -146,11 +171,15 @@ fn scenes() {
     set(libc::SIG_DFL, 0);
     match scene.split(',').next().unwrap_or_default() {
         "own before" => set(own as *const () as usize, libc::SA_SIGINFO),
+        "own for one before" => {
+            set_one(libc::SIGSEGV, own as *const () as usize, libc::SA_SIGINFO);
+        }
         "plain before" => set(plain as *const () as usize, 0),
         "ignored before" => set(libc::SIG_IGN, 0),
         _ => {}
     }
     guard::install().expect("the handler can be set");
+    assert_flags();
     if scene.starts_with("own after") {
         set(asks as *const () as usize, libc::SA_SIGINFO);
     }

@@ -248,6 +248,30 @@ fn interrupt_and_budget() {
     });
 }
 
+/// Their chains come back, and that is all.
+#[test]
+fn what_is_not_answered_counts_as_no_command() {
+    every_ring(64, |config| {
+        let mut rig = CtrlRig::new(config);
+        rig.command(Shape::Direct, &vlan(1), &[], &[]);
+        let done = rig.engine.run(&mut rig.executor, 10);
+        assert_eq!((done.frames, rig.guest.poll_all().len()), (0, 1));
+        let stats = rig.counters.stats();
+        assert_eq!((stats.frames, stats.batches, stats.bytes), (0, 0, 0));
+        assert_eq!(stats.dropped(), 1);
+
+        for n in 0..3 {
+            rig.command(Shape::Direct, &vlan(n), &[], &[1]);
+            rig.command(Shape::Direct, &vlan(n), &[], &[]);
+        }
+        let done = rig.engine.run(&mut rig.executor, 10);
+        assert_eq!(done.frames, 3);
+        let stats = rig.counters.stats();
+        assert_eq!((stats.frames, stats.batches, stats.bytes), (3, 1, 12));
+        assert_eq!(stats.dropped(), 4);
+    });
+}
+
 #[test]
 fn a_command_longer_than_what_is_read_is_cut_behind_what_it_needs() {
     every_layout(|layout| {

@@ -38,6 +38,27 @@ fn only_after_a_long_frame_and_not_for_ever() {
     });
 }
 
+/// Short ones are those of 4096 bytes with their header.
+#[test]
+fn only_a_frame_too_long_to_be_copied_is_long() {
+    every_ring(64, |config| {
+        for (len, direct) in [(4096, 0), (4097, 1000)] {
+            let mut rig = RxRig::new(config, MERGE);
+            rig.post(&[6000]);
+            rig.wire.inject(packet(len - HDR_LEN, 1));
+            rig.drain();
+            rig.post(&[1000]);
+            rig.wire.inject(packet(60, 2));
+            rig.drain();
+            let rooms = rig.wire.take_rooms();
+            // The first one is received as if all were short.
+            let room = rooms.iter().find(|room| **room != rooms[0]);
+            let room = room.unwrap_or(&rooms[0]);
+            assert_eq!(room - rooms[0], direct, "{len} {rooms:?}");
+        }
+    });
+}
+
 #[test]
 fn frame_is_spread_over_chains_and_pieces() {
     every_ring(64, |config| {

@@ -51,3 +51,6 @@ impl Reply<'_> {
         self.push(&notf_coal.to_wire());
     }
 }
+
+#[cfg(test)]
+mod tests;

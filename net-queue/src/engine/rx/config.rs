@@ -6,6 +6,13 @@ use crate::offload::Offloads;
 /// Bytes of a frame's start that a filter may look at: Ethernet header and VLAN tag.
 pub(super) const HEAD: usize = 18;
 
+/// Offloads by which a frame may be longer than the MTU.
+const SEGMENTS: Offloads = Offloads::TSO4
+    .union(Offloads::TSO6)
+    .union(Offloads::UFO)
+    .union(Offloads::USO4)
+    .union(Offloads::USO6);
+
 /// Negotiated terms of reception.
 #[derive(Clone, Copy, Debug)]
 pub struct RxConfig {
@@ -29,10 +36,8 @@ impl RxConfig {
 
     /// The most bytes, header included, that the backend is expected to deliver at once.
     pub(super) fn expected(&self) -> usize {
-        let segments =
-            Offloads::TSO4 | Offloads::TSO6 | Offloads::UFO | Offloads::USO4 | Offloads::USO6;
         match self.link_mtu {
-            Some(mtu) if !self.offloads.intersects(segments) => {
+            Some(mtu) if !self.offloads.intersects(SEGMENTS) => {
                 self.size.bytes() + usize::from(mtu) + HEAD
             }
             _ => self.most(),

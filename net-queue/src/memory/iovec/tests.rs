@@ -143,3 +143,28 @@ fn a_header_is_read_from_the_front_if_it_fits_the_first_segment() {
         assert_eq!(header_at_front(&segments), None, "{lens:?}");
     }
 }
+
+/// Bytes behind the first segment in this process's memory are not those of the next one.
+#[test]
+fn a_header_leaves_what_lies_between_its_segments_as_it_is() {
+    let header: [u8; 12] = std::array::from_fn(|at| at as u8 + 1);
+    let more: [u8; 8] = std::array::from_fn(|at| at as u8 + 13);
+    let longer = [header.as_slice(), &more].concat();
+    for first in 0..=20 {
+        for whole in [&header[..], &longer] {
+            let mut bytes = [0xaa; 96];
+            let cuts = cut(&mut bytes, &[first, 48 - first, 20]);
+            let segments = [cuts[0], cuts[2]];
+            if whole.len() == header.len() {
+                put_front(&segments, header).unwrap();
+            } else {
+                put_front_with(&segments, header, more).unwrap();
+            }
+            let mut expected = [0xaa; 96];
+            let (front, rest) = whole.split_at(first.min(whole.len()));
+            expected[..front.len()].copy_from_slice(front);
+            expected[48..48 + rest.len()].copy_from_slice(rest);
+            assert_eq!(bytes, expected, "{first}");
+        }
+    }
+}

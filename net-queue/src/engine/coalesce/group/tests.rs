@@ -79,61 +79,33 @@ fn payloads(group: &OpenGroup) -> &[u8] {
     &group.buffer[group.header + group.shape.packet.payload..group.len]
 }
 
+/// A group of three frames that begins with `first`, the third of which joined by comparison alone.
+fn three(first: &packets::Packet) -> OpenGroup {
+    let [second, third] = [1, 2].map(|n| first.after(n, &[n as u8; 50]));
+    let mut group = open(first);
+    // Before there is a second one, nothing is compared.
+    assert_eq!(
+        join_repeat(&mut group, &mut Copied::of(&second)),
+        Joined::No
+    );
+    assert_eq!(join(&mut group, &mut Copied::of(&second)), Joined::Open);
+    assert_eq!(
+        join_repeat(&mut group, &mut Copied::of(&third)),
+        Joined::Open
+    );
+    group
+}
+
 /// A frame that it does not find out about is found out about by more work, and leaves the same.
 #[test]
 fn a_frame_that_repeats_the_first_joins_by_comparison_alone() {
     for first in kinds(&[1; 50]) {
-        let [second, third, fourth] = [1, 2, 3].map(|n| first.after(n, &[n as u8; 50]));
-        let mut group = open(&first);
-        assert_eq!(
-            join_repeat(&mut group, &mut Copied::of(&second)),
-            Joined::No
-        );
-        assert_eq!(join(&mut group, &mut Copied::of(&second)), Joined::Open);
-        assert_eq!(
-            join_repeat(&mut group, &mut Copied::of(&third)),
-            Joined::Open
-        );
+        let mut group = three(&first);
         assert_eq!((group.shape.frames, group.partial), (3, 0b111));
         let all = [[1; 50], [1; 50], [2; 50]].concat();
         assert_eq!(payloads(&group)[50..], all[50..], "{first:?}");
 
-        // Each is what it must be, but for one.
-        let other_header = packets::Packet {
-            sums: Sums::Complete,
-            ..fourth.clone()
-        };
-        let longer = packets::Packet {
-            payload: vec![3; 51],
-            ..fourth.clone()
-        };
-        let other_ttl = packets::Packet {
-            ttl: 9,
-            ..fourth.clone()
-        };
-        let mut others = vec![other_header, longer, other_ttl];
-        if first.tcp || !first.v6 {
-            // It is numbered, and came before.
-            others.push(third);
-        }
-        let before = group.len;
-        for other in &others {
-            let joined = join_repeat(&mut group, &mut Copied::of(other));
-            assert_eq!(joined, Joined::No, "{other:?}");
-        }
-        let mut padded = Copied::of(&fourth);
-        padded.len += 1;
-        assert_eq!(join_repeat(&mut group, &mut padded), Joined::No, "padded");
-        let mut other_start = Copied::of(&fourth);
-        other_start.header = NetHdr::PLAIN;
-        assert_eq!(join_repeat(&mut group, &mut other_start), Joined::No);
-        if !first.v6 {
-            let mut wrong_sum = Copied::of(&fourth);
-            wrong_sum.bounce[HDR_LEN + 18 + 10] ^= 1;
-            assert_eq!(join_repeat(&mut group, &mut wrong_sum), Joined::No);
-        }
-        assert_eq!((group.len, group.shape.frames), (before, 3));
-
+        let fourth = first.after(3, &[3; 50]);
         group.phase = Phase::Sealed;
         assert_eq!(
             join_repeat(&mut group, &mut Copied::of(&fourth)),
@@ -154,6 +126,49 @@ fn a_frame_that_repeats_the_first_joins_by_comparison_alone() {
             let flags = HDR_LEN + group.shape.packet.transport + TCP_FLAGS;
             assert_eq!(group.buffer[flags], 0x18, "those of the last one, too");
         }
+    }
+}
+
+/// Each of them repeats the first in all but one thing.
+#[test]
+fn a_frame_that_does_not_repeat_the_first_does_not_join_by_comparison() {
+    for first in kinds(&[1; 50]) {
+        let mut group = three(&first);
+        let before = group.len;
+        let fourth = first.after(3, &[3; 50]);
+        let mut others = vec![
+            packets::Packet {
+                sums: Sums::Complete,
+                ..fourth.clone()
+            },
+            packets::Packet {
+                payload: vec![3; 51],
+                ..fourth.clone()
+            },
+            packets::Packet {
+                ttl: 9,
+                ..fourth.clone()
+            },
+        ];
+        if first.tcp || !first.v6 {
+            // It is numbered, and came before.
+            others.push(first.after(2, &[2; 50]));
+        }
+        let mut others: Vec<_> = others.iter().map(Copied::of).collect();
+        let mut padded = Copied::of(&fourth);
+        padded.len += 1;
+        let mut other_header = Copied::of(&fourth);
+        other_header.header = NetHdr::PLAIN;
+        others.extend([padded, other_header]);
+        if !first.v6 {
+            let mut wrong_sum = Copied::of(&fourth);
+            wrong_sum.bounce[HDR_LEN + 18 + 10] ^= 1;
+            others.push(wrong_sum);
+        }
+        for (n, other) in others.iter_mut().enumerate() {
+            assert_eq!(join_repeat(&mut group, other), Joined::No, "{n} {first:?}");
+        }
+        assert_eq!((group.len, group.shape.frames), (before, 3));
     }
 }
 
