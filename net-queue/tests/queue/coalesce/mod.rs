@@ -188,6 +188,27 @@ fn flows_side_by_side_each_leave_as_one() {
     });
 }
 
+/// Eight groups, of which seven took none of the last 32 frames, or nearly as many.
+#[test]
+fn a_group_makes_room_for_another_flow_once_it_is_idle() {
+    every_ring(64, |config| {
+        for (more, evicted, sent) in [(24, 0, 10), (25, 1, 9)] {
+            let mut rig = rig(config, ALL);
+            let flow = |port| Packet {
+                ports: (port, 9),
+                ..Packet::udp(&[7; 40])
+            };
+            let mut packets: Vec<_> = (0..8).map(flow).collect();
+            packets.extend(stream(&flow(0), 1 + more, 0).split_off(1));
+            packets.extend(stream(&flow(8), 2, 0));
+            post(&mut rig, &packets);
+            assert_eq!(rig.drain().len(), sent, "{more}");
+            let ends = rig.counters.stats().group_ends(GroupEnd::Evicted);
+            assert_eq!(ends, evicted, "{more}");
+        }
+    });
+}
+
 /// A frame whose flow cannot be told overtakes nothing; nor does a large one.
 #[test]
 fn other_frames_keep_their_place() {

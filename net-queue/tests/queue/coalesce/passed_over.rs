@@ -58,3 +58,18 @@ fn what_can_be_merged_now_and_then_always_is() {
         }
     });
 }
+
+/// One batch of scattered frames, of which the last is looked at only if a group is open.
+#[test]
+fn frames_are_passed_over_from_the_64th_in_vain_to_the_512th() {
+    every_ring(1024, |config| {
+        let pair = stream(&Packet::udp(&[1; 40]), 2, 0);
+        for (count, sent) in [(62, 1), (63, 2), (64, 2), (512, 2), (513, 1)] {
+            let mut rig = rig(config, ALL);
+            post(&mut rig, &scattered(count));
+            assert_eq!(rig.drain().len(), usize::from(count));
+            rig.guest.poll_all();
+            assert_eq!(writes(&mut rig, &pair), sent, "{count}");
+        }
+    });
+}
