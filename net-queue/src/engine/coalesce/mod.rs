@@ -436,3 +436,6 @@ impl Coalescer {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
