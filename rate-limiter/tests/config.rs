@@ -107,6 +107,34 @@ fn a_refused_update_changes_nothing() {
 }
 
 #[test]
+fn each_prefix_of_a_unit_has_its_factor() {
+    for (prefix, factor) in [
+        ("", 1),
+        ("k", 1000),
+        ("K", 1000),
+        ("M", 1_000_000),
+        ("G", 1_000_000_000),
+        ("T", 1_000_000_000_000),
+        ("Ki", 1024),
+        ("Mi", 1_048_576),
+        ("Gi", 1_073_741_824),
+        ("Ti", 1_099_511_627_776),
+    ] {
+        for (unit, tokens, quantity) in [
+            ("B", 3 * factor, Quantity::Bytes),
+            ("bit", 3 * factor, Quantity::Bytes),
+            ("pps", 3 * factor, Quantity::Operations),
+            ("ops", 3 * factor, Quantity::Operations),
+        ] {
+            let second = 1_000_000_000 * if unit == "bit" { 8 } else { 1 };
+            let rate = Rate::new(tokens, second, quantity).unwrap();
+            let text = format!("3{prefix}{unit}");
+            assert_eq!(text.parse(), Ok(rate), "{text}");
+        }
+    }
+}
+
+#[test]
 fn rates_have_units() {
     let bytes = |tokens, ns| Rate::new(tokens, ns, Quantity::Bytes).unwrap();
     let second = 1_000_000_000;
