@@ -233,7 +233,8 @@ impl RxPath {
             }
         } else {
             match self.take_held() {
-                Some(frame) => frame,
+                // By its parts, or else all frames would lie in the memory that this one came in.
+                Some(Arrived { len, direct, hash }) => Arrived { len, direct, hash },
                 None => return self.next_segment(ring, filter, budget),
             }
         };
@@ -298,7 +299,8 @@ impl RxPath {
                 if matches!(error, RecvError::Memory) {
                     self.pool.waste(ring, direct);
                 }
-                return self.not_received(error, direct);
+                self.not_received(error, direct)?;
+                return Ok(None);
             }
         };
         self.expect(len);
@@ -321,7 +323,7 @@ impl RxPath {
             Ok(_) => self.counters.add_drop(cause),
             Err(error) => {
                 // No buffer of the driver was offered.
-                self.not_received::<()>(error, 0)?;
+                self.not_received(error, 0)?;
             }
         }
         Ok(())
@@ -345,17 +347,17 @@ impl RxPath {
     /// Of a frame that is lost nobody knows how much of it came to lie in the `direct` bytes that
     /// were offered.
     #[cold]
-    fn not_received<T>(&mut self, error: RecvError, direct: usize) -> Result<Option<T>, Stop> {
+    fn not_received(&mut self, error: RecvError, direct: usize) -> Result<(), Stop> {
         match error {
             RecvError::WouldBlock => Err(Stop::Backend),
             RecvError::Lost => {
                 self.drop_frame(Arrived::new(direct, direct), DropCause::Refused);
-                Ok(None)
+                Ok(())
             }
             RecvError::Memory => {
                 self.counters.add_drop(MemoryFault.into());
                 self.long_frames = 0;
-                Ok(None)
+                Ok(())
             }
             RecvError::Dead(error) => {
                 self.pool.scrub(direct);

@@ -117,8 +117,8 @@ impl RxPath {
             let received = Scatter::with_bytes(&mut spare, |room| backend.recv(room));
             let len = match received {
                 Ok(len) => len.min(spare.len()),
-                Err(error) => match self.not_received::<()>(error, 0) {
-                    Ok(_) => 0,
+                Err(error) => match self.not_received(error, 0) {
+                    Ok(()) => 0,
                     Err(stop) => break stop,
                 },
             };
