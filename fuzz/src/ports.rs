@@ -33,6 +33,10 @@ pub struct Port {
     pub mood: Mood,
     /// Frames to deliver, header first.
     pub frames: VecDeque<Vec<u8>>,
+    /// Number of frames taken from those.
+    taken: usize,
+    /// Which of them it lost, counted from 0.
+    pub lost: Vec<usize>,
     /// Calls since it was last set to 0.
     pub calls: u32,
     /// Frames sent, header first, when it keeps them.
@@ -52,6 +56,8 @@ impl Port {
         Self {
             mood: Mood::default(),
             frames: VecDeque::new(),
+            taken: 0,
+            lost: Vec::new(),
             calls: 0,
             sent: Vec::new(),
             keeps: false,
@@ -113,7 +119,9 @@ impl FrameBackend for Port {
             Mood::Willing | Mood::Picky => {}
         }
         let frame = self.frames.pop_front().ok_or(RecvError::WouldBlock)?;
+        self.taken += 1;
         if matches!(self.mood, Mood::Picky) {
+            self.lost.push(self.taken - 1);
             return Err(RecvError::Lost);
         }
         Ok(room.write_at(0, &frame)?)
