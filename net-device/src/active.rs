@@ -203,6 +203,7 @@ impl ActiveDevice {
                 }
                 let queue = RxQueue::new(index, engine, kick, config);
                 worker.rx = Some(queue.interrupting(interrupts));
+                worker.discard_passed();
                 if was_reset {
                     worker.discard_stale();
                 }

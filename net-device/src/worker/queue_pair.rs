@@ -100,6 +100,17 @@ impl PairWorker {
         }
     }
 
+    /// Drops the frames that were passed to it before its receive queue stopped; to be called when
+    /// that comes back, before it runs: frames that come later are for it.
+    pub(crate) fn discard_passed(&mut self) {
+        if let (Some(rx), Some(steering)) = (&mut self.rx, &mut self.steering)
+            && std::mem::take(&mut steering.stale)
+        {
+            let steering = &mut steering.by(None);
+            rx.engine.discard_steered(steering, DropCause::Stopped);
+        }
+    }
+
     fn is_ready(&self) -> bool {
         RxQueue::is_ready(&self.rx) || TxQueue::is_ready(&self.tx) || self.distributes()
     }

@@ -319,3 +319,41 @@ fn a_worker_without_a_table_sleeps_while_its_queue_has_no_buffers() {
     assert!(sleeps(&workers[0]));
     assert_eq!(numbers(&mut rig, 0, 1), [0]);
 }
+
+/// The worker of the queue that comes back has its turn after the frame was passed to it.
+#[test]
+fn a_frame_that_is_passed_to_a_queue_that_came_back_is_delivered() {
+    let mut config = Rig::config(2);
+    (config.rss, config.hash_report) = (true, true);
+    let mut rig = Rig::built(config, |builder| builder.event_loop());
+    rig.start(F::empty());
+    let workers = rig.device.event_workers();
+    let step = |at: usize, source| {
+        workers[at].on_event(WorkerEvent {
+            source,
+            readable: true,
+            writable: false,
+            error: false,
+        });
+        assert!((0..10).any(|_| !workers[at].turn().again));
+    };
+    let table = rss_config(0x1ff, 0, &[1], 2, &KEY);
+    let command = rig.memory.filled(&[&[MQ, RSS_CONFIG], &table[..]].concat());
+    let answer = rig.memory.room(1);
+    let index = rig.control_index();
+    rig.queue(index).post(&[command, answer]);
+    step(workers.len() - 1, Source::CtrlKick);
+    assert_eq!(rig.memory.read(answer.addr, 1), [OK]);
+
+    let cursor = rig.device.stop_queue(2).expect("it runs").expect("it ran");
+    step(1, Source::Owner);
+    let setup = rig.queues[&2].setup_at(cursor);
+    rig.device.start_queue(setup).expect("where it stood");
+    rig.post(1, &[256]);
+    rig.networks[0].wire.inject(flow(77).bytes());
+    step(0, Source::Backend);
+    step(1, Source::Steering);
+    pause(&mut rig);
+    assert_eq!(rig.counter("rx_drop_stopped"), 0);
+    assert_eq!(numbers(&mut rig, 1, 1), [77]);
+}

@@ -41,9 +41,6 @@ impl Run<'_> {
         let (filter, budget) = (filter_of(self.policy), self.rx.budget());
         let limiter = &mut self.limit.limiter;
         let (engine, backend) = (&mut self.rx.engine, self.backend);
-        if std::mem::take(&mut steering.stale) {
-            engine.discard_steered(&mut steering.by(None), DropCause::Stopped);
-        }
         let steering = &mut steering.by(self.policy.table.as_deref());
         let done = engine.run_steered(backend, limiter, filter, steering, self.now, budget);
         // What waits for this queue's driver or limit keeps no frame of others waiting.
