@@ -31,7 +31,8 @@ usage: ./ci.sh VERB [ARGUMENT...]
   soak [SECONDS]   traffic on four pairs while everything happens to the device, in random order (default 60); where to
                    begin: SOAK_SEED
   bench [NAME...]  benchmarks, with ratios to a baseline of the same run; NAME: ring, datapath, coalesce, limiter, limits or
-                   snapshot, and behind datapath, coalesce and limits words that choose rows
+                   snapshot, and behind datapath, coalesce and limits words that choose rows; layouts [--against REVISION]
+                   [ROW...] is datapath over random orders of its functions, by medians
   asan [TEST...]   tests of net-queue and net-device under AddressSanitizer; TEST selects them by name; needs nightly
   tsan [TEST...]   the same under ThreadSanitizer
   miri [TEST...]   unit tests of net-queue's unsafe modules, interpreted by Miri; TEST selects others by name; needs
@@ -392,6 +393,7 @@ bench() {
     case "$name" in
         ring) cargo bench -q -p virtio-net-queue -- "$@" ;;
         datapath) cargo bench -q -p tests --bench datapath -- "$@" ;;
+        layouts) tests/benches/layouts.py "$@" ;;
         snapshot) cargo bench -q -p tests --bench snapshot -- "$@" ;;
         coalesce)
             packages
