@@ -74,7 +74,8 @@ def relink(folder, order):
 def measure(program, rows, found):
     """Runs the benchmark, and adds the ratio of each of its rows to those that were found."""
     command = [program, "--bench", *rows]
-    output = subprocess.run(command, capture_output=True, text=True, timeout=TURN, check=True)
+    # What it complains of goes to the terminal.
+    output = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=TURN, check=True)
     for line in output.stdout.splitlines():
         columns = line.split()
         try:
@@ -111,6 +112,9 @@ def main():
     if options.against:
         tree = target / "layouts" / "tree"
         git = ["git", "worktree"]
+        # A run that was interrupted left it, or its benchmark wrote figures there.
+        shutil.rmtree(tree, ignore_errors=True)
+        subprocess.run([*git, "prune"], check=True)
         subprocess.run([*git, "add", "-q", "--force", "--detach", tree, options.against], check=True)
         try:
             sides.append((compile_objects(tree, target, "old"), {}))
@@ -131,4 +135,7 @@ def main():
 if __name__ == "__main__":
     if KEEP in os.environ:
         sys.exit(link(sys.argv[1:]))
-    main()
+    try:
+        main()
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        sys.exit(f"layouts.py: {error}")

@@ -36,8 +36,8 @@ impl Limit for Unlimited {
 }
 
 impl Limit for rate_limiter::Limiter {
-    // That there is no limit is told by one comparison, without a call; what takes tokens stays out
-    // of the way of the frames of other queues.
+    // A queue without a limit makes one comparison and no call; what takes tokens is not compiled
+    // into its path.
     #[inline]
     fn take(&mut self, now: u64, bytes: u64) -> Result<(), u64> {
         match self {
