@@ -161,6 +161,15 @@ fn use_of_an_advance_is_reported_late_and_the_clock_stands_so_long() {
 }
 
 #[test]
+fn a_take_after_a_look_at_its_deadline_is_paid_from_the_hand_and_reported_late_as_well() {
+    let (group, mut queues) = shared(8000, 1);
+    queues[0].take(0, 1, 1).unwrap(); // 999 stay in hand
+    assert_eq!(queues[0].deadline(100 * US, 500, 1), None);
+    queues[0].take(100 * US, 500, 1).unwrap();
+    assert_eq!(level(&group, 200 * US), 7001, "as if only 1 was used");
+}
+
+#[test]
 fn a_refund_keeps_an_advance_and_gives_back_the_rest() {
     for (members, level_after) in [(1, 6000), (4, 8000 - 1000 - 250)] {
         let (group, mut queues) = shared(8000, members);
@@ -234,6 +243,23 @@ fn who_waits_is_woken_when_all_that_is_reserved_is_there() {
 }
 
 #[test]
+fn an_idle_member_wakes_nobody_for_whom_it_is_too_little() {
+    let (group, mut queues) = shared(8000, 1);
+    let woken = Arc::new(AtomicU64::new(0));
+    let count = woken.clone();
+    let wake = move || {
+        count.fetch_add(1, Relaxed);
+    };
+    let mut waiter = group.member(Arc::new(wake));
+    queues[0].force(0, 10_000, 1);
+    waiter.take(0, 500, 1).unwrap_err();
+    queues[0].refund(400, 1); // all of it stays in hand
+    assert_eq!(level(&group, 0), -4000);
+    queues[0].idle(0);
+    assert_eq!((level(&group, 0), woken.load(Relaxed)), (-3600, 0));
+}
+
+#[test]
 fn an_idle_member_that_waited_does_not_stay_among_those_that_wait() {
     let (group, mut queues) = shared(8000, 1);
     let woken = Arc::new(AtomicU64::new(0));
@@ -285,6 +311,23 @@ fn a_frame_of_almost_the_whole_burst_does_not_wait_for_advances() {
     assert_eq!(deadline, Deadline::at(490 * US));
     queues[1].take(490 * US, 7990, 1).unwrap();
     assert_eq!(level(&group, 490 * US), 8000 - 8490 + 1);
+}
+
+#[test]
+fn a_frame_that_leaves_room_for_all_advances_waits_for_what_is_held() {
+    // One byte a nanosecond. All advances are an eighth, and each member may keep a fraction.
+    let (size, little) = (8_000_000, 1_000_000 + 2);
+    for (frame, held, passes) in [
+        (size - little, 1_500_000, false),
+        (size - little + 1, 1_500_001, true),
+    ] {
+        let group = Group::new(&bandwidth(size, 8)).unwrap();
+        let (mut holder, mut queue) = (member(&group), member(&group));
+        assert_eq!(holder.deadline(0, held, 1), None, "it holds, and uses none");
+        let waits = Err(Deadline::at(held + frame - size));
+        let expected = if passes { Ok(()) } else { waits };
+        assert_eq!(queue.take(0, frame, 1), expected, "{frame}");
+    }
 }
 
 #[test]

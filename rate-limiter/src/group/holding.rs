@@ -1,6 +1,8 @@
 //! Tokens that one member holds of one meter. All of it is local: a take that it covers writes
 //! nothing that is shared.
 
+use std::cmp::Ordering;
+
 use super::meter::{Demand, Meter, Reservation, Stale, Timeline};
 use crate::deadline::Deadline;
 
@@ -199,10 +201,10 @@ impl Holding {
     /// Reports as used what is neither in hand nor pending; or the other way round, what came back.
     pub(super) fn report(&mut self, meter: &Meter) -> Result<(), Stale> {
         let holds = self.holds(meter);
-        if holds < self.unreported {
-            meter.report(self.spent_ns, self.unreported - holds)?;
-        } else if holds > self.unreported {
-            meter.withdraw(holds - self.unreported)?;
+        match holds.cmp(&self.unreported) {
+            Ordering::Less => meter.report(self.spent_ns, self.unreported - holds)?,
+            Ordering::Equal => {}
+            Ordering::Greater => meter.withdraw(holds - self.unreported)?,
         }
         self.unreported = holds;
         Ok(())

@@ -245,8 +245,7 @@ impl Meter {
         change(&self.tat, |tat| {
             start = tat.saturating_sub(back);
             ns = match clock.saturating_add(self.burst_ns).checked_sub(start) {
-                Some(room) if room >= need => need.max(demand.advance.min(room)),
-                Some(_) => need,
+                Some(room) => need.max(demand.advance.min(room)),
                 // What goes back belongs to the last quantum: it stays the member's.
                 None => need.max(demand.quantum.saturating_add(back)),
             };
