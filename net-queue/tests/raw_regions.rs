@@ -73,6 +73,35 @@ fn ranges_that_cannot_be_are_refused() {
     assert!(made(&[last]).is_ok());
 }
 
+/// Places whose lowest bits are the same are none the better for it.
+#[test]
+fn a_ring_whose_addresses_are_aligned_neither_for_the_guest_nor_for_the_host_is_refused() {
+    let owner = Arc::new(MmapRegion::<()>::new(LEN).expect("it can be mapped"));
+    let regions = [region(&owner, 0x1000, 0, LEN)];
+    // SAFETY: the range is the mapping.
+    let ram = unsafe { GuestRam::from_raw_regions(&regions, owner.clone()) };
+    let ram = ram.expect("one range");
+    for layout in [Layout::Split, Layout::Packed] {
+        for at in 1..16 {
+            let desc = 0x1000 + at;
+            let config = RingConfig {
+                layout,
+                size: 4,
+                addrs: RingAddrs {
+                    desc,
+                    driver: 0x1100,
+                    device: 0x1200,
+                },
+                ..RingConfig::default()
+            };
+            let refused = AnyRing::new(&ram, &config);
+            let alignment =
+                |error| matches!(error, RingError::Alignment { addr, .. } if addr == desc);
+            assert!(refused.is_err_and(alignment), "{layout:?} at {at}");
+        }
+    }
+}
+
 /// Words of a ring are accessed where they are mapped.
 #[test]
 fn a_ring_that_is_mapped_where_its_words_are_not_aligned_is_refused() {

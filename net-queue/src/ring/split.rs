@@ -208,9 +208,10 @@ impl SplitRing {
         ahead::split(self.resolver.ram(), &self.desc, heads, self.indirect);
     }
 
-    /// Returns whether an access to the ring has failed: then nothing of it means anything.
+    /// Returns whether an access to the ring has failed: then nothing of it means anything. One to
+    /// a descriptor is noticed at once.
     fn faulted(&self) -> bool {
-        self.desc.faulted() | self.avail.faulted() | self.used.faulted()
+        self.avail.faulted() | self.used.faulted()
     }
 
     /// Writes a used element at the place of the first chain that it stands for.

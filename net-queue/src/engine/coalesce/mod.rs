@@ -299,12 +299,11 @@ impl Coalescer {
         B: FrameBackend + ?Sized,
         L: Limit + ?Sized,
     {
-        while self.open > 0 {
+        for _ in 0..self.open {
             let opened = (0..GROUPS).filter(|slot| self.tickets[*slot] != SENT);
-            let Some(oldest) = opened.min_by_key(|slot| self.tickets[*slot]) else {
-                break;
-            };
-            self.send(oldest, end, out)?;
+            if let Some(oldest) = opened.min_by_key(|slot| self.tickets[*slot]) {
+                self.send(oldest, end, out)?;
+            }
         }
         Ok(())
     }

@@ -3,8 +3,8 @@
 //! the process and other queues live.
 
 use net_queue::header::{HDR_LEN, HdrSize, TxRules, flags, gso};
-use net_queue::ring::{AnyRing, Cursor, Layout, RingAddrs, RingConfig, RingError};
-use net_queue::testing::{At, Hole, HoledMemory, Piece, Shape};
+use net_queue::ring::{AnyRing, Cursor, Layout, Ring, RingAddrs, RingConfig, RingError};
+use net_queue::testing::{At, GuestRing, Hole, HoledMemory, Piece, Shape, TakenChain};
 use net_queue::{
     DropCause, Engine, MemoryFault, Offloads, QueueFault, ReadError, Stop, TxConfig, TxEngine,
     guard,
@@ -252,6 +252,39 @@ fn a_ring_that_vanishes_is_noticed_before_sleep() {
             tx.run().stop,
             Stop::Fault(QueueFault::MemoryFault)
         ));
+    });
+}
+
+/// Two parts of a ring are out of reach for a moment: both layouts' used elements and the driver's
+/// wish, or that wish and the device's own.
+#[test]
+fn a_ring_that_is_back_after_two_of_its_parts_were_out_of_reach_is_broken() {
+    every_ring(16, |config| {
+        for uses in [true, false] {
+            let holed = holed(Hole::NoAccess);
+            let mut guest = GuestRing::new(&holed.memory, config);
+            let mut device = guest.device();
+            guest.add(&[holed.memory.room(64)]);
+            guest.publish();
+            let chain = TakenChain::next(&mut device).expect("a chain").chain;
+            let vanish = || holed.vanish_rings().expect("the file can be shortened");
+            if uses {
+                vanish();
+                device.push_used(chain, 0);
+                assert!(device.publish(), "the wish cannot be read");
+            } else {
+                device.defer_interrupts(true);
+                device.push_used(chain, 0);
+                device.publish();
+                vanish();
+                assert!(device.decide_interrupt(), "the wish cannot be read");
+                device.disable_notification();
+            }
+            holed.restore_rings().expect("the file can be extended");
+            assert!(device.enable_notification(), "there is something to do");
+            assert!(TakenChain::next(&mut device).is_none());
+            assert_eq!(device.fault(), Some(QueueFault::MemoryFault));
+        }
     });
 }
 
