@@ -282,6 +282,25 @@ fn an_idle_member_that_waited_does_not_stay_among_those_that_wait() {
 }
 
 #[test]
+fn who_no_longer_waits_is_not_woken_for_another() {
+    let (group, mut queues) = shared(8000, 1);
+    let woken = [0, 1].map(|_| Arc::new(AtomicU64::new(0)));
+    let mut waiters = woken.clone().map(|count| {
+        group.member(Arc::new(move || {
+            count.fetch_add(1, Relaxed);
+        }))
+    });
+    queues[0].take(0, 8000, 1).unwrap();
+    for waiter in &mut waiters {
+        waiter.take(0, 500, 1).unwrap_err();
+    }
+    waiters[1].idle(0);
+    queues[0].refund(8000, 1);
+    queues[0].idle(0);
+    assert_eq!(woken.map(|count| count.load(Relaxed)), [1, 0]);
+}
+
+#[test]
 fn a_place_that_others_queue_behind_lapses() {
     let (group, mut queues) = shared(8000, 3);
     use_up(&mut queues[0], 8000);

@@ -215,3 +215,6 @@ impl Holding {
         meter.timeline().ns(self.allowance).saturating_add(pending)
     }
 }
+
+#[cfg(test)]
+mod tests;
