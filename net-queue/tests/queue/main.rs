@@ -14,6 +14,7 @@ mod hostile;
 mod in_order;
 #[cfg(debug_assertions)]
 mod journal;
+mod kicks;
 mod legacy;
 mod memory;
 mod model;
