@@ -7,15 +7,8 @@
 //! A fragment has no transport header, not even the first one: all fragments of a packet have to
 //! reach the same queue.
 
-use super::carryless::USUAL_WORDS;
 use crate::header::ethertype;
 use crate::header::packet::{NOT_WHOLE, TCP, UDP, link_len, word};
-
-/// Bytes that a packet's addresses and ports end in, unless it has VLAN tags or options.
-pub(crate) const USUAL_HEAD: usize = 80;
-
-/// Bytes from the addresses of such a packet on, which begin with those of its flow.
-pub(super) const USUAL_INPUT: usize = 4 * USUAL_WORDS;
 
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
@@ -147,52 +140,6 @@ impl<'a> Flow<'a> {
             extensions: any.then_some(found),
             ports: ports.flatten(),
         }
-    }
-}
-
-/// Flow of a TCP or UDP packet without tags, options, extension headers and fragments.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct UsualFlow<'a> {
-    /// Number of its addresses' version and its protocol, as those of [`UsualFlow::KINDS`].
-    pub(super) kind: usize,
-    pub(super) v6: bool,
-    /// Addresses and ports, and what follows them.
-    pub(super) input: &'a [u8; USUAL_INPUT],
-}
-
-impl<'a> UsualFlow<'a> {
-    /// All kinds: whether the addresses are IPv6's, and the protocol.
-    pub(super) const KINDS: [(bool, Protocol); 4] = [
-        (false, Protocol::Tcp),
-        (false, Protocol::Udp),
-        (true, Protocol::Tcp),
-        (true, Protocol::Udp),
-    ];
-
-    /// The flow of a frame of `len` bytes that begins with `head`, if it is one of these, and has a
-    /// whole TCP header or as many bytes.
-    #[inline]
-    pub(super) fn of(head: &'a [u8; USUAL_HEAD], len: usize) -> Option<Self> {
-        let (first, protocol, addresses) = match u16::from_be_bytes([head[12], head[13]]) {
-            ethertype::IPV4 if head[14] == 0x45 => {
-                let whole = u16::from_be_bytes([head[20], head[21]]) & NOT_WHOLE == 0;
-                (0, whole.then_some(head[23])?, 26)
-            }
-            ethertype::IPV6 if head[14] >> 4 == 6 => (2, head[20], 22),
-            _ => return None,
-        };
-        let kind = match protocol {
-            TCP => first,
-            UDP => first + 1,
-            _ => return None,
-        };
-        let ports = if first == 0 { 34 } else { 54 };
-        let input = head[addresses..].first_chunk()?;
-        (len >= ports + 20).then_some(Self {
-            kind,
-            v6: first != 0,
-            input,
-        })
     }
 }
 

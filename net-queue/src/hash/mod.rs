@@ -9,12 +9,16 @@
 mod carryless;
 mod flow;
 mod toeplitz;
+mod types;
+mod usual;
+mod usual_flow;
 
-use bitflags::bitflags;
-
-pub(crate) use flow::USUAL_HEAD;
-use flow::{Addresses, Extensions, Flow, Protocol, UsualFlow};
+use flow::{Addresses, Extensions, Flow};
 use toeplitz::Toeplitz;
+use types::{Family, V4, V6, V6_EX};
+pub use types::{FrameHash, HashReport, HashTypes};
+use usual::UsualHasher;
+pub(crate) use usual_flow::USUAL_HEAD;
 
 #[cfg(test)]
 mod tests;
@@ -29,172 +33,34 @@ pub const MAX_HASH_INPUT_LEN: usize = toeplitz::INPUT;
 /// whose transport header lies beyond them is hashed as one without.
 pub const HASHED_HEAD: usize = crate::header::packet::HEADERS;
 
-bitflags! {
-    /// Types of packets that are hashed (`VIRTIO_NET_HASH_TYPE_*`, VirtIO 1.4 §5.1.9.4.3.1).
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-    pub struct HashTypes: u32 {
-        /// IPv4 packets by their addresses.
-        const IPV4 = 1 << 0;
-        /// TCP over IPv4 by addresses and ports.
-        const TCPV4 = 1 << 1;
-        /// UDP over IPv4 by addresses and ports.
-        const UDPV4 = 1 << 2;
-        /// IPv6 packets by their addresses.
-        const IPV6 = 1 << 3;
-        /// TCP over IPv6 by addresses and ports.
-        const TCPV6 = 1 << 4;
-        /// UDP over IPv6 by addresses and ports.
-        const UDPV6 = 1 << 5;
-        /// IPv6 packets with extension headers by the addresses that those name.
-        const IP_EX = 1 << 6;
-        /// TCP behind extension headers by the addresses that those name, and ports.
-        const TCP_EX = 1 << 7;
-        /// UDP behind extension headers by the addresses that those name, and ports.
-        const UDP_EX = 1 << 8;
-    }
-}
-
-impl HashTypes {
-    /// Returns whether the type of `report` is switched on: reports are numbered as the bits are.
-    #[inline]
-    fn switched_on(self, report: HashReport) -> bool {
-        self.bits() << 1 & 1 << report as u32 != 0
-    }
-}
-
-/// Input that a hash was taken of (`VIRTIO_NET_HASH_REPORT_*`, NET-MQ-16).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(u16)]
-pub enum HashReport {
-    /// There is no hash.
-    #[default]
-    None = 0,
-    /// Addresses of IPv4.
-    Ipv4 = 1,
-    /// Addresses of IPv4 and TCP's ports.
-    Tcpv4 = 2,
-    /// Addresses of IPv4 and UDP's ports.
-    Udpv4 = 3,
-    /// Addresses of IPv6.
-    Ipv6 = 4,
-    /// Addresses of IPv6 and TCP's ports.
-    Tcpv6 = 5,
-    /// Addresses of IPv6 and UDP's ports.
-    Udpv6 = 6,
-    /// Addresses of IPv6's extension headers.
-    Ipv6Ex = 7,
-    /// Addresses of IPv6's extension headers and TCP's ports.
-    Tcpv6Ex = 8,
-    /// Addresses of IPv6's extension headers and UDP's ports.
-    Udpv6Ex = 9,
-}
-
-/// Hash of one frame.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FrameHash {
-    /// The hash; 0 if there is none.
-    pub value: u32,
-    /// Input that it was taken of.
-    pub report: HashReport,
-}
-
-impl FrameHash {
-    /// Hash of a frame that is not hashed.
-    pub const NONE: Self = Self {
-        value: 0,
-        report: HashReport::None,
-    };
-
-    /// The hash, if there is one.
-    #[inline]
-    #[must_use]
-    pub fn value(self) -> Option<u32> {
-        (self.report != HashReport::None).then_some(self.value)
-    }
-
-    /// The fields of a receive header behind its first 12 bytes: value, report, padding
-    /// (VirtIO 1.4 §5.1.9, L1).
-    #[inline]
-    #[must_use]
-    pub fn to_wire(self) -> [u8; 8] {
-        (u64::from(self.value) | u64::from(self.report as u16) << 32).to_le_bytes()
-    }
-}
-
 /// Hash parameters of a driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FrameHasher {
     types: HashTypes,
     toeplitz: Toeplitz,
-    /// By kind of flow.
-    usual: [UsualHash; UsualFlow::KINDS.len()],
+    /// Hasher of usual packets, on a processor that multiplies without carries.
+    usual: Option<UsualHasher>,
 }
 
-/// Hash of the usual packets of one kind.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct UsualHash {
-    report: HashReport,
-    /// Bytes that are hashed.
-    len: usize,
-    keys: [u64; carryless::USUAL_WORDS],
-}
-
-/// Types of hashes of one family, as far as they are switched on, and their reports.
-struct Family {
-    addresses: HashReport,
-    tcp: HashReport,
-    udp: HashReport,
-}
-
-impl Family {
-    /// Type of a packet with ports of `protocol`.
-    fn with_ports(&self, protocol: Protocol) -> HashReport {
-        match protocol {
-            Protocol::Tcp => self.tcp,
-            Protocol::Udp => self.udp,
-        }
+/// The part of `key` that inputs can reach, which goes on with zeros.
+fn reached(key: &[u8]) -> [u8; MAX_HASH_KEY_LEN] {
+    let mut reached = [0; MAX_HASH_KEY_LEN];
+    for (byte, from) in reached.iter_mut().zip(key) {
+        *byte = *from;
     }
+    reached
 }
-
-const V4: Family = Family {
-    addresses: HashReport::Ipv4,
-    tcp: HashReport::Tcpv4,
-    udp: HashReport::Udpv4,
-};
-const V6: Family = Family {
-    addresses: HashReport::Ipv6,
-    tcp: HashReport::Tcpv6,
-    udp: HashReport::Udpv6,
-};
-const V6_EX: Family = Family {
-    addresses: HashReport::Ipv6Ex,
-    tcp: HashReport::Tcpv6Ex,
-    udp: HashReport::Udpv6Ex,
-};
 
 impl FrameHasher {
     /// Hashes packets of `types` with `key`. A key shorter than an input can reach goes on with
     /// zeros; what is longer than [`MAX_HASH_KEY_LEN`] is not used.
     #[must_use]
     pub fn new(types: HashTypes, key: &[u8]) -> Self {
-        let toeplitz = Toeplitz::new(key);
-        let usual = UsualFlow::KINDS.map(|(v6, protocol)| {
-            let (family, addresses) = if v6 { (V6, 32) } else { (V4, 8) };
-            let with_ports = family.with_ports(protocol);
-            let (report, len) = if types.switched_on(with_ports) {
-                (with_ports, addresses + 4)
-            } else if types.switched_on(family.addresses) {
-                (family.addresses, addresses)
-            } else {
-                (HashReport::None, 0)
-            };
-            let keys = toeplitz.usual_keys(len);
-            UsualHash { report, len, keys }
-        });
+        let key = reached(key);
         Self {
             types,
-            toeplitz,
-            usual,
+            toeplitz: Toeplitz::new(&key),
+            usual: UsualHasher::new(types, &key),
         }
     }
 
@@ -213,18 +79,9 @@ impl FrameHasher {
 
     /// The hash of a usual frame of `len` bytes that begins with `head`, whatever lies there behind
     /// its end; `None` for one that has to be looked at more closely.
-    ///
-    /// Addresses and ports of such a frame are one piece of it, in the order in which they are
-    /// hashed. The less code there is, the less of it has gone from the cache since the frame
-    /// before, with the system call between them.
     #[inline]
     pub(crate) fn hash_usual(&self, head: &[u8; USUAL_HEAD], len: usize) -> Option<FrameHash> {
-        let UsualFlow { kind, v6, input } = UsualFlow::of(head, len)?;
-        let UsualHash { report, len, keys } = &self.usual[kind];
-        Some(FrameHash {
-            value: self.toeplitz.hash_usual(keys, input, *len, v6),
-            report: *report,
-        })
+        self.usual.as_ref()?.hash(head, len)
     }
 
     /// The hash of a frame that begins with `head`, of which at most [`HASHED_HEAD`] bytes count

@@ -13,7 +13,7 @@
 //! Where the processor multiplies without carries the table is not looked at: a system call for
 //! each frame leaves little of it in the cache.
 
-use super::carryless::{Multiplier, USUAL_WORDS};
+use super::carryless::Multiplier;
 
 /// Bytes of the longest input: two IPv6 addresses and two ports.
 pub(super) const INPUT: usize = 36;
@@ -34,12 +34,10 @@ pub(super) struct Toeplitz {
 }
 
 impl Toeplitz {
-    /// The table for `key`. One that is shorter than what an input can reach goes on with zeros; a
-    /// longer one is not read to its end.
-    pub(super) fn new(key: &[u8]) -> Self {
+    /// The table for `key`.
+    pub(super) fn new(key: &[u8; KEY]) -> Self {
         let mut bits = [0; KEY + 4];
-        let len = key.len().min(KEY);
-        bits[..len].copy_from_slice(&key[..len]);
+        bits[..KEY].copy_from_slice(key);
         let mut rows = Box::new([[[0; 16]; 2]; INPUT]);
         for (byte, halves) in rows.iter_mut().enumerate() {
             let [a, b, c, d, e, ..] = bits[byte..] else {
@@ -65,42 +63,9 @@ impl Toeplitz {
         }
     }
 
-    /// The same as on a processor that does not multiply so.
-    #[cfg(test)]
-    pub(super) fn without_multiplier(self) -> Self {
-        Self {
-            multiplier: None,
-            ..self
-        }
-    }
-
     /// For each byte of the input the rows of its upper and its lower half.
     pub(super) fn rows(&self) -> &[[[u32; 16]; 2]; INPUT] {
         &self.rows
-    }
-
-    /// Keys of the words of an input of `len` bytes, and zeros for those behind it.
-    pub(super) fn usual_keys(&self, len: usize) -> [u64; USUAL_WORDS] {
-        let mut keys = [0; USUAL_WORDS];
-        let words = (len / 4).min(WORDS);
-        keys[..words].copy_from_slice(&self.keys[..words]);
-        keys
-    }
-
-    /// The hash of the first `len` bytes of `input`, whose `keys` these are; at most sixteen
-    /// unless it is `long`.
-    #[inline]
-    pub(super) fn hash_usual(
-        &self,
-        keys: &[u64; USUAL_WORDS],
-        input: &[u8; 4 * USUAL_WORDS],
-        len: usize,
-        long: bool,
-    ) -> u32 {
-        match self.multiplier {
-            Some(multiplier) => multiplier.hash_usual(keys, input, long),
-            None => self.look_up(0, &input[..len]),
-        }
     }
 
     /// The part of `bytes` at offset `at` of the input, which both are multiples of four long. What

@@ -33,6 +33,13 @@ impl BounceBuffer {
         bytes.truncate(start + len);
         Self { bytes, start }
     }
+
+    /// The `N` bytes from offset `at` on, if there are as many.
+    #[inline(always)]
+    pub(crate) fn chunk_at<const N: usize>(&self, at: usize) -> Option<&[u8; N]> {
+        let from = self.start + at;
+        self.bytes.get(from..from + N)?.first_chunk()
+    }
 }
 
 impl Deref for BounceBuffer {

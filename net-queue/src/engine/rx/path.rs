@@ -19,7 +19,7 @@ mod store;
 
 use std::sync::Arc;
 
-use arrived::Arrived;
+use arrived::{Arrived, Received};
 
 use super::config::RxConfig;
 use super::pool::{Pull, Refused, RxPool};
@@ -226,18 +226,18 @@ impl RxPath {
         B: FrameBackend + ?Sized,
         S: Steer,
     {
-        let frame = if self.held.is_none() {
+        let received = if self.held.is_none() {
             match self.receive(ring, backend, steering, filter, budget)? {
-                Some(frame) => frame,
+                Some(received) => received,
                 None => return Ok(None),
             }
         } else {
             match self.take_held() {
-                // By its parts, or else all frames would lie in the memory that this one came in.
-                Some(Arrived { len, direct, hash }) => Arrived { len, direct, hash },
+                Some(frame) => Received::unhashed(frame),
                 None => return self.next_segment(ring, filter, budget),
             }
         };
+        let frame = received.frame;
         let stored = match self.check(frame, filter) {
             Ok(_)
                 if self.pool.writable_len() < frame.len
@@ -245,7 +245,7 @@ impl RxPath {
             {
                 Err(DropCause::NoRoom)
             }
-            Ok(header) => self.store(ring, frame, header),
+            Ok(header) => self.store(ring, received, header),
             Err(cause) => Err(cause),
         };
         match stored {
@@ -266,7 +266,7 @@ impl RxPath {
         steering: &mut S,
         filter: Option<&dyn FrameFilter>,
         budget: &mut Budget,
-    ) -> Result<Option<Arrived>, Stop>
+    ) -> Result<Option<Received>, Stop>
     where
         R: Ring,
         B: FrameBackend + ?Sized,
@@ -280,7 +280,7 @@ impl RxPath {
         }
         // Where a frame comes from that another queue has received is where it was judged.
         if let Some(len) = steering.take(&mut self.bounce) {
-            return Ok(Some(Arrived::new(len, 0)));
+            return Ok(Some(Received::unhashed(Arrived::new(len, 0))));
         }
         let (segments, direct) = if long { self.pool.front(want) } else { (0, 0) };
         let room = direct.saturating_add(self.bounce.len());
@@ -294,7 +294,7 @@ impl RxPath {
                 if matches!(error, RecvError::WouldBlock)
                     && let Some(len) = steering.take_instead(&mut self.bounce)
                 {
-                    return Ok(Some(Arrived::new(len, 0)));
+                    return Ok(Some(Received::unhashed(Arrived::new(len, 0))));
                 }
                 if matches!(error, RecvError::Memory) {
                     self.pool.waste(ring, direct);
@@ -388,9 +388,8 @@ impl RxPath {
         frame: Arrived,
         budget: &mut Budget,
     ) -> Result<bool, Stop> {
-        let waiting = Arrived::new(frame.len, frame.direct);
         // So it is not lost if this stops here.
-        let before = self.held.replace(Held::Short(waiting));
+        let before = self.held.replace(Held::Short(frame));
         let enough = self.room_for(ring, frame, budget)?;
         self.held = before;
         Ok(enough)

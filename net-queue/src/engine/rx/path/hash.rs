@@ -18,7 +18,7 @@ impl RxPath {
         // The buffer goes on behind the frame.
         if let Some(hasher) = &self.hasher
             && frame.direct == 0
-            && let Some(head) = self.bounce.get(header..).and_then(<[u8]>::first_chunk)
+            && let Some(head) = self.bounce.chunk_at(header)
             && let Some(hash) = hasher.hash_usual(head, frame.len.saturating_sub(header))
         {
             return Ok(hash);
@@ -37,13 +37,15 @@ impl RxPath {
             return Ok(FrameHash::NONE);
         };
         let header = self.config.size.bytes();
+        if frame.direct == 0 {
+            let frame = self.bounce[..frame.len].get(header..).unwrap_or_default();
+            return Ok(hasher.hash(frame));
+        }
         let len = frame.len.saturating_sub(header);
-        if frame.direct > 0 {
-            let mut head = [0; USUAL_HEAD];
-            self.copy_out(frame, header, &mut head[..len.min(USUAL_HEAD)])?;
-            if let Some(hash) = hasher.hash_usual(&head, len) {
-                return Ok(hash);
-            }
+        let mut head = [0; USUAL_HEAD];
+        self.copy_out(frame, header, &mut head[..len.min(USUAL_HEAD)])?;
+        if let Some(hash) = hasher.hash_usual(&head, len) {
+            return Ok(hash);
         }
         let mut head = [0; HASHED_HEAD];
         let head = &mut head[..len.min(HASHED_HEAD)];

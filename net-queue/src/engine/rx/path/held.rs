@@ -1,6 +1,6 @@
 //! Frames that were received and not delivered: they wait, are given up, or end with their queue.
 
-use super::{Arrived, Held, RxPath};
+use super::{Arrived, Held, Received, RxPath};
 use crate::drop_cause::DropCause;
 use crate::engine::frame_filter::FrameFilter;
 use crate::engine::limit::Limit;
@@ -69,7 +69,7 @@ impl RxPath {
         match self.held.take() {
             Some(Held::Limited(frame)) => match self
                 .check(frame, filter)
-                .and_then(|header| self.store(ring, frame, header))
+                .and_then(|header| self.store(ring, Received::unhashed(frame), header))
             {
                 Ok(()) => {
                     (frames, bytes) = (1, self.frame_len(frame.len));

@@ -4,7 +4,7 @@
 //! to be cut or completed where it is delivered. What the other queue does with it, how long it
 //! waits there for buffers or for its limit, keeps nothing waiting here.
 
-use super::{Arrived, RxPath};
+use super::{Arrived, Received, RxPath};
 use crate::backend::FrameBackend;
 use crate::drop_cause::DropCause;
 use crate::engine::frame_filter::FrameFilter;
@@ -25,7 +25,7 @@ impl RxPath {
         filter: Option<&dyn FrameFilter>,
         frame: Arrived,
         budget: &mut Budget,
-    ) -> Option<Arrived> {
+    ) -> Option<Received> {
         let mut hash = None;
         let to = steering.destination(|| {
             let found = self.hash_of(frame)?;
@@ -33,7 +33,7 @@ impl RxPath {
             Ok(found)
         });
         match to {
-            Ok(Destination::Here) => Some(Arrived { hash, ..frame }),
+            Ok(Destination::Here) => Some(Received { frame, hash }),
             to => {
                 self.pass_on(steering, filter, frame, to);
                 // The copy is work, too.
@@ -89,7 +89,7 @@ impl RxPath {
     /// Brings the part of `frame` that was received directly into the bounce buffer, in front of
     /// the rest. What the driver could change is fetched once, and is none of its business before.
     pub(super) fn bring_home(&mut self, frame: Arrived) -> Result<(), MemoryFault> {
-        let Arrived { len, direct, .. } = frame;
+        let Arrived { len, direct } = frame;
         if direct > 0 {
             self.bounce.copy_within(..len - direct, direct);
             self.pool.peek(0, &mut self.bounce[..direct])?;

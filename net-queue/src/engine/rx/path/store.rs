@@ -4,7 +4,7 @@
 //! segments or a jump through a table would be fetched, and foretold, anew behind each system
 //! call.
 
-use super::{Arrived, RxPath};
+use super::{Arrived, Received, RxPath};
 use crate::counters::Offload;
 use crate::drop_cause::DropCause;
 use crate::header::{HDR_LEN, HdrSize, NetHdr};
@@ -20,15 +20,15 @@ impl RxPath {
     pub(super) fn store<R: Ring>(
         &mut self,
         ring: &mut R,
-        frame: Arrived,
+        received: Received,
         mut header: NetHdr,
     ) -> Result<(), DropCause> {
-        let len = frame.len;
+        let len = received.frame.len;
         self.offload = Offload::of(header);
         if self.config.merge {
             header.set_num_buffers(self.pool.span(len) as u16);
         }
-        let written = self.write(frame, header);
+        let written = self.write(received, header);
         if written.is_err() {
             self.pool.waste(ring, len);
         }
@@ -38,7 +38,8 @@ impl RxPath {
     /// Copies what is still in the bounce buffer of `frame`, and its header, into the pool's
     /// chains.
     #[inline(always)]
-    fn write(&mut self, frame: Arrived, header: NetHdr) -> Result<(), MemoryFault> {
+    fn write(&mut self, received: Received, header: NetHdr) -> Result<(), MemoryFault> {
+        let frame = received.frame;
         let in_one = match frame.direct {
             0 => self.pool.poke_front(&self.bounce[..frame.len]),
             _ => None,
@@ -51,9 +52,9 @@ impl RxPath {
         if self.config.size == HdrSize::Base {
             self.pool.put_header(header.to_bytes())
         } else if self.config.size == HdrSize::HashReport {
-            self.write_hash_header(frame, header)
+            self.write_hash_header(received, header)
         } else {
-            self.write_odd_header(frame, header)
+            self.write_odd_header(received, header)
         }
     }
 
@@ -61,28 +62,28 @@ impl RxPath {
     /// part is in them already.
     #[inline(never)]
     fn write_parts(&mut self, frame: Arrived) -> Result<(), MemoryFault> {
-        let Arrived { len, direct, .. } = frame;
+        let Arrived { len, direct } = frame;
         self.pool.poke(direct, &self.bounce[..len - direct])?;
         Ok(())
     }
 
     /// Writes the header of `frame` with its hash.
     #[inline]
-    fn write_hash_header(&mut self, frame: Arrived, header: NetHdr) -> Result<(), MemoryFault> {
-        let hash = match frame.hash {
+    fn write_hash_header(&mut self, received: Received, header: NetHdr) -> Result<(), MemoryFault> {
+        let hash = match received.hash {
             Some(hash) => hash,
-            None => self.hash_of(frame)?,
+            None => self.hash_of(received.frame)?,
         };
         self.pool.put_header_with(header.to_bytes(), hash.to_wire())
     }
 
     /// Writes the header of `frame` for a legacy driver, or with the fields of a tunnel.
     #[inline(never)]
-    fn write_odd_header(&mut self, frame: Arrived, header: NetHdr) -> Result<(), MemoryFault> {
+    fn write_odd_header(&mut self, received: Received, header: NetHdr) -> Result<(), MemoryFault> {
         let written = if self.config.size == HdrSize::Legacy {
             self.pool.poke(0, &header.to_legacy_bytes())
         } else {
-            self.write_hash_header(frame, header)?;
+            self.write_hash_header(received, header)?;
             let raw = header.to_raw(HdrSize::Tunnel);
             self.pool.poke(HASHED, &raw.as_bytes()[HASHED..])
         };
