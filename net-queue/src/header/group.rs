@@ -13,8 +13,8 @@ use super::packet::{Family, Packet, word};
 
 /// Offset of the flags in a TCP header, and those that only the last segment has.
 pub(crate) const TCP_FLAGS: usize = 13;
-/// `FIN` and `PSH`.
-pub(crate) const LAST_ONLY: u8 = 0x01 | 0x08;
+/// `FIN`, 0x01, and `PSH`, 0x08.
+pub(crate) const LAST_ONLY: u8 = 0x09;
 /// Offset of the sequence number in a TCP header.
 pub(crate) const TCP_SEQ: usize = 4;
 

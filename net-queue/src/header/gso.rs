@@ -60,8 +60,8 @@ pub const UDP_L4: u8 = 5;
 pub const UDP_TUNNEL_IPV4: u8 = 0x20;
 /// Bit: the same over UDP and IPv6.
 pub const UDP_TUNNEL_IPV6: u8 = 0x40;
-/// Either.
-pub(crate) const UDP_TUNNEL: u8 = UDP_TUNNEL_IPV4 | UDP_TUNNEL_IPV6;
+/// Bits: either.
+pub(crate) const UDP_TUNNEL: u8 = 0x60;
 /// Bit: the TCP frame carries congestion marks.
 pub const ECN: u8 = 0x80;
 

@@ -5,6 +5,7 @@
 
 use super::region::{
     HEADER, JournalError, PACKED_ENTRIES as ENTRIES, PACKED_ENTRY as ENTRY, UsedJournal, VERSION,
+    fields, word,
 };
 use crate::memory::guest_ram::{Access, GuestRam};
 use crate::ring::position::{AVAIL, Position, USED};
@@ -52,8 +53,7 @@ impl PackedJournal {
         for slot in 0..size {
             journal.store(slot, EXTENT, journal.extent(slot, 1));
         }
-        let header = u64::from(VERSION) | u64::from(size) << 16;
-        journal.kept.store64(HEADER, header);
+        journal.kept.store64(HEADER, word([VERSION, size, 0, 0]));
         journal
     }
 
@@ -66,10 +66,10 @@ impl PackedJournal {
     fn extent(&self, slot: u16, places: u16) -> u64 {
         let after = |count| {
             let slot = u32::from(slot) + count;
-            u64::from(slot % u32::from(self.size))
+            (slot % u32::from(self.size)) as u16
         };
         let last = after(u32::from(places).saturating_sub(1));
-        after(1) << 16 | last << 32 | u64::from(places) << 48
+        word([0, after(1), last, places])
     }
 
     /// Slots of the elements that wait for the end of their frame.
@@ -93,20 +93,18 @@ impl PackedJournal {
     #[inline]
     pub(crate) fn element(&self, at: Position, element: Element) {
         self.store(at.slot, EXTENT, self.extent(at.slot, element.places));
-        let word = u64::from(element.id)
-            | u64::from(used_flags(at, element.written)) << 16
-            | u64::from(element.written) << 32;
-        self.store(at.slot, ELEMENT, word);
+        let Element { id, written, .. } = element;
+        let flags = used_flags(at, written);
+        let fields = [id, flags, written as u16, (written >> 16) as u16];
+        self.store(at.slot, ELEMENT, word(fields));
     }
 
     /// The chains up to `used` are used; from `published` on nothing is shown.
     #[inline]
     pub(crate) fn frame(&self, published: Position, used: Position) {
-        let word = u64::from(used.slot)
-            | u64::from(published.slot) << 16
-            | u64::from(used.wrap) << 32
-            | u64::from(published.wrap) << 40;
-        self.kept.store64(POSITIONS, word);
+        let wraps = u16::from_le_bytes([used.wrap.into(), published.wrap.into()]);
+        let fields = [used.slot, published.slot, wraps, 0];
+        self.kept.store64(POSITIONS, word(fields));
     }
 
     /// Everything up to `used` is shown.
@@ -139,7 +137,7 @@ impl Pending<'_> {
         while left > 0 {
             let entry = ENTRIES + usize::from(at.slot) * ENTRY;
             let extent = self.journal.load64(entry + EXTENT)?;
-            let places = (extent >> 48) as u16;
+            let [.., places] = fields(extent);
             if !(1..=left).contains(&places) {
                 return Err(JournalError::Positions(extent));
             }
@@ -186,12 +184,10 @@ pub(super) fn recover(
     let len = usize::from(size) * DESC_SIZE;
     let desc = Area::find(ram, addr, 16, len, Access::Write)?;
     let word = journal.load64(POSITIONS)?;
-    let position = |slot: u64, wrap: u64| Position {
-        slot: slot as u16,
-        wrap: wrap as u8 != 0,
-    };
-    let used = position(word, word >> 32);
-    let published = position(word >> 16, word >> 40);
+    let [used, published, wraps, _] = fields(word);
+    let wraps = wraps.to_le_bytes().map(|wrap| wrap != 0);
+    let position = |slot, wrap| Position { slot, wrap };
+    let (used, published) = (position(used, wraps[0]), position(published, wraps[1]));
     let slots = (used.slot < size && published.slot < size)
         .then(|| used.since(published, size))
         .flatten()

@@ -123,3 +123,15 @@ const fn parts(layout: Layout) -> (usize, usize) {
         Layout::Packed => (PACKED_ENTRIES, PACKED_ENTRY),
     }
 }
+
+/// A word of these fields, the first in its lowest bits.
+#[inline]
+pub(super) fn word(fields: [u16; 4]) -> u64 {
+    let fields = fields.iter().rev();
+    fields.fold(0, |word, field| word << 16 | u64::from(*field))
+}
+
+/// The fields of a word.
+pub(super) fn fields(word: u64) -> [u16; 4] {
+    [0, 16, 32, 48].map(|at| (word >> at) as u16)
+}

@@ -1,7 +1,7 @@
 //! Journals of split rings: the used index up to which elements are written, and the chain of the
 //! last one, in one word: version, number of descriptors, head of the last chain, used index.
 
-use super::region::{HEADER, JournalError, UsedJournal, VERSION};
+use super::region::{HEADER, JournalError, UsedJournal, VERSION, fields, word};
 use crate::memory::guest_ram::{Access, GuestRam};
 use crate::ring::ring_memory::Area;
 use crate::ring::sync::Ordering;
@@ -31,11 +31,8 @@ impl SplitJournal {
     /// looks. Elements before it are in the used ring.
     #[inline]
     pub(crate) fn frame(&self, head: u16, used: u16) {
-        let word = u64::from(VERSION)
-            | u64::from(self.size) << 16
-            | u64::from(head) << 32
-            | u64::from(used) << 48;
-        self.kept.store64(HEADER, word);
+        let fields = [VERSION, self.size, head, used];
+        self.kept.store64(HEADER, word(fields));
     }
 }
 
@@ -55,8 +52,7 @@ pub(super) fn recover(
     };
     let available = index(&avail, addrs.driver)?;
     let shown = index(&used, addrs.device)?;
-    let word = journal.load64(HEADER)?;
-    let (head, written) = ((word >> 32) as u16, (word >> 48) as u16);
+    let [.., head, written] = fields(journal.load64(HEADER)?);
     let mut at = shown;
     // Behind what is shown there is nothing to do, and beyond what is available it is the journal
     // of another life of the ring.
