@@ -50,6 +50,26 @@ fn ranges_are_guest_memory_and_keep_their_owner() {
 }
 
 #[test]
+fn what_lies_in_several_ranges_is_read_as_one() {
+    let owner = Arc::new(MmapRegion::<()>::new(LEN).expect("it can be mapped"));
+    // In the other order for the host.
+    let regions = [
+        region(&owner, 0x1000, 4096, 4096),
+        region(&owner, 0x2000, 0, 4096),
+    ];
+    // SAFETY: both ranges are within the mapping, which `owner` keeps.
+    let ram = unsafe { GuestRam::from_raw_regions(&regions, owner.clone()) };
+    let ram = ram.expect("the ranges are apart");
+    for (at, byte) in [(LEN - 2, 1), (LEN - 1, 2), (0, 3), (1, 4)] {
+        // SAFETY: the byte is within the mapping, which nobody else accesses.
+        unsafe { owner.as_ptr().add(at).write(byte) };
+    }
+    let mut bytes = [0; 4];
+    ram.read(0x1ffe, &mut bytes).expect("it is there");
+    assert_eq!(bytes, [1, 2, 3, 4]);
+}
+
+#[test]
 fn ranges_that_cannot_be_are_refused() {
     let owner = Arc::new(MmapRegion::<()>::new(LEN).expect("it can be mapped"));
     let made = |regions: &[RawRegion]| {

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
 
+use super::carryless::Multiplier;
 use super::*;
 use crate::testing::Random;
 use crate::testing::packets::Packet;
@@ -275,6 +276,21 @@ fn extension_headers_are_skipped_or_name_the_addresses_net_mq_14() {
 }
 
 #[test]
+fn each_extension_header_is_as_long_as_its_type_says_net_mq_14() {
+    let vector = &VECTORS[5];
+    let by_eight = [0, 43, 60, 135, 139, 140].map(|kind| (kind, 2, 24));
+    let others = [(51, 4, 24), (51, 1, 12), (44, 9, 8)];
+    for (kind, units, len) in by_eight.into_iter().chain(others) {
+        let mut header = vec![0; len - 1];
+        header[0] = units;
+        let frame = extended(vector, 6, &[(kind, header)]);
+        let hashed = hash(0x1ff, &frame);
+        let expected = (vector.5, HashReport::Tcpv6Ex);
+        assert_eq!((hashed.value, hashed.report), expected, "{kind} {units}");
+    }
+}
+
+#[test]
 fn fragments_behind_extension_headers_have_no_ports_net_mq_14() {
     let whole = (44, vec![0; 7]);
     let frame = extended(&VECTORS[5], 17, std::slice::from_ref(&whole));
@@ -432,4 +448,12 @@ proptest! {
     fn noise_has_the_reference_hash(frame in prop::collection::vec(any::<u8>(), 0..400)) {
         prop_assert_eq!(hash(0x1ff, &frame), reference::hash(0x1ff, &KEY, &frame));
     }
+}
+
+/// The hashes are the same without it, and take longer.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_processor_that_multiplies_without_carries_is_used_so() {
+    let has = is_x86_feature_detected!("pclmulqdq") && is_x86_feature_detected!("ssse3");
+    assert_eq!(Multiplier::detect().is_some(), has);
 }

@@ -1,6 +1,6 @@
 //! Both layouts: chains go round and round, and the cursor tells all.
 
-use net_queue::ring::{AnyRing, Cursor, Layout, Ring, RingConfig, RingError};
+use net_queue::ring::{AnyRing, Cursor, Layout, Ring, RingAddrs, RingConfig, RingError};
 use net_queue::testing::{GuestRing, Interrupts, LAYOUTS, Piece, Shape, TestMemory};
 use net_queue::{DropCause, MAX_SEGMENTS};
 
@@ -415,4 +415,37 @@ fn indirect_table_is_bounded_by_what_a_frame_can_have() {
             assert_eq!(rig.dropped_for(DropCause::IndirectTable), u64::from(!fits));
         }
     });
+}
+
+#[test]
+fn a_ring_says_where_its_areas_lie() {
+    for (layout, event_idx, lens) in [
+        (Layout::Split, false, [128, 20, 68]),
+        (Layout::Split, true, [128, 22, 70]),
+        (Layout::Packed, false, [128, 4, 4]),
+        (Layout::Packed, true, [128, 4, 4]),
+    ] {
+        let config = RingConfig {
+            addrs: RingAddrs {
+                desc: 0x1000,
+                driver: 0x2000,
+                device: 0x3000,
+            },
+            event_idx,
+            ..ring(layout, 8)
+        };
+        let packed = layout == Layout::Packed;
+        let [desc, driver, device] = lens;
+        let areas = [
+            (0x1000, desc, packed),
+            (0x2000, driver, false),
+            (0x3000, device, true),
+        ];
+        assert_eq!(config.areas(), areas, "{layout:?} {event_idx}");
+        for (at, len, _) in areas {
+            let end = at + len;
+            assert!(config.overlaps(end - 1, 1) && config.overlaps(at - 1, 2));
+            assert!(!config.overlaps(end, 1) && !config.overlaps(at - 1, 1));
+        }
+    }
 }

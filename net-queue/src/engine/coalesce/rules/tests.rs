@@ -381,10 +381,19 @@ fn each_bit_of_addresses_ports_and_protocol_tells_flows_apart() {
             packet.ip + 12..packet.ip + 20
         };
         let ports = packet.transport..packet.transport + 4;
-        // Whatever the others are.
-        for (of_addresses, of_ports) in [(0, 0), (0, 0xff), (0xff, 0), (0xff, 0xff)] {
+        // Whatever the others are, also in one half of an address alone.
+        for (even, odd, of_ports) in [
+            (0, 0, 0),
+            (0, 0, 0xff),
+            (0xff, 0xff, 0),
+            (0xff, 0xff, 0xff),
+            (0xff, 0, 0),
+            (0, 0xff, 0),
+        ] {
             let mut base = case.frame.clone();
-            base[addresses.clone()].fill(of_addresses);
+            for (at, half) in base[addresses.clone()].chunks_mut(8).enumerate() {
+                half.fill(if at % 2 == 0 { even } else { odd });
+            }
             base[ports.clone()].fill(of_ports);
             let own = flow(&base, packet).expect("it has one");
             let other = Packet {
