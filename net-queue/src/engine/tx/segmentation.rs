@@ -225,3 +225,6 @@ impl TxPath {
         Ok(segmentation.frame.take().map(|frame| frame.chain))
     }
 }
+
+#[cfg(test)]
+mod tests;
