@@ -59,8 +59,7 @@ pub trait AccessPlatform: Send + Sync {
     /// whether all of them are known.
     ///
     /// The addresses are a driver's, and may mean nothing. By default nothing is asked for.
-    fn ask_ahead(&self, iova: u64, len: u64, access: Access) -> bool {
-        let _ = (iova, len, access);
+    fn ask_ahead(&self, _iova: u64, _len: u64, _access: Access) -> bool {
         false
     }
 }
