@@ -275,7 +275,7 @@ impl Offload {
     /// Those of `header`.
     #[inline]
     pub(crate) const fn of(header: NetHdr) -> Self {
-        let checksum = header.flags() & (flags::NEEDS_CSUM | flags::DATA_VALID);
+        let checksum = header.flags() & flags::CSUM;
         let segments = (header.gso_type() != gso::NONE) as u8 * Self::GSO;
         Self(checksum | segments)
     }

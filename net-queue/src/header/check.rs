@@ -13,8 +13,9 @@ const MIN_CSUM_START: u16 = 20;
 /// Linux keeps headroom and `csum_start` in one 16-bit sum; above this it refuses the frame.
 const MAX_L4_START: u16 = 0xffff - 1024;
 
-/// Flags of a header that says that something is left to be done.
-const UNDONE: u8 = flags::NEEDS_CSUM | flags::UDP_TUNNEL_CSUM;
+/// Flags of a header that says that something is left to be done: `NEEDS_CSUM` and
+/// `UDP_TUNNEL_CSUM`.
+const UNDONE: u8 = 9;
 
 /// Contents that a driver may put into a transmit header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,7 +100,7 @@ impl NetHdr {
     #[inline(always)]
     pub fn check_rx(raw: &RawHdr, frame_len: u32, rules: RxRules) -> Result<Self, HdrError> {
         let seen = if rules.offloads.contains(Offloads::CSUM) {
-            flags::NEEDS_CSUM | flags::DATA_VALID
+            flags::CSUM
         } else {
             flags::NEEDS_CSUM
         };

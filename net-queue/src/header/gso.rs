@@ -64,6 +64,8 @@ pub const UDP_TUNNEL_IPV6: u8 = 0x40;
 pub(crate) const UDP_TUNNEL: u8 = 0x60;
 /// Bit: the TCP frame carries congestion marks.
 pub const ECN: u8 = 0x80;
+/// Bits that stand beside the type: `UDP_TUNNEL` and `ECN`.
+pub(super) const BESIDE_TYPE: u8 = 0xe0;
 
 /// Most segments that one frame may ask for (NET-HDR-11).
 ///

@@ -23,6 +23,8 @@ pub mod flags {
     pub const DATA_VALID: u8 = 2;
     /// The checksum of a tunnel's UDP header is to be completed in each segment.
     pub const UDP_TUNNEL_CSUM: u8 = 8;
+    /// Bits: `NEEDS_CSUM` and `DATA_VALID`.
+    pub(crate) const CSUM: u8 = 3;
 }
 
 /// Directions of frames, as the device sees them.

@@ -65,8 +65,8 @@ impl Tunnel {
         if !on.contains(Offloads::UDP_TUNNEL) || !on_with_csum {
             return Err(HdrError::GsoNotNegotiated);
         }
-        let inner = raw.gso_type() & !(gso::UDP_TUNNEL | gso::ECN);
-        let undone = raw.flags() & (flags::NEEDS_CSUM | flags::DATA_VALID);
+        let inner = raw.gso_type() & !gso::BESIDE_TYPE;
+        let undone = raw.flags() & flags::CSUM;
         if bits == gso::UDP_TUNNEL
             || matches!(inner, gso::NONE | gso::UDP)
             || undone != flags::NEEDS_CSUM
@@ -83,7 +83,7 @@ impl Tunnel {
             gso::UDP_TUNNEL_IPV6 => IPV6,
             _ => IPV4,
         };
-        let inner_ip = match raw.gso_type() & !(gso::UDP_TUNNEL | gso::ECN) {
+        let inner_ip = match raw.gso_type() & !gso::BESIDE_TYPE {
             gso::TCPV6 => IPV6,
             // Of UDP only the packet says it.
             _ => IPV4,

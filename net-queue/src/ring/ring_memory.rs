@@ -122,15 +122,10 @@ impl DescTable {
 
 #[cold]
 fn unaligned_desc(slice: HostSlice) -> Result<Desc, NoDesc> {
-    let mut bytes = [0u8; DESC_SIZE];
-    copy_from(&[slice.io()], 0, &mut bytes).map_err(NoDesc::Fault)?;
-    let (addr, rest) = bytes.split_at(8);
-    let word = |half: &[u8]| {
-        half.iter()
-            .rev()
-            .fold(0u64, |word, byte| word << 8 | u64::from(*byte))
-    };
-    Ok(Desc::from_words(word(addr).to_le(), word(rest).to_le()))
+    let mut words = [[0u8; 8]; 2];
+    copy_from(&[slice.io()], 0, words.as_flattened_mut()).map_err(NoDesc::Fault)?;
+    let [addr, rest] = words.map(u64::from_ne_bytes);
+    Ok(Desc::from_words(addr, rest))
 }
 
 /// A part of a ring in guest memory, and where the guest sees it (for the dirty log).

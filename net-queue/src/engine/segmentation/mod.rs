@@ -27,15 +27,13 @@
 //! kernel does. IP fragmentation (UFO) is not done here.
 
 use crate::header::checksum::{self, Sum};
+use crate::header::group::{LAST_ONLY, TCP_FLAGS};
 use crate::header::packet::{Family, HEADERS, Packet};
 use crate::header::{HdrError, NetHdr};
 
 /// Bytes of the IPv6 header, which its payload length does not count.
 const IPV6_HEADER: usize = 40;
-/// Offset of TCP's flags in its header, and those that do not hold for every segment.
-const TCP_FLAGS: usize = 13;
-const FIN: u8 = 0x01;
-const PSH: u8 = 0x08;
+/// The flag of TCP that only the first segment keeps.
 const CWR: u8 = 0x80;
 
 /// State in which a segment leaves its checksum.
@@ -185,7 +183,7 @@ impl Segmenter {
                 bytes[TCP_FLAGS] &= !CWR;
             }
             if self.remaining() > 1 {
-                bytes[TCP_FLAGS] &= !(FIN | PSH);
+                bytes[TCP_FLAGS] &= !LAST_ONLY;
             }
             (self.len - self.packet.transport, 16)
         } else {
