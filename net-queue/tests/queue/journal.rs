@@ -277,7 +277,7 @@ fn the_journal_has_the_layout_of_an_in_flight_region() {
         let id = guest.add(&[memory.room(64)]);
         guest.publish();
         while let Some((chain, _)) = take(&mut device) {
-            device.push_used(chain, 7);
+            device.push_used(chain, 0x0003_0007);
         }
         let bytes = kept.read();
         // Features, version, number of descriptors.
@@ -302,8 +302,8 @@ fn the_journal_has_the_layout_of_an_in_flight_region() {
         assert_eq!((entry[0], word(entry, 2), word(entry, 4)), (0, 5, 4));
         assert_eq!((word(entry, 6), word(entry, 16)), (1, id));
         assert_eq!(
-            (word(entry, 18), word(entry, 20)),
-            (1 << 15 | 1 << 7 | 2, 7)
+            (word(entry, 18), word(entry, 20), word(entry, 22)),
+            (1 << 15 | 1 << 7 | 2, 7, 3)
         );
         device.publish();
         assert_eq!(word(&kept.read(), 18), 5);
