@@ -189,13 +189,6 @@ impl NetHdr {
             None => partial,
         };
         let hdr_len = u32::from(raw.hdr_len()).min(frame_len) as u16;
-        let (gso_type, gso_size) = (raw.gso_type(), raw.gso_size());
-        Ok(Self {
-            low: partial.low
-                | u64::from(gso_type) << 8
-                | u64::from(hdr_len) << 16
-                | u64::from(gso_size) << 32,
-            ..partial
-        })
+        Ok(partial.segmented(raw.gso_type(), hdr_len, raw.gso_size()))
     }
 }

@@ -187,6 +187,7 @@ impl NetHdr {
     }
 
     /// The same frame, to be cut into segments of `gso_size` behind `hdr_len` bytes of headers.
+    #[inline]
     pub(super) const fn segmented(self, gso_type: u8, hdr_len: u16, gso_size: u16) -> Self {
         let gso = (gso_type as u64) << 8 | (hdr_len as u64) << 16 | (gso_size as u64) << 32;
         Self {
