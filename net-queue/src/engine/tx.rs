@@ -18,7 +18,7 @@ use super::coalesce::{Coalescer, KINDS, Outlet};
 use super::limit::Limit;
 use super::{Budget, Engine, Outcome, Stop};
 use crate::backend::FrameBackend;
-use crate::counters::{GroupEnd, QueueCounters};
+use crate::counters::{GroupEnd, OffloadCounts, QueueCounters};
 use crate::drop_cause::{DropCause, QueueFault};
 use crate::offload::Offloads;
 use crate::ring::{Cursor, Ring, RingTask};
@@ -31,6 +31,8 @@ pub struct TxEngine<R> {
     /// Frames of one flow on their way to becoming one, where that is on.
     coalescer: Option<Box<Coalescer>>,
     counters: Arc<QueueCounters>,
+    /// Requests of the frames of a run, until they are counted.
+    offloads: OffloadCounts,
 }
 
 impl<R: Ring> TxEngine<R> {
@@ -50,6 +52,7 @@ impl<R: Ring> TxEngine<R> {
             path,
             coalescer: coalesces.then(|| Box::new(Coalescer::new(coalesce, size.bytes()))),
             counters,
+            offloads: OffloadCounts::default(),
         }
     }
 
@@ -62,7 +65,7 @@ impl<R: Ring> TxEngine<R> {
         B: FrameBackend + ?Sized,
         L: Limit + ?Sized,
     {
-        let out = Outlet::new(backend, limit, &self.counters);
+        let out = Outlet::new(backend, limit, &self.counters, &mut self.offloads);
         let path = &mut self.path;
         match &mut self.coalescer {
             None => self.ring.with(TxBatch {
@@ -96,7 +99,7 @@ impl<R: Ring> TxEngine<R> {
         if self.coalescer.is_none() && !self.path.is_segmenting() {
             return false;
         }
-        let mut out = Outlet::new(backend, limit, &self.counters);
+        let mut out = Outlet::new(backend, limit, &self.counters, &mut self.offloads);
         // Groups hold what came first. Whatever the error is, nothing is lost by it.
         if let Some(coalescer) = &mut self.coalescer {
             let _ = coalescer.send_all(GroupEnd::Run, &mut out);

@@ -213,7 +213,7 @@ impl PackedRing {
 
     /// Deals with a ring that is broken, or whose next chain counts as not available yet.
     #[cold]
-    fn not_taken(&mut self, reason: NoChain) -> Option<PoppedChain> {
+    fn not_taken(&mut self, reason: NoChain) {
         if let NoChain::Fault(fault) = reason {
             self.fault = Some(fault);
         } else if self.awaits.replace(self.next) != Some(self.next) {
@@ -221,7 +221,6 @@ impl PackedRing {
             let ram = self.resolver.ram();
             ahead::packed(ram, &self.desc, self.next, self.size, self.indirect);
         }
-        None
     }
 
     /// Returns whether an access to the ring has failed: then nothing of it means anything.
@@ -387,10 +386,9 @@ impl Ring for PackedRing {
         if self.fault.is_some() {
             return None;
         }
-        match self.take(segments, rules) {
-            Ok(popped) => popped,
-            Err(reason) => self.not_taken(reason),
-        }
+        // A function in the cold that returned a chain would have all of them lie in memory.
+        let taken = self.take(segments, rules);
+        taken.map_err(|reason| self.not_taken(reason)).ok()?
     }
 
     fn fault(&self) -> Option<QueueFault> {

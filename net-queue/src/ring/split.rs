@@ -121,6 +121,7 @@ impl SplitRing {
     }
 
     /// Looks whether the driver made more available. VirtIO 1.4 §2.7.6 (VQ-SPL-11).
+    #[inline]
     fn refresh(&mut self) -> Result<bool, QueueFault> {
         if self.fault.is_some() {
             return Ok(false);
@@ -177,7 +178,7 @@ impl SplitRing {
     /// counts as not made available yet.
     #[cold]
     #[inline(never)]
-    fn not_taken(&mut self, reason: NoChain) -> Option<PoppedChain> {
+    fn not_taken(&mut self, reason: NoChain) {
         match reason {
             NoChain::Fault(fault) => {
                 self.fault = Some(fault);
@@ -190,7 +191,6 @@ impl SplitRing {
                 }
             }
         }
-        None
     }
 
     /// Asks for the translations that the chains need which were made available.
@@ -353,10 +353,9 @@ impl From<NoDesc> for QueueFault {
 impl Ring for SplitRing {
     #[inline(always)]
     fn pop(&mut self, segments: &mut Vec<IoVec>, rules: BufferRules) -> Option<PoppedChain> {
-        match self.take(segments, rules) {
-            Ok(popped) => popped,
-            Err(reason) => self.not_taken(reason),
-        }
+        // A function in the cold that returned a chain would have all of them lie in memory.
+        let taken = self.take(segments, rules);
+        taken.map_err(|reason| self.not_taken(reason)).ok()?
     }
 
     fn fault(&self) -> Option<QueueFault> {
