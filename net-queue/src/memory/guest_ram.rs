@@ -284,11 +284,10 @@ impl GuestRam {
         self.tracks && self.switch.is_on()
     }
 
-    /// Tells the dirty log of a write, if anyone wants to know.
+    /// Tells the dirty log of a write of one byte at least, if anyone wants to know.
     #[inline]
     pub(crate) fn mark(&self, gpa: u64, len: u64) {
-        if len > 0
-            && self.tracks_writes()
+        if self.tracks_writes()
             && let Some(dirty) = &self.inner.dirty
         {
             dirty.mark(gpa, len);
