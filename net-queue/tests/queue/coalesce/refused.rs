@@ -44,13 +44,17 @@ fn frames_of_a_refused_group_are_sent_one_by_one_and_the_kind_is_off() {
                 tcp: !first.tcp,
                 ..first.clone()
             };
-            post(&mut rig, &stream(&other, 5, 0));
+            let others = stream(&other, 5, 0);
+            post(&mut rig, &others);
             assert_eq!(rig.drain().len(), 1, "other kinds are on");
             let stats = rig.counters.stats();
             assert_eq!((stats.groups_refused, stats.groups), (1, 1));
             assert_eq!((stats.frames, rig.counters.dropped()), (17, 0));
             let partial = if first.sums == Sums::Partial { 17 } else { 0 };
             assert_eq!(stats.needs_csum, partial, "as the driver left them");
+            let all = [&packets[..], &packets, &others].concat();
+            let bytes: usize = expected(&all).iter().map(Vec::len).sum();
+            assert_eq!(stats.bytes, bytes as u64);
         }
     });
 }
