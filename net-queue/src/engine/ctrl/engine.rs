@@ -21,13 +21,12 @@ pub const MAX_COMMAND: usize = 16 * 1024;
 
 /// Executor of control commands.
 pub trait CommandHandler {
-    /// Says whether `command` may be executed now. One that may not goes back to the ring, and
+    /// Says whether a command may be executed now. One that may not goes back to the ring, and
     /// those behind it wait with it; it is asked for again, as it is then, at the next run.
     ///
     /// # Errors
     /// The time at which to ask again; see [`Stop::Limited`].
-    fn admit(&mut self, command: &Command<'_>) -> Result<(), u64> {
-        let _ = command;
+    fn admit(&mut self, _command: &Command<'_>) -> Result<(), u64> {
         Ok(())
     }
 
