@@ -31,7 +31,7 @@ usage: ./ci.sh VERB [ARGUMENT...]
   soak [SECONDS]   traffic on four pairs while everything happens to the device, in random order (default 60); where to
                    begin: SOAK_SEED
   bench [NAME...]  benchmarks, with ratios to a baseline of the same run; NAME: ring, datapath, coalesce, limiter, limits or
-                   snapshot, and behind datapath, coalesce and limits words that choose rows; layouts [--against REVISION]
+                   snapshot, and behind datapath, coalesce and limits words that choose rows; layouts [--ring] [--against REVISION]
                    [ROW...] is datapath over random orders of its functions, by medians
   asan [TEST...]   tests of net-queue and net-device under AddressSanitizer; TEST selects them by name; needs nightly
   tsan [TEST...]   the same under ThreadSanitizer
