@@ -6,7 +6,7 @@ use std::sync::Arc;
 use net_queue::hash::{FrameHash, FrameHasher, HashTypes};
 use net_queue::header::HDR_LEN;
 use net_queue::testing::packets::{Packet, Sums};
-use net_queue::{Budget, Destination, DropCause, FrameFilter, FrameSteering, Stop};
+use net_queue::{Budget, Destination, DropCause, FrameFilter, FrameSteering, MAX_FRAME, Stop};
 
 use crate::rig::{PLENTY, RxRig, SINGLE, every_ring};
 
@@ -200,6 +200,22 @@ fn a_queue_without_buffers_keeps_no_frame_of_others_waiting() {
         }
         assert!(matches!(run(&mut rig, &mut device), Stop::Backend));
         assert_eq!(delivered(&mut rig), [without_header(from(OWN))]);
+    });
+}
+
+#[test]
+fn the_longest_frame_is_passed_on_and_a_longer_one_is_not() {
+    every_ring(64, |ring| {
+        let (mut rig, mut device) = steered(ring);
+        let longest = vec![0; HDR_LEN + MAX_FRAME];
+        rig.wire.inject(longest.clone());
+        rig.wire.inject(vec![0; HDR_LEN + MAX_FRAME + 1]);
+        let stop = rig
+            .engine
+            .distribute(&mut rig.backend, None, &mut device, PLENTY);
+        assert!(matches!(stop, Stop::Backend));
+        assert_eq!(rig.counters.drops(DropCause::TooLong), 1);
+        assert!(device.passed == [(3, longest)]);
     });
 }
 
