@@ -121,3 +121,6 @@ impl Resolver {
         Ok(found.inspect_err(|bad| self.awaited = bad.awaited)?.host)
     }
 }
+
+#[cfg(test)]
+mod tests;
