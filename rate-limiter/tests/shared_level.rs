@@ -23,6 +23,16 @@ fn use_up(member: &mut Member, bytes: u64) {
     member.idle(0);
 }
 
+/// A member, and how often it was woken.
+fn waiter(group: &Group) -> (Member, Arc<AtomicU64>) {
+    let woken = Arc::new(AtomicU64::new(0));
+    let count = woken.clone();
+    let wake = move || {
+        count.fetch_add(1, Relaxed);
+    };
+    (group.member(Arc::new(wake)), woken)
+}
+
 fn level(group: &Group, now: u64) -> i64 {
     let level = group.levels(now).bandwidth.unwrap();
     assert_eq!(level.fraction, 0, "no part of a microsecond");
@@ -213,12 +223,7 @@ fn a_member_that_leaves_keeps_not_even_a_fraction() {
 fn who_waits_is_woken_when_all_that_is_reserved_is_there() {
     for refund in [true, false] {
         let (group, mut queues) = shared(8000, 1);
-        let woken = Arc::new(AtomicU64::new(0));
-        let count = woken.clone();
-        let wake = move || {
-            count.fetch_add(1, Relaxed);
-        };
-        let mut waiter = group.member(Arc::new(wake));
+        let (mut waiter, woken) = waiter(&group);
         queues[0].force(0, 10_000, 1);
         waiter.take(0, 500, 1).unwrap_err();
         assert_eq!(level(&group, 0), -4000);
@@ -245,12 +250,7 @@ fn who_waits_is_woken_when_all_that_is_reserved_is_there() {
 #[test]
 fn an_idle_member_wakes_nobody_for_whom_it_is_too_little() {
     let (group, mut queues) = shared(8000, 1);
-    let woken = Arc::new(AtomicU64::new(0));
-    let count = woken.clone();
-    let wake = move || {
-        count.fetch_add(1, Relaxed);
-    };
-    let mut waiter = group.member(Arc::new(wake));
+    let (mut waiter, woken) = waiter(&group);
     queues[0].force(0, 10_000, 1);
     waiter.take(0, 500, 1).unwrap_err();
     queues[0].refund(400, 1); // all of it stays in hand
@@ -262,12 +262,7 @@ fn an_idle_member_wakes_nobody_for_whom_it_is_too_little() {
 #[test]
 fn an_idle_member_that_waited_does_not_stay_among_those_that_wait() {
     let (group, mut queues) = shared(8000, 1);
-    let woken = Arc::new(AtomicU64::new(0));
-    let count = woken.clone();
-    let wake = move || {
-        count.fetch_add(1, Relaxed);
-    };
-    let mut waiter = group.member(Arc::new(wake));
+    let (mut waiter, woken) = waiter(&group);
     queues[0].take(0, 8000, 1).unwrap();
     waiter.take(0, 500, 1).unwrap_err();
     waiter.idle(0);
